@@ -1,0 +1,5 @@
+"""`python -m ristn_cli`."""
+
+from ristn_cli.cli import main
+
+main()

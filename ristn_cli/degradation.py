@@ -1,0 +1,45 @@
+"""HR to LR, as the field degrades for training and for evaluation: BI (antialiased bicubic) and BD (blur, decimate)."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Degradation = Literal["BI", "BD"]
+
+SCALE = 4
+BD_SIGMA = 1.6
+"""Standard deviation of BD's Gaussian in HR pixels, the field's for 4x."""
+
+
+def crop_to_multiple(frames: Tensor, multiple: int = SCALE) -> Tensor:
+    """Cut (..., H, W) at the bottom and the right to multiples of `multiple`."""
+    height, width = frames.shape[-2:]
+    return frames[..., : height - height % multiple, : width - width % multiple]
+
+
+def quantize(frames: Tensor) -> Tensor:
+    """Round values in [0, 1] to what 8 bits can hold, clamping what overshoots."""
+    return frames.clamp(0, 1).mul(255).round().div(255)
+
+
+def degrade(hr: Tensor, kind: Degradation = "BI") -> Tensor:
+    """Reduce (N, C, H, W) float frames in [0, 1], H and W multiples of 4, to (N, C, H/4, W/4), not rounded.
+
+    BI is the bicubic kernel with a = -0.5, widened by 4 against aliasing: MATLAB's `imresize` and Pillow's BICUBIC. BD
+    is a Gaussian of sigma 1.6, then every fourth pixel from the first.
+    """
+    height, width = hr.shape[-2:]
+    if height % SCALE or width % SCALE:
+        raise ValueError(f"{width}x{height} is not a multiple of {SCALE}: cut it first")
+    if kind == "BI":
+        return F.interpolate(hr, size=(height // SCALE, width // SCALE), mode="bicubic", antialias=True)
+    radius = 6
+    taps = torch.arange(-radius, radius + 1, dtype=hr.dtype, device=hr.device)
+    kernel = torch.exp(-(taps**2) / (2 * BD_SIGMA**2))
+    kernel = kernel / kernel.sum()
+    channels = hr.shape[1]
+    padded = F.pad(hr, [radius] * 4, mode="reflect" if min(height, width) > radius else "replicate")
+    rows = F.conv2d(padded, kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1), stride=(SCALE, 1), groups=channels)
+    return F.conv2d(rows, kernel.view(1, 1, 1, -1).expand(channels, 1, 1, -1), stride=(1, SCALE), groups=channels)

@@ -1,0 +1,102 @@
+"""The one home of devices and precisions: what the machine has, and what runs fast on it."""
+
+import copy
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from ristn_cli.model import RISTN
+
+PrecisionName = Literal["fp32", "fp16", "bf16"]
+
+DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class DeviceError(Exception):
+    """A device that is not there, or a precision it cannot compute in."""
+
+
+def has_bfloat16_instructions() -> bool:
+    """Whether this processor multiplies bfloat16 in hardware (AVX-512 BF16, AMX, ARM); emulated, it is slow."""
+    asks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported", "_is_arm_bf16_supported")
+    return any(ask() for ask in (getattr(torch.cpu, name, None) for name in asks) if ask is not None)
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Where and in which precision a network computes."""
+
+    device: torch.device
+    precision: PrecisionName
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision as PyTorch names it."""
+        return DTYPES[self.precision]
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device that `name` asks for: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+
+    Raises:
+        DeviceError: it is not there.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise DeviceError(f"unknown device {name!r}: expected auto, cpu, cuda, cuda:N or mps") from error
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        raise DeviceError(f"device {name!r} is not there: PyTorch sees {torch.cuda.device_count()} CUDA devices")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("device 'mps' is not there: it needs macOS on Apple silicon")
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise DeviceError(f"device {name!r} is not supported: expected auto, cpu, cuda, cuda:N or mps")
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> PrecisionName:
+    """The precision that `name` asks for; `auto` takes what `device` computes fastest.
+
+    Raises:
+        DeviceError: the device cannot compute in it.
+    """
+    if name == "auto":
+        if device.type == "cpu":
+            return "bf16" if has_bfloat16_instructions() else "fp32"
+        return "fp16"
+    match name:
+        case "fp16" if device.type == "cpu":
+            raise DeviceError("precision fp16 is only emulated on processors and very slow there: use bf16 or fp32")
+        case "fp32" | "fp16" | "bf16":
+            return name
+    raise DeviceError(f"unknown precision {name!r}: expected auto, fp32, fp16 or bf16")
+
+
+def choose_backend(device: str = "auto", precision: str = "auto") -> Backend:
+    """Device and precision by their command-line names.
+
+    Raises:
+        DeviceError: one of them cannot be had.
+    """
+    chosen = choose_device(device)
+    return Backend(chosen, choose_precision(precision, chosen))
+
+
+def prepare(model: RISTN, backend: Backend) -> RISTN:
+    """A copy of the network for inference: on its device, in its precision, channels last.
+
+    Normalisation keeps float32 statistics, and the frame reaches the global skip in float32, in every precision.
+    """
+    ready = copy.deepcopy(model).eval().requires_grad_(False)
+    ready.to(backend.device, memory_format=torch.channels_last)  # type: ignore[call-overload] # torch omits it
+    for module in ready.modules():
+        if not isinstance(module, nn.BatchNorm2d):
+            for parameter in module.parameters(recurse=False):
+                parameter.data = parameter.data.to(backend.dtype)
+    return ready

@@ -1,0 +1,140 @@
+"""The memory of a job between runs: which parts are finished, and of what. Knows nothing of pixels.
+
+A job's folder lies beside its output. The manifest in it is written whole or not at all; finished parts are checked
+against their SHA-256, not trusted.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import IO, Any
+
+from ristn_cli.weights import file_sha256
+
+EDGE_BYTES = 2**20
+
+
+class JobError(Exception):
+    """A job that cannot begin or go on where it was."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A finished part: its file, how many frames it holds, and its SHA-256.
+
+    `context_time` and `end_time` are seconds on the source's clock: of the first frame that the window after this part
+    reads, and of the end of this part's last frame.
+    """
+
+    file: str
+    frames: int
+    context_time: Fraction
+    end_time: Fraction
+    sha256: str
+
+
+def fingerprint(path: Path) -> dict[str, Any]:
+    """What tells an input from another: size, time of modification, first and last MiB; a folder by its files."""
+    if path.is_dir():
+        return {item.name: fingerprint(item) for item in sorted(path.iterdir()) if item.is_file()}
+    stat = path.stat()
+    with path.open("rb") as file:
+        edges = file.read(EDGE_BYTES)
+        file.seek(max(0, stat.st_size - EDGE_BYTES))
+        edges += file.read(EDGE_BYTES)
+    return {"size": stat.st_size, "modified": stat.st_mtime_ns, "edges": hashlib.sha256(edges).hexdigest()}
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Hold the lock file `path`, which the system gives back however the process ends.
+
+    Raises:
+        JobError: another process holds it.
+    """
+    with path.open("a+") as file:
+        try:
+            _lock(file)
+        except OSError as error:
+            raise JobError(f"{path.parent}: another ristn is at work on this output") from error
+        yield
+
+
+def _lock(file: IO[str]) -> None:
+    if os.name == "nt":
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+class Manifest:
+    """Finished parts of one job.
+
+    Args:
+        folder: the job's folder.
+        identity: everything that shapes the result, as plain values.
+    """
+
+    def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
+        self.folder = folder
+        self.path = folder / "manifest.json"
+        self.identity: dict[str, Any] = json.loads(json.dumps(identity))
+        self.parts: list[Part] = []
+
+    @property
+    def files(self) -> list[Path]:
+        """Files of the finished parts, in order."""
+        return [self.folder / part.file for part in self.parts]
+
+    @property
+    def frames(self) -> int:
+        """Frames in the finished parts."""
+        return sum(part.frames for part in self.parts)
+
+    def load(self) -> None:
+        """Take up what an earlier run of the same job finished; parts that are missing or damaged, and all after, go.
+
+        Raises:
+            JobError: the earlier run was of another input, network or option.
+        """
+        try:
+            state = json.loads(self.path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return
+        for name in sorted(self.identity.keys() | state["identity"].keys()):
+            before, now = state["identity"].get(name), self.identity.get(name)
+            if before != now:
+                shown = "" if isinstance(now, dict) else f" (it was {before}, now it is {now})"
+                raise JobError(
+                    f"{self.folder}: holds an unfinished run with another {name}{shown}; use --restart to begin afresh"
+                )
+        for values in state["parts"]:
+            times = {name: Fraction(values[name]) for name in ("context_time", "end_time")}
+            part = Part(**(values | times))
+            file = self.folder / part.file
+            if not file.is_file() or file_sha256(file) != part.sha256:
+                break
+            self.parts.append(part)
+
+    def add(self, part: Part) -> None:
+        """Record a finished part: temporary file, fsync, rename."""
+        self.parts.append(part)
+        rows = [
+            asdict(item) | {"context_time": str(item.context_time), "end_time": str(item.end_time)}
+            for item in self.parts
+        ]
+        temporary = self.path.with_suffix(".tmp")
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump({"identity": self.identity, "parts": rows}, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self.path)

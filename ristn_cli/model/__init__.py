@@ -1,0 +1,5 @@
+"""The network of the paper, one file a component. Knows torch only: no files, no devices, no video."""
+
+from ristn_cli.model.ristn import CONFIGS, RISTN, SCALE, RISTNConfig, bicubic_upsample, count_macs
+
+__all__ = ["CONFIGS", "RISTN", "SCALE", "RISTNConfig", "bicubic_upsample", "count_macs"]

@@ -1,0 +1,77 @@
+"""Reconstruction component: fusion of spatial and temporal features, and deconvolutions to 4x the size."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class SparseFusion(nn.Module):
+    """[W * temporal, spatial] x SM (Eq. 7-8): a mapping to as many channels, concatenation, a matrix SM (2C x C).
+
+    The L1 penalty that makes SM sparse is the training loss's (Eq. 10); without it this is the paper's dense fusion
+    (DF). There is no non-linearity on the temporal path, so it cannot die.
+    """
+
+    def __init__(self, spatial_channels: int, temporal_channels: int) -> None:
+        super().__init__()
+        self.mapping = nn.Conv2d(temporal_channels, spatial_channels, 1)
+        self.matrix = nn.Parameter(torch.empty(2 * spatial_channels, spatial_channels))
+        nn.init.uniform_(self.matrix, -((2 * spatial_channels) ** -0.5), (2 * spatial_channels) ** -0.5)
+
+    def forward(self, spatial: Tensor, temporal: Tensor) -> Tensor:
+        """(N, C, H, W) and (N, C2, H, W) to (N, C, H, W)."""
+        joined = torch.cat([self.mapping(temporal), spatial], dim=1)
+        return F.conv2d(joined, self.matrix.t()[:, :, None, None])
+
+    def temporal_share(self, spatial: Tensor, temporal: Tensor) -> Tensor:
+        """Share of the fused features' energy that came through SM's temporal rows, in [0, 1]; 0 is a dead path."""
+        mapped = self.mapping(temporal)
+        upper, lower = self.matrix.t()[:, :, None, None].chunk(2, dim=1)
+        from_temporal = F.conv2d(mapped, upper).float().square().mean()
+        from_spatial = F.conv2d(spatial, lower).float().square().mean()
+        return from_temporal / (from_temporal + from_spatial).clamp_min(1e-20)
+
+
+class TemporalOnly(nn.Module):
+    """NF of Table 2: the temporal features alone, mapped to the spatial features' channels."""
+
+    def __init__(self, spatial_channels: int, temporal_channels: int) -> None:
+        super().__init__()
+        self.mapping = nn.Conv2d(temporal_channels, spatial_channels, 1)
+
+    def forward(self, spatial: Tensor, temporal: Tensor) -> Tensor:
+        """(N, C, H, W), which is not read, and (N, C2, H, W) to (N, C, H, W)."""
+        mapped: Tensor = self.mapping(temporal)
+        return mapped
+
+
+class Reconstruction(nn.Module):
+    """Two stride-2 deconvolutions with ReLU, then a 3x3 convolution to RGB.
+
+    The paper's text says 3x3 deconvolution kernels, the parameter count of its Table 1 fits 2x2 only. With 2x2 no two
+    taps overlap: no checkerboard pattern, and the same arithmetic as a 1x1 convolution and a pixel shuffle.
+    """
+
+    def __init__(self, channels: int, upsampling_channels: Sequence[int], *, kernel: int, zero_start: bool) -> None:
+        super().__init__()
+        deconvolutions = []
+        for width in upsampling_channels:
+            deconvolutions.append(
+                nn.ConvTranspose2d(channels, width, kernel, stride=2, padding=kernel - 2, output_padding=kernel - 2)
+            )
+            channels = width
+        self.deconvolutions = nn.ModuleList(deconvolutions)
+        self.last = nn.Conv2d(channels, 3, 3, padding=1)
+        if zero_start:
+            assert self.last.bias is not None
+            nn.init.zeros_(self.last.weight)
+            nn.init.zeros_(self.last.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, 3, 4H, 4W)."""
+        for deconvolution in self.deconvolutions:
+            x = F.relu(deconvolution(x))
+        rgb: Tensor = self.last(x)
+        return rgb

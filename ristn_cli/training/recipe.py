@@ -1,0 +1,191 @@
+"""Recipes: a training run as a small TOML file."""
+
+import tomllib
+from dataclasses import asdict, dataclass, field, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from ristn_cli.model import CONFIGS, RISTNConfig
+
+
+class RecipeError(Exception):
+    """A recipe that cannot be found, read or carried out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataRecipe:
+    """What windows are made of, and how they move.
+
+    Attributes:
+        photos: folder of photographs, relative to the data folder; empty for none.
+        clips: folder of clips, likewise.
+        validation: folder of clips that are never trained on, likewise.
+        clip_share: share of the windows cut from clips.
+        text_share: share of the windows that show rendered text and line art.
+        warp_share: share of the moving stills that also rotate and zoom.
+        longest_stride: clips are read with a random stride of 1 to this many frames.
+        cache_gib: budget for decoded frames in memory.
+    """
+
+    photos: str = "photos"
+    clips: str = "clips"
+    validation: str = ""
+    clip_share: float = 0.1
+    text_share: float = 0.1
+    warp_share: float = 0.2
+    longest_stride: int = 3
+    cache_gib: float = 4.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageRecipe:
+    """One stage of training.
+
+    Attributes:
+        part: `all`, or `spatial` for the single-image network whose weights the next stage starts from (Eq. 9).
+        iterations: optimiser steps.
+        frames: frames of a window.
+        patch: LR pixels of a square patch's side.
+        batch: windows a step and process.
+        fastest: the highest speed of a moving still, in HR pixels a frame.
+        learning_rate: Adam's, reached after `warmup` steps.
+        final_learning_rate: where the cosine ends; the same as `learning_rate` for none.
+        warmup: steps of linear warm-up.
+        sparsity: the lambda of Eq. 10.
+        sparsity_after: step from which the L1 penalty is applied; before, the temporal path only has to live.
+        loss: `mse` (Eq. 9, 10) or `charbonnier`.
+        clip_gradient: largest gradient norm; 0 for no limit.
+        ema: decay of the averaged weights that are validated and released.
+    """
+
+    name: str
+    part: str = "all"
+    iterations: int
+    frames: int = 5
+    patch: int = 50
+    batch: int = 16
+    fastest: float = 16.0
+    learning_rate: float = 1e-4
+    final_learning_rate: float = 1e-4
+    warmup: int = 0
+    sparsity: float = 5e-7
+    sparsity_after: int = 0
+    loss: str = "mse"
+    clip_gradient: float = 0.0
+    ema: float = 0.999
+
+    def __post_init__(self) -> None:
+        if self.part not in ("all", "spatial"):
+            raise ValueError(f"unknown part {self.part!r}: expected all or spatial")
+        if self.loss not in ("mse", "charbonnier"):
+            raise ValueError(f"unknown loss {self.loss!r}: expected mse or charbonnier")
+        if min(self.iterations, self.frames, self.patch, self.batch) < 1:
+            raise ValueError("iterations, frames, patch and batch are at least 1")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema {self.ema}: expected at least 0 and less than 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A whole run: which network, on what, through which stages.
+
+    Attributes:
+        name: names the run and the weights it makes.
+        model: the network.
+        data: the windows.
+        stages: carried out in order.
+        seed: of the initial weights and of the data order.
+        compile: run the network through torch.compile (needs a C++ compiler or a GPU).
+        validate_every: steps between validations.
+        checkpoint_every: steps between checkpoints.
+    """
+
+    name: str
+    model: RISTNConfig
+    stages: tuple[StageRecipe, ...]
+    data: DataRecipe = field(default_factory=DataRecipe)
+    seed: int = 0
+    compile: bool = False
+    validate_every: int = 1000
+    checkpoint_every: int = 500
+
+    def __post_init__(self) -> None:
+        if min(self.validate_every, self.checkpoint_every) < 1:
+            raise ValueError("validate_every and checkpoint_every are at least 1")
+
+    @property
+    def iterations(self) -> int:
+        """Steps of all stages."""
+        return sum(stage.iterations for stage in self.stages)
+
+    def stage_at(self, iteration: int) -> tuple[int, int]:
+        """Index of the stage that step `iteration` belongs to, and the step's number within it."""
+        for index, stage in enumerate(self.stages):
+            if iteration < stage.iterations:
+                return index, iteration
+            iteration -= stage.iterations
+        raise IndexError("past the last stage")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values that tell one recipe from another, as stored in checkpoints."""
+        return asdict(self) | {"model": self.model.to_dict(), "stages": [asdict(stage) for stage in self.stages]}
+
+
+def checked(kind: type, values: dict[str, Any], where: str) -> Any:
+    """`kind(**values)`, with unknown names refused by name."""
+    unknown = sorted(set(values) - {item.name for item in fields(kind)})
+    if unknown:
+        raise RecipeError(f"{where}: unknown key {unknown[0]!r}")
+    try:
+        return kind(**values)
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"{where}: {error}") from error
+
+
+def parse_recipe(text: str, where: str = "recipe") -> Recipe:
+    """Recipe from TOML text.
+
+    Raises:
+        RecipeError: not TOML, an unknown key, or a value that cannot be; the message begins with `where`.
+    """
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{where}: not TOML: {error}") from error
+    model = values.pop("model", {})
+    preset = model.get("preset", "paper")
+    if preset not in CONFIGS:
+        raise RecipeError(f"{where}: unknown preset {preset!r}: expected one of {', '.join(CONFIGS)}")
+    changes = {key: value for key, value in model.items() if key != "preset"}
+    try:
+        config = RISTNConfig.from_dict(CONFIGS[preset].to_dict() | changes)
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"{where}: [model]: {error}") from error
+    stages = tuple(checked(StageRecipe, stage, f"{where}: [[stages]]") for stage in values.pop("stages", []))
+    if not stages:
+        raise RecipeError(f"{where}: no [[stages]]")
+    data = checked(DataRecipe, values.pop("data", {}), f"{where}: [data]")
+    recipe: Recipe = checked(Recipe, values | {"model": config, "stages": stages, "data": data}, where)
+    return recipe
+
+
+def load_recipe(name: str) -> Recipe:
+    """Recipe from a path, or one that comes with ristn by its name (`lite`, `paper`).
+
+    Raises:
+        RecipeError: no such recipe, or one that cannot be read.
+    """
+    path = Path(name)
+    if path.suffix == ".toml":
+        try:
+            return parse_recipe(path.read_text(encoding="utf-8"), name)
+        except OSError as error:
+            raise RecipeError(f"{name}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise RecipeError(f"{name}: not TOML: not even text") from error
+    shipped = resources.files("ristn_cli.training") / "recipes"
+    names = sorted(item.name.removesuffix(".toml") for item in shipped.iterdir() if item.name.endswith(".toml"))
+    if name not in names:
+        raise RecipeError(f"{name}: no such recipe: give a .toml file or one of {', '.join(names)}")
+    return parse_recipe((shipped / f"{name}.toml").read_text(encoding="utf-8"), name)

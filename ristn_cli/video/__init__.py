@@ -1,0 +1,40 @@
+"""Video in and out: probe, frames with exact times and colours, encoding, and the mux with all else of the source.
+
+The only package that knows PyAV, FFmpeg and imageio. It knows nothing of networks, and shows nothing to anyone.
+"""
+
+from ristn_cli.video.codecs import CODECS, check_encoder, choose_codec, part_suffix
+from ristn_cli.video.images import read_image, write_image
+from ristn_cli.video.info import Chapter, Color, Frame, Image, MasteringMetadata, StreamInfo, VideoError, VideoInfo
+from ristn_cli.video.mux import join_and_mux, try_mux
+from ristn_cli.video.plan import CONTAINERS, StreamPlan, check_mux
+from ristn_cli.video.reader import read_frames
+from ristn_cli.video.source import probe
+from ristn_cli.video.verify import verify
+from ristn_cli.video.writer import FrameWriter
+
+__all__ = [
+    "CODECS",
+    "CONTAINERS",
+    "Chapter",
+    "Color",
+    "Frame",
+    "FrameWriter",
+    "Image",
+    "MasteringMetadata",
+    "StreamInfo",
+    "StreamPlan",
+    "VideoError",
+    "VideoInfo",
+    "check_encoder",
+    "check_mux",
+    "choose_codec",
+    "join_and_mux",
+    "part_suffix",
+    "probe",
+    "read_frames",
+    "read_image",
+    "try_mux",
+    "verify",
+    "write_image",
+]

@@ -1,0 +1,302 @@
+"""Encoders: their names, pixel formats, quality, presets and colour options. Knows no files."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+
+import av
+import numpy as np
+from av.codec.codec import UnknownCodecError
+from av.container import OutputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from ristn_cli.video.convert import FrameBuilder
+from ristn_cli.video.info import UNSPECIFIED, Color, Image, MasteringMetadata, VideoError
+
+DEFAULT_CRF = 17
+X26X_PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
+# x264's preset names on the scales of the other encoders.
+SVT_PRESETS = dict(zip(X26X_PRESETS, (12, 11, 10, 9, 8, 6, 4, 3, 2), strict=True))
+NVENC_PRESETS = dict(zip(X26X_PRESETS, (1, 1, 2, 3, 4, 4, 5, 6, 7), strict=True))
+
+
+@dataclass(frozen=True)
+class Codec:
+    """A `--codec`: its encoder, pixel formats for 8-bit and deeper frames, the suffix of its parts, quality option.
+
+    `reorder_depth` is by how many pictures the encoder reorders at most: 2 for x264 and x265, whose B-frames are
+    references for at most one level of others; what NVENC may do is guessed generously.
+    """
+
+    name: str
+    encoder: str
+    pixel_format: str
+    deep_pixel_format: str
+    part_suffix: str = ".mp4"
+    quality_option: str | None = "crf"
+    presets: Mapping[str, int] | None = None
+    has_presets: bool = True
+    reorder_depth: int = 0
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+CODECS: dict[str, Codec] = {
+    codec.name: codec
+    for codec in (
+        Codec("h264", "libx264", "yuv420p", "yuv420p10le", reorder_depth=2),
+        Codec("hevc", "libx265", "yuv420p", "yuv420p10le", reorder_depth=2),
+        Codec("av1", "libsvtav1", "yuv420p", "yuv420p10le", presets=SVT_PRESETS),
+        Codec(
+            "prores",
+            "prores_ks",
+            "yuv422p10le",
+            "yuv422p10le",
+            part_suffix=".mov",
+            quality_option=None,
+            has_presets=False,
+            options={"profile": "hq", "vendor": "apl0"},
+        ),
+        Codec("ffv1", "ffv1", "yuv420p", "yuv420p10le", quality_option=None, has_presets=False, options={"level": "3"}),
+        Codec(
+            "h264_nvenc",
+            "h264_nvenc",
+            "yuv420p",
+            "yuv420p",
+            quality_option="cq",
+            presets=NVENC_PRESETS,
+            reorder_depth=4,
+        ),
+        Codec(
+            "hevc_nvenc", "hevc_nvenc", "yuv420p", "p010le", quality_option="cq", presets=NVENC_PRESETS, reorder_depth=4
+        ),
+        Codec("av1_nvenc", "av1_nvenc", "yuv420p", "p010le", quality_option="cq", presets=NVENC_PRESETS),
+    )
+}
+
+
+def choose_codec(name: str | None, bit_depth: int) -> str:
+    """`auto` or None resolved: h264 for 8-bit frames, hevc (10 bit) above. Raises VideoError for an unknown name."""
+    if name is None or name == "auto":
+        return "hevc" if bit_depth > 8 else "h264"
+    if name not in CODECS:
+        raise VideoError(f"codec '{name}' is unknown; expected auto, {', '.join(CODECS)}")
+    return name
+
+
+def part_suffix(codec: str | None) -> str:
+    """The suffix that a part file of this codec must have: `.mp4`, or `.mov` for ProRes."""
+    return CODECS[choose_codec(codec, 8)].part_suffix
+
+
+def check_encoder(
+    codec: str | None,
+    *,
+    width: int,
+    height: int,
+    bit_depth: int = 8,
+    crf: float = DEFAULT_CRF,
+    preset: str = "medium",
+    pixel_format: str | None = None,
+    encoder_options: Mapping[str, str] | None = None,
+) -> str:
+    """Encode one black frame of the output's size to memory and forget it; the name of the encoder that did it.
+
+    Raises VideoError when the encoder is missing from this build, has no hardware here, or refuses size or options.
+    """
+    settings = EncoderSettings(codec, width, height, Fraction(25), Fraction(1, 25), Color(matrix="bt709", range="tv"))
+    settings = replace(
+        settings,
+        crf=crf,
+        preset=preset,
+        pixel_format=pixel_format,
+        encoder_options=dict(encoder_options or {}),
+    )
+    black = np.zeros((height, width, 3), np.uint8)
+    image: Image = black.astype(np.uint16) if bit_depth > 8 else black
+    try:
+        with av.open(io.BytesIO(), "w", format="mov" if part_suffix(codec) == ".mov" else "mp4") as container:
+            stream, builder = add_stream(container, settings, bit_depth > 8)
+            frame = builder.to_frame(image)
+            frame.pts, frame.time_base = 0, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    except av.error.FFmpegError as error:
+        raise VideoError(explain_encoder(settings, error, bit_depth > 8)) from error
+    return CODECS[choose_codec(codec, bit_depth)].encoder
+
+
+@dataclass(frozen=True)
+class EncoderSettings:
+    """Everything that an encoder is opened with; the fields are FrameWriter's parameters."""
+
+    codec: str | None
+    width: int
+    height: int
+    rate: Fraction
+    time_base: Fraction
+    color: Color
+    sample_aspect_ratio: Fraction = Fraction(1)
+    crf: float = DEFAULT_CRF
+    preset: str = "medium"
+    pixel_format: str | None = None
+    encoder_options: Mapping[str, str] = field(default_factory=dict)
+    mastering: MasteringMetadata = field(default_factory=MasteringMetadata)
+
+
+def output_color(color: Color) -> Color:
+    """The colour a source of `color` is written with: matrix and range always stated, RGB as BT.709 limited range."""
+    if color.conversion_matrix == "gbr":
+        return replace(color, matrix="bt709", range="tv")
+    return replace(color, matrix=color.conversion_matrix, range=color.conversion_range)
+
+
+def add_stream(
+    container: OutputContainer, settings: EncoderSettings, is_deep: bool
+) -> tuple[VideoStream, FrameBuilder]:
+    """A video stream in `container` with its encoder set up, and what makes its frames. Raises VideoError."""
+    codec = CODECS[choose_codec(settings.codec, 16 if is_deep else 8)]
+    pixel_format = settings.pixel_format or (codec.deep_pixel_format if is_deep else codec.pixel_format)
+    color = settings.color
+    if codec.encoder == "ffv1":
+        # Only the container can tell its colours, and MP4 tells all three or none.
+        primaries, transfer = _complete(color)
+        color = replace(color, primaries=primaries, transfer=transfer)
+        settings = replace(settings, color=color)
+    try:
+        builder = FrameBuilder(settings.width, settings.height, pixel_format, color)
+        stream = container.add_stream(
+            codec.encoder, rate=settings.rate, options=_encoder_options(codec, settings, builder)
+        )
+    except UnknownCodecError as error:
+        message = f"the encoder {codec.encoder} is not in this build of FFmpeg; choose another --codec"
+        raise VideoError(message) from error
+    except ValueError as error:
+        raise VideoError(f"{container.name}: {error}; choose another --codec, --pix-fmt or suffix") from error
+    assert isinstance(stream, VideoStream)
+    stream.width, stream.height, stream.pix_fmt = settings.width, settings.height, pixel_format
+    context = stream.codec_context
+    context.sample_aspect_ratio = settings.sample_aspect_ratio
+    stream.time_base = context.time_base = settings.time_base
+    return stream, builder
+
+
+def _complete(color: Color) -> tuple[str, str]:
+    """Primaries and transfer, those that belong to the matrix where untagged."""
+    primaries, transfer = NATURAL_TAGS.get(color.matrix, (color.matrix, color.matrix))
+    return (
+        primaries if color.primaries == UNSPECIFIED else color.primaries,
+        transfer if color.transfer == UNSPECIFIED else color.transfer,
+    )
+
+
+def tag_picture(picture: VideoFrame, color: Color) -> None:
+    """Colour tags on the frame itself, where ProRes looks for them; libswscale writes BT.601 as bt470bg there."""
+    if not picture.format.is_rgb:
+        picture.colorspace = MATRICES[color.matrix]
+    picture.color_primaries = PRIMARIES.get(color.primaries, picture.color_primaries)
+    picture.color_trc = TRANSFERS.get(color.transfer, picture.color_trc)
+
+
+def _encoder_options(codec: Codec, settings: EncoderSettings, builder: FrameBuilder) -> dict[str, str]:
+    """Quality, preset and colour as encoder options; the user's own come last and win."""
+    color = settings.color
+    options = dict(codec.options)
+    if codec.quality_option is not None:
+        options[codec.quality_option] = f"{settings.crf:g}"
+    if codec.quality_option == "cq":
+        options |= {"rc": "vbr", "b": "0"}
+    if codec.has_presets:
+        options["preset"] = settings.preset
+        if codec.presets is not None and settings.preset in codec.presets:
+            prefix = "p" if codec.presets is NVENC_PRESETS else ""
+            options["preset"] = f"{prefix}{codec.presets[settings.preset]}"
+    tags = {
+        "colorspace": "rgb" if builder.is_rgb else color.matrix,
+        "color_range": "pc" if builder.is_rgb else color.range,
+        "color_primaries": color.primaries,
+        "color_trc": color.transfer,
+        "chroma_sample_location": UNSPECIFIED if builder.is_rgb else color.chroma_location,
+    }
+    options |= {name: value for name, value in tags.items() if value != UNSPECIFIED}
+    if codec.encoder == "libx265":
+        options["x265-params"] = ":".join(_x265_parameters(settings, options.pop("x265-params", "")))
+    if codec.encoder == "libsvtav1":
+        os.environ.setdefault("SVT_LOG", "1")  # errors only: the library writes to stderr by itself
+        parameters = _svtav1_parameters(settings.mastering)
+        if parameters:
+            options["svtav1-params"] = ":".join(parameters)
+    for name, value in settings.encoder_options.items():
+        joins = name in ("x265-params", "svtav1-params") and name in options
+        options[name] = f"{options[name]}:{value}" if joins else value
+    return options
+
+
+def _x265_parameters(settings: EncoderSettings, given: str) -> list[str]:
+    parameters = ["log-level=none", *([given] if given else [])]
+    color = settings.color
+    if settings.mastering.display:
+        parameters.append(f"master-display={settings.mastering.display}")
+    if settings.mastering.light_level:
+        parameters.append(f"max-cll={settings.mastering.light_level}")
+    if color.transfer == "smpte2084":
+        parameters += ["hdr10=1", "repeat-headers=1"]
+    if color.chroma_location in CHROMA_LOCATIONS:
+        parameters.append(f"chromaloc={CHROMA_LOCATIONS.index(color.chroma_location)}")
+    return parameters
+
+
+def _svtav1_parameters(mastering: MasteringMetadata) -> list[str]:
+    """The same metadata as x265 takes, but in plain chromaticities and cd/m2."""
+    parameters = []
+    if mastering.display:
+        display = re.sub(
+            r"\((\d+),(\d+)\)", lambda m: f"({int(m[1]) / 50000:g},{int(m[2]) / 50000:g})", mastering.display
+        )
+        light = re.search(r"L\((\d+),(\d+)\)", mastering.display)
+        if light is not None:
+            level = f"L({int(light[1]) / 10000:.4f},{int(light[2]) / 10000:.4f})"
+            parameters.append("mastering-display=" + re.sub(r"L\(.*\)$", level, display))
+    if mastering.light_level:
+        parameters.append(f"content-light={mastering.light_level}")
+    return parameters
+
+
+# The numbers of H.273, which FFmpeg uses, by FFmpeg's names.
+NATURAL_TAGS = {"bt2020nc": ("bt2020", "bt2020-10"), "bt470bg": ("bt470bg", "gamma28"), "fcc": ("bt470m", "gamma22")}
+MATRICES = {"bt709": 1, "fcc": 4, "bt470bg": 5, "smpte170m": 6, "smpte240m": 7, "bt2020nc": 9}
+PRIMARIES = {"bt709": 1, "bt470m": 4, "bt470bg": 5, "smpte170m": 6, "smpte240m": 7, "film": 8, "bt2020": 9}
+PRIMARIES |= {"smpte428": 10, "smpte431": 11, "smpte432": 12, "ebu3213": 22}
+TRANSFERS = {
+    "bt709": 1,
+    "gamma22": 4,
+    "gamma28": 5,
+    "bt470m": 4,
+    "bt470bg": 5,
+    "smpte170m": 6,
+    "smpte240m": 7,
+    "linear": 8,
+}
+TRANSFERS |= {"log100": 9, "log316": 10, "iec61966-2-4": 11, "bt1361e": 12, "iec61966-2-1": 13, "bt2020-10": 14}
+TRANSFERS |= {"bt2020-12": 15, "smpte2084": 16, "smpte428": 17, "arib-std-b67": 18}
+# In the order of H.273's chroma_sample_loc_type.
+CHROMA_LOCATIONS = ("left", "center", "topleft", "top", "bottomleft", "bottom")
+
+
+def explain_encoder(settings: EncoderSettings, error: Exception, is_deep: bool) -> str:
+    """What to tell when an encoder cannot be opened."""
+    codec = CODECS[choose_codec(settings.codec, 16 if is_deep else 8)]
+    reason = getattr(error, "strerror", None) or str(error)
+    if "nvenc" in codec.encoder:
+        return (
+            f"{codec.encoder} cannot be used here ({reason}): it needs an NVIDIA GPU and driver; choose another --codec"
+        )
+    return (
+        f"{codec.encoder} refuses {settings.width}x{settings.height} {settings.pixel_format or ''} with these options "
+        f"({reason}); check --crf, --preset, --pix-fmt and --encoder-arg"
+    )

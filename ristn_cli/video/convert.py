@@ -1,0 +1,327 @@
+"""Decoded pictures to RGB arrays and back, by the right matrix, range and chroma position. Knows no files, no time.
+
+libswscale converts 8-bit pictures within half a code value when it is told everything explicitly. Above 8 bits its
+RGB arithmetic is off by up to four 10-bit codes (it takes white to be 255 << 8), so there it only resamples chroma,
+at the source's own depth, and the matrix is applied here, in float32.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import cast
+
+import av
+import av.filter
+import av.logging
+import numpy as np
+from av.video.format import VideoFormat
+from av.video.frame import VideoFrame
+from numpy.typing import NDArray
+
+from ristn_cli.video.info import UNSPECIFIED, Color, Image, VideoError
+
+# Luma weights (red, blue) of each matrix that is a plain linear one: ITU-T H.273, table 4.
+LUMA_WEIGHTS: dict[str, tuple[float, float]] = {
+    "bt709": (0.2126, 0.0722),
+    "fcc": (0.30, 0.11),
+    "bt470bg": (0.299, 0.114),
+    "smpte170m": (0.299, 0.114),
+    "smpte240m": (0.212, 0.087),
+    "bt2020nc": (0.2627, 0.0593),
+}
+SWS_FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
+# Rows converted at a time above 8 bits: three float32 planes of a 4096-pixel strip stay in the second-level cache.
+STRIP_ROWS = 16
+PLANAR_DEPTHS = (9, 10, 12, 14, 16)
+
+
+class Chain:
+    """A straight line of libavfilter filters behind a source of one fixed picture format."""
+
+    def __init__(
+        self, frame: VideoFrame, filters: list[tuple[str, str]], time_base: Fraction = Fraction(1, 1000)
+    ) -> None:
+        graph = av.filter.Graph()
+        source = graph.add(
+            "buffer",
+            f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:"
+            f"time_base={time_base.numerator}/{time_base.denominator}:pixel_aspect=1/1:"
+            f"colorspace={int(frame.colorspace)}:range={int(frame.color_range)}",
+        )
+        last = source
+        for name, arguments in filters:
+            following = graph.add(name, arguments)
+            last.link_to(following)
+            last = following
+        sink = graph.add("buffersink")
+        last.link_to(sink)
+        graph.configure()
+        self._graph, self._source, self._sink = graph, source, sink
+
+    def push(self, frame: VideoFrame | None) -> None:
+        """Give one picture to the first filter; None ends the stream."""
+        self._source.push(frame)
+
+    def pull(self) -> VideoFrame | None:
+        """The next finished picture, or None when the filters want more input or are at their end."""
+        try:
+            return cast(VideoFrame, self._sink.pull())
+        except (av.error.BlockingIOError, av.error.EOFError):
+            return None
+
+    def apply(self, frame: VideoFrame) -> VideoFrame:
+        """Push one picture through filters that give one for one."""
+        self.push(frame)
+        result = self.pull()
+        if result is None:
+            raise VideoError("the colour conversion gave no picture; this is a defect of ristn, please report it")
+        return result
+
+
+def read_color_names(frame: VideoFrame) -> dict[str, str]:
+    """FFmpeg's names for a decoded frame's colour tags: range, matrix, primaries, transfer, chroma_location.
+
+    PyAV does not give the chroma location, but libavfilter's showinfo prints it with all the others.
+    """
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.INFO)
+    try:
+        with av.logging.Capture() as records:
+            Chain(frame, [("showinfo", "checksum=0:udu_sei_as_ascii=0")]).apply(frame)
+    finally:
+        av.logging.set_level(level)
+    text = "".join(message for _, source, message in records if "showinfo" in source)
+    names: dict[str, str] = {}
+    for name, label in (
+        ("range", "color_range"),
+        ("matrix", "color_space"),
+        ("primaries", "color_primaries"),
+        ("transfer", "color_trc"),
+        ("chroma_location", "cl"),
+    ):
+        found = re.search(rf"\b{label}:(\S+)", text)
+        value = found.group(1) if found else UNSPECIFIED
+        names[name] = UNSPECIFIED if value in ("unknown", "reserved") else value
+    return names
+
+
+def depth_of(pixel_format: VideoFormat) -> int:
+    """Bits of the deepest colour component."""
+    return max(component.bits for component in pixel_format.components)
+
+
+def has_alpha_channel(pixel_format: VideoFormat) -> bool:
+    """True when the format has an alpha plane or is a palette that may hold one."""
+    return any(component.is_alpha for component in pixel_format.components)
+
+
+def check_matrix(color: Color, path: object) -> None:
+    """Refuse a matrix that is not a plain linear one (YCgCo, ICtCp, BT.2020 constant luminance)."""
+    matrix = color.conversion_matrix
+    if matrix != "gbr" and matrix not in LUMA_WEIGHTS:
+        raise VideoError(
+            f"{path}: the colour matrix is {matrix}, which is not supported; expected one of "
+            f"{', '.join(LUMA_WEIGHTS)}: convert the file to bt709 or bt2020nc first"
+        )
+
+
+class RgbReader:
+    """Decoded frames of one stream to RGB arrays. Rebuilds its filters when the pixel format changes."""
+
+    def __init__(self, color: Color, *, path: object, drop_alpha: bool = False) -> None:
+        check_matrix(color, path)
+        self._color = color
+        self._path = path
+        self._drop_alpha = drop_alpha
+        self._key: tuple[object, ...] | None = None
+        self._chain: Chain | None = None
+        self._target = ""
+        self._bits = 8
+
+    def to_rgb(self, frame: VideoFrame) -> Image:
+        """(H, W, 3) uint8 from formats of up to 8 bits, else uint16 on the full 16-bit scale.
+
+        Raises VideoError for a picture that is not wholly opaque, unless alpha is to be dropped.
+        """
+        key = (frame.format.name, frame.width, frame.height, int(frame.colorspace), int(frame.color_range))
+        if key != self._key:
+            self._configure(frame)
+            self._key = key
+        assert self._chain is not None
+        result = self._chain.apply(frame)
+        if self._target in ("rgb24", "rgba"):
+            channels = 4 if self._target == "rgba" else 3
+            pixels = packed_plane(result, channels)
+            if channels == 4:
+                self._check_alpha(pixels[..., 3], 255)
+                return np.ascontiguousarray(pixels[..., :3])
+            return np.ascontiguousarray(pixels)
+        if self._target.startswith("gbr"):
+            if self._target.startswith("gbra"):
+                self._check_alpha(plane(result, 3), 2**self._bits - 1)
+            return planar_to_rgb16([plane(result, index) for index in (2, 0, 1)], self._bits)
+        if self._target.startswith("yuva"):
+            self._check_alpha(plane(result, 3), 2**self._bits - 1)
+        planes = [plane(result, index) for index in range(3)]
+        return yuv_to_rgb16(planes, self._bits, self._color.conversion_matrix, self._color.conversion_range)
+
+    def _check_alpha(self, alpha: NDArray[np.generic], opaque: int) -> None:
+        if not self._drop_alpha and int(alpha.min()) < opaque:
+            raise VideoError(
+                f"{self._path}: the picture has transparency, which the output would lose; "
+                "drop the alpha channel explicitly (--drop-alpha) to go on without it"
+            )
+
+    def _configure(self, frame: VideoFrame) -> None:
+        self._target, self._bits = self._choose_target(frame.format)
+        matrix, range_ = self._color.conversion_matrix, self._color.conversion_range
+        options = f"flags={SWS_FLAGS}"
+        if not frame.format.is_rgb and matrix != "gbr":
+            keeps_yuv = self._target.startswith("yuv")
+            options += f":in_color_matrix={matrix}:in_range={range_}:out_range={range_ if keeps_yuv else 'pc'}"
+            if keeps_yuv:
+                options += f":out_color_matrix={matrix}"
+        self._chain = Chain(frame, [("scale", options), ("format", self._target)])
+
+    def _choose_target(self, pixel_format: VideoFormat) -> tuple[str, int]:
+        bits = depth_of(pixel_format)
+        alpha = has_alpha_channel(pixel_format) and not self._drop_alpha
+        if bits <= 8:
+            return ("rgba" if alpha else "rgb24"), 8
+        bits = next((depth for depth in PLANAR_DEPTHS if depth >= bits), 16)
+        if alpha:
+            bits = next(depth for depth in (10, 12, 16) if depth >= bits)
+        if pixel_format.is_rgb or self._color.conversion_matrix == "gbr":
+            return f"{'gbrap' if alpha else 'gbrp'}{bits}le", bits
+        return f"{'yuva444p' if alpha else 'yuv444p'}{bits}le", bits
+
+
+class FrameBuilder:
+    """RGB arrays to frames of one pixel format, tagged with the colour they were converted to."""
+
+    def __init__(self, width: int, height: int, pixel_format: str, color: Color) -> None:
+        self._width, self._height = width, height
+        self._format = VideoFormat(pixel_format, width, height)
+        self._bits = depth_of(self._format)
+        self._color = color
+        self._chains: dict[str, Chain] = {}
+
+    @property
+    def is_rgb(self) -> bool:
+        """True when the format stores RGB, so that no matrix is applied."""
+        return bool(self._format.is_rgb)
+
+    def to_frame(self, image: Image) -> VideoFrame:
+        """`image` (H, W, 3), uint8 or uint16, as one frame without a timestamp. Values are rounded, not truncated."""
+        if self._format.is_rgb:
+            name = "rgb24" if image.dtype == np.uint8 else "rgb48le"
+            return self._through(name, VideoFrame.from_ndarray(image, format=name))
+        if image.dtype == np.uint8 and self._bits <= 8:
+            return self._through("rgb24", VideoFrame.from_ndarray(image, format="rgb24"))
+        name = "yuv444p" if self._bits <= 8 else f"yuv444p{self._bits}le"
+        frame = VideoFrame(self._width, self._height, name)
+        planes = [plane(frame, index) for index in range(3)]
+        rgb_to_yuv(image, planes, self._bits, self._color.conversion_matrix, self._color.conversion_range)
+        return self._through(name, frame)
+
+    def _through(self, name: str, frame: VideoFrame) -> VideoFrame:
+        if name == self._format.name:
+            return frame
+        if name not in self._chains:
+            options = f"flags={SWS_FLAGS}"
+            if not self._format.is_rgb:
+                matrix, range_ = self._color.conversion_matrix, self._color.conversion_range
+                is_yuv = name.startswith("yuv")
+                options += f":in_range={range_ if is_yuv else 'pc'}:out_range={range_}:out_color_matrix={matrix}"
+                if is_yuv:
+                    options += f":in_color_matrix={matrix}"
+                if self._color.chroma_location != UNSPECIFIED:
+                    options += f":out_chroma_loc={self._color.chroma_location}"
+            self._chains[name] = Chain(frame, [("scale", options), ("format", self._format.name)])
+        return self._chains[name].apply(frame)
+
+
+def plane(frame: VideoFrame, index: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Plane `index` of a planar frame as an (H, W) view of its memory, without the padding."""
+    source = frame.planes[index]
+    dtype = np.uint8 if depth_of(frame.format) <= 8 else np.uint16
+    rows = np.frombuffer(source, dtype).reshape(-1, source.line_size // np.dtype(dtype).itemsize)  # type: ignore[call-overload]
+    return cast("NDArray[np.uint8] | NDArray[np.uint16]", rows[: source.height, : source.width])
+
+
+def packed_plane(frame: VideoFrame, channels: int) -> NDArray[np.uint8]:
+    """The only plane of a packed 8-bit frame as an (H, W, channels) view of its memory."""
+    source = frame.planes[0]
+    rows = np.frombuffer(source, np.uint8).reshape(-1, source.line_size)  # type: ignore[call-overload]
+    pixels = rows[: frame.height, : frame.width * channels]
+    return cast("NDArray[np.uint8]", pixels.reshape(frame.height, frame.width, channels))
+
+
+def code_scale(bits: int, range_: str) -> tuple[float, float, float, float]:
+    """Luma offset and extent, chroma centre and extent, in code values of `bits` (ITU-T H.273, equations 20 to 25)."""
+    if range_ == "pc":
+        return 0.0, 2.0**bits - 1, 2.0 ** (bits - 1), 2.0**bits - 1
+    unit = 2.0 ** (bits - 8)
+    return 16 * unit, 219 * unit, 128 * unit, 224 * unit
+
+
+def yuv_to_rgb16(
+    planes: list[NDArray[np.uint8] | NDArray[np.uint16]], bits: int, matrix: str, range_: str
+) -> NDArray[np.uint16]:
+    """Y, Cb, Cr planes, each (H, W), to RGB (H, W, 3) uint16 with white at 65535, clipped to [0, 65535]."""
+    red_weight, blue_weight = LUMA_WEIGHTS[matrix]
+    green_weight = 1 - red_weight - blue_weight
+    offset, extent, centre, chroma_extent = code_scale(bits, range_)
+    height, width = planes[0].shape
+    image = np.empty((height, width, 3), np.uint16)
+    chroma = np.float32(65535 / chroma_extent)
+    for top in range(0, height, STRIP_ROWS):
+        rows = slice(top, top + STRIP_ROWS)
+        luma = (planes[0][rows].astype(np.float32) - np.float32(offset)) * np.float32(65535 / extent) + np.float32(0.5)
+        blue_difference = (planes[1][rows].astype(np.float32) - np.float32(centre)) * chroma
+        red_difference = (planes[2][rows].astype(np.float32) - np.float32(centre)) * chroma
+        red = luma + red_difference * np.float32(2 * (1 - red_weight))
+        blue = luma + blue_difference * np.float32(2 * (1 - blue_weight))
+        luma -= red_difference * np.float32(2 * red_weight * (1 - red_weight) / green_weight)
+        luma -= blue_difference * np.float32(2 * blue_weight * (1 - blue_weight) / green_weight)
+        for channel, values in enumerate((red, luma, blue)):
+            image[rows, :, channel] = np.clip(values, 0, 65535, out=values)
+    return image
+
+
+def rgb_to_yuv(
+    image: Image, planes: list[NDArray[np.uint8] | NDArray[np.uint16]], bits: int, matrix: str, range_: str
+) -> None:
+    """RGB (H, W, 3), uint8 or uint16, into Y, Cb, Cr planes of `bits`, each (H, W), rounded to nearest."""
+    red_weight, blue_weight = LUMA_WEIGHTS[matrix]
+    offset, extent, centre, chroma_extent = code_scale(bits, range_)
+    unit = np.float32(1 / (255 if image.dtype == np.uint8 else 65535))
+    highest = 2**bits - 1
+    for top in range(0, image.shape[0], STRIP_ROWS):
+        rows = slice(top, top + STRIP_ROWS)
+        red, green, blue = (image[rows, :, channel].astype(np.float32) * unit for channel in range(3))
+        luma = (
+            red * np.float32(red_weight)
+            + green * np.float32(1 - red_weight - blue_weight)
+            + blue * np.float32(blue_weight)
+        )
+        blue -= luma
+        blue *= np.float32(chroma_extent / (2 * (1 - blue_weight)))
+        red -= luma
+        red *= np.float32(chroma_extent / (2 * (1 - red_weight)))
+        luma *= np.float32(extent)
+        for target, values, zero in zip(planes, (luma, blue, red), (offset, centre, centre), strict=True):
+            values += np.float32(zero + 0.5)
+            target[rows] = np.clip(values, 0, highest, out=values)
+
+
+def planar_to_rgb16(planes: list[NDArray[np.uint8] | NDArray[np.uint16]], bits: int) -> NDArray[np.uint16]:
+    """R, G, B planes of `bits`, each (H, W), to (H, W, 3) uint16 with white at 65535."""
+    image = np.empty((*planes[0].shape, 3), np.uint16)
+    for channel, values in enumerate(planes):
+        if bits == 16:
+            image[..., channel] = values
+        else:
+            image[..., channel] = (values.astype(np.uint32) * 65535 + (2**bits - 1) // 2) // (2**bits - 1)
+    return image

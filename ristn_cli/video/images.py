@@ -1,0 +1,79 @@
+"""Single RGB images: PNG and JPEG through imageio, more than 8 bits through FFmpeg, which alone keeps them."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import imageio.v3 as iio
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from ristn_cli.video.convert import RgbReader, depth_of
+from ristn_cli.video.info import Color, Image, VideoError
+from ristn_cli.video.source import open_input
+
+JPEG_QUALITY = 95
+
+
+def read_image(path: str | Path, *, drop_alpha: bool = False) -> Image:
+    """An image as RGB (H, W, 3), uint8, or uint16 on the full scale when the file has more than 8 bits; upright.
+
+    Raises VideoError for a file that is missing, empty, not an image, or not wholly opaque (unless `drop_alpha`).
+    """
+    path = Path(path)
+    with open_input(path) as container:
+        streams = [stream for stream in container.streams if isinstance(stream, VideoStream)]
+        if not streams:
+            raise VideoError(f"{path}: is not an image; expected PNG or JPEG")
+        if depth_of(streams[0].format) > 8:
+            return _read_deep(path, next(container.decode(streams[0]), None), drop_alpha)
+    try:
+        pixels = np.asarray(iio.imread(path, plugin="pillow", index=0, mode="RGBA", rotate=True))
+    except (OSError, ValueError, SyntaxError) as error:
+        raise VideoError(f"{path}: cannot be read as an image ({error}); expected PNG or JPEG") from error
+    if not drop_alpha and int(pixels[..., 3].min()) < 255:
+        raise VideoError(f"{path}: the picture has transparency; drop the alpha channel explicitly (--drop-alpha)")
+    return np.ascontiguousarray(pixels[..., :3])
+
+
+def _read_deep(path: Path, frame: VideoFrame | None, drop_alpha: bool) -> Image:
+    if frame is None:
+        raise VideoError(f"{path}: has no picture; the file is damaged")
+    color = Color(default_matrix="gbr" if frame.format.is_rgb else "bt709", default_range="pc")
+    return RgbReader(color, path=path, drop_alpha=drop_alpha).to_rgb(frame)
+
+
+def write_image(path: str | Path, image: Image) -> None:
+    """Write RGB (H, W, 3) as the suffix of `path` says: PNG (uint8 or uint16) or JPEG (uint8, quality 95, 4:4:4).
+
+    Raises VideoError for another suffix, another shape or type, and when the file cannot be written.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16):
+        raise VideoError(f"{path}: cannot write {image.dtype} {image.shape}; expected uint8 or uint16 (H, W, 3)")
+    if suffix not in (".png", ".jpg", ".jpeg"):
+        raise VideoError(f"{path}: cannot write images ending in '{suffix}'; use .png or .jpg")
+    if image.dtype == np.uint16 and suffix != ".png":
+        raise VideoError(f"{path}: JPEG holds 8 bits a sample, the picture has 16; use .png")
+    try:
+        if image.dtype == np.uint16:
+            _write_deep_png(path, image)
+        elif suffix == ".png":
+            iio.imwrite(path, image, plugin="pillow", extension=".png")
+        else:
+            iio.imwrite(path, image, plugin="pillow", extension=".jpg", quality=JPEG_QUALITY, subsampling=0)
+    except (OSError, ValueError) as error:
+        raise VideoError(f"{path}: cannot write the image ({error}); check the folder and the free space") from error
+
+
+def _write_deep_png(path: Path, image: Image) -> None:
+    frame = VideoFrame.from_ndarray(image, format="rgb48le").reformat(format="rgb48be")
+    encoder = av.CodecContext.create("png", "w")
+    encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, "rgb48be"
+    encoder.framerate = encoder.time_base = Fraction(1)
+    frame.pts = 0
+    path.write_bytes(b"".join(bytes(packet) for packet in [*encoder.encode(frame), *encoder.encode(None)]))

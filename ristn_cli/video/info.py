@@ -1,0 +1,160 @@
+"""What is known of a video: plain values, and the error every part of the package raises. Knows no library."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+UNSPECIFIED = "unspecified"
+
+Image = NDArray[np.uint8] | NDArray[np.uint16]
+
+
+class VideoError(Exception):
+    """A video cannot be read, written or muxed. One line: the file, what was found, what was expected, what to do."""
+
+
+@dataclass(frozen=True)
+class Color:
+    """Colour tags of a stream, by FFmpeg's names (`bt709`, `smpte2084`, `tv`, `topleft`), `unspecified` when untagged.
+
+    `default_matrix` and `default_range` are what an untagged stream is taken to be: BT.709 at 720 lines and more, else
+    BT.601, limited range; `pc` for RGB and for full-range pixel formats.
+    """
+
+    matrix: str = UNSPECIFIED
+    range: str = UNSPECIFIED
+    primaries: str = UNSPECIFIED
+    transfer: str = UNSPECIFIED
+    chroma_location: str = UNSPECIFIED
+    default_matrix: str = "bt709"
+    default_range: str = "tv"
+
+    @property
+    def conversion_matrix(self) -> str:
+        """The matrix both conversions use; `gbr` for RGB sources."""
+        return self.default_matrix if self.matrix == UNSPECIFIED else self.matrix
+
+    @property
+    def conversion_range(self) -> str:
+        """The range both conversions use: `tv` (limited) or `pc` (full)."""
+        return self.default_range if self.range == UNSPECIFIED else self.range
+
+    @property
+    def is_hdr(self) -> bool:
+        """True for PQ and HLG."""
+        return self.transfer in ("smpte2084", "arib-std-b67")
+
+
+@dataclass(frozen=True)
+class MasteringMetadata:
+    """HDR10 static metadata, in the strings x265 and SVT-AV1 take; None where the source has none.
+
+    `display` is `G(x,y)B(x,y)R(x,y)WP(x,y)L(max,min)`: chromaticity in units of 0.00002, luminance in 0.0001 cd/m2.
+    `light_level` is `MaxCLL,MaxFALL` in cd/m2.
+    """
+
+    display: str | None = None
+    light_level: str | None = None
+
+
+@dataclass(frozen=True)
+class StreamInfo:
+    """One stream of a container. `kind` is `video`, `audio`, `subtitle`, `attachment` or `data`."""
+
+    index: int
+    kind: str
+    codec: str
+    language: str | None = None
+    title: str | None = None
+    dispositions: tuple[str, ...] = ()
+    is_cover: bool = False
+    file_name: str | None = None
+    mime_type: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A chapter; `start` and `end` in seconds on the source's clock."""
+
+    start: Fraction
+    end: Fraction
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What `probe` found. Sizes are as shown, after rotation; times are seconds on the source's own clock.
+
+    `rate` is the nominal frame rate and `frame_count` a hint: neither is trusted for anything that is counted.
+    `duration` is that of the video stream, None when unknown; `end_time` is where its header says it ends, None for
+    containers that do not say. `start_time` is the time of the first frame and `origin` the container's own zero.
+    `transposed`, `flipped_x` and `flipped_y` undo the container's display matrix, in that order; `rotation` is the same
+    in degrees clockwise. `images` lists the files of an image sequence, and `is_still` is true for a single image.
+    """
+
+    path: Path
+    container: str
+    codec: str
+    width: int
+    height: int
+    sample_aspect_ratio: Fraction
+    rate: Fraction
+    time_base: Fraction
+    start_time: Fraction
+    origin: Fraction
+    duration: Fraction | None
+    end_time: Fraction | None
+    frame_count: int | None
+    bit_depth: int
+    pixel_format: str
+    color: Color
+    mastering: MasteringMetadata
+    rotation: int
+    transposed: bool
+    flipped_x: bool
+    flipped_y: bool
+    has_alpha: bool
+    is_interlaced: bool
+    video_index: int
+    streams: tuple[StreamInfo, ...]
+    chapters: tuple[Chapter, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    images: tuple[Path, ...] = ()
+    is_still: bool = False
+
+    @property
+    def has_audio(self) -> bool:
+        """True when there is at least one audio stream."""
+        return any(stream.kind == "audio" for stream in self.streams)
+
+    @property
+    def has_subtitles(self) -> bool:
+        """True when there is at least one subtitle stream."""
+        return any(stream.kind == "subtitle" for stream in self.streams)
+
+    @property
+    def is_image_sequence(self) -> bool:
+        """True for a folder or pattern of numbered images."""
+        return bool(self.images)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A picture and its place in time.
+
+    `image` is RGB (H, W, 3): uint8 from 8-bit sources, else uint16 on the full 16-bit scale (65535 is white). `time` is
+    the source's own presentation time in seconds, `duration` the time until the next frame. `is_damaged` marks a
+    picture the decoder had to conceal.
+    """
+
+    image: Image
+    time: Fraction
+    duration: Fraction | None = None
+    is_damaged: bool = False

@@ -1,0 +1,306 @@
+"""Encoded parts and everything else of the source into one file, by the ffmpeg program. Re-encodes no video.
+
+    part 1, part 2, ... --packets, exact times--> pipe (fragmented MP4) --+
+    source: audio, subtitles, fonts, covers ------------------------------+--> ffmpeg -c copy --> target
+    its metadata and chapters, shifted and cut --> a small text file -----+
+
+The parts go through a pipe, so that no second copy of the video is ever on the disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import IO, Any
+
+import av
+import ffmpeg
+import imageio_ffmpeg
+import numpy as np
+
+from ristn_cli.video.codecs import part_suffix
+from ristn_cli.video.info import Frame, VideoError, VideoInfo
+from ristn_cli.video.parts import PartLayout, feed_parts, read_layout
+from ristn_cli.video.plan import Container, StreamPlan, check_mux, container_of
+from ristn_cli.video.source import FREE_RUNNING_FORMATS, file_url, open_input
+from ristn_cli.video.tags import extract_covers, format_tags
+from ristn_cli.video.writer import FrameWriter
+
+MICROSECOND = Fraction(1, 1_000_000)
+STDERR_TAIL_LINES = 4
+TRIED_SECONDS = Fraction(10)
+
+
+def find_ffmpeg() -> str:
+    """The ffmpeg program: from PATH, else the one that imageio-ffmpeg carries. Raises VideoError when there is none."""
+    found = shutil.which("ffmpeg")
+    if found is not None:
+        return found
+    try:
+        return str(imageio_ffmpeg.get_ffmpeg_exe())
+    except RuntimeError as error:
+        raise VideoError(f"no ffmpeg program found ({error}); install imageio-ffmpeg or ffmpeg") from error
+
+
+def join_and_mux(
+    parts: Sequence[Path],
+    source: VideoInfo,
+    target: str | Path,
+    *,
+    start: Fraction | None = None,
+    end: Fraction | None = None,
+    with_audio: bool = True,
+    with_subtitles: bool = True,
+    drop_unsupported: bool = False,
+    codec: str | None = None,
+) -> None:
+    """Write `target`: the frames of `parts` in order, and every other stream of `source` by the plan of `check_mux`.
+
+    Parts hold absolute times on the source's clock, as FrameWriter writes them. Untrimmed, the output keeps that clock
+    (a transport stream's is moved to zero), so that streams which start late stay late. With `start` or `end`, seconds
+    after the first frame, `start` becomes zero and the other streams are cut to whole packets, subtitles to those that
+    begin in the range, chapters exactly. `codec` is the parts' own when not given. Raises VideoError for parts that
+    are missing, disagree or are out of order, for streams the container cannot hold, and with the last lines of
+    ffmpeg's messages when it fails; then `target` is removed.
+    """
+    target = Path(target)
+    if not parts:
+        raise VideoError(f"{target}: there are no parts to join; expected at least one")
+    container = container_of(target)
+    layout = read_layout(parts, source.rate)
+    plan = check_mux(
+        source,
+        target,
+        codec=codec or layout.codec,
+        with_audio=with_audio,
+        with_subtitles=with_subtitles,
+        drop_unsupported=drop_unsupported,
+    )
+    is_trimmed = start is not None or end is not None
+    zero = source.start_time + (start or 0) if is_trimmed else _clock_zero(source)
+    until = None if end is None else source.start_time + end
+    with tempfile.TemporaryDirectory(prefix="ristn-mux-") as scratch:
+        tags = Path(scratch) / "tags.txt"
+        tags.write_text(format_tags(source, zero, until), encoding="utf-8")
+        # Matroska keeps covers as attachments, and ffmpeg would write them as video.
+        covers = extract_covers(source, plan, Path(scratch)) if container.holds_attachments else {}
+        clip = _Clip(zero, until, is_trimmed)
+        subtitles = _cut_subtitles(source, plan, clip, Path(scratch)) if is_trimmed else {}
+        command = _command(source, target, container, plan, layout, tags, covers, subtitles, clip)
+        try:
+            _run(command, parts, layout, target)
+        except BaseException:
+            target.unlink(missing_ok=True)
+            raise
+
+
+def try_mux(
+    source: VideoInfo,
+    target: str | Path,
+    *,
+    width: int,
+    height: int,
+    codec: str | None = None,
+    with_audio: bool = True,
+    with_subtitles: bool = True,
+    drop_unsupported: bool = False,
+) -> None:
+    """Do the whole mux with one black frame and the first seconds of the other streams, and throw it away.
+
+    It finds out before any frame is computed what no table knows. Raises VideoError as `join_and_mux` does.
+    """
+    image = np.zeros((height, width, 3), np.uint16 if source.bit_depth > 8 else np.uint8)
+    with tempfile.TemporaryDirectory(prefix="ristn-try-") as scratch:
+        part = Path(scratch) / f"part{part_suffix(codec)}"
+        with FrameWriter(
+            part,
+            width=width,
+            height=height,
+            rate=source.rate,
+            time_base=source.time_base,
+            color=source.color,
+            sample_aspect_ratio=source.sample_aspect_ratio,
+            codec=codec,
+            mastering=source.mastering,
+        ) as writer:
+            writer.write(Frame(image, source.start_time))
+        join_and_mux(
+            [part],
+            source,
+            Path(scratch) / f"tried{Path(target).suffix}",
+            end=TRIED_SECONDS,
+            with_audio=with_audio,
+            with_subtitles=with_subtitles,
+            drop_unsupported=drop_unsupported,
+        )
+
+
+def _clock_zero(source: VideoInfo) -> Fraction:
+    """The source time that becomes 0 in an untrimmed output, on the video's own grid."""
+    names = source.container.split(",")
+    if not any(name in FREE_RUNNING_FORMATS for name in names):
+        return Fraction(0)
+    return source.origin // source.time_base * source.time_base
+
+
+@dataclass(frozen=True)
+class _Clip:
+    """The source time that becomes zero, the source time to stop at, and whether anything is cut off at all."""
+
+    zero: Fraction
+    until: Fraction | None
+    is_trimmed: bool
+
+
+def _command(
+    source: VideoInfo,
+    target: Path,
+    container: Container,
+    plan: Sequence[StreamPlan],
+    layout: PartLayout,
+    tags: Path,
+    covers: dict[int, tuple[Path, str]],
+    subtitles: dict[int, tuple[Path, Fraction]],
+    clip: _Clip,
+) -> list[str]:
+    """The ffmpeg command: the parts, the tags, the source; one map an output stream, in the source's order.
+
+    Without -copyts ffmpeg moves each input's earliest time to zero; -itsoffset says where it belongs instead.
+    """
+    begin = layout.first_pts * layout.time_base - clip.zero
+    parts_input = ffmpeg.input("pipe:0", f=layout.pipe_format, itsoffset=_seconds(begin))
+    tags_input = ffmpeg.input(str(tags), f="ffmetadata")
+    source_input = _cut_input(source, clip)
+    video = next(entry.stream for entry in plan if entry.action == "upscale")
+    # ffmpeg-python lists only inputs that something is mapped from; an absent stream is mapped to bring in the tags.
+    maps = [parts_input["v:0"], tags_input["999?"]]
+    output = {"c": "copy", "map_metadata": "1", "map_chapters": "1", "map_metadata:s:0": "1:s:0"}
+    output["disposition:0"] = "+".join(video.dispositions) or "0"
+    # With a copy this only states the rate; ffmpeg's own guess falls for the first decoding intervals.
+    output["r:0"] = str(source.rate)
+    if clip.is_trimmed:
+        output["copypriorss"] = "0"  # else packets from before the cut come along, and Matroska moves all to hold them
+    inputs = ["pipe:0", str(tags)]
+    position = 0
+    for entry in plan:
+        if entry.action not in ("copy", "convert") or entry.stream.index in covers:
+            continue
+        position += 1
+        if entry.stream.index in subtitles:
+            path, first = subtitles[entry.stream.index]
+            maps.append(ffmpeg.input(str(path), itsoffset=_seconds(first))["0"])
+            name, index = str(path), 0
+        else:
+            maps.append(source_input[str(entry.stream.index)])
+            name, index = file_url(source.path), entry.stream.index
+        if name not in inputs:
+            inputs.append(name)
+        output[f"map_metadata:s:{position}"] = f"{inputs.index(name)}:s:{index}"
+        dispositions = [*entry.stream.dispositions, *(["attached_pic"] if entry.stream.is_cover else [])]
+        output[f"disposition:{position}"] = "+".join(dispositions) or "0"
+        if entry.stream.title is not None:
+            output[f"metadata:s:{position}"] = f"title={entry.stream.title}"
+        if entry.action == "convert":
+            output[f"c:{position}"] = entry.codec
+    output["f"] = container.muxer
+    if container.muxer in ("mp4", "mov"):
+        # The movie's clock holds the edit lists; its default of milliseconds would round a late start.
+        output["movie_timescale"] = output["video_track_timescale"] = str(layout.time_base.denominator)
+        if layout.codec == "hevc":
+            output["tag:0"] = "hvc1"  # Apple's players insist on it
+    stream = ffmpeg.output(*maps, file_url(target), **output)
+    stream = stream.global_args("-nostdin", "-hide_banner", "-loglevel", "error").overwrite_output()
+    command = [str(word) for word in stream.compile(cmd=find_ffmpeg())]
+    assert [command[k + 1] for k, word in enumerate(command) if word == "-i"] == inputs
+    attach: list[str] = []
+    for number, (path, mime_type) in enumerate(covers.values(), start=position + 1):
+        attach += ["-attach", str(path), f"-metadata:s:{number}", f"mimetype={mime_type}"]
+    at = len(command) - 1 - command[::-1].index(file_url(target))
+    return [*command[:at], *attach, *command[at:]]
+
+
+def _cut_input(source: VideoInfo, clip: _Clip) -> Any:
+    """The source as an input of ffmpeg, its clock moved so that the clip's zero is 0, and cut when trimmed."""
+    if not clip.is_trimmed:
+        return ffmpeg.input(file_url(source.path), itsoffset=_seconds(source.origin - clip.zero))
+    options = {"ss": _seconds(clip.zero), "seek_timestamp": "1"}
+    if clip.until is not None:
+        options["t"] = _seconds(clip.until - clip.zero)
+    return ffmpeg.input(file_url(source.path), **options)
+
+
+def _cut_subtitles(
+    source: VideoInfo, plan: Sequence[StreamPlan], clip: _Clip, folder: Path
+) -> dict[int, tuple[Path, Fraction]]:
+    """Text subtitles to be converted, cut in a pass of their own: stream index to (file, where ffmpeg says it starts).
+
+    ffmpeg drops converted events from before the cut only by an option that would drop B-frames of the video too.
+    """
+    cut: dict[int, tuple[Path, Fraction]] = {}
+    for entry in plan:
+        if entry.action != "convert" or entry.stream.kind != "subtitle":
+            continue
+        path = folder / f"subtitles-{entry.stream.index}.mks"
+        stream = _cut_input(source, clip)[str(entry.stream.index)]
+        output = ffmpeg.output(stream, str(path), **{"c:s": "subrip", "ss": "0", "f": "matroska", "map_chapters": "-1"})
+        output = output.global_args("-nostdin", "-hide_banner", "-loglevel", "error").overwrite_output()
+        done = subprocess.run(
+            output.compile(cmd=find_ffmpeg()), stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
+        if done.returncode != 0:
+            said = " | ".join(done.stderr.decode("utf-8", "replace").splitlines()[-STDERR_TAIL_LINES:])
+            raise VideoError(f"{source.path}: the subtitle stream {entry.stream.index} cannot be converted: {said}")
+        with open_input(path) as container:
+            cut[entry.stream.index] = (path, Fraction(container.start_time or 0, av.time_base))
+    return cut
+
+
+def _seconds(time: Fraction) -> str:
+    """Seconds as ffmpeg takes them, to its own grain, the microsecond."""
+    return f"{float(round(time / MICROSECOND) * MICROSECOND):.6f}"
+
+
+def _run(command: list[str], parts: Sequence[Path], layout: PartLayout, target: Path) -> None:
+    """Run ffmpeg, feed it the parts, drain its messages. Ctrl-C does not reach it: whoever calls decides what to do."""
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+    )
+    assert process.stdin is not None and process.stderr is not None
+    messages: deque[str] = deque(maxlen=STDERR_TAIL_LINES)
+    drain = threading.Thread(target=_drain, args=(process.stderr, messages), daemon=True)
+    drain.start()
+    broken: Exception | None = None
+    try:
+        try:
+            feed_parts(parts, layout, process.stdin)
+        except (av.error.FFmpegError, OSError) as error:
+            broken = error  # ffmpeg is gone; what it said on stderr is the better explanation
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+        code = process.wait()
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        drain.join()
+        process.stderr.close()
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+    if code != 0 or broken is not None:
+        said = " | ".join(messages) or (str(broken) if broken else "no message")
+        raise VideoError(f"{target}: the final mux failed, ffmpeg ended with {code}: {said}")
+
+
+def _drain(pipe: IO[bytes], messages: deque[str]) -> None:
+    for line in pipe:
+        text = line.decode("utf-8", "replace").strip()
+        if text:
+            messages.append(text)

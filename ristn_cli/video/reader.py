@@ -1,0 +1,272 @@
+"""Frames of a video, one after another, each at the source's own time. Knows nothing of writing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from ristn_cli.video.convert import Chain, RgbReader
+from ristn_cli.video.images import read_image
+from ristn_cli.video.info import Frame, Image, VideoError, VideoInfo
+from ristn_cli.video.source import open_input, probe
+
+Deinterlace = Literal["auto", "off", "frame", "field"]
+# Demux errors in a row after which the rest of the file is taken to be unreadable.
+MOST_ERRORS_IN_A_ROW = 100
+# Formats whose frames have the same times after a seek; program and elementary streams derive theirs on the way.
+SEEKABLE_FORMATS = frozenset({"mov", "matroska", "mpegts", "avi", "flv"})
+# A stream that ends this much before the end its header states is reported as cut short.
+MISSING_END_SECONDS = Fraction(1, 10)
+
+
+@dataclass
+class _Damage:
+    """Counts what could not be decoded; raises at the first when strict."""
+
+    path: Path
+    strict: bool
+    report: Callable[[str], None] | None
+    count: int = field(default=0)
+
+    def add(self, what: str) -> None:
+        self.count += 1
+        message = f"{self.path}: {what}"
+        if self.strict:
+            raise VideoError(f"{message}; read without --strict to conceal it and go on")
+        if self.report is not None:
+            self.report(message)
+
+
+def read_frames(
+    source: str | Path | VideoInfo,
+    *,
+    start: Fraction | None = None,
+    end: Fraction | None = None,
+    max_frames: int | None = None,
+    deinterlace: Deinterlace = "auto",
+    drop_alpha: bool = False,
+    strict: bool = False,
+    on_damage: Callable[[str], None] | None = None,
+) -> Iterator[Frame]:
+    """Frames in display order, upright, RGB, with strictly growing times on the source's clock.
+
+    `start` and `end` are seconds after the video's first frame: the first frame given is the first with time >= start,
+    the last the last with time < end. A frame's duration is the gap to its successor (cut at `end`). `deinterlace`:
+    `auto` runs bwdif on frames flagged as interlaced, `frame` on all, `field` on all at twice the rate, `off` never.
+    Packets that cannot be decoded are skipped and concealed pictures marked, each reported to `on_damage` in one line;
+    `strict` raises instead. Raises VideoError when nothing can be read, when a picture has transparency (unless
+    `drop_alpha`), and when the picture size changes on the way.
+    """
+    info = source if isinstance(source, VideoInfo) else probe(source)
+    if info.has_alpha and not drop_alpha:
+        raise VideoError(
+            f"{info.path}: the video has transparency ({info.pixel_format}), which the output would lose; "
+            "drop the alpha channel explicitly (--drop-alpha) to go on without it"
+        )
+    damage = _Damage(info.path, strict, on_damage)
+    first = info.start_time + (start or 0)
+    last = None if end is None else info.start_time + end
+    if info.is_image_sequence:
+        frames = _image_frames(info, first, last, drop_alpha)
+    else:
+        frames = _video_frames(info, first, last, deinterlace, drop_alpha, damage)
+    yield from islice(frames, max_frames)
+
+
+def _image_frames(info: VideoInfo, first: Fraction, last: Fraction | None, drop_alpha: bool) -> Iterator[Frame]:
+    for index, path in enumerate(info.images):
+        time = index / info.rate
+        if time < first:
+            continue
+        if last is not None and time >= last:
+            return
+        image: Image = read_image(path, drop_alpha=drop_alpha)
+        if image.shape[:2] != (info.height, info.width):
+            found, expected = f"{image.shape[1]}x{image.shape[0]}", f"{info.width}x{info.height}"
+            raise VideoError(f"{path}: is {found}, expected {expected} as the first image; all must have one size")
+        if image.dtype == np.uint8 and info.bit_depth > 8:
+            image = image.astype(np.uint16) * np.uint16(257)
+        elif image.dtype == np.uint16 and info.bit_depth <= 8:
+            raise VideoError(f"{path}: has 16 bits a sample, expected 8 as the first image; all must have one depth")
+        yield Frame(image, time, 1 / info.rate)
+
+
+def _video_frames(
+    info: VideoInfo,
+    first: Fraction,
+    last: Fraction | None,
+    deinterlace: Deinterlace,
+    drop_alpha: bool,
+    damage: _Damage,
+) -> Iterator[Frame]:
+    """Decode, deinterlace, cut to [first, last), convert; a frame is held back until its successor's time is known."""
+    reader = RgbReader(info.color, path=info.path, drop_alpha=drop_alpha)
+    decoded = _deinterlaced(_decoded_from(info, first, damage), deinterlace)
+    held: tuple[Fraction, VideoFrame] | None = None
+    for time, frame in _monotonic(decoded, info, damage):
+        if held is not None:
+            yield _finish(info, reader, held, time if last is None else min(time, last), damage)
+        if last is not None and time >= last:
+            return
+        held = (time, frame) if time >= first else None
+    if held is None:
+        return
+    time, frame = held
+    natural = time + _own_duration(frame, info)
+    if info.end_time is not None:
+        # The track's end is exact; a frame's own duration is a decoding interval and may be another frame's.
+        missing = info.end_time - natural
+        if missing > MISSING_END_SECONDS + 2 / info.rate:
+            damage.add(f"ends {float(missing):.2f} s before the end its header states; the file is cut short")
+        elif natural + missing > time:
+            natural += missing
+    yield _finish(info, reader, held, natural if last is None else min(natural, last), damage)
+
+
+def _own_duration(frame: VideoFrame, info: VideoInfo) -> Fraction:
+    if not info.is_still and frame.duration and frame.time_base:
+        return frame.duration * frame.time_base
+    return 1 / info.rate
+
+
+def _finish(
+    info: VideoInfo, reader: RgbReader, held: tuple[Fraction, VideoFrame], until: Fraction, damage: _Damage
+) -> Frame:
+    time, frame = held
+    width, height = (frame.height, frame.width) if info.transposed else (frame.width, frame.height)
+    if (width, height) != (info.width, info.height):
+        raise VideoError(
+            f"{info.path}: the picture changes from {info.width}x{info.height} to {width}x{height} at "
+            f"{float(time - info.start_time):.2f} s; cut the file there (--start, --end) and upscale the pieces"
+        )
+    if frame.is_corrupt:
+        damage.add(f"the picture at {float(time - info.start_time):.3f} s is damaged and was concealed")
+    return Frame(_upright(reader.to_rgb(frame), info), time, until - time, frame.is_corrupt)
+
+
+def _upright(image: Image, info: VideoInfo) -> Image:
+    """Apply the display matrix to an (H, W, 3) image; a view where nothing moves, else a contiguous copy."""
+    turned: NDArray[Any] = image
+    if info.transposed:
+        turned = turned.transpose(1, 0, 2)
+    if info.flipped_x:
+        turned = turned[:, ::-1]
+    if info.flipped_y:
+        turned = turned[::-1]
+    return np.ascontiguousarray(turned)
+
+
+def _decoded_from(info: VideoInfo, first: Fraction, damage: _Damage) -> Iterator[VideoFrame]:
+    """Decoded frames from a keyframe at or before `first`; tried further back when a seek lands too late."""
+    # bwdif looks at both neighbours: two frames more, so that a frame does not depend on where reading began.
+    back = 2 / info.rate
+    while True:
+        target = first - back
+        with open_input(info.path) as container:
+            stream = container.streams[info.video_index]
+            assert isinstance(stream, VideoStream)
+            stream.thread_type = "AUTO"
+            sought = target > info.start_time and _seek(container, stream, target)
+            frames = _decoded(container, stream, sought, first, damage)
+            head = next(frames, None)
+            if not sought or (head is not None and _lies_before(head, target)):
+                if head is not None:
+                    yield head
+                yield from frames
+                return
+        back = max(back * 4, Fraction(2))
+
+
+def _seek(container: InputContainer, stream: VideoStream, target: Fraction) -> bool:
+    if stream.time_base is None or SEEKABLE_FORMATS.isdisjoint(container.format.name.split(",")):
+        return False
+    try:
+        container.seek(int(target / stream.time_base), stream=stream, backward=True)
+    except av.error.FFmpegError:
+        return False
+    return True
+
+
+def _lies_before(frame: VideoFrame, target: Fraction) -> bool:
+    return frame.pts is not None and frame.time_base is not None and frame.pts * frame.time_base <= target
+
+
+def _decoded(
+    container: InputContainer, stream: VideoStream, sought: bool, first: Fraction, damage: _Damage
+) -> Iterator[VideoFrame]:
+    """Frames as the decoder gives them; what fails at or after `first` is counted as damage and skipped."""
+    packets = container.demux(stream)
+    awaits_keyframe = sought
+    errors = 0
+    while errors < MOST_ERRORS_IN_A_ROW:
+        try:
+            packet = next(packets)
+        except StopIteration:
+            return
+        except av.error.FFmpegError as error:
+            errors += 1
+            damage.add(f"has unreadable data ({error.strerror})")
+            packets = container.demux(stream)
+            continue
+        errors = 0
+        if awaits_keyframe and packet.size and not packet.is_keyframe:
+            continue
+        awaits_keyframe = False
+        try:
+            frames = packet.decode()
+        except av.error.FFmpegError as error:
+            time = None if packet.pts is None else packet.pts * packet.time_base
+            if time is None or time >= first:
+                where = "" if time is None else f" at {float(time):.3f} s"
+                damage.add(f"a video packet{where} cannot be decoded ({error.strerror})")
+            continue
+        yield from frames
+
+
+def _deinterlaced(frames: Iterator[VideoFrame], mode: Deinterlace) -> Iterator[VideoFrame]:
+    """Pass frames through bwdif from the first that needs it; progressive frames leave it as they came."""
+    options = f"mode={'send_field' if mode == 'field' else 'send_frame'}:parity=auto"
+    options += f":deint={'interlaced' if mode == 'auto' else 'all'}"
+    chain: Chain | None = None
+    for frame in frames:
+        if chain is None:
+            if mode == "off" or (mode == "auto" and not frame.interlaced_frame):
+                yield frame
+                continue
+            chain = Chain(frame, [("bwdif", options)], frame.time_base or Fraction(1, 1000))
+        chain.push(frame)
+        yield from _drained(chain)
+    if chain is not None:
+        chain.push(None)
+        yield from _drained(chain)
+
+
+def _drained(chain: Chain) -> Iterator[VideoFrame]:
+    while (frame := chain.pull()) is not None:
+        yield frame
+
+
+def _monotonic(frames: Iterator[VideoFrame], info: VideoInfo, damage: _Damage) -> Iterator[tuple[Fraction, VideoFrame]]:
+    """Give every frame a time later than its predecessor's: its own wherever it has one."""
+    previous: Fraction | None = None
+    for frame in frames:
+        if frame.pts is not None and frame.time_base is not None:
+            time = frame.pts * frame.time_base
+        else:
+            time = info.start_time if previous is None else previous + 1 / info.rate
+        if previous is not None and time <= previous:
+            damage.add(f"a timestamp goes back from {float(previous):.3f} s to {float(time):.3f} s")
+            time = previous + info.time_base
+        previous = time
+        yield time, frame

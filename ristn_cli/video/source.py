@@ -1,0 +1,332 @@
+"""Opening what the user names, and probing it: a video, a still, a folder or pattern of numbered images."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from fractions import Fraction
+from math import atan2, degrees
+from pathlib import Path
+from typing import cast
+
+import av
+from av.codec.context import CodecContext
+from av.container import InputContainer
+from av.sidedata.sidedata import SideData as SideDataEntry
+from av.sidedata.sidedata import Type as SideData
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from ristn_cli.video.convert import RgbReader, depth_of, has_alpha_channel, read_color_names
+from ristn_cli.video.info import (
+    Chapter,
+    Color,
+    MasteringMetadata,
+    StreamInfo,
+    VideoError,
+    VideoInfo,
+)
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+DEFAULT_RATE = Fraction(25)
+HIGH_DEFINITION_LINES = 720
+# Formats whose clock starts anywhere; every other container's clock starts at its own zero.
+FREE_RUNNING_FORMATS = ("mpegts", "mpeg", "mpegtsraw", "rtp", "hls")
+# FFmpeg plays text files as terminal art; nobody who names one to an upscaler means that.
+TEXT_FORMATS = ("tty",)
+STILL_FORMATS = ("_pipe", "image2")
+DISPOSITION_NAMES = (
+    "default",
+    "dub",
+    "original",
+    "comment",
+    "lyrics",
+    "karaoke",
+    "forced",
+    "hearing_impaired",
+    "visual_impaired",
+    "clean_effects",
+    "non_diegetic",
+    "captions",
+    "descriptions",
+    "dependent",
+)
+
+
+@contextmanager
+def open_input(path: Path) -> Iterator[InputContainer]:
+    """The container at `path`, open for reading. Raises VideoError, in one line, for whatever cannot be opened."""
+    if not path.exists():
+        raise VideoError(f"{path}: no such file or directory; check the name")
+    if path.is_dir():
+        raise VideoError(
+            f"{path}: is a directory without numbered images ({', '.join(IMAGE_SUFFIXES)}); name a video file"
+        )
+    if path.is_file() and path.stat().st_size == 0:
+        raise VideoError(f"{path}: the file is empty (0 bytes); copy or download it again")
+    try:
+        container = av.open(file_url(path), "r", metadata_errors="replace")
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        raise VideoError(f"{path}: {_explain_unreadable(path, error)}") from error
+    with container:
+        if container.format.name in TEXT_FORMATS:
+            raise VideoError(f"{path}: is a text file, not a video; name a video file")
+        yield container
+
+
+def file_url(path: Path) -> str:
+    """The path as FFmpeg takes it for a file, whatever it is called: `a:b.mp4` is no protocol, `-x.mp4` no option."""
+    return f"file:{path}"
+
+
+def _explain_unreadable(path: Path, error: Exception) -> str:
+    if isinstance(error, PermissionError):
+        return "permission denied; make the file readable"
+    with path.open("rb") as file:
+        head = file.read(12)
+    if head[4:8] in (b"ftyp", b"mdat", b"moov", b"wide", b"free"):
+        return "is an MP4 or MOV without its index ('moov'): the file is cut short; copy or download it again"
+    if isinstance(error, av.error.EOFError):
+        return "no frames in the video stream: the file ends after its header; it was never finished"
+    reason = getattr(error, "strerror", None) or type(error).__name__
+    return f"is not a video that FFmpeg can read ({reason}); expected a video file, an image, or a folder of images"
+
+
+def main_video_stream(container: InputContainer, path: Path) -> VideoStream:
+    """The first video stream that is not a cover picture. Raises VideoError when there is none."""
+    streams = [stream for stream in container.streams.video if not _is_cover(stream)]
+    if not streams:
+        kinds = sorted({str(stream.type) for stream in container.streams}) or ["nothing"]
+        raise VideoError(f"{path}: has no video stream (found: {', '.join(kinds)}); name a file with a picture")
+    return streams[0]
+
+
+def _is_cover(stream: VideoStream) -> bool:
+    return bool(stream.disposition & (stream.disposition.attached_pic | stream.disposition.timed_thumbnails))
+
+
+def list_images(path: Path) -> tuple[Path, ...]:
+    """The images of a folder, or of a pattern such as `shot_%04d.png`, in the order of the last number in their names.
+
+    Empty when `path` is neither. Raises VideoError for a folder or pattern without a single image.
+    """
+    if path.is_dir():
+        candidates = [entry for entry in path.iterdir() if entry.suffix.lower() in IMAGE_SUFFIXES and entry.is_file()]
+    elif re.search(r"%\d*d", path.name) and not path.exists():
+        pattern = re.compile(re.sub(r"%\\?\d*d", r"\\d+", re.escape(path.name)))
+        parent = path.parent
+        candidates = [entry for entry in parent.iterdir() if pattern.fullmatch(entry.name)] if parent.is_dir() else []
+    else:
+        return ()
+    if not candidates:
+        raise VideoError(f"{path}: has no images; expected numbered files ending in {', '.join(IMAGE_SUFFIXES)}")
+    return tuple(sorted(candidates, key=_image_order))
+
+
+def _image_order(path: Path) -> tuple[int, str]:
+    numbers = re.findall(r"\d+", path.stem)
+    return (int(numbers[-1]) if numbers else -1, path.name)
+
+
+def probe(path: str | Path, *, rate: Fraction | None = None) -> VideoInfo:
+    """What is in the file, from its headers and its first decoded frame.
+
+    `rate` sets the frame rate of a folder of images or of a still (25 by default); a video keeps its own. Raises
+    VideoError for what is missing, empty, not a video, without a video stream, or without a single frame.
+    """
+    path = Path(path)
+    images = list_images(path)
+    first = images[0] if images else path
+    with open_input(first) as container:
+        stream = main_video_stream(container, first)
+        frame = _first_frame(container, first)
+        info = _describe(path, container, stream, frame, rate)
+    if not images:
+        return info
+    seconds = len(images) / info.rate
+    return _replace_for_images(info, path, images, seconds)
+
+
+def _replace_for_images(info: VideoInfo, path: Path, images: tuple[Path, ...], seconds: Fraction) -> VideoInfo:
+    return replace(
+        info,
+        path=path,
+        container="images",
+        images=images,
+        duration=seconds,
+        frame_count=len(images),
+        time_base=1 / info.rate,
+        start_time=Fraction(0),
+        origin=Fraction(0),
+        end_time=None,
+    )
+
+
+def _first_frame(container: InputContainer, path: Path) -> VideoFrame:
+    stream = main_video_stream(container, path)
+    # No threads: `read_color_names` listens to FFmpeg's log, and a decoder thread that logs meanwhile waits for the
+    # interpreter lock, which is held by whoever closes the decoder and waits for the thread.
+    stream.codec_context.thread_count = 1
+    errors = 0
+    for packet in container.demux(stream):
+        try:
+            for frame in packet.decode():
+                return frame
+        except av.error.FFmpegError:
+            errors += 1
+    found = f"{errors} packets, none of which can be decoded" if errors else "no frames in the video stream"
+    raise VideoError(f"{path}: {found}; the file is damaged or was never finished")
+
+
+def _describe(
+    path: Path, container: InputContainer, stream: VideoStream, frame: VideoFrame, rate: Fraction | None
+) -> VideoInfo:
+    swap, flip_x, flip_y, rotation = _orientation(frame)
+    width, height = (frame.height, frame.width) if swap else (frame.width, frame.height)
+    aspect = stream.sample_aspect_ratio or Fraction(1)
+    aspect = aspect if aspect > 0 else Fraction(1)
+    is_still = container.format.name.endswith(STILL_FORMATS)
+    nominal = stream.guessed_rate or stream.average_rate or DEFAULT_RATE
+    if is_still:
+        nominal = rate or DEFAULT_RATE
+    time_base = 1 / nominal if is_still or stream.time_base is None else stream.time_base
+    names = read_color_names(frame)
+    is_rgb = frame.format.is_rgb or names["matrix"] == "gbr"
+    color = Color(
+        **names,
+        default_matrix="gbr" if is_rgb else "bt709" if height >= HIGH_DEFINITION_LINES else "smpte170m",
+        default_range="pc" if is_rgb or frame.format.name.startswith("yuvj") else "tv",
+    )
+    start = Fraction(0) if is_still or frame.pts is None or frame.time_base is None else frame.pts * frame.time_base
+    end = None if is_still else _stated_end(container, stream, start)
+    duration = stream.duration * stream.time_base if stream.duration and stream.time_base else None
+    if duration is None and end is not None:
+        duration = end - start
+    if duration is None and container.duration:
+        duration = Fraction(container.duration, av.time_base)
+    count = stream.frames or (round(duration * nominal) if duration else None)
+    return VideoInfo(
+        path=path,
+        container=container.format.name,
+        codec=stream.codec_context.codec.canonical_name,
+        width=width,
+        height=height,
+        sample_aspect_ratio=1 / aspect if swap else aspect,
+        rate=nominal,
+        time_base=time_base,
+        start_time=start,
+        origin=Fraction(container.start_time or 0, av.time_base),
+        duration=1 / nominal if is_still else duration,
+        end_time=end,
+        frame_count=1 if is_still else count,
+        is_still=is_still,
+        bit_depth=min(16, depth_of(frame.format)),
+        pixel_format=frame.format.name,
+        color=color,
+        mastering=_mastering(frame),
+        rotation=rotation,
+        transposed=swap,
+        flipped_x=flip_x,
+        flipped_y=flip_y,
+        has_alpha=_shows_alpha(frame, stream, color, path),
+        is_interlaced=frame.interlaced_frame or stream.codec_context.field_order > 1,
+        video_index=stream.index,
+        streams=tuple(_describe_stream(container, index) for index in range(len(container.streams))),
+        chapters=tuple(
+            Chapter(chapter["start"] * chapter["time_base"], chapter["end"] * chapter["time_base"], chapter["metadata"])
+            for chapter in container.chapters()
+            if chapter["time_base"]
+        ),
+        metadata=dict(container.metadata),
+    )
+
+
+def _stated_end(container: InputContainer, stream: VideoStream, start: Fraction) -> Fraction | None:
+    """Where the video ends by its own track header (MP4, MOV) or track tag (Matroska), on the source's clock."""
+    if container.format.name.startswith("mov") and stream.duration and stream.time_base:
+        return start + stream.duration * stream.time_base
+    tag = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    if container.format.name.startswith("matroska") and tag is not None:
+        return 3600 * int(tag[1]) + 60 * int(tag[2]) + Fraction(tag[3])
+    return None
+
+
+def _describe_stream(container: InputContainer, index: int) -> StreamInfo:
+    stream = container.streams[index]
+    context: CodecContext | None = stream.codec_context  # attachments have none, whatever the stubs say
+    names = tuple(name for name in DISPOSITION_NAMES if stream.disposition & getattr(stream.disposition, name))
+    is_cover = isinstance(stream, VideoStream) and _is_cover(stream)
+    metadata = dict(stream.metadata)
+    return StreamInfo(
+        index=index,
+        kind=stream.type if stream.type in ("video", "audio", "subtitle", "attachment") else "data",
+        codec=(stream.name or "none") if context is None else context.codec.canonical_name,
+        language=metadata.get("language"),
+        title=metadata.get("title", metadata.get("name")),  # MP4's own tag is called name
+        dispositions=names,
+        is_cover=is_cover,
+        file_name=metadata.get("filename"),
+        mime_type=metadata.get("mimetype"),
+        metadata=metadata,
+    )
+
+
+def _orientation(frame: VideoFrame) -> tuple[bool, bool, bool, int]:
+    """How to turn a decoded picture upright: transpose, flip x, flip y; and the same in degrees clockwise.
+
+    The display matrix takes source (p, q) to (a p + c q, b p + d q); only quarter turns and mirrors are honoured.
+    """
+    data = _side_data(frame, SideData.DISPLAYMATRIX)
+    if data is None:
+        return False, False, False, 0
+    matrix = struct.unpack("=9i", data)
+    a, b, c, d = matrix[0], matrix[1], matrix[3], matrix[4]
+    turn = round(degrees(atan2(b, a)) / 90) * 90 % 360
+    if abs(b) > abs(a):
+        return True, c < 0, b < 0, turn
+    return False, a < 0, d < 0, turn
+
+
+def _shows_alpha(frame: VideoFrame, stream: VideoStream, color: Color, path: Path) -> bool:
+    """True when the first picture is not wholly opaque, or the stream carries its alpha beside the picture."""
+    if stream.metadata.get("alpha_mode") == "1":
+        return True
+    if not has_alpha_channel(frame.format):
+        return False
+    try:
+        RgbReader(color, path=path).to_rgb(frame)
+    except VideoError:
+        return True
+    return False
+
+
+def _mastering(frame: VideoFrame) -> MasteringMetadata:
+    """HDR10 mastering display and light level from the frame's side data (libavutil's structures)."""
+    display = light = None
+    mastering = _side_data(frame, SideData.MASTERING_DISPLAY_METADATA)
+    if mastering is not None:
+        # Ten ratios (red, green, blue, white as x and y; darkest, brightest), then whether each half is there.
+        numbers = struct.unpack("=22i", mastering[:88])
+        if numbers[20] and numbers[21]:
+            ratios = [Fraction(numbers[2 * k], numbers[2 * k + 1] or 1) for k in range(10)]
+            chroma = [round(ratio * 50000) for ratio in ratios[:8]]
+            lowest, highest = (round(ratio * 10000) for ratio in ratios[8:])
+            red, green, blue, white = (f"({chroma[k]},{chroma[k + 1]})" for k in (0, 2, 4, 6))
+            display = f"G{green}B{blue}R{red}WP{white}L({highest},{lowest})"
+    levels = _side_data(frame, SideData.CONTENT_LIGHT_LEVEL)
+    if levels is not None:
+        most, average = struct.unpack("=2I", levels[:8])
+        light = f"{most},{average}"
+    return MasteringMetadata(display, light)
+
+
+def _side_data(frame: VideoFrame, kind: SideData) -> bytes | None:
+    """The raw structure of a kind of side data, None when the frame has none."""
+    # PyAV's stubs say that iteration gives names; it gives the entries.
+    for entry in cast("Iterator[SideDataEntry]", iter(frame.side_data)):
+        if entry.type == kind:
+            return bytes(entry)
+    return None

@@ -1,0 +1,68 @@
+"""What goes with a video beside its streams: tags and chapters as FFmpeg's text form, cover pictures as files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+from ristn_cli.video.info import VideoInfo
+from ristn_cli.video.plan import StreamPlan
+from ristn_cli.video.source import open_input
+
+CHAPTER_CLOCK = 1_000_000
+# Tags of the source's own file or stream that would be untrue of the new one.
+STALE_TAGS = frozenset(
+    {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "rotate", "vendor_id", "bps"}
+)
+STALE_PREFIXES = ("number_of_", "_statistics")
+
+
+def format_tags(source: VideoInfo, zero: Fraction, until: Fraction | None) -> str:
+    """Global tags, the video stream's tags, and the chapters cut to [zero, until) and shifted, as `ffmetadata` text."""
+    lines = [";FFMETADATA1", *_format_entries(source.metadata)]
+    video = next((stream for stream in source.streams if stream.index == source.video_index), None)
+    if video is not None:
+        title = {"title": video.title} if video.title is not None else {}
+        lines += ["[STREAM]", *_format_entries({**video.metadata, **title})]
+    for chapter in source.chapters:
+        begin = max(chapter.start, zero) - zero
+        finish = (chapter.end if until is None else min(chapter.end, until)) - zero
+        if finish > begin:
+            lines += ["[CHAPTER]", f"TIMEBASE=1/{CHAPTER_CLOCK}", f"START={round(begin * CHAPTER_CLOCK)}"]
+            lines += [f"END={round(finish * CHAPTER_CLOCK)}", *_format_entries(chapter.metadata)]
+    return "\n".join(lines) + "\n"
+
+
+def _format_entries(metadata: Mapping[str, str]) -> list[str]:
+    lines = []
+    for name, value in metadata.items():
+        plain = name.lower()
+        if plain.split("-")[0] in STALE_TAGS or plain.startswith(STALE_PREFIXES):
+            continue
+        lines.append(f"{_escape(name)}={_escape(value)}")
+    return lines
+
+
+def _escape(text: str) -> str:
+    return "".join(f"\\{letter}" if letter in "=;#\\\n" else letter for letter in text)
+
+
+def extract_covers(source: VideoInfo, plan: Sequence[StreamPlan], folder: Path) -> dict[int, tuple[Path, str]]:
+    """Write the cover pictures that the plan copies into `folder`: stream index to (file, MIME type)."""
+    covers: dict[int, tuple[Path, str]] = {}
+    wanted = [entry.stream for entry in plan if entry.stream.is_cover and entry.action == "copy"]
+    if not wanted:
+        return covers
+    with open_input(source.path) as container:
+        for number, stream in enumerate(wanted):
+            suffix, mime_type = (".png", "image/png") if stream.codec == "png" else (".jpg", "image/jpeg")
+            place = folder / f"cover-{number}"
+            place.mkdir()
+            path = place / Path(stream.file_name or f"cover{suffix}").name
+            for packet in container.demux(container.streams[stream.index]):
+                if packet.size:
+                    path.write_bytes(bytes(packet))
+                    covers[stream.index] = (path, mime_type)
+                    break
+    return covers

@@ -1,0 +1,165 @@
+"""An independent second look at a finished file, against the source and what the job counted."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import zip_longest
+from pathlib import Path
+
+import av
+from av.video.stream import VideoStream
+
+from ristn_cli.video.info import VideoError, VideoInfo
+from ristn_cli.video.plan import StreamPlan
+from ristn_cli.video.source import main_video_stream, open_input
+
+# More pictures than any codec reorders: presentation times come out in order from a heap of this many.
+REORDER_WINDOW = 32
+# Matroska and WebM hold whole milliseconds; a source and a target may each be off by half of one.
+MILLISECOND = Fraction(1, 1000)
+
+
+def verify(
+    target: str | Path,
+    *,
+    frames: int,
+    width: int,
+    height: int,
+    source: VideoInfo,
+    start: Fraction | None = None,
+    end: Fraction | None = None,
+    plan: tuple[StreamPlan, ...] | None = None,
+    check_times: bool = True,
+) -> None:
+    """Read `target` anew and compare: frames, size, timestamps, duration, streams, and that both ends decode.
+
+    `frames` is what the job wrote, `start` and `end` its trim in seconds after the first frame, `plan` the result of
+    `check_mux` (streams are compared only with it). `check_times` compares every frame's time, relative to the first,
+    with the source's packets; it must be off when frames were added (deinterlacing by field) or lost to damage.
+    Raises VideoError for the first mismatch, saying what was found and expected.
+    """
+    target = Path(target)
+    with open_input(target) as container:
+        stream = main_video_stream(container, target)
+        found_size = (stream.codec_context.width, stream.codec_context.height)
+        if found_size != (width, height):
+            raise _mismatch(target, "picture size", f"{found_size[0]}x{found_size[1]}", f"{width}x{height}")
+        index = stream.index
+        kinds = Counter(str(other.type) for other in container.streams)
+        covers = sum(bool(other.disposition & other.disposition.attached_pic) for other in container.streams.video)
+    counted, first, last, longest = 0, Fraction(0), Fraction(0), Fraction(0)
+    wanted = _source_times(source, start, end) if check_times else iter(())
+    for found, expected in zip_longest(presentation_times(target, index), wanted):
+        if found is None:
+            break
+        if counted == 0:
+            first = last = found
+        longest = max(longest, found - last)
+        counted += 1
+        if check_times and expected is not None and counted <= frames:
+            _check_time(target, counted, found - first, expected)
+        last = found
+    if counted != frames:
+        raise _mismatch(target, "number of frames", str(counted), str(frames))
+    if check_times and source.duration is not None and source.container.startswith("mov"):
+        expected_duration = min(source.duration, end if end is not None else source.duration) - (start or 0)
+        # A header may understate what the timestamps show; less than one frame, the longest, is the rule.
+        _check_duration(target, max(expected_duration, last - first), max(longest, 1 / source.rate))
+    if plan is not None:
+        _check_streams(target, kinds, covers, plan, start is not None or end is not None)
+    _check_decodes(target, last)
+
+
+def presentation_times(path: Path, index: int) -> Iterator[Fraction]:
+    """Presentation times of a video stream's packets in display order, in seconds, without decoding."""
+    heap: list[int] = []
+    with open_input(path) as container:
+        stream = container.streams[index]
+        for packet in container.demux(stream):
+            if not packet.size or packet.is_discard:
+                continue
+            time = packet.pts if packet.pts is not None else packet.dts
+            if time is None:
+                continue
+            heapq.heappush(heap, time)
+            if len(heap) > REORDER_WINDOW:
+                yield heapq.heappop(heap) * packet.time_base
+        base = stream.time_base or Fraction(1)
+        while heap:
+            yield heapq.heappop(heap) * base
+
+
+def _source_times(source: VideoInfo, start: Fraction | None, end: Fraction | None) -> Iterator[Fraction]:
+    """Times of the source's frames in [start, end), relative to the first of them."""
+    if source.is_image_sequence:
+        times: Iterator[Fraction] = (index / source.rate for index in range(len(source.images)))
+    else:
+        times = presentation_times(source.path, source.video_index)
+    zero: Fraction | None = None
+    for time in times:
+        since = time - source.start_time
+        if since < (start or 0):
+            continue
+        if end is not None and since >= end:
+            return
+        zero = time if zero is None else zero
+        yield time - zero
+
+
+def _check_time(target: Path, number: int, found: Fraction, expected: Fraction) -> None:
+    tolerance = MILLISECOND if target.suffix.lower() in (".mkv", ".webm") else Fraction(1, 1_000_000)
+    if abs(found - expected) > tolerance:
+        raise _mismatch(target, f"time of frame {number}", f"{float(found):.6f} s", f"{float(expected):.6f} s")
+
+
+def _check_duration(target: Path, expected: Fraction, tolerance: Fraction) -> None:
+    """The duration that the video track of an MP4 or MOV states; other containers state only that of the whole."""
+    with open_input(target) as container:
+        stream = main_video_stream(container, target)
+        if not container.format.name.startswith("mov") or not stream.duration or stream.time_base is None:
+            return
+        stated = stream.duration * stream.time_base
+    if abs(stated - expected) > tolerance:
+        raise _mismatch(target, "duration of the video", f"{float(stated):.3f} s", f"{float(expected):.3f} s")
+
+
+def _check_streams(
+    target: Path, kinds: Counter[str], covers: int, plan: tuple[StreamPlan, ...], is_trimmed: bool
+) -> None:
+    """As many of each kind as planned; a stream with nothing inside the trim may be missing."""
+    expected = Counter(entry.stream.kind for entry in plan if entry.action != "drop" and not entry.stream.is_cover)
+    wanted_covers = sum(entry.stream.is_cover and entry.action == "copy" for entry in plan)
+    found = Counter({kind: kinds[kind] for kind in ("video", "audio", "subtitle", "attachment")})
+    found["video"] -= covers
+    for kind in ("video", "audio", "subtitle", "attachment"):
+        may_be_fewer = is_trimmed and kind in ("audio", "subtitle") and found[kind] < expected[kind]
+        if found[kind] != expected[kind] and not may_be_fewer:
+            raise _mismatch(target, f"number of {kind} streams", str(found[kind]), str(expected[kind]))
+    if covers != wanted_covers:
+        raise _mismatch(target, "number of cover pictures", str(covers), str(wanted_covers))
+
+
+def _check_decodes(target: Path, last: Fraction) -> None:
+    """Decode the first picture, and all from the last keyframe to the end."""
+    with open_input(target) as container:
+        stream = main_video_stream(container, target)
+        assert isinstance(stream, VideoStream)
+        stream.thread_type = "AUTO"
+        try:
+            if next(container.decode(stream), None) is None:
+                raise VideoError(f"{target}: the finished file has no picture that decodes")
+            assert stream.time_base is not None
+            container.seek(int(last / stream.time_base), stream=stream, backward=True)
+            if not any(not frame.is_corrupt for frame in container.decode(stream)):
+                raise VideoError(f"{target}: the end of the finished file does not decode")
+        except av.error.FFmpegError as error:
+            raise VideoError(f"{target}: the finished file does not decode ({error.strerror}); run again") from error
+
+
+def _mismatch(target: Path, what: str, found: str, expected: str) -> VideoError:
+    return VideoError(
+        f"{target}: the finished file fails its check: {what} is {found}, expected {expected}; please report it"
+    )

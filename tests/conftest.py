@@ -1,0 +1,52 @@
+"""Fixtures that several test files share: a tiny network, and its weights file."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from ristn_cli.model import RISTN, RISTNConfig
+from ristn_cli.weights import save_weights
+
+TINY = RISTNConfig(
+    branch_one=(1,),
+    branch_two=(1,),
+    bottleneck_divisor=2,
+    norm="none",
+    lstm_layers=2,
+    growth=4,
+    refine_bottlenecks=1,
+    upsampling_channels=(8, 8),
+    deconvolution_kernel=2,
+    global_skip=True,
+)
+
+
+@pytest.fixture(autouse=True)
+def _two_threads() -> None:
+    torch.set_num_threads(2)
+
+
+@pytest.fixture
+def tiny_model() -> RISTN:
+    """A network that begins, by its global skip, as exactly bicubic."""
+    torch.manual_seed(0)
+    return RISTN(TINY).eval()
+
+
+@pytest.fixture
+def random_model(tiny_model: RISTN) -> RISTN:
+    """The same with weights that make every part matter."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in tiny_model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * (0.5 / parameter[0].numel() ** 0.5))
+    return tiny_model
+
+
+@pytest.fixture
+def tiny_weights(tiny_model: RISTN, tmp_path: Path) -> Path:
+    """Weights file of the network that is exactly bicubic."""
+    path = tmp_path / "tiny.safetensors"
+    save_weights(tiny_model, path, metrics={})
+    return path

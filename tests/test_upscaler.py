@@ -1,0 +1,107 @@
+"""Upscaler: images to images, the same in tiles and windows as at once."""
+
+import numpy as np
+import pytest
+import torch
+from clips import make_picture
+from PIL import Image
+
+from ristn_cli.evaluation.metrics import psnr
+from ristn_cli.inference.device import Backend
+from ristn_cli.inference.upscaler import Tiling, Upscaler
+from ristn_cli.model import RISTN
+
+CPU = Backend(torch.device("cpu"), "fp32")
+
+
+def noise(frames: int, height: int, width: int, dtype: type = np.uint8) -> list[np.ndarray]:
+    """Images of seeded noise over half of the range, so that nothing is clipped."""
+    generator = np.random.default_rng(0)
+    peak = np.iinfo(dtype).max
+    return list(generator.integers(peak // 4, 3 * peak // 4, (frames, height, width, 3)).astype(dtype))
+
+
+def test_a_network_without_detail_gives_bicubic(tiny_model: RISTN) -> None:
+    image = make_picture(3, 40, 30)
+    (sr,) = Upscaler(tiny_model, CPU).upscale([image])
+    expected = np.asarray(Image.fromarray(image).resize((160, 120), Image.Resampling.BICUBIC)).astype(int)
+    assert sr.dtype == np.uint8
+    assert np.abs(sr.astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 3), (17, 33), (1, 70)])
+@pytest.mark.parametrize("frames", [1, 2, 13])
+def test_any_size_and_count(random_model: RISTN, height: int, width: int, frames: int) -> None:
+    images = noise(frames, height, width)
+    result = list(Upscaler(random_model, CPU, Tiling(tile=32, overlap=4)).upscale(images))
+    assert [image.shape for image in result] == [(4 * height, 4 * width, 3)] * frames
+
+
+def test_tiled_equals_untiled_within_a_level_when_overlap_covers_the_receptive_field(random_model: RISTN) -> None:
+    images = noise(3, 90, 70)
+    field = random_model.config.receptive_field(frames=3)
+    whole = np.stack(list(Upscaler(random_model, CPU, Tiling(tile=1000, overlap=0)).upscale(images)))
+    tiling = Tiling(tile=2 * (field + 2) + 8, overlap=field + 2)
+    tiled = np.stack(list(Upscaler(random_model, CPU, tiling).upscale(images)))
+    assert np.abs(whole.astype(int) - tiled.astype(int)).max() <= 1
+
+
+def test_a_smaller_overlap_would_have_shown(random_model: RISTN) -> None:
+    """The test above can fail: without overlap, tiles are visible."""
+    images = noise(3, 90, 70)
+    whole = np.stack(list(Upscaler(random_model, CPU, Tiling(tile=1000, overlap=0)).upscale(images)))
+    tiled = np.stack(list(Upscaler(random_model, CPU, Tiling(tile=32, overlap=0)).upscale(images)))
+    assert np.abs(whole.astype(int) - tiled.astype(int)).max() > 3
+
+
+def test_windows_agree_with_one_window_over_everything(random_model: RISTN) -> None:
+    """The recurrence forgets: frames with two neighbours of context hardly change."""
+    images = noise(20, 24, 24)
+    whole = list(Upscaler(random_model, CPU, Tiling(window=20)).upscale(images))
+    for window in (8, 10):
+        parts = list(Upscaler(random_model, CPU, Tiling(window=window, context=2)).upscale(images))
+        assert min(psnr(a, b) for a, b in zip(whole, parts, strict=True)) > 50
+
+
+def test_neighbours_are_read(random_model: RISTN) -> None:
+    images = noise(5, 24, 24)
+    changed = [*images[:3], 255 - images[3], images[4]]
+    first = list(Upscaler(random_model, CPU).upscale(images))
+    second = list(Upscaler(random_model, CPU).upscale(changed))
+    assert not np.array_equal(first[2], second[2])
+
+
+def test_sixteen_bits_keep_what_eight_would_round(random_model: RISTN) -> None:
+    deep = noise(2, 20, 20, np.uint16)
+    result = list(Upscaler(random_model, CPU).upscale(deep))
+    assert result[0].dtype == np.uint16
+    lr = torch.from_numpy(np.stack(deep).astype(np.float32) / 65535).permute(0, 3, 1, 2)[None]
+    with torch.inference_mode():
+        expected = random_model(lr)[0].permute(0, 2, 3, 1).clamp(0, 1).mul(65535).round().numpy()
+    assert np.abs(np.stack(result).astype(float) - expected).max() <= 2
+
+
+def test_values_are_rounded_not_truncated(tiny_model: RISTN) -> None:
+    """A flat image of any level must come back as the same level."""
+    levels = [np.full((8, 8, 3), level, np.uint8) for level in range(0, 256, 5)]
+    for image in levels:
+        (sr,) = Upscaler(tiny_model, CPU).upscale([image])
+        assert (sr == image[0, 0, 0]).all()
+
+
+def test_bfloat16_stays_close_to_float32(random_model: RISTN) -> None:
+    images = noise(5, 40, 40)
+    exact = list(Upscaler(random_model, CPU).upscale(images))
+    rough = list(Upscaler(random_model, Backend(torch.device("cpu"), "bf16")).upscale(images))
+    assert min(psnr(a, b) for a, b in zip(exact, rough, strict=True)) > 40
+
+
+def test_the_model_given_is_not_changed(random_model: RISTN) -> None:
+    Upscaler(random_model, Backend(torch.device("cpu"), "bf16"))
+    assert all(parameter.dtype == torch.float32 for parameter in random_model.parameters())
+
+
+@pytest.mark.parametrize("fields", [{"window": 4, "context": 2}, {"tile": 32, "overlap": 16}, {"context": -1}])
+def test_impossible_tilings_are_refused(fields: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=r"keeps nothing|all overlap"):
+        Tiling(**fields)
