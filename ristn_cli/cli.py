@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -190,6 +190,11 @@ def upscale(
     max_frames: MaxFramesOption = None,
     no_audio: Annotated[bool, typer.Option("--no-audio", help="Leave out the sound.")] = False,
     no_subtitles: Annotated[bool, typer.Option("--no-subtitles", help="Leave out the subtitles.")] = False,
+    deinterlace: Annotated[
+        Literal["auto", "frame", "off"], typer.Option(help="Frames flagged as interlaced, all, or none.")
+    ] = "auto",
+    drop_alpha: Annotated[bool, typer.Option("--drop-alpha", help="Go on without the source's transparency.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail where the source is damaged.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Forget what an earlier, unfinished run did.")] = False,
     debug: DebugOption = False,
@@ -211,6 +216,9 @@ def upscale(
             max_frames=max_frames,
             with_audio=not no_audio,
             with_subtitles=not no_subtitles,
+            deinterlace=deinterlace,
+            drop_alpha=drop_alpha,
+            strict=strict,
         )
         upscaler = build_upscaler(model, weights, device, precision, tile, window)
         done = JobProgress(frames=0)
@@ -224,6 +232,7 @@ def upscale(
                 overwrite=overwrite,
                 restart=restart,
                 should_stop=lambda: bool(received),
+                on_damage=lambda message: errors.print(f"warning: {escape(message)}", highlight=False),
             )
             try:
                 for done in job:
@@ -238,6 +247,7 @@ def upscale(
             f"{escape(str(target))}: {done.frames} frames in {format_seconds(done.elapsed_seconds)}"
             f" ({done.frames_per_second:.2f} fps)",
             highlight=False,
+            soft_wrap=True,
         )
 
 
@@ -250,7 +260,9 @@ def evaluate(
     precision: PrecisionOption = "auto",
     tile: TileOption = None,
     window: WindowOption = None,
-    degradation: Annotated[str, typer.Option(help="BI (bicubic) or BD (blur, decimate).")] = "BI",
+    degradation: Annotated[
+        Literal["BI", "BD"], typer.Option(help="How LR is made: bicubic, or blurred and decimated.")
+    ] = "BI",
     skip: Annotated[int, typer.Option(min=0, help="Frames at each end of a clip that are not scored.")] = 0,
     max_frames: MaxFramesOption = None,
     temporal_gain: Annotated[
@@ -260,8 +272,6 @@ def evaluate(
     debug: DebugOption = False,
 ) -> None:
     """Measure PSNR-Y and SSIM against the original and against bicubic, as the paper's tables do."""
-    if degradation not in ("BI", "BD"):
-        raise typer.BadParameter(f"unknown degradation {degradation!r}; expected BI or BD")
     with reported_errors(debug):
         from ristn_cli.evaluation.evaluate import ClipScores, evaluate_clip, find_clips, mean_scores
 
@@ -275,7 +285,7 @@ def evaluate(
                 for score in evaluate_clip(
                     clip,
                     upscaler,
-                    degradation="BI" if degradation == "BI" else "BD",
+                    degradation=degradation,
                     skip=skip,
                     max_frames=max_frames,
                     temporal_gain=temporal_gain,

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from ristn_cli.inference.manifest import JobError, Manifest, Part, fingerprint, lock
 from ristn_cli.inference.upscaler import Upscaler
@@ -30,6 +30,7 @@ from ristn_cli.video import (
     part_suffix,
     probe,
     read_frames,
+    try_mux,
     verify,
 )
 from ristn_cli.weights import file_sha256
@@ -58,6 +59,9 @@ class UpscaleOptions:
         max_frames: stop after as many frames.
         with_audio: keep the sound.
         with_subtitles: keep the subtitles, and the fonts that go with them.
+        deinterlace: `auto` treats frames flagged as interlaced, `frame` all, `off` none.
+        drop_alpha: upscale a video with transparency without it, rather than refuse it.
+        strict: fail where packets cannot be decoded, rather than conceal and report them.
     """
 
     codec: str = "auto"
@@ -68,6 +72,9 @@ class UpscaleOptions:
     max_frames: int | None = None
     with_audio: bool = True
     with_subtitles: bool = True
+    deinterlace: Literal["auto", "frame", "off"] = "auto"
+    drop_alpha: bool = False
+    strict: bool = False
 
 
 class StreamChoice(TypedDict):
@@ -153,6 +160,7 @@ def upscale_video(
     overwrite: bool = False,
     restart: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
+    on_damage: Callable[[str], None] = lambda message: None,
 ) -> Iterator[Progress]:
     """Upscale `source` into `target`, keeping its timestamps, sound, subtitles and everything else.
 
@@ -168,6 +176,7 @@ def upscale_video(
         overwrite: replace an existing `target`.
         restart: forget what an earlier run finished.
         should_stop: asked at the end of each part.
+        on_damage: told in one line of each packet that could not be decoded and was concealed.
 
     Raises:
         VideoError: the source cannot be read, the target cannot hold its streams or cannot be written.
@@ -187,6 +196,7 @@ def upscale_video(
     check_encoder(
         options.codec, width=width, height=height, bit_depth=info.bit_depth, crf=options.crf, preset=options.preset
     )
+    try_mux(info, target, width=width, height=height, **streams)
     folder = job_folder(target)
     try:
         folder.mkdir(exist_ok=True)
@@ -197,7 +207,7 @@ def upscale_video(
         with lock(folder / "lock"):
             if not restart:
                 manifest.load()
-            yield from write_parts(manifest, info, upscaler, options, should_stop)
+            yield from write_parts(manifest, info, upscaler, options, should_stop, on_damage)
             end = manifest.parts[-1].end_time - info.start_time if options.max_frames is not None else options.end
             joined = folder / f"joined{target.suffix}"
             join_and_mux(manifest.files, info, joined, start=options.start, end=end, **streams)
@@ -210,6 +220,7 @@ def upscale_video(
                 start=options.start,
                 end=end,
                 plan=plan,
+                check_times=not any(part.is_damaged for part in manifest.parts),
             )
             joined.replace(target)
         shutil.rmtree(folder, ignore_errors=True)
@@ -241,6 +252,7 @@ def write_parts(
     upscaler: Upscaler,
     options: UpscaleOptions,
     should_stop: Callable[[], bool],
+    on_damage: Callable[[str], None],
 ) -> Iterator[Progress]:
     """Upscale and encode what the manifest lacks, part by part, cut between windows."""
     total = estimate_frames(info, options)
@@ -250,8 +262,14 @@ def write_parts(
     yield Progress(frames=resumed, resumed_frames=resumed, total=total)
     if options.max_frames is not None and resumed >= options.max_frames:
         return
+    damage: list[str] = []
+
+    def report(message: str) -> None:
+        damage.append(message)
+        on_damage(message)
+
     windows = slide_windows(
-        continued_frames(manifest, info, upscaler.tiling.context, options),
+        continued_frames(manifest, info, upscaler.tiling.context, options, report),
         upscaler.tiling.window,
         upscaler.tiling.context,
         is_continued=bool(manifest.parts),
@@ -279,6 +297,7 @@ def write_parts(
                 context_time=written.frames[max(0, written.keep.stop - upscaler.tiling.context)].time,
                 end_time=last.time + (last.duration or 1 / info.rate),
                 sha256=file_sha256(manifest.folder / file),
+                is_damaged=bool(damage),
             )
         )
         if window is not None and should_stop():
@@ -287,15 +306,25 @@ def write_parts(
         raise VideoError(f"{info.path}: has no frames between --start and --end")
 
 
-def continued_frames(manifest: Manifest, info: VideoInfo, context: int, options: UpscaleOptions) -> Iterator[Frame]:
+def continued_frames(
+    manifest: Manifest, info: VideoInfo, context: int, options: UpscaleOptions, on_damage: Callable[[str], None]
+) -> Iterator[Frame]:
     """The source's frames from the first that the next window reads."""
-    if not manifest.parts:
-        return read_frames(info, start=options.start, end=options.end, max_frames=options.max_frames)
-    rest = None
-    if options.max_frames is not None:
-        rest = options.max_frames - manifest.frames + min(context, manifest.frames)
-    start = manifest.parts[-1].context_time - info.start_time
-    return read_frames(info, start=start, end=options.end, max_frames=rest)
+    start, frames = options.start, options.max_frames
+    if manifest.parts:
+        start = manifest.parts[-1].context_time - info.start_time
+        if frames is not None:
+            frames -= manifest.frames - min(context, manifest.frames)
+    return read_frames(
+        info,
+        start=start,
+        end=options.end,
+        max_frames=frames,
+        deinterlace=options.deinterlace,
+        drop_alpha=options.drop_alpha,
+        strict=options.strict,
+        on_damage=on_damage,
+    )
 
 
 def open_writer(path: Path, info: VideoInfo, options: UpscaleOptions) -> FrameWriter:

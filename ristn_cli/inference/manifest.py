@@ -28,7 +28,8 @@ class Part:
     """A finished part: its file, how many frames it holds, and its SHA-256.
 
     `context_time` and `end_time` are seconds on the source's clock: of the first frame that the window after this part
-    reads, and of the end of this part's last frame.
+    reads, and of the end of this part's last frame. `is_damaged` tells that packets of the source could not be decoded
+    there.
     """
 
     file: str
@@ -36,6 +37,7 @@ class Part:
     context_time: Fraction
     end_time: Fraction
     sha256: str
+    is_damaged: bool = False
 
 
 def fingerprint(path: Path) -> dict[str, Any]:

@@ -31,7 +31,7 @@ class RISTNConfig:
         lstm_layers: bidirectional ConvLSTM layers; 0 puts a 1x1 convolution in the place of the temporal component and
             the fusion, which is the single-image network of Table 1.
         growth: channels of each direction of a ConvLSTM layer.
-        gate_start: initial gates, `uniform` or `delay_line`.
+        gate_start: initial gates, `uniform`, or `delay_line` with orthogonal maps around the temporal component.
         fusion: `sparse`, or Table 2's `dense` (DF) and `none` (NF).
         refine_bottlenecks: bottlenecks of a RIB between fusion and upsampling; 0, the paper's, leaves it out.
         upsampling_channels: maps of the two deconvolutions.
@@ -180,6 +180,10 @@ class RISTN(nn.Module):
             )
             fusion = TemporalOnly if config.fusion == "none" else SparseFusion
             self.fusion = fusion(channels, self.temporal.out_channels)
+            if config.gate_start == "delay_line":  # what the delay line brings must not fade on its way
+                nn.init.orthogonal_(self.fusion.mapping.weight)
+                if isinstance(self.fusion, SparseFusion):
+                    nn.init.orthogonal_(self.fusion.matrix)
         self.refine: nn.Module = nn.Identity()
         if config.refine_bottlenecks:
             self.refine = ResidualInvertibleBlock(

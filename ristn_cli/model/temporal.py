@@ -53,19 +53,23 @@ class BidirectionalConvLSTM(nn.Module):
     def _start_as_delay_line(self) -> None:
         """Half of each direction's channels take the input, the other half what the first half held a frame before.
 
-        Input and output gates open, forget gates closed: the neighbours' features stand before the next layer from the
-        first step of training, where gates started at random learn single-image upscaling and never look aside.
+        The input is taken through an orthogonal projection, at full strength; input and output gates are open, forget
+        gates closed. So the neighbours' features stand before the next layer from the first step of training, where
+        gates started at random learn single-image upscaling and never look aside.
         """
         assert self.input_gates.bias is not None
         half = self.hidden // 2
         biases = torch.tensor([2.0, -2.0, 2.0, 0.0]).repeat_interleave(self.hidden)
         self.input_gates.bias.copy_(biases.repeat(2))
-        kernel = self.hidden_gates.weight.view(2, GATES, self.hidden, self.hidden, 3, 3)
-        kernel.mul_(0.1)
-        late = self.input_gates.weight.view(2, GATES, self.hidden, -1, 3, 3)[:, 3, half:]
-        late.mul_(0.1)
+        recurrent = self.hidden_gates.weight.view(2, GATES, self.hidden, self.hidden, 3, 3)
+        recurrent.mul_(0.1)
+        candidate = self.input_gates.weight.view(2, GATES, self.hidden, -1, 3, 3)[:, 3]
+        candidate.mul_(0.1)
+        projection = torch.empty(2 * half, candidate.shape[2])
+        nn.init.orthogonal_(projection)
+        candidate[:, :half, :, 1, 1] += projection.unflatten(0, (2, half))
         for channel in range(half, self.hidden):
-            kernel[:, 3, channel, channel - half, 1, 1] += 1.0
+            recurrent[:, 3, channel, channel - half, 1, 1] += 1.0
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
         """(T*B, C, H, W) to (T*B, 2*hidden, H, W): the forward direction's channels, then the backward's."""
@@ -114,6 +118,8 @@ class TemporalComponent(nn.Module):
         self.out_channels = 2 * growth * (layers if self.dense else 1)
         self.before = nn.Sequential(*([nn.BatchNorm2d(channels)] if norm == "batch" else []), nn.ReLU())
         self.convert = nn.Conv2d(channels, self.out_channels, 1) if pattern in ("rc", "rdc") else None
+        if self.convert is not None and start == "delay_line":
+            nn.init.orthogonal_(self.convert.weight)
         entering = self.out_channels if self.convert is not None else channels
         self.layers = nn.ModuleList(
             BidirectionalConvLSTM(entering if k == 0 else 2 * growth * (k if self.dense else 1), growth, start=start)

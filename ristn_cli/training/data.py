@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ristn_cli.degradation import SCALE, degrade, quantize
+from ristn_cli.degradation import SCALE, decimate, degrade, quantize
 from ristn_cli.training.recipe import Recipe, RecipeError, StageRecipe
 from ristn_cli.video import Image, read_frames, read_image
 
@@ -276,14 +276,16 @@ class TrainingWindows(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
         """LR (B, T, 3, p, p) and HR (B, T, 3, 4p, 4p), uint8."""
-        stage = self.recipe.stages[self.recipe.stage_at(number // self.world)[0]]
+        index, step = self.recipe.stage_at(number // self.world)
+        stage = self.recipe.stages[index]
         rng = np.random.default_rng([self.recipe.seed, number])
         frames = 1 if stage.part == "spatial" else stage.frames
         size = SCALE * (stage.patch + 2 * MARGIN)
         clip_share = self._clip_share(stage)
         hr = torch.stack([self._window(rng, frames, size, stage.fastest, clip_share) for _ in range(stage.batch)])
         hr = quantize(hr)
-        lr = quantize(degrade(hr.flatten(0, 1)))
+        flat = hr.flatten(0, 1)
+        lr = quantize(torch.lerp(degrade(flat), decimate(flat), stage.aliasing_at(step)))
         lr = lr.view(*hr.shape[:2], *lr.shape[1:])
         lr = lr[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
         hr = hr[..., SCALE * MARGIN : -SCALE * MARGIN, SCALE * MARGIN : -SCALE * MARGIN]

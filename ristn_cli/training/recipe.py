@@ -49,6 +49,8 @@ class StageRecipe:
         patch: LR pixels of a square patch's side.
         batch: windows a step and process.
         fastest: the highest speed of a moving still, in HR pixels a frame.
+        aliasing_until: step until which LR frames are mixed with nearly unfiltered ones: all of them for a third of
+            that time, then ever fewer. It teaches the temporal path to look at other frames.
         learning_rate: Adam's, reached after `warmup` steps.
         final_learning_rate: where the cosine ends; the same as `learning_rate` for none.
         warmup: steps of linear warm-up.
@@ -66,6 +68,7 @@ class StageRecipe:
     patch: int = 50
     batch: int = 16
     fastest: float = 16.0
+    aliasing_until: int = 0
     learning_rate: float = 1e-4
     final_learning_rate: float = 1e-4
     warmup: int = 0
@@ -78,12 +81,18 @@ class StageRecipe:
     def __post_init__(self) -> None:
         if self.part not in ("all", "spatial"):
             raise ValueError(f"unknown part {self.part!r}: expected all or spatial")
+        if self.aliasing_until > self.iterations:
+            raise ValueError(f"aliasing_until {self.aliasing_until} is past the stage's {self.iterations} iterations")
         if self.loss not in ("mse", "charbonnier"):
             raise ValueError(f"unknown loss {self.loss!r}: expected mse or charbonnier")
         if min(self.iterations, self.frames, self.patch, self.batch) < 1:
             raise ValueError("iterations, frames, patch and batch are at least 1")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema {self.ema}: expected at least 0 and less than 1")
+
+    def aliasing_at(self, step: int) -> float:
+        """Share of the unfiltered frame in LR frames at a step of the stage, in [0, 1]."""
+        return min(1.0, 1.5 * max(0.0, 1 - step / self.aliasing_until)) if self.aliasing_until else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -318,6 +318,7 @@ def train(
             prefetch_factor=8 if workers else None,
             pin_memory=backend.device.type == "cuda",
             worker_init_fn=leave_signals_to_parent,
+            generator=torch.Generator(),  # its own: starting it again must not draw from the run's random state
         )
         began = time.monotonic() - run.elapsed_seconds
         session_began, steps, pixels, report_began = time.monotonic(), 0, 0, time.monotonic()

@@ -124,8 +124,10 @@ def check_encoder(
             stream, builder = add_stream(container, settings, bit_depth > 8)
             frame = builder.to_frame(image)
             frame.pts, frame.time_base = 0, Fraction(1, 25)
-            container.mux(stream.encode(frame))
-            container.mux(stream.encode(None))
+            # Not muxed: x265 gives a single frame a decoding time that no container takes.
+            encoded = [*stream.encode(frame), *stream.encode(None)]
+            if not encoded:
+                raise VideoError(f"{CODECS[choose_codec(codec, bit_depth)].encoder} gave nothing for a frame")
     except av.error.FFmpegError as error:
         raise VideoError(explain_encoder(settings, error, bit_depth > 8)) from error
     return CODECS[choose_codec(codec, bit_depth)].encoder

@@ -1,0 +1,225 @@
+"""The command line as people run it: output, exit codes, one clear line for bad input, signals."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+import typer
+from clips import make_clip, make_sound
+from typer.testing import CliRunner
+
+from ristn_cli.cli import app, format_seconds, parse_time
+from ristn_cli.video import probe, read_frames
+
+COMMAND = [sys.executable, "-m", "ristn_cli"]
+QUICK = ["--preset", "ultrafast", "--precision", "fp32"]
+
+
+def ristn(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The program in a process of its own."""
+    return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=120)
+
+
+def in_process(*arguments: object) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of the program run in this process."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_help_is_instant_because_it_imports_no_torch() -> None:
+    script = (
+        "import sys; from ristn_cli.cli import app; print([m for m in ('torch', 'av', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    assert "upscale" in ristn("--help").stdout
+
+
+def test_upscale_end_to_end(tiny_weights: Path, tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mp4", frames=8, audio_tracks=1)
+    done = ristn("upscale", source, tmp_path / "out.mp4", "--weights", tiny_weights, *QUICK)
+    assert done.returncode == 0, done.stderr
+    assert "8 frames" in done.stdout
+    assert len(done.stdout.splitlines()) == 1
+    info = probe(tmp_path / "out.mp4")
+    assert (info.width, info.height, info.has_audio) == (256, 192, True)
+    assert sorted(path.name for path in tmp_path.glob(".*")) == []
+
+
+def test_bad_input_gives_one_line_and_leaves_nothing(tiny_weights: Path, tmp_path: Path) -> None:
+    good = make_clip(tmp_path / "good.mp4", frames=2)
+    empty = tmp_path / "empty.mp4"
+    empty.touch()
+    text = tmp_path / "text.mp4"
+    text.write_text("not a video\n" * 100)
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(good.read_bytes()[:600])
+    sound = make_sound(tmp_path / "sound.wav", 440, 0.2)
+    pickle = tmp_path / "weights.pth"
+    pickle.write_bytes(b"\x80\x04.")
+    target = tmp_path / "out.mp4"
+    plain = ["--weights", tiny_weights]
+    cases = [
+        ([tmp_path / "missing.mp4", target, *plain], "missing.mp4"),
+        ([empty, target, *plain], "empty.mp4"),
+        ([text, target, *plain], "text.mp4"),
+        ([cut, target, *plain], "cut.mp4"),
+        ([sound, target, *plain], "sound.wav"),
+        ([good, tmp_path / "no" / "out.mp4", *plain], "no such folder"),
+        ([good, tmp_path / "out.txt", *plain], ".txt"),
+        ([good, good, *plain], "is the input itself"),
+        ([good, target, "--weights", text], "text.mp4"),
+        ([good, target, "--weights", pickle], "can execute code"),
+        ([good, target, "--weights", tmp_path / "none.safetensors"], "no such weights file"),
+        ([good, target, "--model", "nonsense"], "unknown weights 'nonsense'"),
+        ([good, target, *plain, "--device", "cuda:7"], "cuda:7"),
+        ([good, target, *plain, "--device", "abacus"], "abacus"),
+        ([good, target, *plain, "--precision", "fp16"], "fp16"),
+        ([good, target, *plain, "--codec", "divx"], "divx"),
+        ([good, target, *plain, "--start", "100"], "no frames"),
+    ]
+    for arguments, words in cases:
+        code, stdout, stderr = in_process("upscale", *arguments)
+        assert code == 1, (arguments, stderr)
+        assert words in stderr
+        assert stderr.startswith("error: ")
+        assert stdout == ""
+        assert len(stderr.strip().splitlines()) == 1, stderr
+        assert not target.exists()
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--nonsense"],
+        ["--tile", "3"],
+        ["--start", "1:99"],
+        ["--start", "5", "--end", "2"],
+        ["--max-frames", "0"],
+        ["--crf", "x"],
+    ],
+)
+def test_wrong_usage_exits_with_2(tmp_path: Path, arguments: list[str]) -> None:
+    assert in_process("upscale", "in.mp4", tmp_path / "out.mp4", *arguments)[0] == 2
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    done = ristn("upscale", tmp_path / "missing.mp4", tmp_path / "out.mp4", "--debug")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_after_a_part_and_the_same_command_goes_on(
+    tiny_weights: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    source = make_clip(tmp_path / "in.mp4", frames=80, width=160, height=120)
+    script = "from ristn_cli.inference import job; job.PART_PIXELS = 1; job.SHORTEST_PART = 6;"
+    script += "from ristn_cli.cli import main; main()"
+    arguments = ["upscale", source, tmp_path / "out.mp4", "--weights", tiny_weights, *QUICK, "--window", "6"]
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    folder = tmp_path / ".out.mp4.ristn"
+    deadline = time.monotonic() + 60
+    while not (folder / "manifest.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == code, stderr
+    assert "the same command goes on" in stderr
+    assert not (tmp_path / "out.mp4").exists()
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert [frame.time for frame in read_frames(tmp_path / "out.mp4")] == [Fraction(k, 25) for k in range(80)]
+    assert not folder.exists()
+
+
+def test_a_killed_run_is_taken_up_again(tiny_weights: Path, tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mp4", frames=60, width=160, height=120)
+    script = "from ristn_cli.inference import job; job.PART_PIXELS = 1; job.SHORTEST_PART = 6;"
+    script += "from ristn_cli.cli import main; main()"
+    arguments = ["upscale", source, tmp_path / "out.mp4", "--weights", tiny_weights, *QUICK, "--window", "6"]
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    manifest = tmp_path / ".out.mp4.ristn" / "manifest.json"
+    deadline = time.monotonic() + 60
+    while not manifest.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "out.mp4").exists()
+    assert json.loads(manifest.read_text())["parts"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert len(list(read_frames(tmp_path / "out.mp4"))) == 60
+
+
+def test_evaluate_prints_a_table_and_json(tiny_weights: Path, tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", frames=4, width=96, height=64)
+    arguments = ["evaluate", clip, "--weights", tiny_weights, "--precision", "fp32", "--temporal-gain"]
+    code, table, _ = in_process(*arguments)
+    assert code == 0
+    assert "clip" in table
+    assert "temporal gain" in table
+    code, stdout, _ = in_process(*arguments, "--json", "--skip", "1")
+    assert code == 0
+    scores = json.loads(stdout)
+    assert scores["clips"]["clip"]["frames"] == 2
+    assert scores["protocol"]["skip"] == 1
+    # The tiny network is exactly bicubic, and reads its neighbours to no effect.
+    assert scores["mean"]["psnr_y"] == pytest.approx(scores["mean"]["bicubic_psnr_y"], abs=0.02)
+    assert scores["mean"]["temporal_gain"] == 0
+
+
+def test_train_then_upscale_with_what_it_made(tmp_path: Path) -> None:
+    data = tmp_path / "data" / "clips"
+    data.mkdir(parents=True)
+    make_clip(data / "a.mp4", frames=6, width=128, height=96)
+    recipe = tmp_path / "small.toml"
+    recipe.write_text(
+        'name = "small"\nvalidate_every = 4\n'
+        '[model]\npreset = "ristn-lite"\nlstm_layers = 1\nrefine_bottlenecks = 1\nbranch_one = [1]\nbranch_two = [1]\n'
+        '[data]\nphotos = ""\nclips = "clips"\nvalidation = "clips"\ntext_share = 0.0\nclip_share = 1.0\n'
+        '[[stages]]\nname = "only"\niterations = 4\nframes = 2\npatch = 8\nbatch = 1\n'
+    )
+    arguments = ["train", recipe, "--data", data.parent, "--output", tmp_path / "run", "--workers", "0"]
+    code, _, stderr = in_process(*arguments)
+    assert code == 0, stderr
+    assert "step 4: loss" in stderr
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {"checkpoint.pt", "log.jsonl", "curve.png", "small.safetensors"}
+    code, stdout, stderr = in_process(
+        "upscale", data / "a.mp4", tmp_path / "out.mp4", "--weights", tmp_path / "run" / "small.safetensors", *QUICK
+    )
+    assert code == 0, stderr
+    assert "6 frames" in stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ("1:30", 90), ("0:01:30", 90), ("1:30.5", Fraction(181, 2)), ("0", 0), ("1:00:00", 3600)],
+)
+def test_times(text: str, seconds: Fraction) -> None:
+    assert parse_time(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "x", "1:60", "1:2:3:4", "-5", "1:-2"])
+def test_what_is_no_time(text: str) -> None:
+    with pytest.raises(typer.BadParameter):
+        parse_time(text)
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(None, "-:--"), (5, "0:05"), (65, "1:05"), (3700, "1:01:40")])
+def test_seconds_are_shown(seconds: float | None, text: str) -> None:
+    assert format_seconds(seconds) == text

@@ -1,0 +1,72 @@
+"""What newcomers meet first: the public names, the example, the released weights, the documents."""
+
+import hashlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import ristn_cli
+from ristn_cli.model import count_macs
+from ristn_cli.video import probe, read_frames
+from ristn_cli.weights import RELEASES, find_weights, load_weights, read_metadata
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_all_is_true() -> None:
+    assert sorted(ristn_cli.__all__) == ristn_cli.__all__
+    for name in ristn_cli.__all__:
+        assert getattr(ristn_cli, name).__name__ == name
+    with pytest.raises(AttributeError):
+        _ = ristn_cli.nonsense
+
+
+def test_the_python_example_runs(tmp_path: Path) -> None:
+    target = tmp_path / "out.mp4"
+    script = ROOT / "examples" / "upscale_clip.py"
+    done = subprocess.run(
+        [sys.executable, str(script), str(target), "3"], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert "3 of 3 frames" in done.stdout
+    assert len(list(read_frames(target))) == 3
+    assert (probe(target).width, probe(target).height) == (1280, 720)
+
+
+def test_the_example_clip_is_what_its_readme_says() -> None:
+    info = probe(ROOT / "examples" / "bbb.mp4")
+    assert (info.width, info.height, info.frame_count, info.has_audio) == (320, 180, 75, True)
+    assert (ROOT / "examples" / "bbb.mp4").stat().st_size < 1_000_000
+
+
+@pytest.mark.parametrize("name", sorted(RELEASES))
+def test_released_weights_load_and_match_their_card(name: str) -> None:
+    path = find_weights(name)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    card = path.with_suffix(".md").read_text(encoding="utf-8")
+    assert sha256 in card
+    assert f"{path.stat().st_size:,} bytes" in card
+    model = load_weights(path)
+    assert f"{model.count_parameters():,} parameters" in card
+    assert f"{count_macs(model.config):,} multiply-accumulates" in card
+    metrics = read_metadata(path)["metrics"]
+    assert f"{metrics['iterations']:,} steps" in card
+    assert all(torch.isfinite(tensor).all() for tensor in model.state_dict().values())
+
+
+def test_released_lite_weights_are_within_their_limits() -> None:
+    model = load_weights(find_weights("ristn-lite"))
+    assert model.count_parameters() <= 1_000_000
+    assert count_macs(model.config) <= 1_200_000
+
+
+def test_the_readme_names_files_and_commands_that_exist() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for link in re.findall(r"\]\((?!http|#)([^)#]+)", readme):
+        assert (ROOT / link).exists(), link
+    for command in re.findall(r"ristn (upscale|evaluate|train|[a-z-]+) ", readme):
+        assert command in ("upscale", "evaluate", "train"), command

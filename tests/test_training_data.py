@@ -1,0 +1,325 @@
+"""Training windows: reproducible by number, moved by whole pixels, reduced as evaluation reduces them."""
+
+import math
+from dataclasses import replace
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+from av.video.frame import VideoFrame
+from torch import Tensor
+
+from ristn_cli.degradation import decimate, degrade, quantize
+from ristn_cli.model import RISTNConfig
+from ristn_cli.training import data
+from ristn_cli.training.data import FrameCache, TrainingWindows
+from ristn_cli.training.recipe import DataRecipe, Recipe, RecipeError, StageRecipe
+from ristn_cli.video import write_image
+
+STAGE = StageRecipe(name="only", iterations=50, frames=3, patch=6, batch=2)
+SIZE = 4 * (STAGE.patch + 2 * data.MARGIN)
+
+
+def make_recipe(*stages: StageRecipe, **of_data: Any) -> Recipe:
+    settings = {"clips": "", "text_share": 0.0, "warp_share": 0.3} | of_data
+    return Recipe(name="test", model=RISTNConfig(), stages=stages or (STAGE,), data=DataRecipe(**settings), seed=5)
+
+
+def make_still(height: int, width: int, seed: int = 0) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (3, height, width), dtype=np.uint8))
+
+
+def write_clip(path: Path, frames: np.ndarray) -> None:
+    """A lossless clip of (N, H, W, 3) uint8 at 25 frames a second."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=Fraction(25))
+        stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "bgr0"
+        for image in frames:
+            container.mux(stream.encode(VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three photographs of noise and two clips."""
+    folder = tmp_path_factory.mktemp("material")
+    (folder / "photos").mkdir()
+    (folder / "clips").mkdir()
+    for number in range(3):
+        write_image(folder / "photos" / f"{number}.png", make_still(90, 110, seed=number).permute(1, 2, 0).numpy())
+    rng = np.random.default_rng(9)
+    for number in range(2):
+        write_clip(folder / "clips" / f"{number}.mkv", rng.integers(0, 256, (4, 48, 56, 3), dtype=np.uint8))
+    return folder
+
+
+# Batches
+
+
+def equal(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> bool:
+    return torch.equal(a[0], b[0]) and torch.equal(a[1], b[1])
+
+
+@pytest.mark.parametrize("cache_gib", [4.0, 1e-9])
+def test_a_batch_depends_on_its_number_and_nothing_else(folder: Path, cache_gib: float) -> None:
+    recipe = make_recipe(clips="clips", clip_share=0.4, cache_gib=cache_gib)
+    windows = TrainingWindows(recipe, folder)
+    first = [windows[number] for number in (0, 1, 2, 3)]
+    assert equal(windows[3], first[3])
+    fresh = TrainingWindows(make_recipe(clips="clips", clip_share=0.4), folder)
+    for number in (2, 0, 3, 1):
+        assert equal(fresh[number], first[number])
+    assert not equal(first[0], first[1])
+    other_seed = TrainingWindows(replace(recipe, seed=6), folder)
+    assert not equal(other_seed[0], first[0])
+
+
+def test_shapes_over_stages_and_processes(folder: Path) -> None:
+    spatial = replace(STAGE, part="spatial", iterations=2, batch=3)
+    windows = TrainingWindows(make_recipe(spatial, STAGE), folder, world=2)
+    assert len(windows) == 2 * 52
+    for number in (0, 3):  # the two processes' batches of steps 0 and 1
+        lr, hr = windows[number]
+        assert (lr.shape, hr.shape) == ((3, 1, 3, 6, 6), (3, 1, 3, 24, 24))
+    lr, hr = windows[4]
+    assert (lr.shape, hr.shape) == ((2, 3, 3, 6, 6), (2, 3, 3, 24, 24))
+    assert lr.dtype == hr.dtype == torch.uint8
+
+
+def test_lr_is_the_reduction_of_a_wider_view(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = make_still(SIZE + 32, SIZE + 32).float().div(255).expand(STAGE.frames, -1, -1, -1)
+    monkeypatch.setattr(TrainingWindows, "_window", lambda *_: scene[..., 16:-16, 16:-16])
+    lr, hr = TrainingWindows(make_recipe(), folder)[0]
+    border = 16 + 4 * data.MARGIN
+    assert torch.equal(hr[0], scene[..., border:-border, border:-border].mul(255).round().to(torch.uint8))
+    expected = quantize(degrade(scene))[..., border // 4 : -border // 4, border // 4 : -border // 4]
+    difference = lr[0].int() - expected.mul(255).round().int()
+    assert difference.abs().max() <= 1  # sums in another order, halves rounded the other way
+    assert (difference == 0).float().mean() > 0.999
+
+
+def test_aliased_lr_fades_into_the_reduction(folder: Path) -> None:
+    stage = replace(STAGE, iterations=12, aliasing_until=9)
+    assert [stage.aliasing_at(step) for step in (0, 3, 6, 9, 11)] == pytest.approx([1, 1, 0.5, 0, 0])
+    aliased, plain = (TrainingWindows(make_recipe(s), folder) for s in (stage, STAGE))
+    for number, share in ((0, 1.0), (6, 0.5), (10, 0.0)):
+        (lr, hr), (reduced, same_hr) = aliased[number], plain[number]
+        assert torch.equal(hr, same_hr)
+        sharp = decimate(hr.flatten(0, 1).float()).view(lr.shape)
+        expected = share * sharp + (1 - share) * reduced.float()
+        assert (lr - expected).abs().max() <= 1
+
+
+def test_the_spatial_part_trains_on_stills_where_there_are_any(folder: Path) -> None:
+    spatial = replace(STAGE, part="spatial")
+    windows = TrainingWindows(make_recipe(spatial, clips="clips", clip_share=1.0), folder)
+    windows[0]
+    assert {path.suffix for path in windows.cache._held} == {".png"}
+    windows = TrainingWindows(make_recipe(clips="clips", clip_share=1.0), folder)
+    windows[0]
+    assert {path.suffix for path in windows.cache._held} == {".mkv"}
+    windows = TrainingWindows(make_recipe(spatial, photos="", clips="clips", clip_share=0.1), folder)
+    windows[0]
+    assert {path.suffix for path in windows.cache._held} == {".mkv"}
+
+
+def test_without_material_there_is_no_training(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"neither photographs in 'photos' nor clips in ''"):
+        TrainingWindows(make_recipe(), tmp_path)
+
+
+def test_a_clip_smaller_than_a_patch_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "clips").mkdir()
+    write_clip(tmp_path / "clips" / "small.mkv", np.zeros((2, 32, 64, 3), dtype=np.uint8))
+    windows = TrainingWindows(make_recipe(clips="clips"), tmp_path)
+    with pytest.raises(RecipeError, match=r"small\.mkv: 64x32 is too small to cut 40x40 pixels from"):
+        windows[0]
+
+
+def test_flat_places_are_avoided(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    write_image(tmp_path / "photos" / "flat.png", np.full((90, 90, 3), 128, dtype=np.uint8))
+    write_image(tmp_path / "photos" / "noise.png", make_still(90, 90).permute(1, 2, 0).numpy())
+    windows = TrainingWindows(make_recipe(warp_share=0.0), tmp_path)
+    flat = sum(int((hr.amax(dim=(1, 2, 3, 4)) == 128).sum()) for hr in (windows[n][1] for n in range(20)))
+    assert flat < 0.2 * 40  # each of four candidates is flat half of the time: all four, one time in sixteen
+
+
+# Motion
+
+
+@pytest.mark.parametrize("place", [(0.0, 0.0), (1.0, 0.5)])
+def test_shifted_frames_are_crops_at_the_rounded_path(place: tuple[float, float]) -> None:
+    still = make_still(60, 70)
+    path = np.array([[0.0, 0.0], [1.4, -0.6], [3.6, 2.2]])
+    frames = data.shift_still(still, np.array(place), path, 20, reduction=1.0)
+    room_below, room_right = 60 - 24, 70 - 23  # the path is 4 pixels tall and 3 wide
+    top, left = round(room_below * place[0]), round(room_right * place[1])
+    for frame, (y, x) in zip(frames, [(0, 1), (1, 0), (4, 3)], strict=True):
+        expected = still[:, top + y : top + y + 20, left + x : left + x + 20].float() / 255
+        torch.testing.assert_close(frame, expected, rtol=0, atol=1e-6)
+
+
+def test_shifted_frames_of_a_reduced_still_share_their_pixels() -> None:
+    still = make_still(120, 120)
+    frames = data.shift_still(still, np.array([0.5, 0.5]), np.array([[0.0, 0.0], [5.2, -3.1]]), 24, reduction=1.7)
+    assert torch.equal(frames[0, :, 5:, :-3], frames[1, :, :-5, 3:])
+    assert frames.min() >= 0
+    assert frames.max() <= 1
+
+
+def test_a_still_too_small_for_the_path_stands_still_and_stays_sharp() -> None:
+    path = np.array([[0.0, 0.0], [40.0, 0.0]])
+    still = make_still(60, 60)
+    frames = data.shift_still(still, np.array([0.0, 0.0]), path, 30, reduction=2.0)
+    assert torch.equal(frames[0], frames[1])
+    standing = data.shift_still(still, np.array([0.0, 0.0]), np.zeros((1, 2)), 30, reduction=2.0)
+    assert torch.equal(frames[0], standing[0])
+    tiny = data.shift_still(make_still(12, 16), np.array([0.3, 0.3]), path, 30, reduction=2.0)
+    assert tiny.shape == (2, 3, 30, 30)
+
+
+def test_warped_frames_move_by_the_path() -> None:
+    columns = torch.arange(200, dtype=torch.uint8).expand(3, 180, 200)
+    path = np.array([[0.0, 0.0], [2.0, 1.5], [5.0, -4.0]])
+    upright: Any = SimpleNamespace(normal=lambda *_: 0.0)  # neither turns nor zooms
+    frames = data.warp_still(upright, columns, np.array([0.5, 0.5]), path, 24, 1.5).mul(255)
+    for t in range(3):
+        torch.testing.assert_close(frames[t].diff(dim=-1), torch.full((3, 24, 23), 1.5), rtol=0, atol=1e-2)
+        torch.testing.assert_close(frames[t].diff(dim=-2), torch.zeros(3, 23, 24), rtol=0, atol=1e-2)
+        shift = torch.full((3, 24, 24), 1.5 * path[t, 1])
+        torch.testing.assert_close(frames[t] - frames[0], shift, rtol=0, atol=1e-2)
+
+
+def test_warping_stays_within_a_constant() -> None:
+    grey = torch.full((3, 70, 50), 77, dtype=torch.uint8)
+    path = data.camera_path(np.random.default_rng(3), 5, fastest=16.0)
+    frames = data.warp_still(np.random.default_rng(0), grey, np.array([0.9, 0.1]), path, 40, 2.2)
+    torch.testing.assert_close(frames, torch.full((5, 3, 40, 40), 77 / 255), rtol=0, atol=1e-5)
+
+
+def test_camera_paths_begin_at_zero_and_keep_their_speed() -> None:
+    paths = [data.camera_path(np.random.default_rng(seed), 4, fastest=8.0) for seed in range(400)]
+    assert all(path.shape == (4, 2) and not path[0].any() for path in paths)
+    standing = sum(not path.any() for path in paths)
+    assert 5 <= standing <= 40  # one in twenty
+    speeds = [float(np.hypot(*path[1])) for path in paths if path.any()]
+    slack = 1 + math.sqrt(2) / 6  # half of the acceleration, at most a third of the speed along each axis
+    assert 0.6 * (2 - slack) <= min(speeds) < 1
+    assert 6 < max(speeds) <= 8 * slack
+    assert np.median(speeds) == pytest.approx(math.sqrt(0.6 * 8), rel=0.25)  # evenly over the logarithm
+
+
+# Clips
+
+
+def cut(count: int, frames: int, longest_stride: int, seed: int) -> list[int]:
+    clip = torch.arange(count, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 50, 60)
+    rng = np.random.default_rng(seed)
+    window = data.cut_clip(rng, clip, np.array([0.5, 0.5]), frames, 20, longest_stride)
+    assert window.shape == (frames, 3, 20, 20)
+    return [round(float(value)) for value in window[:, 0, 0, 0] * 255]
+
+
+def test_clips_are_read_at_random_times_and_strides() -> None:
+    strides, firsts = set(), set()
+    for seed in range(60):
+        times = cut(count=20, frames=4, longest_stride=3, seed=seed)
+        (stride,) = {after - before for before, after in pairwise(times)}
+        strides.add(stride)
+        firsts.add(times[0])
+        assert 0 <= times[0]
+        assert times[-1] < 20
+    assert strides == {1, 2, 3}
+    assert len(firsts) > 10
+
+
+def test_short_clips_are_read_at_smaller_strides_then_back_and_forth() -> None:
+    for seed in range(10):
+        assert cut(count=5, frames=5, longest_stride=3, seed=seed) == [0, 1, 2, 3, 4]
+        assert cut(count=3, frames=5, longest_stride=3, seed=seed) == [0, 1, 2, 1, 0]
+        assert cut(count=1, frames=3, longest_stride=3, seed=seed) == [0, 0, 0]
+
+
+def test_clips_are_cut_where_they_were_asked_to_be() -> None:
+    clip = make_still(30, 40)[None]
+    for place, top, left in (((0.0, 0.0), 0, 0), ((0.999, 0.999), 9, 19), ((0.5, 0.25), 5, 5)):
+        window = data.cut_clip(np.random.default_rng(0), clip, np.array(place), 1, 20, 1)
+        torch.testing.assert_close(window[0] * 255, clip[0, :, top : top + 20, left : left + 20].float())
+
+
+def test_flips_are_each_made_half_of_the_time() -> None:
+    window = torch.arange(2 * 3 * 4 * 4).view(2, 3, 4, 4)
+    seen: dict[tuple[int, ...], int] = {}
+    for seed in range(320):
+        flipped = data.flip_at_random(np.random.default_rng(seed), window)
+        assert torch.equal(flipped.flatten().sort().values, window.flatten())
+        key = tuple(flipped.flatten().tolist())
+        seen[key] = seen.get(key, 0) + 1
+    assert len(seen) == 16  # left-right, top-bottom, transposed, reversed in time, in every combination
+    assert min(seen.values()) > 5
+
+
+# Sources
+
+
+def test_the_cache_keeps_to_its_budget_and_drops_what_was_not_used_for_longest() -> None:
+    reads: list[str] = []
+
+    def read(key: str) -> Tensor:
+        reads.append(key)
+        return torch.zeros(100, dtype=torch.uint8)
+
+    cache = FrameCache(250)
+    for key in "abacab":  # c drops b, the second b drops c
+        cache.get(key, read)
+        assert cache.held_bytes <= 250
+    assert reads == ["a", "b", "c", "b"]
+    large = FrameCache(50)
+    large.get("a", read)
+    assert large.held_bytes == 100  # one file is held whatever it takes
+    large.get("b", read)
+    assert large.held_bytes == 100
+
+
+def test_pages_are_the_same_every_time_and_differ() -> None:
+    page = data.render_page(3, 200, 150)
+    assert page.shape == (3, 150, 200)
+    assert page.dtype == torch.uint8
+    assert torch.equal(page, data.render_page(3, 200, 150))
+    assert not torch.equal(page, data.render_page(4, 200, 150))
+    assert data.detail(data.render_page(0), np.array([0.5, 0.5]), 300) > 1
+
+
+def test_detail_is_the_mean_change_over_three_pixels_of_green() -> None:
+    frame = torch.zeros(3, 40, 40, dtype=torch.uint8)
+    frame[1] = 2 * torch.arange(40)
+    assert data.detail(frame, np.array([0.2, 0.9]), 20) == 6
+    assert data.detail(frame[[1, 0, 2]], np.array([0.2, 0.9]), 20) == 0
+    assert data.detail(frame, np.array([0.5, 0.5]), 100) == 6  # larger than the frame: the whole of it
+
+
+def test_photographs_and_clips_are_read_as_they_were_written(tmp_path: Path) -> None:
+    image = make_still(20, 30).permute(1, 2, 0).numpy()
+    write_image(tmp_path / "a.png", image)
+    assert torch.equal(data.read_photo(tmp_path / "a.png"), torch.from_numpy(image).permute(2, 0, 1))
+    write_image(tmp_path / "deep.png", np.minimum(image.astype(int) * 257 + 100, 65535).astype(np.uint16))
+    assert torch.equal(data.read_photo(tmp_path / "deep.png"), torch.from_numpy(image).permute(2, 0, 1))
+    frames = np.stack([image, image[::-1], image[:, ::-1]])
+    write_clip(tmp_path / "a.mkv", frames)
+    assert torch.equal(data.read_clip(tmp_path / "a.mkv"), torch.from_numpy(frames).permute(0, 3, 1, 2))
+
+
+def test_files_are_listed_below_a_folder_in_a_fixed_order(tmp_path: Path) -> None:
+    for name in ("b.PNG", "a/z.jpg", "c.txt", "a.png", "a/b/c.jpeg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = [path.relative_to(tmp_path).as_posix() for path in data.list_files(tmp_path, data.IMAGE_SUFFIXES)]
+    assert found == ["a/b/c.jpeg", "a/z.jpg", "a.png", "b.PNG"]
+    assert data.list_files(tmp_path / "none", data.IMAGE_SUFFIXES) == []

@@ -1,0 +1,126 @@
+"""Recipes as text: what those that come with ristn say, and what is refused."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ristn_cli.model import CONFIGS
+from ristn_cli.training.recipe import RecipeError, StageRecipe, load_recipe, parse_recipe
+
+SMALL = """
+name = "small"
+[model]
+preset = "ristn-lite"
+growth = 8
+[data]
+clips = ""
+[[stages]]
+name = "first"
+iterations = 5
+[[stages]]
+name = "second"
+iterations = 7
+frames = 3
+"""
+
+
+def test_text_becomes_a_recipe() -> None:
+    recipe = parse_recipe(SMALL)
+    assert recipe.name == "small"
+    assert recipe.model == replace(CONFIGS["ristn-lite"], growth=8)
+    assert (recipe.data.photos, recipe.data.clips) == ("photos", "")
+    assert recipe.stages == (
+        StageRecipe(name="first", iterations=5),
+        StageRecipe(name="second", iterations=7, frames=3),
+    )
+
+
+def test_steps_belong_to_stages() -> None:
+    recipe = parse_recipe(SMALL)
+    assert recipe.iterations == 12
+    assert [recipe.stage_at(step) for step in (0, 4, 5, 11)] == [(0, 0), (0, 4), (1, 0), (1, 6)]
+    with pytest.raises(IndexError):
+        recipe.stage_at(12)
+
+
+def test_the_paper_is_stated_exactly() -> None:
+    recipe = load_recipe("paper")
+    assert recipe.model == CONFIGS["paper"]
+    assert (recipe.model.deconvolution_kernel, recipe.model.norm, recipe.model.fusion) == (3, "batch", "sparse")
+    spatial, whole = recipe.stages
+    assert (spatial.part, whole.part) == ("spatial", "all")
+    assert whole.frames == 5
+    assert whole.sparsity == 5e-7
+    assert whole.sparsity_after == 0
+    for stage in recipe.stages:
+        assert (stage.patch, stage.loss) == (50, "mse")
+        assert stage.learning_rate == stage.final_learning_rate == 1e-4  # Adam's, without a schedule
+        assert (stage.warmup, stage.clip_gradient, stage.ema, stage.aliasing_until) == (0, 0, 0, 0)
+    assert whole.iterations * whole.batch == 400 * 5800  # epochs of sequences
+    data = recipe.data
+    assert (data.clip_share, data.text_share, data.warp_share, data.longest_stride) == (1, 0, 0, 1)
+
+
+def test_the_light_recipe_trains_the_light_network() -> None:
+    recipe = load_recipe("lite")
+    assert recipe.name == "ristn-lite"
+    assert recipe.model == CONFIGS["ristn-lite"]
+    assert all(stage.part == "all" for stage in recipe.stages)
+    assert recipe.data.validation
+
+
+def test_recipes_are_told_apart_by_their_plain_values() -> None:
+    recipe = parse_recipe(SMALL)
+    assert recipe.to_dict() == parse_recipe(SMALL).to_dict()
+    assert recipe.to_dict() != parse_recipe(SMALL.replace("iterations = 7", "iterations = 8")).to_dict()
+    assert recipe.to_dict() != parse_recipe(SMALL.replace("growth = 8", "growth = 9")).to_dict()
+    assert recipe.to_dict()["stages"][1]["frames"] == 3
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('name = "small"', "name = small", "not TOML"),
+        ('name = "small"', "", "name"),
+        ('name = "small"', 'name = "small"\nspeed = 3', "unknown key 'speed'"),
+        ("growth = 8", "width = 8", "unknown configuration field 'width'"),
+        ("growth = 8", "growth = 0", "at least 1"),
+        ("growth = 8", 'growth = "wide"', r"\[model\]"),
+        ("growth = 8", "deconvolution_kernel = 5", "deconvolution_kernel 5"),
+        ('preset = "ristn-lite"', 'preset = "huge"', "unknown preset 'huge': expected one of paper"),
+        ('clips = ""', 'films = ""', r"\[data\]: unknown key 'films'"),
+        ("frames = 3", "fps = 3", r"\[\[stages\]\]: unknown key 'fps'"),
+        ("frames = 3", "frames = 0", "at least 1"),
+        ("frames = 3", 'patch = "50"', r"\[\[stages\]\]"),
+        ("frames = 3", 'part = "half"', "unknown part 'half'"),
+        ("frames = 3", 'loss = "l1"', "unknown loss 'l1'"),
+        ("frames = 3", "ema = 1.0", "ema 1.0"),
+        ("iterations = 7", "", "iterations"),
+        ('name = "small"', 'name = "small"\nvalidate_every = 0', "at least 1"),
+    ],
+)
+def test_recipes_that_cannot_be_are_refused(old: str, new: str, message: str) -> None:
+    assert SMALL.count(old) == 1
+    with pytest.raises(RecipeError, match=message) as caught:
+        parse_recipe(SMALL.replace(old, new), "here.toml")
+    assert str(caught.value).startswith("here.toml: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_recipe_without_stages_is_refused() -> None:
+    with pytest.raises(RecipeError, match=r"no \[\[stages\]\]"):
+        parse_recipe(SMALL[: SMALL.index("[[stages]]")])
+
+
+def test_recipes_are_found_by_path_or_name(tmp_path: Path) -> None:
+    path = tmp_path / "my.toml"
+    path.write_text(SMALL)
+    assert load_recipe(str(path)) == parse_recipe(SMALL)
+    with pytest.raises(RecipeError, match=r"none\.toml: No such file"):
+        load_recipe(str(tmp_path / "none.toml"))
+    with pytest.raises(RecipeError, match=r"heavy: no such recipe: give a \.toml file or one of lite, paper"):
+        load_recipe("heavy")
+    path.write_bytes(b"\xff\xfe\x00name")
+    with pytest.raises(RecipeError, match="not TOML"):
+        load_recipe(str(path))
