@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ristn_cli.degradation import crop_to_multiple, degrade, quantize
+from ristn_cli.degradation import crop_to_multiple, decimate, degrade, quantize
 
 
 def picture(height: int, width: int) -> np.ndarray:
@@ -46,6 +46,15 @@ def test_bd_is_a_gaussian_of_1_6_and_every_fourth_pixel_from_the_first() -> None
         neighbourhood = mirrored[4 * row : 4 * row + 13, 4 * column : 4 * column + 13]
         expected = (kernel[..., None] * neighbourhood).sum(axis=(0, 1))
         np.testing.assert_allclose(lr[:, row, column].numpy(), expected, atol=1e-6)
+
+
+def test_decimation_is_the_mean_of_the_middle_of_every_block() -> None:
+    hr = picture(8, 12) / 255
+    lr = decimate(torch.from_numpy(hr).permute(2, 0, 1)[None])[0]
+    assert lr.shape == (3, 2, 3)
+    for row, column in ((0, 0), (1, 2), (0, 1)):
+        middle = hr[4 * row + 1 : 4 * row + 3, 4 * column + 1 : 4 * column + 3]
+        np.testing.assert_allclose(lr[:, row, column].numpy(), middle.mean(axis=(0, 1)), atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["BI", "BD"])

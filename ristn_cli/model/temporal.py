@@ -67,7 +67,7 @@ class BidirectionalConvLSTM(nn.Module):
         candidate.mul_(0.1)
         projection = torch.empty(2 * half, candidate.shape[2])
         nn.init.orthogonal_(projection)
-        candidate[:, :half, :, 1, 1] += projection.unflatten(0, (2, half))
+        candidate[:, :half, :, 1, 1] += projection.view(2, half, candidate.shape[2])
         for channel in range(half, self.hidden):
             recurrent[:, 3, channel, channel - half, 1, 1] += 1.0
 

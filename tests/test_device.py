@@ -1,0 +1,80 @@
+"""Devices and precisions by name, and what preparing a network for them keeps."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ristn_cli.inference import device
+from ristn_cli.inference.device import Backend, DeviceError, choose_backend, choose_device, choose_precision, prepare
+from ristn_cli.model import RISTN, bicubic_upsample
+
+CPU = torch.device("cpu")
+
+
+def test_the_processor_is_always_there() -> None:
+    assert choose_device("cpu") == CPU
+    assert choose_device("auto").type in ("cpu", "cuda", "mps")
+    assert choose_backend("cpu", "fp32") == Backend(CPU, "fp32")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("gpu", "unknown device 'gpu'"),
+        ("meta", "'meta' is not supported"),
+        ("cuda:99", "device 'cuda:99' is not there"),
+    ],
+)
+def test_devices_that_cannot_be_had_are_refused(name: str, message: str) -> None:
+    with pytest.raises(DeviceError, match=message):
+        choose_device(name)
+
+
+@pytest.mark.parametrize(("has_instructions", "expected"), [(True, "bf16"), (False, "fp32")])
+def test_the_processor_is_asked_for_its_precision(
+    monkeypatch: pytest.MonkeyPatch, has_instructions: bool, expected: str
+) -> None:
+    monkeypatch.setattr(device, "has_bfloat16_instructions", lambda: has_instructions)
+    assert choose_precision("auto", CPU) == expected
+
+
+def test_precisions_by_name() -> None:
+    assert isinstance(device.has_bfloat16_instructions(), bool)
+    assert choose_precision("auto", torch.device("cuda")) == "fp16"
+    assert choose_precision("fp16", torch.device("cuda")) == "fp16"
+    assert choose_precision("bf16", CPU) == "bf16"
+    assert Backend(CPU, "bf16").dtype == torch.bfloat16
+    with pytest.raises(DeviceError, match="only emulated"):
+        choose_precision("fp16", CPU)
+    with pytest.raises(DeviceError, match="unknown precision 'fp8'"):
+        choose_precision("fp8", CPU)
+
+
+@torch.no_grad()
+def test_preparing_copies_and_keeps_normalisation_in_float32(tiny_model: RISTN) -> None:
+    model = RISTN(replace(tiny_model.config, norm="batch"))
+    model(torch.rand(1, 2, 3, 8, 8, generator=torch.Generator().manual_seed(0)))  # training mode: statistics move
+    statistics = {name: value.clone() for name, value in model.named_buffers()}
+    ready = prepare(model, Backend(CPU, "bf16"))
+    for name, value in ready.named_buffers():
+        assert torch.equal(value, statistics[name]), name  # not rounded to bfloat16 on their way
+    dtypes = {name: parameter.dtype for name, parameter in ready.named_parameters()}
+    assert dtypes["temporal.before.0.weight"] == torch.float32
+    assert dtypes["reconstruction.last.weight"] == dtypes["fusion.matrix"] == torch.bfloat16
+    assert not ready.training
+    assert not any(parameter.requires_grad for parameter in ready.parameters())
+    assert model.training
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    lr = torch.rand(1, 2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(ready(lr)[0], bicubic_upsample(lr[0]))  # the last convolution is zero: the skip alone
+
+
+@torch.no_grad()
+def test_lower_precision_is_close(random_model: RISTN) -> None:
+    lr = torch.rand(1, 2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    expected = random_model(lr)
+    torch.testing.assert_close(prepare(random_model, Backend(CPU, "fp32"))(lr), expected, rtol=0, atol=1e-5)
+    sr = prepare(random_model, Backend(CPU, "bf16"))(lr)
+    assert sr.dtype == torch.float32
+    torch.testing.assert_close(sr, expected, rtol=0, atol=0.02 * float(expected.abs().max()))
