@@ -23,9 +23,10 @@ TINY = RISTNConfig(
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> None:
+def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tensors this small gain nothing from a second thread, and on a busy machine wait for it: 12 s become 50."""
     torch.set_num_threads(1)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # for the processes that a test starts
 
 
 @pytest.fixture

@@ -8,12 +8,16 @@ import time
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import pytest
 import typer
 from clips import make_clip, make_sound
 from typer.testing import CliRunner
 
-from ristn_cli.cli import app, format_seconds, parse_time
+from ristn_cli.cli import app
+from ristn_cli.cli.terminal import format_seconds, parse_time
+from ristn_cli.cli.upscale import shown_progress
+from ristn_cli.inference.progress import Progress
 from ristn_cli.video import probe, read_frames
 
 COMMAND = [sys.executable, "-m", "ristn_cli"]
@@ -56,6 +60,107 @@ def test_upscale_end_to_end(tiny_weights: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.glob(".*")) == []
 
 
+def test_the_encoder_takes_its_options(tiny_weights: Path, tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mp4", frames=6)
+    options = ["--pix-fmt", "yuv444p", "--encoder-arg", "g=2", "--encoder-arg", "bf=0"]
+    code, _, stderr = in_process("upscale", source, tmp_path / "out.mp4", "--weights", tiny_weights, *QUICK, *options)
+    assert code == 0, stderr
+    assert probe(tmp_path / "out.mp4").pixel_format == "yuv444p"
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        keys = [packet.is_keyframe for packet in container.demux(video=0) if packet.size]
+    assert keys == [True, False] * 3
+
+
+def test_info_tells_what_is_in_the_file(tmp_path: Path) -> None:
+    source = make_clip(
+        tmp_path / "in.mkv", times=[0, 40, 80, 300, 340], time_base=Fraction(1, 1000), audio_tracks=2, chapters=True
+    )
+    code, stdout, _ = in_process("info", source)
+    assert code == 0
+    assert "64x48 as shown" in stdout
+    assert "variable" in stdout
+    assert 'stream 2: audio aac, deu, "track 1", comment' in stdout
+    assert "chapter 2: 0:00 second half" in stdout
+    code, stdout, _ = in_process("info", source, "--json")
+    found = json.loads(stdout)
+    assert (found["width"], found["height"], found["bit_depth"], found["is_variable_rate"]) == (64, 48, 8, True)
+    assert [stream["kind"] for stream in found["streams"]] == ["video", "audio", "audio"]
+    assert in_process("info", tmp_path / "missing.mkv")[0] == 1
+
+
+def test_info_knows_a_constant_rate_and_rotation(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mp4", frames=9, rate=Fraction(24000, 1001), rotation=90)
+    found = json.loads(in_process("info", source, "--json")[1])
+    assert (found["width"], found["height"], found["rotation"]) == (48, 64, 90)
+    assert found["is_variable_rate"] is False
+
+
+def test_a_dry_run_shows_the_plan_and_writes_nothing(tiny_weights: Path, tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mkv", frames=20, audio_tracks=1, subtitles=True)
+    before = set(tmp_path.iterdir())
+    arguments = ["upscale", source, tmp_path / "out.mp4", "--weights", tiny_weights, *QUICK, "--dry-run"]
+    code, stdout, stderr = in_process(*arguments)
+    assert code == 0, stderr
+    for words in (
+        "upscale to 256x192 h264",
+        "convert to mov_text",
+        "libx264",
+        "frames: about 20",
+        "windows: 3",
+        "time:",
+    ):
+        assert words in stdout
+    code, stdout, _ = in_process(*arguments, "--json")
+    plan = json.loads(stdout)
+    assert (plan["width"], plan["frames"], plan["windows"], plan["tiles"], plan["resumed_frames"]) == (256, 20, 3, 1, 0)
+    assert [entry["action"] for entry in plan["streams"]] == ["upscale", "copy", "convert"]
+    assert plan["seconds"] > 0
+    assert 0 < plan["needed_bytes"] < plan["free_bytes"]
+    assert set(tmp_path.iterdir()) == before
+    assert in_process(*arguments, "--codec", "ffv1")[0] == 1
+
+
+def test_progress_as_json_and_the_log(tiny_weights: Path, tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mp4", frames=16)
+    plain = ["upscale", source, tmp_path / "out.mp4", "--weights", tiny_weights, *QUICK, "--overwrite"]
+    code, stdout, stderr = in_process(*plain, "--progress", "json", "--log-file", tmp_path / "log")
+    assert code == 0
+    lines = [json.loads(line) for line in stderr.splitlines()]
+    assert [line["frames"] for line in lines] == [0, 8, 16]
+    assert {line["total"] for line in lines} == {16}
+    assert lines[0]["remaining"] is None
+    assert lines[-1]["remaining"] == 0
+    assert all(set(line) == {"frames", "total", "fps", "elapsed", "remaining", "part"} for line in lines)
+    logged = (tmp_path / "log").read_text()
+    assert "upscale to 256x192 h264" in logged
+    assert "16 frames in" in logged
+    code, stdout, stderr = in_process(*plain, "--quiet")
+    assert (code, stdout, stderr) == (0, "", "")
+    code, stdout, stderr = in_process(*plain, "--verbose", "--progress", "none")
+    assert code == 0
+    assert "upscale to 256x192 h264" in stderr
+    assert "fp32 on cpu" in stderr
+
+
+def test_progress_of_unknown_length(capsys: pytest.CaptureFixture[str]) -> None:
+    done = Progress(frames=7, total=None, part=2, elapsed_seconds=3.5, frames_per_second=2.0)
+    with shown_progress("json", "in.mp4") as show:
+        show(done)
+    line = capsys.readouterr().err
+    assert json.loads(line) == {"frames": 7, "total": None, "fps": 2, "elapsed": 3.5, "remaining": None, "part": 2}
+    for mode in ("bar", "auto", "none"):
+        with shown_progress(mode, "in.mp4") as show:
+            show(done)
+        err = capsys.readouterr().err
+        assert ("in.mp4" in err and "2.00 fps" in err) if mode == "bar" else err == ""
+
+
+def test_errors_are_logged(tmp_path: Path) -> None:
+    code, _, _ = in_process("upscale", tmp_path / "missing.mp4", tmp_path / "out.mp4", "--log-file", tmp_path / "log")
+    assert code == 1
+    assert "ERROR" in (tmp_path / "log").read_text()
+
+
 def test_bad_input_gives_one_line_and_leaves_nothing(tiny_weights: Path, tmp_path: Path) -> None:
     good = make_clip(tmp_path / "good.mp4", frames=2)
     empty = tmp_path / "empty.mp4"
@@ -86,6 +191,11 @@ def test_bad_input_gives_one_line_and_leaves_nothing(tiny_weights: Path, tmp_pat
         ([good, target, *plain, "--device", "abacus"], "abacus"),
         ([good, target, *plain, "--precision", "fp16"], "fp16"),
         ([good, target, *plain, "--codec", "divx"], "divx"),
+        ([good, target, *plain, "--codec", "h264_nvenc"], "h264_nvenc cannot be used here"),
+        ([good, target, *plain, "--preset", "warp"], "no preset 'warp'"),
+        ([good, target, *plain, "--pix-fmt", "foo"], "'foo'"),
+        ([good, target, *plain, "--encoder-arg", "nonsense=1"], "no option 'nonsense'"),
+        ([good, target, *plain, "--log-file", tmp_path / "no" / "log"], "log"),
         ([good, target, *plain, "--start", "100"], "no frames"),
     ]
     for arguments, words in cases:
@@ -108,6 +218,9 @@ def test_bad_input_gives_one_line_and_leaves_nothing(tiny_weights: Path, tmp_pat
         ["--start", "5", "--end", "2"],
         ["--max-frames", "0"],
         ["--crf", "x"],
+        ["--encoder-arg", "tune"],
+        ["--json"],
+        ["--progress", "loud"],
     ],
 )
 def test_wrong_usage_exits_with_2(tmp_path: Path, arguments: list[str]) -> None:
@@ -125,7 +238,7 @@ def test_a_signal_ends_after_a_part_and_the_same_command_goes_on(
     tiny_weights: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     source = make_clip(tmp_path / "in.mp4", frames=80, width=160, height=120)
-    script = "from ristn_cli.inference import job; job.PART_PIXELS = 1; job.SHORTEST_PART = 6;"
+    script = "from ristn_cli.inference import plan; plan.PART_PIXELS = 1; plan.SHORTEST_PART = 6;"
     script += "from ristn_cli.cli import main; main()"
     arguments = ["upscale", source, tmp_path / "out.mp4", "--weights", tiny_weights, *QUICK, "--window", "6"]
     command = [sys.executable, "-c", script, *map(str, arguments)]
@@ -147,7 +260,7 @@ def test_a_signal_ends_after_a_part_and_the_same_command_goes_on(
 
 def test_a_killed_run_is_taken_up_again(tiny_weights: Path, tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mp4", frames=60, width=160, height=120)
-    script = "from ristn_cli.inference import job; job.PART_PIXELS = 1; job.SHORTEST_PART = 6;"
+    script = "from ristn_cli.inference import plan; plan.PART_PIXELS = 1; plan.SHORTEST_PART = 6;"
     script += "from ristn_cli.cli import main; main()"
     arguments = ["upscale", source, tmp_path / "out.mp4", "--weights", tiny_weights, *QUICK, "--window", "6"]
     command = [sys.executable, "-c", script, *map(str, arguments)]

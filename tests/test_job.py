@@ -1,8 +1,10 @@
 """A whole file through the engine: times, streams, pixels, resume, and what a failure leaves."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,10 +13,11 @@ from clips import make_clip, packet_times
 from PIL import Image
 
 from ristn_cli.evaluation.metrics import psnr
-from ristn_cli.inference import job
+from ristn_cli.inference import job, plan
 from ristn_cli.inference.device import Backend
-from ristn_cli.inference.job import Interrupted, UpscaleOptions, job_folder, upscale_video
+from ristn_cli.inference.job import Interrupted, job_folder, plan_job, upscale_video
 from ristn_cli.inference.manifest import JobError
+from ristn_cli.inference.plan import UpscaleOptions
 from ristn_cli.inference.upscaler import Tiling, Upscaler
 from ristn_cli.model import RISTN
 from ristn_cli.video import VideoError, probe, read_frames
@@ -31,8 +34,8 @@ def upscaler(random_model: RISTN) -> Upscaler:
 @pytest.fixture
 def short_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts of one window or two, so that a small clip has several."""
-    monkeypatch.setattr(job, "PART_PIXELS", 1)
-    monkeypatch.setattr(job, "SHORTEST_PART", 4)
+    monkeypatch.setattr(plan, "PART_PIXELS", 1)
+    monkeypatch.setattr(plan, "SHORTEST_PART", 4)
 
 
 def run(
@@ -115,7 +118,7 @@ def test_parts_do_not_show(upscaler: Upscaler, tmp_path: Path, monkeypatch: pyte
     source = make_clip(tmp_path / "in.mp4", frames=17, width=32, height=32)
     options = UpscaleOptions(preset="ultrafast", crf=1)
     run(source, tmp_path / "parts.mp4", upscaler, options)
-    monkeypatch.setattr(job, "SHORTEST_PART", 1000)
+    monkeypatch.setattr(plan, "SHORTEST_PART", 1000)
     run(source, tmp_path / "one.mp4", upscaler, options)
     for one, many in zip(images(tmp_path / "one.mp4"), images(tmp_path / "parts.mp4"), strict=True):
         assert psnr(one, many) > 45
@@ -229,3 +232,67 @@ def test_what_can_be_refused_is_refused_before_the_first_frame(upscaler: Upscale
     assert existing.read_bytes() == b"precious"
     run(source, existing, upscaler, overwrite=True)
     assert len(images(existing)) == 2
+
+
+@pytest.mark.usefixtures("short_parts")
+def test_a_plan_tells_what_an_unfinished_run_left(upscaler: Upscaler, tmp_path: Path) -> None:
+    source, target = make_clip(tmp_path / "in.mp4", frames=23, width=32, height=32), tmp_path / "out.mp4"
+    fresh = plan_job(source, target, upscaler, FAST)
+    assert (fresh.frames, fresh.resumed_frames, fresh.windows) == (23, 0, 10)
+    assert not job_folder(target).exists()
+    interrupt(source, target, upscaler)
+    resumed = plan_job(source, target, upscaler, FAST)
+    assert resumed.resumed_frames >= 4
+    assert resumed.windows is not None
+    assert resumed.windows < 10
+    assert plan_job(source, target, upscaler, FAST, restart=True).resumed_frames == 0
+    with pytest.raises(JobError, match="another crf"):
+        plan_job(source, target, upscaler, UpscaleOptions(preset="ultrafast", crf=30))
+    told: list[object] = []
+    run(source, target, upscaler, on_plan=told.append)
+    assert told == [replace(resumed, seconds=None, free_bytes=told[0].free_bytes)]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("option", [{"pixel_format": "yuv444p"}, {"encoder_options": {"g": "3"}}])
+@pytest.mark.usefixtures("short_parts")
+def test_encoder_options_are_part_of_a_job(upscaler: Upscaler, tmp_path: Path, option: dict[str, object]) -> None:
+    source, target = make_clip(tmp_path / "in.mp4", frames=12, width=32, height=32), tmp_path / "out.mp4"
+    interrupt(source, target, upscaler)
+    with pytest.raises(JobError, match=f"another {next(iter(option))}"):
+        run(source, target, upscaler, replace(FAST, **option))  # type: ignore[arg-type]
+
+
+def test_too_small_a_disk_is_refused_before_the_first_frame(
+    upscaler: Upscaler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = make_clip(tmp_path / "in.mp4", frames=5), tmp_path / "out.mp4"
+    monkeypatch.setattr(job.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(VideoError, match=r"needs about 0\.\d MB of .* 0\.0 MB are free; .*--no-disk-check"):
+        next(upscale_video(source, target, upscaler, FAST))
+    assert not job_folder(target).exists()
+    run(source, target, upscaler, disk_check=False)
+    assert len(images(target)) == 5
+
+
+def test_a_plan_refuses_what_the_job_would(upscaler: Upscaler, tmp_path: Path) -> None:
+    source, target = make_clip(tmp_path / "in.mp4", frames=5), tmp_path / "out.mp4"
+    for options, words in (
+        (replace(FAST, start=Fraction(100)), "no frames between --start and --end"),
+        (replace(FAST, codec="ffv1"), "mp4 cannot hold ffv1"),
+        (replace(FAST, codec="hevc_nvenc"), "hevc_nvenc cannot be used here"),
+    ):
+        with pytest.raises(VideoError, match=words):
+            plan_job(source, target, upscaler, options)
+
+
+@pytest.mark.parametrize("name", ["", "shot_%03d.png"])
+@pytest.mark.usefixtures("short_parts")
+def test_numbered_images_are_a_video(upscaler: Upscaler, tmp_path: Path, name: str) -> None:
+    folder, target = tmp_path / "images", tmp_path / "out.mp4"
+    folder.mkdir()
+    for index in range(12):
+        Image.new("RGB", (32, 32), (10 * index, 90, 90)).save(folder / f"shot_{index:03}.png")
+    assert plan_job(folder / name, target, upscaler, FAST).frames == 12
+    interrupt(folder / name, target, upscaler)
+    assert run(folder / name, target, upscaler)[0] >= 4
+    assert len(images(target)) == 12

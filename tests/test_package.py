@@ -69,4 +69,4 @@ def test_the_readme_names_files_and_commands_that_exist() -> None:
     for link in re.findall(r"\]\((?!http|#)([^)#]+)", readme):
         assert (ROOT / link).exists(), link
     for command in re.findall(r"ristn (upscale|evaluate|train|[a-z-]+) ", readme):
-        assert command in ("upscale", "evaluate", "train"), command
+        assert command in ("info", "upscale", "evaluate", "train"), command

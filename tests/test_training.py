@@ -441,3 +441,12 @@ def test_two_processes_equal_one_with_both_batches(folder: Path, tmp_path: Path)
     for name, value in run.model.state_dict().items():
         torch.testing.assert_close(state["model"][name], value, rtol=0, atol=2e-4, msg=name)
     assert [entry["iteration"] for entry in read_log(tmp_path / "run")] == [recipe.iterations]
+
+
+def test_a_recipe_that_compiles_says_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    stage = StageRecipe(name="only", iterations=1)
+    recipe = Recipe(name="compiled", model=TINY, stages=(stage,), compile=True)
+    with pytest.raises(TrainingError, match=r"needs a C\+\+ compiler"):
+        next(train(recipe, data=tmp_path, output=tmp_path / "run", backend=CPU))

@@ -22,13 +22,13 @@ from clips import (
 )
 
 from ristn_cli.video import (
+    CODECS,
     Color,
     Frame,
     FrameWriter,
     MasteringMetadata,
     VideoError,
     VideoInfo,
-    check_encoder,
     check_mux,
     choose_codec,
     join_and_mux,
@@ -669,20 +669,39 @@ class TestWriter:
         with pytest.raises(VideoError, match="codec 'vhs' is unknown"):
             FrameWriter(tmp_path / "a.mp4", **settings, codec="vhs")
         with (
-            pytest.raises(VideoError, match=r"libx264 refuses 64x48.*--preset"),
+            pytest.raises(VideoError, match=r"libx264 has no preset 'warp'; expected ultrafast, .*veryslow"),
             FrameWriter(tmp_path / "a.mp4", **settings, preset="warp") as writer,
         ):
             writer.write(Frame(image, Fraction(0)))
         assert list(tmp_path.iterdir()) == []
 
-    def test_encoders_are_tried_before_the_first_frame(self) -> None:
-        assert check_encoder("h264", width=64, height=48) == "libx264"
-        assert check_encoder(None, width=64, height=48, bit_depth=10) == "libx265"
+    @pytest.mark.parametrize("codec", [name for name in CODECS if "nvenc" not in name])
+    def test_every_encoder_is_tried_with_its_options(self, tmp_path: Path, codec: str) -> None:
+        info = probe(make_clip(tmp_path / "in.mp4", frames=2))
+        settings = {"width": 256, "height": 192, "preset": "ultrafast", "encoder_options": {"g": "7"}}
+        target = tmp_path / "out.mkv"
+        try_mux(info, target, codec=codec, **settings)
+        with pytest.raises(VideoError, match=r"has no option 'nonsense'; check --encoder-arg"):
+            try_mux(info, target, codec=codec, **(settings | {"encoder_options": {"nonsense": "1"}}))
+
+    @pytest.mark.parametrize("codec", ["h264_nvenc", "hevc_nvenc", "av1_nvenc"])
+    def test_a_missing_encoder_is_found_out(self, tmp_path: Path, codec: str) -> None:
+        info = probe(make_clip(tmp_path / "in.mp4", frames=2))
+        with pytest.raises(VideoError, match=rf"^{codec} cannot be used here .*NVIDIA.*--codec$"):
+            try_mux(info, tmp_path / "out.mkv", width=256, height=192, codec=codec)
+
+    def test_pixel_formats(self, tmp_path: Path) -> None:
+        info = probe(make_clip(tmp_path / "in.mp4", frames=2))
+        settings = {"width": 256, "height": 192, "preset": "ultrafast"}
+        try_mux(info, tmp_path / "out.mkv", pixel_format="yuv444p", **settings)
+        with pytest.raises(VideoError, match=r"^libx264: .*'foo'; choose another --codec, --pix-fmt"):
+            try_mux(info, tmp_path / "out.mkv", pixel_format="foo", **settings)
+        with pytest.raises(VideoError, match=r"^libx264 refuses 256x192 pixels .*--pix-fmt"):
+            try_mux(info, tmp_path / "out.mkv", pixel_format="rgb24", **settings)
+
+    def test_deep_sources_become_hevc(self) -> None:
         assert choose_codec("auto", 10) == "hevc"
-        with pytest.raises(VideoError, match="libx264 refuses"):
-            check_encoder("h264", width=64, height=48, preset="warp")
-        with pytest.raises(VideoError, match=r"h264_nvenc.*NVIDIA"):
-            check_encoder("h264_nvenc", width=256, height=256)
+        assert choose_codec("auto", 8) == "h264"
 
 
 class TestBadFiles:

@@ -22,6 +22,15 @@ def test_kept_frames_have_context_except_at_the_ends_of_the_stream(length: int, 
             assert window.frames[-1] >= min(count - 1, frame + context)
 
 
+@pytest.mark.parametrize(("length", "context"), [(5, 2), (10, 2), (3, 1)])
+def test_a_stream_taken_up_at_any_window_goes_on_with_the_same_windows(length: int, context: int) -> None:
+    windows = list(slide_windows(range(37), length, context))
+    for index, window in enumerate(windows[1:], start=1):
+        rest = slide_windows(range(window.frames[0], 37), length, context, continued=window.keep.start)
+        assert list(rest) == windows[index:]
+    assert list(slide_windows(range(context), length, context, continued=context)) == []
+
+
 def test_windows_advance_by_length_less_twice_the_context() -> None:
     windows = list(slide_windows(range(22), 10, 2))
     assert [(window.frames[0], window.frames[-1]) for window in windows] == [(0, 9), (6, 15), (12, 21)]

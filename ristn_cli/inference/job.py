@@ -8,22 +8,36 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, TypedDict
 
 from ristn_cli.inference.manifest import JobError, Manifest, Part, fingerprint, lock
+from ristn_cli.inference.plan import (
+    JobPlan,
+    UpscaleOptions,
+    count_parts,
+    count_tiles,
+    count_windows,
+    estimate_disk,
+    estimate_frames,
+    format_bytes,
+    part_length,
+)
+from ristn_cli.inference.progress import Meter, Progress
+from ristn_cli.inference.tiles import plan_spans
 from ristn_cli.inference.upscaler import Upscaler
-from ristn_cli.inference.windows import Window, slide_windows
+from ristn_cli.inference.windows import Window
 from ristn_cli.model import SCALE
 from ristn_cli.video import (
+    CODECS,
     Frame,
     FrameWriter,
+    StreamPlan,
     VideoError,
     VideoInfo,
-    check_encoder,
     check_mux,
     choose_codec,
     join_and_mux,
@@ -35,97 +49,23 @@ from ristn_cli.video import (
 )
 from ristn_cli.weights import file_sha256
 
-PART_PIXELS = 32_000_000
-"""LR pixels of a part, about a minute to ten of work on a processor: what a crash may cost."""
-
-SHORTEST_PART = 24
-"""Frames that a part has at least: it begins with a keyframe, and those are large."""
+MEASURED_SIDE = 96
+"""LR pixels: the largest side of the piece of the first window that a time estimate is measured on."""
 
 
-class Interrupted(Exception):
-    """The job was asked to stop, and did so after a finished part: the same command goes on."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class UpscaleOptions:
-    """What shapes the output, besides the network.
-
-    Attributes:
-        codec: a key of `video.CODECS`, or `auto`: h264, and 10-bit hevc for sources above 8 bits.
-        crf: constant rate factor of the encoder.
-        preset: speed preset of the encoder.
-        start: seconds from the first frame at which to begin.
-        end: seconds from the first frame at which to stop.
-        max_frames: stop after as many frames.
-        with_audio: keep the sound.
-        with_subtitles: keep the subtitles, and the fonts that go with them.
-        deinterlace: `auto` treats frames flagged as interlaced, `frame` all, `off` none.
-        drop_alpha: upscale a video with transparency without it, rather than refuse it.
-        strict: fail where packets cannot be decoded, rather than conceal and report them.
-    """
-
-    codec: str = "auto"
-    crf: float = 17
-    preset: str = "medium"
-    start: Fraction | None = None
-    end: Fraction | None = None
-    max_frames: int | None = None
-    with_audio: bool = True
-    with_subtitles: bool = True
-    deinterlace: Literal["auto", "frame", "off"] = "auto"
-    drop_alpha: bool = False
-    strict: bool = False
+LONG_SECONDS = 2.0
+"""A measurement that took as long is not repeated."""
 
 
 class StreamChoice(TypedDict):
-    """What becomes of the streams, as `check_mux` and `join_and_mux` take it."""
+    """What is left out, as `check_mux` and `try_mux` take it."""
 
-    codec: str
     with_audio: bool
     with_subtitles: bool
 
 
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """Where a job stands.
-
-    Attributes:
-        frames: frames written, those of earlier runs included.
-        resumed_frames: of these, the ones of earlier runs.
-        total: an estimate from the container's hints; None when there is none.
-        elapsed_seconds: since this run read its first frame.
-    """
-
-    frames: int
-    resumed_frames: int = 0
-    total: int | None = None
-    elapsed_seconds: float = 0.0
-
-    @property
-    def frames_per_second(self) -> float:
-        """Mean speed of this run."""
-        return (self.frames - self.resumed_frames) / self.elapsed_seconds if self.elapsed_seconds > 0 else 0.0
-
-    @property
-    def remaining_seconds(self) -> float | None:
-        """Estimate from the mean speed so far."""
-        if self.total is None or not self.frames_per_second:
-            return None
-        return max(0, self.total - self.frames) / self.frames_per_second
-
-
-def estimate_frames(info: VideoInfo, options: UpscaleOptions) -> int | None:
-    """How many frames a job will write, from the container's hints."""
-    count = info.frame_count
-    if count is None and info.duration is not None:
-        count = round(info.duration * info.rate)
-    if count is None:
-        return options.max_frames
-    if options.end is not None:
-        count = min(count, round(options.end * info.rate))
-    if options.start is not None:
-        count = max(0, count - round(options.start * info.rate))
-    return count if options.max_frames is None else min(count, options.max_frames)
+class Interrupted(Exception):
+    """The job was asked to stop, and did so after a finished part: the same command goes on."""
 
 
 def check_target(source: Path, target: Path, overwrite: bool) -> None:
@@ -151,6 +91,135 @@ def job_folder(target: Path) -> Path:
     return target.with_name(f".{target.name}.ristn")
 
 
+def check_job(
+    source: Path, target: Path, options: UpscaleOptions, *, overwrite: bool
+) -> tuple[VideoInfo, tuple[StreamPlan, ...]]:
+    """Refuse what can be refused before any work; what is in the source, and what becomes of its streams.
+
+    Raises:
+        VideoError: the source cannot be read, the target cannot hold its streams or cannot be written, or the encoder
+            is missing or refuses its options.
+    """
+    info = probe(source)
+    check_target(source, target, overwrite)
+    keep: StreamChoice = {"with_audio": options.with_audio, "with_subtitles": options.with_subtitles}
+    codec = choose_codec(options.codec, info.bit_depth)
+    streams = check_mux(info, target, codec=codec, **keep)
+    try_mux(
+        info,
+        target,
+        width=SCALE * info.width,
+        height=SCALE * info.height,
+        codec=codec,
+        crf=options.crf,
+        preset=options.preset,
+        pixel_format=options.pixel_format,
+        encoder_options=options.encoder_options,
+        **keep,
+    )
+    return info, streams
+
+
+def plan_job(
+    source: Path,
+    target: Path,
+    upscaler: Upscaler,
+    options: UpscaleOptions | None = None,
+    *,
+    overwrite: bool = False,
+    restart: bool = False,
+) -> JobPlan:
+    """What `upscale_video` would do with the same arguments; it takes some seconds, and writes nothing there.
+
+    Raises:
+        VideoError: what `upscale_video` would refuse, save for too small a disk, which the plan shows.
+        JobError: an earlier run was different.
+    """
+    options = options or UpscaleOptions()
+    info, streams = check_job(source, target, options, overwrite=overwrite)
+    manifest = Manifest(job_folder(target), identify(info, upscaler, options))
+    if not restart:
+        manifest.load()
+    plan = describe_job(manifest, info, streams, upscaler, options)
+    seconds_per_window = measure_window(info, upscaler, options)
+    return plan if plan.windows is None else replace(plan, seconds=plan.windows * seconds_per_window)
+
+
+def describe_job(
+    manifest: Manifest,
+    info: VideoInfo,
+    streams: tuple[StreamPlan, ...],
+    upscaler: Upscaler,
+    options: UpscaleOptions,
+) -> JobPlan:
+    """The plan of a job whose manifest is loaded, without a measurement of time."""
+    frames = estimate_frames(info, options)
+    left = None if frames is None else max(0, frames - manifest.frames)
+    codec = CODECS[choose_codec(options.codec, info.bit_depth)]
+    continued = manifest.parts[-1].next_context if manifest.parts else 0
+    needed = None
+    if left is not None:
+        finished = sum(path.stat().st_size for path in manifest.files)
+        needed = estimate_disk(info, codec.name, left, finished, source_bytes(info))
+    return JobPlan(
+        width=SCALE * info.width,
+        height=SCALE * info.height,
+        rate=info.rate,
+        encoder=codec.encoder,
+        streams=streams,
+        frames=frames,
+        resumed_frames=manifest.frames,
+        parts=None if frames is None else count_parts(frames, part_length(info), upscaler.tiling),
+        windows=None if left is None else count_windows(left, upscaler.tiling, continued=continued),
+        tiles=count_tiles(info.width, info.height, upscaler.tiling),
+        device=str(upscaler.backend.device),
+        precision=upscaler.backend.precision,
+        needed_bytes=needed,
+        free_bytes=shutil.disk_usage(manifest.folder.parent).free,
+    )
+
+
+def source_bytes(info: VideoInfo) -> int:
+    """Size of the source's file; 0 for images, from which nothing but pictures is taken."""
+    return 0 if info.is_image_sequence else info.path.stat().st_size
+
+
+def check_disk(plan: JobPlan, target: Path) -> None:
+    """Raise VideoError when the disk of `target` is too small for the plan."""
+    if plan.needed_bytes is not None and plan.needed_bytes > plan.free_bytes:
+        raise VideoError(
+            f"{target}: needs about {format_bytes(plan.needed_bytes)} of disk space beside it, "
+            f"{format_bytes(plan.free_bytes)} are free; make room, or try all the same with --no-disk-check"
+        )
+
+
+def measure_window(info: VideoInfo, upscaler: Upscaler, options: UpscaleOptions) -> float:
+    """Seconds of one window of whole frames, from a piece of the first one. Raises VideoError for an empty range.
+
+    The piece is at most MEASURED_SIDE pixels a side. It is computed twice, unless that takes long: at first, memory
+    is still cold.
+    """
+    tiling = upscaler.tiling
+    count = min(tiling.window, options.max_frames or tiling.window)
+    frames = tuple(frame.image for frame in read_source(info, options, start=options.start, max_frames=count))
+    if not frames:
+        raise no_frames(info)
+    rows = plan_spans(info.height, tiling.tile, tiling.overlap)
+    columns = plan_spans(info.width, tiling.tile, tiling.overlap)
+    height, width = min(MEASURED_SIDE, rows[0].size), min(MEASURED_SIDE, columns[0].size)
+    piece = tuple(image[:height, :width] for image in frames)
+    is_whole = len(piece) == tiling.window
+    keep = slice(tiling.context, tiling.window - tiling.context) if is_whole else slice(0, len(piece))
+    for _ in range(2):
+        began = time.monotonic()
+        upscaler.upscale_window(Window(piece, keep))
+        seconds = time.monotonic() - began
+        if seconds > LONG_SECONDS:
+            break
+    share = height * width / (len(rows) * rows[0].size * len(columns) * columns[0].size)
+    return seconds / share
+
+
 def upscale_video(
     source: Path,
     target: Path,
@@ -159,7 +228,9 @@ def upscale_video(
     *,
     overwrite: bool = False,
     restart: bool = False,
+    disk_check: bool = True,
     should_stop: Callable[[], bool] = lambda: False,
+    on_plan: Callable[[JobPlan], None] = lambda plan: None,
     on_damage: Callable[[str], None] = lambda message: None,
 ) -> Iterator[Progress]:
     """Upscale `source` into `target`, keeping its timestamps, sound, subtitles and everything else.
@@ -175,7 +246,9 @@ def upscale_video(
         options: what shapes the output.
         overwrite: replace an existing `target`.
         restart: forget what an earlier run finished.
+        disk_check: refuse to begin when, by an estimate, the disk is too small.
         should_stop: asked at the end of each part.
+        on_plan: told once, before the first frame, what will be done.
         on_damage: told in one line of each packet that could not be decoded and was concealed.
 
     Raises:
@@ -184,22 +257,11 @@ def upscale_video(
         Interrupted: `should_stop` said so.
     """
     options = options or UpscaleOptions()
-    info = probe(source)
-    check_target(source, target, overwrite)
-    streams: StreamChoice = {
-        "codec": choose_codec(options.codec, info.bit_depth),
-        "with_audio": options.with_audio,
-        "with_subtitles": options.with_subtitles,
-    }
-    plan = check_mux(info, target, **streams)
-    width, height = SCALE * info.width, SCALE * info.height
-    check_encoder(
-        options.codec, width=width, height=height, bit_depth=info.bit_depth, crf=options.crf, preset=options.preset
-    )
-    try_mux(info, target, width=width, height=height, **streams)
+    info, streams = check_job(source, target, options, overwrite=overwrite)
     folder = job_folder(target)
     try:
         folder.mkdir(exist_ok=True)
+        (folder / "lock").touch()
     except OSError as error:
         raise VideoError(f"{target}: cannot write there: {error.strerror}") from error
     manifest = Manifest(folder, identify(info, upscaler, options))
@@ -207,19 +269,32 @@ def upscale_video(
         with lock(folder / "lock"):
             if not restart:
                 manifest.load()
+            plan = describe_job(manifest, info, streams, upscaler, options)
+            if disk_check:
+                check_disk(plan, target)
+            on_plan(plan)
             yield from write_parts(manifest, info, upscaler, options, should_stop, on_damage)
             end = manifest.parts[-1].end_time - info.start_time if options.max_frames is not None else options.end
             joined = folder / f"joined{target.suffix}"
-            join_and_mux(manifest.files, info, joined, start=options.start, end=end, **streams)
+            join_and_mux(
+                manifest.files,
+                info,
+                joined,
+                start=options.start,
+                end=end,
+                codec=choose_codec(options.codec, info.bit_depth),
+                with_audio=options.with_audio,
+                with_subtitles=options.with_subtitles,
+            )
             verify(
                 joined,
                 frames=manifest.frames,
-                width=width,
-                height=height,
+                width=plan.width,
+                height=plan.height,
                 source=info,
                 start=options.start,
                 end=end,
-                plan=plan,
+                plan=streams,
                 check_times=not any(part.is_damaged for part in manifest.parts),
             )
             joined.replace(target)
@@ -233,7 +308,7 @@ def upscale_video(
 def identify(info: VideoInfo, upscaler: Upscaler, options: UpscaleOptions) -> dict[str, Any]:
     """Everything that shapes the frames of a job, by names a message can use."""
     return {
-        "input": fingerprint(info.path),
+        "input": {image.name: fingerprint(image) for image in info.images} or fingerprint(info.path),
         "network": upscaler.fingerprint,
         "precision": upscaler.backend.precision,
         "device": upscaler.backend.device.type,
@@ -255,12 +330,10 @@ def write_parts(
     on_damage: Callable[[str], None],
 ) -> Iterator[Progress]:
     """Upscale and encode what the manifest lacks, part by part, cut between windows."""
-    total = estimate_frames(info, options)
-    resumed = manifest.frames
-    length = max(SHORTEST_PART, PART_PIXELS // (info.width * info.height))
-    began = time.monotonic()
-    yield Progress(frames=resumed, resumed_frames=resumed, total=total)
-    if options.max_frames is not None and resumed >= options.max_frames:
+    meter = Meter(manifest.frames, estimate_frames(info, options))
+    length = part_length(info)
+    yield meter.read(manifest.frames, max(1, len(manifest.parts)))
+    if options.max_frames is not None and manifest.frames >= options.max_frames:
         return
     damage: list[str] = []
 
@@ -268,11 +341,10 @@ def write_parts(
         damage.append(message)
         on_damage(message)
 
-    windows = slide_windows(
-        continued_frames(manifest, info, upscaler.tiling.context, options, report),
-        upscaler.tiling.window,
-        upscaler.tiling.context,
-        is_continued=bool(manifest.parts),
+    windows = upscaler.windows(
+        continued_frames(manifest, info, options, report),
+        lambda frame: frame.image,
+        continued=manifest.parts[-1].next_context if manifest.parts else 0,
     )
     window = next(windows, None)
     while window is not None:
@@ -283,18 +355,15 @@ def write_parts(
                 for frame in upscale_window(window, upscaler):
                     writer.write(frame)
                 written, window = window, next(windows, None)
-                yield Progress(
-                    frames=before + writer.frames_written,
-                    resumed_frames=resumed,
-                    total=total,
-                    elapsed_seconds=time.monotonic() - began,
-                )
+                yield meter.read(before + writer.frames_written, len(manifest.parts) + 1)
         last = written.frames[written.keep][-1]
+        begins = window or Window((last,), slice(1, None))  # at the end of the stream nothing is left to keep
         manifest.add(
             Part(
                 file=file,
                 frames=writer.frames_written,
-                context_time=written.frames[max(0, written.keep.stop - upscaler.tiling.context)].time,
+                next_time=begins.frames[0].time,
+                next_context=begins.keep.start,
                 end_time=last.time + (last.duration or 1 / info.rate),
                 sha256=file_sha256(manifest.folder / file),
                 is_damaged=bool(damage),
@@ -303,23 +372,41 @@ def write_parts(
         if window is not None and should_stop():
             raise Interrupted
     if not manifest.parts:
-        raise VideoError(f"{info.path}: has no frames between --start and --end")
+        raise no_frames(info)
+
+
+def no_frames(info: VideoInfo) -> VideoError:
+    """The error of an empty range."""
+    return VideoError(f"{info.path}: has no frames between --start and --end")
 
 
 def continued_frames(
-    manifest: Manifest, info: VideoInfo, context: int, options: UpscaleOptions, on_damage: Callable[[str], None]
+    manifest: Manifest, info: VideoInfo, options: UpscaleOptions, on_damage: Callable[[str], None]
 ) -> Iterator[Frame]:
     """The source's frames from the first that the next window reads."""
     start, frames = options.start, options.max_frames
     if manifest.parts:
-        start = manifest.parts[-1].context_time - info.start_time
+        last = manifest.parts[-1]
+        start = last.next_time - info.start_time
         if frames is not None:
-            frames -= manifest.frames - min(context, manifest.frames)
+            frames -= manifest.frames - last.next_context
+    return read_source(info, options, start=start, max_frames=frames, on_damage=on_damage)
+
+
+def read_source(
+    info: VideoInfo,
+    options: UpscaleOptions,
+    *,
+    start: Fraction | None,
+    max_frames: int | None,
+    on_damage: Callable[[str], None] | None = None,
+) -> Iterator[Frame]:
+    """Frames of the source as the options want them read, from `start` seconds after the first."""
     return read_frames(
         info,
         start=start,
         end=options.end,
-        max_frames=frames,
+        max_frames=max_frames,
         deinterlace=options.deinterlace,
         drop_alpha=options.drop_alpha,
         strict=options.strict,
@@ -340,6 +427,8 @@ def open_writer(path: Path, info: VideoInfo, options: UpscaleOptions) -> FrameWr
         codec=options.codec,
         crf=options.crf,
         preset=options.preset,
+        pixel_format=options.pixel_format,
+        encoder_options=options.encoder_options,
         mastering=info.mastering,
     )
 

@@ -27,23 +27,22 @@ class JobError(Exception):
 class Part:
     """A finished part: its file, how many frames it holds, and its SHA-256.
 
-    `context_time` and `end_time` are seconds on the source's clock: of the first frame that the window after this part
-    reads, and of the end of this part's last frame. `is_damaged` tells that packets of the source could not be decoded
-    there.
+    `next_time` and `end_time` are seconds on the source's clock: of the first frame that the window after this part
+    reads, and of the end of this part's last frame. `next_context` is how many frames of this part that window reads.
+    `is_damaged` tells that packets of the source could not be decoded.
     """
 
     file: str
     frames: int
-    context_time: Fraction
+    next_time: Fraction
+    next_context: int
     end_time: Fraction
     sha256: str
     is_damaged: bool = False
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
-    """What tells an input from another: size, time of modification, first and last MiB; a folder by its files."""
-    if path.is_dir():
-        return {item.name: fingerprint(item) for item in sorted(path.iterdir()) if item.is_file()}
+    """What tells a file from another: size, time of modification, first and last MiB."""
     stat = path.stat()
     with path.open("rb") as file:
         edges = file.read(EDGE_BYTES)
@@ -120,7 +119,7 @@ class Manifest:
                     f"{self.folder}: holds an unfinished run with another {name}{shown}; use --restart to begin afresh"
                 )
         for values in state["parts"]:
-            times = {name: Fraction(values[name]) for name in ("context_time", "end_time")}
+            times = {name: Fraction(values[name]) for name in ("next_time", "end_time")}
             part = Part(**(values | times))
             file = self.folder / part.file
             if not file.is_file() or file_sha256(file) != part.sha256:
@@ -131,8 +130,7 @@ class Manifest:
         """Record a finished part: temporary file, fsync, rename."""
         self.parts.append(part)
         rows = [
-            asdict(item) | {"context_time": str(item.context_time), "end_time": str(item.end_time)}
-            for item in self.parts
+            asdict(item) | {"next_time": str(item.next_time), "end_time": str(item.end_time)} for item in self.parts
         ]
         temporary = self.path.with_suffix(".tmp")
         with temporary.open("w", encoding="utf-8") as file:

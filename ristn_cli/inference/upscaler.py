@@ -4,17 +4,21 @@ The only module that turns images (H, W, 3) into tensors and back. Knows nothing
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ristn_cli.inference.device import Backend, prepare
+from ristn_cli.inference.scenes import scene_windows
 from ristn_cli.inference.tiles import blend_weights, plan_spans
-from ristn_cli.inference.windows import Window, slide_windows
+from ristn_cli.inference.windows import Window
 from ristn_cli.model import RISTN, SCALE
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +30,14 @@ class Tiling:
         context: frames at each inner end of a window that are read but not kept.
         tile: largest side of a tile in LR pixels, overlap included.
         overlap: LR pixels that a tile reads beyond its share, on each side.
+        detect_cuts: windows end at scene cuts, so that no frame reads another shot.
     """
 
     window: int = 10
     context: int = 2
     tile: int = 128
     overlap: int = 12
+    detect_cuts: bool = True
 
     def __post_init__(self) -> None:
         if self.context < 0 or self.window <= 2 * self.context:
@@ -74,8 +80,17 @@ class Upscaler:
         Yields:
             As many images (4H, 4W, 3) of the same type. Memory does not grow with the stream.
         """
-        for window in slide_windows(images, self.tiling.window, self.tiling.context):
+        for window in self.windows(images, lambda image: image):
             yield from self.upscale_window(window)
+
+    def windows(
+        self, frames: Iterable[Item], image_of: Callable[[Item], np.ndarray], *, continued: int = 0
+    ) -> Iterator[Window[Item]]:
+        """Windows of a stream of frames, with the arguments of `scene_windows`."""
+        tiling = self.tiling
+        return scene_windows(
+            frames, image_of, tiling.window, tiling.context, detect_cuts=tiling.detect_cuts, continued=continued
+        )
 
     @torch.inference_mode()
     def upscale_window(self, window: Window[np.ndarray]) -> list[np.ndarray]:

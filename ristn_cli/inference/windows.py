@@ -15,9 +15,7 @@ class Window(Generic[Item]):
     keep: slice
 
 
-def slide_windows(
-    frames: Iterable[Item], length: int, context: int, *, is_continued: bool = False
-) -> Iterator[Window[Item]]:
+def slide_windows(frames: Iterable[Item], length: int, context: int, *, continued: int = 0) -> Iterator[Window[Item]]:
     """Cut a stream into windows of `length` that advance by `length - 2 * context`; every frame is kept exactly once.
 
     ```
@@ -26,8 +24,9 @@ def slide_windows(
     window 3                   c c k k k  the last one ends with the stream
     ```
 
-    The stream's ends have no context beyond them. A stream that `is_continued` begins with `context` frames that an
-    earlier window kept, so that it goes on as if it had not been interrupted. Holds at most `length` + 1 frames.
+    The stream's ends have no context beyond them. A stream may begin with `continued` frames that an earlier window
+    kept: they are read again as context, so that it goes on as if it had not been interrupted. At most `length` + 1
+    frames are held.
 
     Raises:
         ValueError: no frame of a window would be kept.
@@ -35,7 +34,7 @@ def slide_windows(
     if context < 0 or length <= 2 * context:
         raise ValueError(f"a window of {length} frames keeps nothing between {context} frames of context on each side")
     held: list[Item] = []
-    first_kept = context if is_continued else 0
+    first_kept = continued
     for frame in frames:
         if len(held) == length:
             yield Window(tuple(held), slice(first_kept, length - context))

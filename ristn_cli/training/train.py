@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import torch
@@ -295,6 +296,8 @@ def train(
         TrainingError: what the `train` extra installs is missing, the checkpoint or a training file cannot be used, or
             the loss is no longer a number.
     """
+    if recipe.compile and backend.device.type == "cpu" and not has_compiler():
+        raise TrainingError(f"{recipe.name}: compile = true needs a C++ compiler; install one, or set compile = false")
     missing = [name for name in ("matplotlib", "PIL") if find_spec(name) is None]
     if missing:
         raise TrainingError(f"training needs {' and '.join(missing)}: pip install 'ristn[train]'")
@@ -407,10 +410,15 @@ def read_batches(loader: DataLoader[tuple[Tensor, Tensor]]) -> Iterator[tuple[Te
         raise TrainingError(reason) from error
 
 
+def has_compiler() -> bool:
+    """Whether torch.compile will find a C++ compiler for processor code."""
+    return any(which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++", "cl"))
+
+
 def leave_signals_to_parent(_: int) -> None:
-    """A batch-making process neither dies of Ctrl-C, which its parent answers, nor inherits the parent's handlers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    """A batch-making process does not die of Ctrl-C or of a SIGTERM to the whole group: its parent answers them."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def agree(stop: bool, backend: Backend) -> bool:

@@ -3,14 +3,14 @@
 The only package that knows PyAV, FFmpeg and imageio. It knows nothing of networks, and shows nothing to anyone.
 """
 
-from ristn_cli.video.codecs import CODECS, check_encoder, choose_codec, part_suffix
+from ristn_cli.video.codecs import CODECS, choose_codec, part_suffix
 from ristn_cli.video.images import read_image, write_image
 from ristn_cli.video.info import Chapter, Color, Frame, Image, MasteringMetadata, StreamInfo, VideoError, VideoInfo
 from ristn_cli.video.mux import join_and_mux, try_mux
 from ristn_cli.video.plan import CONTAINERS, StreamPlan, check_mux
 from ristn_cli.video.reader import read_frames
 from ristn_cli.video.source import probe
-from ristn_cli.video.verify import verify
+from ristn_cli.video.verify import has_variable_rate, verify
 from ristn_cli.video.writer import FrameWriter
 
 __all__ = [
@@ -26,9 +26,9 @@ __all__ = [
     "StreamPlan",
     "VideoError",
     "VideoInfo",
-    "check_encoder",
     "check_mux",
     "choose_codec",
+    "has_variable_rate",
     "join_and_mux",
     "part_suffix",
     "probe",

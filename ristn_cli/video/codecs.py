@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
-import av
-import numpy as np
 from av.codec.codec import UnknownCodecError
 from av.container import OutputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ristn_cli.video.convert import FrameBuilder
-from ristn_cli.video.info import UNSPECIFIED, Color, Image, MasteringMetadata, VideoError
+from ristn_cli.video.info import UNSPECIFIED, Color, MasteringMetadata, VideoError
 
 DEFAULT_CRF = 17
 X26X_PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
@@ -94,45 +91,6 @@ def part_suffix(codec: str | None) -> str:
     return CODECS[choose_codec(codec, 8)].part_suffix
 
 
-def check_encoder(
-    codec: str | None,
-    *,
-    width: int,
-    height: int,
-    bit_depth: int = 8,
-    crf: float = DEFAULT_CRF,
-    preset: str = "medium",
-    pixel_format: str | None = None,
-    encoder_options: Mapping[str, str] | None = None,
-) -> str:
-    """Encode one black frame of the output's size to memory and forget it; the name of the encoder that did it.
-
-    Raises VideoError when the encoder is missing from this build, has no hardware here, or refuses size or options.
-    """
-    settings = EncoderSettings(codec, width, height, Fraction(25), Fraction(1, 25), Color(matrix="bt709", range="tv"))
-    settings = replace(
-        settings,
-        crf=crf,
-        preset=preset,
-        pixel_format=pixel_format,
-        encoder_options=dict(encoder_options or {}),
-    )
-    black = np.zeros((height, width, 3), np.uint8)
-    image: Image = black.astype(np.uint16) if bit_depth > 8 else black
-    try:
-        with av.open(io.BytesIO(), "w", format="mov" if part_suffix(codec) == ".mov" else "mp4") as container:
-            stream, builder = add_stream(container, settings, bit_depth > 8)
-            frame = builder.to_frame(image)
-            frame.pts, frame.time_base = 0, Fraction(1, 25)
-            # Not muxed: x265 gives a single frame a decoding time that no container takes.
-            encoded = [*stream.encode(frame), *stream.encode(None)]
-            if not encoded:
-                raise VideoError(f"{CODECS[choose_codec(codec, bit_depth)].encoder} gave nothing for a frame")
-    except av.error.FFmpegError as error:
-        raise VideoError(explain_encoder(settings, error, bit_depth > 8)) from error
-    return CODECS[choose_codec(codec, bit_depth)].encoder
-
-
 @dataclass(frozen=True)
 class EncoderSettings:
     """Everything that an encoder is opened with; the fields are FrameWriter's parameters."""
@@ -163,6 +121,9 @@ def add_stream(
 ) -> tuple[VideoStream, FrameBuilder]:
     """A video stream in `container` with its encoder set up, and what makes its frames. Raises VideoError."""
     codec = CODECS[choose_codec(settings.codec, 16 if is_deep else 8)]
+    if codec.has_presets and codec.presets is None and settings.preset not in X26X_PRESETS:
+        # x264 would say so itself, on stderr.
+        raise VideoError(f"{codec.encoder} has no preset '{settings.preset}'; expected {', '.join(X26X_PRESETS)}")
     pixel_format = settings.pixel_format or (codec.deep_pixel_format if is_deep else codec.pixel_format)
     color = settings.color
     if codec.encoder == "ffv1":
@@ -179,7 +140,7 @@ def add_stream(
         message = f"the encoder {codec.encoder} is not in this build of FFmpeg; choose another --codec"
         raise VideoError(message) from error
     except ValueError as error:
-        raise VideoError(f"{container.name}: {error}; choose another --codec, --pix-fmt or suffix") from error
+        raise VideoError(f"{codec.encoder}: {error}; choose another --codec, --pix-fmt or suffix") from error
     assert isinstance(stream, VideoStream)
     stream.width, stream.height, stream.pix_fmt = settings.width, settings.height, pixel_format
     context = stream.codec_context
@@ -290,6 +251,13 @@ TRANSFERS |= {"bt2020-12": 15, "smpte2084": 16, "smpte428": 17, "arib-std-b67": 
 CHROMA_LOCATIONS = ("left", "center", "topleft", "top", "bottomleft", "bottom")
 
 
+def check_options_known(stream: VideoStream, settings: EncoderSettings) -> None:
+    """Raise VideoError for an `encoder_options` name that an opened encoder did not take: FFmpeg passes over it."""
+    unknown = sorted(settings.encoder_options.keys() & stream.codec_context.options.keys())
+    if unknown:
+        raise VideoError(f"{stream.codec_context.name} has no option '{unknown[0]}'; check --encoder-arg")
+
+
 def explain_encoder(settings: EncoderSettings, error: Exception, is_deep: bool) -> str:
     """What to tell when an encoder cannot be opened."""
     codec = CODECS[choose_codec(settings.codec, 16 if is_deep else 8)]
@@ -299,6 +267,6 @@ def explain_encoder(settings: EncoderSettings, error: Exception, is_deep: bool) 
             f"{codec.encoder} cannot be used here ({reason}): it needs an NVIDIA GPU and driver; choose another --codec"
         )
     return (
-        f"{codec.encoder} refuses {settings.width}x{settings.height} {settings.pixel_format or ''} with these options "
-        f"({reason}); check --crf, --preset, --pix-fmt and --encoder-arg"
+        f"{codec.encoder} refuses {settings.width}x{settings.height} pixels with these options ({reason}); "
+        "check --crf, --preset, --pix-fmt and --encoder-arg"
     )

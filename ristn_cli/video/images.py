@@ -28,7 +28,8 @@ def read_image(path: str | Path, *, drop_alpha: bool = False) -> Image:
         streams = [stream for stream in container.streams if isinstance(stream, VideoStream)]
         if not streams:
             raise VideoError(f"{path}: is not an image; expected PNG or JPEG")
-        if depth_of(streams[0].format) > 8:
+        pixel_format = streams[0].format  # None where nothing can be decoded, which the plugin below explains
+        if pixel_format is not None and depth_of(pixel_format) > 8:  # type: ignore[redundant-expr]
             return _read_deep(path, next(container.decode(streams[0]), None), drop_alpha)
     try:
         pixels = np.asarray(iio.imread(path, plugin="pillow", index=0, mode="RGBA", rotate=True))

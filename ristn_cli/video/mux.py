@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -26,7 +26,7 @@ import ffmpeg
 import imageio_ffmpeg
 import numpy as np
 
-from ristn_cli.video.codecs import part_suffix
+from ristn_cli.video.codecs import DEFAULT_CRF, part_suffix
 from ristn_cli.video.info import Frame, VideoError, VideoInfo
 from ristn_cli.video.parts import PartLayout, feed_parts, read_layout
 from ristn_cli.video.plan import Container, StreamPlan, check_mux, container_of
@@ -87,7 +87,8 @@ def join_and_mux(
     is_trimmed = start is not None or end is not None
     zero = source.start_time + (start or 0) if is_trimmed else _clock_zero(source)
     until = None if end is None else source.start_time + end
-    with tempfile.TemporaryDirectory(prefix="ristn-mux-") as scratch:
+    # Beside the target: what a killed process leaves goes with the job's folder.
+    with tempfile.TemporaryDirectory(prefix="ristn-mux-", dir=target.parent) as scratch:
         tags = Path(scratch) / "tags.txt"
         tags.write_text(format_tags(source, zero, until), encoding="utf-8")
         # Matroska keeps covers as attachments, and ffmpeg would write them as video.
@@ -109,13 +110,18 @@ def try_mux(
     width: int,
     height: int,
     codec: str | None = None,
+    crf: float = DEFAULT_CRF,
+    preset: str = "medium",
+    pixel_format: str | None = None,
+    encoder_options: Mapping[str, str] | None = None,
     with_audio: bool = True,
     with_subtitles: bool = True,
     drop_unsupported: bool = False,
 ) -> None:
-    """Do the whole mux with one black frame and the first seconds of the other streams, and throw it away.
+    """Do the whole job with one black frame and the first seconds of the other streams, and throw it away.
 
-    It finds out before any frame is computed what no table knows. Raises VideoError as `join_and_mux` does.
+    It finds out before any frame is computed what no table knows: an encoder that is missing, has no hardware here or
+    refuses size or options, and a mux that fails. Raises VideoError as `FrameWriter` and `join_and_mux` do.
     """
     image = np.zeros((height, width, 3), np.uint16 if source.bit_depth > 8 else np.uint8)
     with tempfile.TemporaryDirectory(prefix="ristn-try-") as scratch:
@@ -129,6 +135,10 @@ def try_mux(
             color=source.color,
             sample_aspect_ratio=source.sample_aspect_ratio,
             codec=codec,
+            crf=crf,
+            preset=preset,
+            pixel_format=pixel_format,
+            encoder_options=encoder_options,
             mastering=source.mastering,
         ) as writer:
             writer.write(Frame(image, source.start_time))

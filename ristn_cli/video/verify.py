@@ -6,7 +6,7 @@ import heapq
 from collections import Counter
 from collections.abc import Iterator
 from fractions import Fraction
-from itertools import zip_longest
+from itertools import islice, pairwise, zip_longest
 from pathlib import Path
 
 import av
@@ -20,6 +20,8 @@ from ristn_cli.video.source import main_video_stream, open_input
 REORDER_WINDOW = 32
 # Matroska and WebM hold whole milliseconds; a source and a target may each be off by half of one.
 MILLISECOND = Fraction(1, 1000)
+# Frames whose times tell a variable rate from a constant one.
+RATE_FRAMES = 500
 
 
 def verify(
@@ -71,6 +73,17 @@ def verify(
     if plan is not None:
         _check_streams(target, kinds, covers, plan, start is not None or end is not None)
     _check_decodes(target, last)
+
+
+def has_variable_rate(info: VideoInfo) -> bool | None:
+    """Whether the first frames lie unevenly in time, by more than the clock's grain; None for too few to tell."""
+    if info.is_image_sequence:
+        return False
+    times = list(islice(presentation_times(info.path, info.video_index), RATE_FRAMES))
+    gaps = [after - before for before, after in pairwise(times)]
+    if len(gaps) < 2:
+        return None
+    return max(gaps) - min(gaps) > max(info.time_base, MILLISECOND)
 
 
 def presentation_times(path: Path, index: int) -> Iterator[Fraction]:

@@ -7,6 +7,7 @@ on the same clock, so that every timestamp, of variable rate too, is held exactl
 from __future__ import annotations
 
 import contextlib
+import errno
 import heapq
 from collections.abc import Mapping
 from fractions import Fraction
@@ -26,6 +27,7 @@ from ristn_cli.video.codecs import (
     DEFAULT_CRF,
     EncoderSettings,
     add_stream,
+    check_options_known,
     choose_codec,
     explain_encoder,
     output_color,
@@ -37,6 +39,8 @@ from ristn_cli.video.source import file_url
 
 # The slowest clock movenc keeps as it is; slower ones it doubles until they are above.
 SLOWEST_MP4_CLOCK = 10000
+# What the file, not the encoder, may fail with.
+FILE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 
 
 class DecodeClock:
@@ -157,6 +161,8 @@ class FrameWriter:
             self._first_pts = pts if self._last_pts is None else self._first_pts
             self._end_pts = pts + self._durations[pts]
             self._encode(picture)
+            if self.frames_written == 0:
+                check_options_known(self._stream, settings)
         except (av.error.FFmpegError, OSError) as error:
             raise VideoError(self._explain(error)) from error
         self._last_pts = pts
@@ -238,7 +244,9 @@ class FrameWriter:
         return ticks.numerator
 
     def _explain(self, error: Exception) -> str:
-        if self._container is None or self.frames_written == 0:
-            return f"{self.path}: {explain_encoder(self._settings, error, self._dtype == np.uint16)}"
         reason = getattr(error, "strerror", None) or str(error)
+        if self._container is None:
+            return f"{self.path}: cannot be written ({reason}); check the folder's permissions and the free disk space"
+        if self.frames_written == 0 and getattr(error, "errno", None) not in FILE_ERRORS:
+            return explain_encoder(self._settings, error, self._dtype == np.uint16)
         return f"{self.path}: writing failed after {self.frames_written} frames ({reason}); check the free disk space"

@@ -1,0 +1,23 @@
+"""Command line: parse, call, show. The only package that knows typer and rich, or prints; one module a command."""
+
+import typer
+
+from ristn_cli.cli.evaluate import evaluate
+from ristn_cli.cli.info import info
+from ristn_cli.cli.train import train
+from ristn_cli.cli.upscale import upscale
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Upscale video 4x with RISTN, a Residual Invertible Spatio-Temporal Network.",
+)
+for command in (upscale, info, evaluate, train):
+    app.command()(command)
+
+
+def main() -> None:
+    """Entry point of the `ristn` command."""
+    app()

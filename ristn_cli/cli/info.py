@@ -1,0 +1,109 @@
+"""`ristn info`, and plans and streams in words and in JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, is_dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from ristn_cli.cli.terminal import DebugOption, console, format_seconds, reported_errors
+
+if TYPE_CHECKING:
+    from ristn_cli.inference.plan import JobPlan
+    from ristn_cli.video import StreamInfo, StreamPlan, VideoInfo
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def info(
+    source: Annotated[Path, typer.Argument(help="Video, image, or folder of numbered images.")],
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show what is in a video: picture, rate, colour, streams, chapters."""
+    with reported_errors(debug):
+        from ristn_cli.video import has_variable_rate, probe
+
+        found = probe(source)
+        is_variable = has_variable_rate(found)
+        if as_json:
+            write_json(asdict(found) | {"is_variable_rate": is_variable})
+            return
+        for line in describe_source(found, is_variable):
+            console.print(escape(line))
+
+
+def write_json(value: Any) -> None:
+    """One JSON object on stdout; fractions become numbers."""
+
+    def plain(item: Any) -> Any:
+        if isinstance(item, Fraction):
+            return float(item)
+        return asdict(item) if is_dataclass(item) and not isinstance(item, type) else str(item)
+
+    sys.stdout.write(json.dumps(value, default=plain, allow_nan=False) + "\n")
+
+
+def describe_source(found: VideoInfo, is_variable: bool | None) -> Iterator[str]:
+    """What is in the source, a line each."""
+    duration = None if found.duration is None else float(found.duration)
+    count = "unknown" if found.frame_count is None else f"about {found.frame_count}"
+    yield f"{found.path}: {found.container}, {format_seconds(duration)}, frames: {count}"
+    kind = {None: "", True: ", variable", False: ", constant"}[is_variable]
+    shape = "" if found.sample_aspect_ratio == 1 else f", pixels {found.sample_aspect_ratio} as wide as high"
+    turn = f", rotated by {found.rotation} degrees" if found.rotation else ""
+    scan = ", interlaced" if found.is_interlaced else ""
+    alpha = ", with transparency" if found.has_alpha else ""
+    yield f"picture: {found.width}x{found.height} as shown{shape}{turn}{scan}{alpha}"
+    yield f"rate: {float(found.rate):.6g} frames a second ({found.rate}){kind}"
+    color = found.color
+    hdr = ", HDR" if color.is_hdr else ""
+    tags = f"matrix {color.matrix}, range {color.range}, primaries {color.primaries}, transfer {color.transfer}"
+    yield f"colour: {found.bit_depth} bit {found.pixel_format}, {tags}, chroma {color.chroma_location}{hdr}"
+    for stream in found.streams:
+        yield f"stream {describe_stream(stream)}"
+    for number, chapter in enumerate(found.chapters, start=1):
+        title = chapter.metadata.get("title", "")
+        yield f"chapter {number}: {format_seconds(float(chapter.start))} {title}".rstrip()
+
+
+def describe_stream(stream: StreamInfo) -> str:
+    """`1: audio aac, eng, "commentary", default`."""
+    name = stream.title or stream.file_name
+    language = None if stream.language == "und" else stream.language  # undetermined
+    words = [language, f'"{name}"' if name else None, "cover" if stream.is_cover else None, *stream.dispositions]
+    return ", ".join([f"{stream.index}: {stream.kind} {stream.codec}", *(word for word in words if word)])
+
+
+def describe_plan(plan: JobPlan) -> Iterator[str]:
+    """What a job will do, a line each."""
+    from ristn_cli.inference.plan import format_bytes
+
+    for entry in plan.streams:
+        yield f"stream {describe_stream(entry.stream)}: {describe_action(entry, plan)}"
+    frames = "unknown" if plan.frames is None else f"about {plan.frames}"
+    rate = f"{float(plan.rate):.6g} frames a second"
+    yield f"output: {plan.width}x{plan.height}, {rate}, {plan.encoder}, frames: {frames}"
+    if plan.resumed_frames:
+        yield f"an unfinished run lies there: goes on after its {plan.resumed_frames} frames"
+    counts = {"windows": plan.windows, "parts": plan.parts, "tiles a window": plan.tiles}
+    told = ", ".join(f"{name}: {'unknown' if count is None else count}" for name, count in counts.items())
+    yield f"work: {told}, {plan.precision} on {plan.device}"
+    needed = (
+        "unknown" if plan.needed_bytes is None else f"{format_bytes(plan.needed_bytes)} (an estimate, on the high side)"
+    )
+    yield f"disk: needs {needed}, free: {format_bytes(plan.free_bytes)}"
+    if plan.seconds is not None:
+        yield f"time: about {format_seconds(plan.seconds)} for the network, measured on the first frames"
+
+
+def describe_action(entry: StreamPlan, plan: JobPlan) -> str:
+    """What becomes of a stream; of the video's own, its size."""
+    return f"upscale to {plan.width}x{plan.height} {entry.codec}" if entry.action == "upscale" else str(entry)

@@ -1,0 +1,204 @@
+"""What every command shares: options, the terminal, signals, errors in one line, and the log file.
+
+The package's own modules are imported inside functions: `ristn --help` must not wait for torch.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+if TYPE_CHECKING:
+    from ristn_cli.inference.upscaler import Upscaler
+
+FAILED = 1
+EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+console = Console(soft_wrap=True, highlight=False)
+errors = Console(stderr=True, soft_wrap=True, highlight=False)
+log = logging.getLogger("ristn")
+log.addHandler(logging.NullHandler())
+
+
+ModelOption = Annotated[str, typer.Option(help="Released weights to use.")]
+WeightsOption = Annotated[Path | None, typer.Option(help="Weights file (.safetensors) to use instead.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+PrecisionOption = Annotated[str, typer.Option(help="auto, fp32, fp16 or bf16.")]
+TileOption = Annotated[int | None, typer.Option(min=32, help="Largest side of a tile in source pixels.")]
+WindowOption = Annotated[int | None, typer.Option(min=1, help="Frames that the network reads together.")]
+MaxFramesOption = Annotated[int | None, typer.Option(min=1, help="Stop after as many frames.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+@contextmanager
+def logged_to(path: Path | None) -> Iterator[None]:
+    """Within, what happens is appended to the file `path`, each line with its time; None keeps no log."""
+    if path is None:
+        yield
+        return
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        handler.close()
+
+
+def warn(message: str) -> None:
+    """A line on stderr and in the log, of something that is not right and did not stop the work."""
+    log.warning(message)
+    errors.print(f"warning: {escape(message)}")
+
+
+def note(message: str, *, is_shown: bool = True) -> None:
+    """A line in the log, and on stderr if it `is_shown`."""
+    log.info(message)
+    if is_shown:
+        errors.print(escape(message))
+
+
+class Stopped(BaseException):
+    """A signal that ends the run at once; unwinds like KeyboardInterrupt, so that everything is cleaned up."""
+
+    def __init__(self, number: int) -> None:
+        self.exit_code = EXIT_CODES[signal.Signals(number)]
+
+
+def stop_at_once(number: int, _: Any) -> None:
+    """Signal handler outside of work that can be finished first."""
+    raise Stopped(number)
+
+
+@contextmanager
+def stop_requests() -> Iterator[list[signal.Signals]]:
+    """Within, a first Ctrl-C or SIGTERM is put on the list for the work to notice; a second stops at once."""
+    received: list[signal.Signals] = []
+
+    def receive(number: int, frame: Any) -> None:
+        if received:
+            stop_at_once(number, frame)
+        received.append(signal.Signals(number))
+        note("finishing what is in flight; once more stops at once")
+
+    for number in EXIT_CODES:
+        signal.signal(number, receive)
+    try:
+        yield received
+    finally:
+        for number in EXIT_CODES:
+            signal.signal(number, stop_at_once)
+
+
+@contextmanager
+def reported_errors(debug: bool, log_file: Path | None = None) -> Iterator[None]:
+    """Show and log an expected error as one line and leave with its exit code; signals leave with theirs."""
+    for number in EXIT_CODES:
+        signal.signal(number, stop_at_once)
+    try:
+        from ristn_cli.inference.device import DeviceError
+        from ristn_cli.inference.manifest import JobError
+        from ristn_cli.training.recipe import RecipeError
+        from ristn_cli.training.train import TrainingError
+        from ristn_cli.video import VideoError
+        from ristn_cli.weights import WeightsError
+
+        expected = (VideoError, WeightsError, DeviceError, JobError, RecipeError, TrainingError, OSError)
+        try:
+            with logged_to(log_file):
+                try:
+                    yield
+                except expected as error:
+                    log.error(str(error))
+                    raise
+        except expected as error:
+            if debug:
+                raise
+            errors.print(f"[bold red]error:[/] {escape(str(error))}")
+            raise typer.Exit(FAILED) from error
+    except Stopped as stopped:
+        note("stopped at once")
+        raise typer.Exit(stopped.exit_code) from stopped
+
+
+def build_upscaler(
+    model: str,
+    weights: Path | None,
+    device: str,
+    precision: str,
+    tile: int | None,
+    window: int | None,
+    *,
+    detect_cuts: bool = True,
+) -> Upscaler:
+    """The engine that the common options describe."""
+    from ristn_cli.inference.device import choose_backend
+    from ristn_cli.inference.upscaler import Tiling, Upscaler
+    from ristn_cli.weights import find_weights, load_weights
+
+    backend = choose_backend(device, precision)
+    network = load_weights(weights if weights is not None else find_weights(model))
+    standard = Tiling()
+    length = standard.window if window is None else window
+    side = standard.tile if tile is None else tile
+    tiling = Tiling(
+        window=length,
+        context=min(standard.context, (length - 1) // 2),
+        tile=side,
+        overlap=min(standard.overlap, (side - 1) // 4),
+        detect_cuts=detect_cuts,
+    )
+    return Upscaler(network, backend, tiling)
+
+
+def parse_time(text: str) -> Fraction:
+    """Seconds of `90`, `1:30`, `0:01:30` or `1:30.5`.
+
+    Raises:
+        typer.BadParameter: it is none of these.
+    """
+    try:
+        parts = [Fraction(part) for part in text.split(":")]
+    except ValueError:
+        parts = []
+    if not 1 <= len(parts) <= 3 or any(part < 0 for part in parts) or any(part >= 60 for part in parts[1:]):
+        raise typer.BadParameter(f"{text!r} is not a time; expected seconds, M:SS or H:MM:SS")
+    seconds = Fraction(0)
+    for part in parts:
+        seconds = 60 * seconds + part
+    return seconds
+
+
+def format_seconds(seconds: float | None) -> str:
+    """`M:SS` or `H:MM:SS`; dashes when unknown."""
+    if seconds is None or not math.isfinite(seconds):
+        return "-:--"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def progress_bar(*, is_shown: bool | None = None) -> Progress:
+    """A bar with elapsed time and a `note` on stderr; left to itself it is shown on terminals only."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        console=errors,
+        disable=not (errors.is_terminal if is_shown is None else is_shown),
+    )

@@ -1,0 +1,156 @@
+"""What a job will do, in numbers, before it does it. Arithmetic on what is known of the source: reads no file."""
+
+import math
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Literal
+
+from ristn_cli.inference.tiles import plan_spans
+from ristn_cli.inference.upscaler import Tiling
+from ristn_cli.model import SCALE
+from ristn_cli.video import StreamPlan, VideoInfo
+
+PART_PIXELS = 32_000_000
+"""LR pixels of a part, about a minute to ten of work on a processor: what a crash may cost."""
+
+SHORTEST_PART = 24
+"""Frames that a part has at least: it begins with a keyframe, and those are large."""
+
+LOSSY_BITS_PER_PIXEL = 0.25
+"""Of the output, in the disk estimate of h264, hevc and av1, whatever the quality: 12 Mbit/s for 1920x1080 at 24 frames
+a second, which is much for pictures as smooth as upscaled ones."""
+
+BITS_PER_PIXEL = {"prores": 4.0, "ffv1": 16.0}
+"""Of the codecs that take far more: ProRes 422 HQ by its data rate, FFV1 as if it hardly compressed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpscaleOptions:
+    """What shapes the output, besides the network.
+
+    Attributes:
+        codec: a key of `video.CODECS`, or `auto`: h264, and 10-bit hevc for sources above 8 bits.
+        crf: constant rate factor of the encoder.
+        preset: speed preset of the encoder.
+        pixel_format: of the output, by FFmpeg's name; None for the codec's own at the source's depth.
+        encoder_options: the encoder's own options by FFmpeg's names; they win over all others.
+        start: seconds from the first frame at which to begin.
+        end: seconds from the first frame at which to stop.
+        max_frames: stop after as many frames.
+        with_audio: keep the sound.
+        with_subtitles: keep the subtitles, and the fonts that go with them.
+        deinterlace: `auto` treats frames flagged as interlaced, `frame` all, `off` none.
+        drop_alpha: upscale a video with transparency without it, rather than refuse it.
+        strict: fail where packets cannot be decoded, rather than conceal and report them.
+    """
+
+    codec: str = "auto"
+    crf: float = 17
+    preset: str = "medium"
+    pixel_format: str | None = None
+    encoder_options: dict[str, str] = field(default_factory=dict)
+    start: Fraction | None = None
+    end: Fraction | None = None
+    max_frames: int | None = None
+    with_audio: bool = True
+    with_subtitles: bool = True
+    deinterlace: Literal["auto", "frame", "off"] = "auto"
+    drop_alpha: bool = False
+    strict: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobPlan:
+    """What a job will do. Counts of what is in the source are estimates from its headers, None where they say nothing.
+
+    Attributes:
+        width: of the output, in pixels.
+        height: of the output, in pixels.
+        rate: nominal frames a second; each frame keeps its own time.
+        encoder: the encoder's name.
+        streams: what becomes of each stream.
+        frames: all frames of the output.
+        resumed_frames: of these, the ones that an earlier run finished.
+        parts: files the frames are encoded into, those of an earlier run included.
+        windows: runs of frames still to be computed.
+        tiles: tiles that each window is cut into.
+        device: where the network computes.
+        precision: in which precision.
+        needed_bytes: free disk space that the job needs beside the output, at most, as an estimate.
+        free_bytes: what is free there.
+        seconds: time the network will take, measured on the first frames; None when it was not measured.
+    """
+
+    width: int
+    height: int
+    rate: Fraction
+    encoder: str
+    streams: tuple[StreamPlan, ...]
+    frames: int | None
+    resumed_frames: int
+    parts: int | None
+    windows: int | None
+    tiles: int
+    device: str
+    precision: str
+    needed_bytes: int | None
+    free_bytes: int
+    seconds: float | None = None
+
+
+def estimate_frames(info: VideoInfo, options: UpscaleOptions) -> int | None:
+    """How many frames a job will write, from the container's hints."""
+    count = info.frame_count
+    if count is None and info.duration is not None:
+        count = round(info.duration * info.rate)
+    if count is None:
+        return options.max_frames
+    if options.end is not None:
+        count = min(count, round(options.end * info.rate))
+    if options.start is not None:
+        count = max(0, count - round(options.start * info.rate))
+    return count if options.max_frames is None else min(count, options.max_frames)
+
+
+def part_length(info: VideoInfo) -> int:
+    """Frames after which a part ends, with the window that reaches them."""
+    return max(SHORTEST_PART, PART_PIXELS // (info.width * info.height))
+
+
+def count_windows(frames: int, tiling: Tiling, *, continued: int = 0) -> int:
+    """How many windows `slide_windows` makes of as many kept frames; scene cuts may make more."""
+    if frames <= 0:
+        return 0
+    read = frames + continued
+    return 1 + max(0, math.ceil((read - tiling.window) / (tiling.window - 2 * tiling.context)))
+
+
+def count_parts(frames: int, length: int, tiling: Tiling) -> int:
+    """About how many parts of `length` frames, rounded up to whole windows, a job makes."""
+    kept = tiling.window - 2 * tiling.context
+    return math.ceil(frames / (math.ceil(length / kept) * kept))
+
+
+def count_tiles(width: int, height: int, tiling: Tiling) -> int:
+    """How many tiles a frame of `width` x `height` LR pixels is cut into."""
+    return len(plan_spans(width, tiling.tile, tiling.overlap)) * len(plan_spans(height, tiling.tile, tiling.overlap))
+
+
+def estimate_disk(info: VideoInfo, family: str, frames_left: int, finished_bytes: int, other_bytes: int) -> int:
+    """Bytes of disk that a job still needs at most: the parts that are missing, and all parts once more in the output.
+
+    Args:
+        info: the source.
+        family: the codec, as in `video.CODECS`.
+        frames_left: frames still to be encoded.
+        finished_bytes: of the parts that an earlier run finished.
+        other_bytes: of sound and all else that goes along; the size of the source is enough.
+    """
+    bits = BITS_PER_PIXEL.get(family, LOSSY_BITS_PER_PIXEL)
+    encoded = frames_left * SCALE * info.width * SCALE * info.height * bits / 8
+    return math.ceil(2 * encoded) + finished_bytes + other_bytes
+
+
+def format_bytes(count: int) -> str:
+    """`0.1 MB`, `999.9 MB`, `1.00 GB`."""
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

@@ -1,0 +1,73 @@
+"""Where a job stands, and how fast it goes. Knows nothing of what is done."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+SPEED_SECONDS = 60.0
+"""The speed is the mean of as many last seconds: long enough to hold still, short enough to follow the machine."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where a job stands.
+
+    Attributes:
+        frames: frames written, those of earlier runs included.
+        resumed_frames: of these, the ones of earlier runs.
+        total: an estimate from the container's hints; None when there is none.
+        part: number of the part at work, from 1.
+        elapsed_seconds: since this run read its first frame.
+        frames_per_second: of late; 0 before the first frame.
+    """
+
+    frames: int
+    resumed_frames: int = 0
+    total: int | None = None
+    part: int = 1
+    elapsed_seconds: float = 0.0
+    frames_per_second: float = 0.0
+
+    @property
+    def mean_frames_per_second(self) -> float:
+        """Mean speed of this run."""
+        return (self.frames - self.resumed_frames) / self.elapsed_seconds if self.elapsed_seconds > 0 else 0.0
+
+    @property
+    def remaining_seconds(self) -> float | None:
+        """Estimate from the speed of late; None when there is nothing to tell it from."""
+        if self.total is None or not self.frames_per_second:
+            return None
+        return max(0, self.total - self.frames) / self.frames_per_second
+
+
+class Meter:
+    """Makes `Progress` from counts.
+
+    Args:
+        resumed_frames: frames of earlier runs.
+        total: frames in all, if known.
+        clock: seconds that only grow.
+    """
+
+    def __init__(self, resumed_frames: int, total: int | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._resumed, self._total, self._clock = resumed_frames, total, clock
+        self._began = clock()
+        self._marks: deque[tuple[float, int]] = deque([(self._began, resumed_frames)])
+
+    def read(self, frames: int, part: int) -> Progress:
+        """Where the job stands now that `frames` are written."""
+        now = self._clock()
+        self._marks.append((now, frames))
+        while len(self._marks) > 2 and self._marks[1][0] <= now - SPEED_SECONDS:
+            self._marks.popleft()
+        since, before = self._marks[0]
+        return Progress(
+            frames=frames,
+            resumed_frames=self._resumed,
+            total=self._total,
+            part=part,
+            elapsed_seconds=now - self._began,
+            frames_per_second=(frames - before) / (now - since) if now > since else 0.0,
+        )

@@ -1,0 +1,87 @@
+"""docs/video.md says what the program does: its table is made again from the plan and compared."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from clips import make_clip
+from typer.main import get_command
+
+from ristn_cli.cli import app
+from ristn_cli.video import CODECS, StreamInfo, VideoError, VideoInfo, check_mux, probe
+from ristn_cli.video.plan import container_of
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "video.md"
+TARGETS = {"MP4": ".mp4", "MOV": ".mov", "MKV": ".mkv", "WebM": ".webm"}
+FONT = {"file_name": "a.ttf", "mime_type": "font/ttf"}
+STREAMS = {
+    "AAC": StreamInfo(1, "audio", "aac"),
+    "MP3": StreamInfo(1, "audio", "mp3"),
+    "AC-3, E-AC-3": StreamInfo(1, "audio", "eac3"),
+    "ALAC": StreamInfo(1, "audio", "alac"),
+    "Opus": StreamInfo(1, "audio", "opus"),
+    "Vorbis": StreamInfo(1, "audio", "vorbis"),
+    "FLAC": StreamInfo(1, "audio", "flac"),
+    "DTS": StreamInfo(1, "audio", "dts"),
+    "TrueHD": StreamInfo(1, "audio", "truehd"),
+    "PCM": StreamInfo(1, "audio", "pcm_s16le"),
+    "PCM of Blu-ray and DVD": StreamInfo(1, "audio", "pcm_bluray"),
+    "SubRip": StreamInfo(1, "subtitle", "subrip"),
+    "ASS, SSA": StreamInfo(1, "subtitle", "ass"),
+    "WebVTT": StreamInfo(1, "subtitle", "webvtt"),
+    "MP4 text": StreamInfo(1, "subtitle", "mov_text"),
+    "PGS (Blu-ray)": StreamInfo(1, "subtitle", "hdmv_pgs_subtitle"),
+    "VobSub (DVD)": StreamInfo(1, "subtitle", "dvd_subtitle"),
+    "DVB subtitles": StreamInfo(1, "subtitle", "dvb_subtitle"),
+    "attached font": StreamInfo(1, "attachment", "ttf", **FONT),
+    "other attachment": StreamInfo(1, "attachment", "none", file_name="a.pdf", mime_type="application/pdf"),
+    "cover picture, JPEG or PNG": StreamInfo(1, "video", "mjpeg", is_cover=True),
+    "second video, H.264": StreamInfo(1, "video", "h264"),
+    "data (timecode, telemetry)": StreamInfo(1, "data", "none"),
+}
+
+
+@pytest.fixture
+def info(tmp_path: Path) -> VideoInfo:
+    return probe(make_clip(tmp_path / "in.mp4", frames=1))
+
+
+def outcome(info: VideoInfo, stream: StreamInfo, suffix: str) -> str:
+    """What becomes of a stream beside a video that the container can hold."""
+    codec = "av1" if suffix == ".webm" else "h264"
+    try:
+        plan = check_mux(replace(info, streams=(*info.streams[:1], stream)), f"out{suffix}", codec=codec)
+    except VideoError:
+        return "refused"
+    return "dropped" if plan[1].action == "drop" else str(plan[1])
+
+
+def make_tables(info: VideoInfo) -> list[str]:
+    """Both tables of the document as lines of Markdown."""
+
+    def head(first: str) -> list[str]:
+        return [f"| {' | '.join((first, *TARGETS))} |", "|---" * (len(TARGETS) + 1) + "|"]
+
+    lines = head("`--codec`")
+    for codec in (name for name in CODECS if "nvenc" not in name):
+        cells = ("yes" if codec in container_of(f"out{suffix}").video else "no" for suffix in TARGETS.values())
+        lines.append(f"| `{codec}` | {' | '.join(cells)} |")
+    lines += head("stream")
+    for name, stream in STREAMS.items():
+        cells = (outcome(info, stream, suffix) for suffix in TARGETS.values())
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def test_the_tables_are_true(info: VideoInfo) -> None:
+    written = [line for line in DOCUMENT.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    assert written == make_tables(info)
+
+
+def test_every_documented_option_exists() -> None:
+    commands = get_command(app).commands.values()  # type: ignore[attr-defined]
+    known = {name for command in commands for option in command.params for name in option.opts}
+    named = set(re.findall(r"`(--[a-z-]+)", DOCUMENT.read_text(encoding="utf-8")))
+    assert named
+    assert named <= known
