@@ -13,11 +13,12 @@ from clips import make_clip, packet_times
 from PIL import Image
 
 from ristn_cli.evaluation.metrics import psnr
-from ristn_cli.inference import job, plan
+from ristn_cli.inference import plan, preflight
 from ristn_cli.inference.device import Backend
-from ristn_cli.inference.job import Interrupted, job_folder, plan_job, upscale_video
+from ristn_cli.inference.job import Interrupted, upscale_video
 from ristn_cli.inference.manifest import JobError
 from ristn_cli.inference.plan import UpscaleOptions
+from ristn_cli.inference.preflight import job_folder, plan_job
 from ristn_cli.inference.upscaler import Tiling, Upscaler
 from ristn_cli.model import RISTN
 from ristn_cli.video import VideoError, probe, read_frames
@@ -266,7 +267,7 @@ def test_too_small_a_disk_is_refused_before_the_first_frame(
     upscaler: Upscaler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, target = make_clip(tmp_path / "in.mp4", frames=5), tmp_path / "out.mp4"
-    monkeypatch.setattr(job.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(VideoError, match=r"needs about 0\.\d MB of .* 0\.0 MB are free; .*--no-disk-check"):
         next(upscale_video(source, target, upscaler, FAST))
     assert not job_folder(target).exists()

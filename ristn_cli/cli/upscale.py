@@ -144,8 +144,9 @@ def upscale(
         raise typer.BadParameter("--json goes with --dry-run; --progress json tells of the work")
     encoder_options = parse_encoder_arguments(encoder_arg or [])
     with reported_errors(debug, log_file):
-        from ristn_cli.inference.job import Interrupted, plan_job, upscale_video
+        from ristn_cli.inference.job import Interrupted, upscale_video
         from ristn_cli.inference.plan import UpscaleOptions
+        from ristn_cli.inference.preflight import plan_job
         from ristn_cli.inference.progress import Progress
 
         options = UpscaleOptions(
