@@ -76,6 +76,12 @@ def test_clips_are_found(tmp_path: Path) -> None:
     (tmp_path / "frames").mkdir()
     assert [path.name for path in find_clips(tmp_path)] == ["a.mp4", "b.mkv", "frames"]
     assert find_clips(tmp_path / "a.mp4") == [tmp_path / "a.mp4"]
+    (tmp_path / ".hidden").mkdir()
+    assert [path.name for path in find_clips(tmp_path)] == ["a.mp4", "b.mkv", "frames"]
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / "0001.png").touch()
+    assert find_clips(images) == [images]
     with pytest.raises(VideoError, match="no clips found"):
         find_clips(tmp_path / "frames")
     with pytest.raises(VideoError, match="no such file"):

@@ -13,13 +13,13 @@ from clips import make_clip, packet_times
 from PIL import Image
 
 from ristn_cli.evaluation.metrics import psnr
-from ristn_cli.inference import plan, preflight
-from ristn_cli.inference.device import Backend
+from ristn_cli.inference import manifest, plan, preflight
+from ristn_cli.inference.device import Backend, DeviceError
 from ristn_cli.inference.job import Interrupted, upscale_video
 from ristn_cli.inference.manifest import JobError
 from ristn_cli.inference.plan import UpscaleOptions
 from ristn_cli.inference.preflight import job_folder, plan_job
-from ristn_cli.inference.upscaler import Tiling, Upscaler
+from ristn_cli.inference.upscaler import OutOfMemory, Tiling, Upscaler
 from ristn_cli.model import RISTN
 from ristn_cli.video import VideoError, probe, read_frames
 
@@ -297,3 +297,77 @@ def test_numbered_images_are_a_video(upscaler: Upscaler, tmp_path: Path, name: s
     interrupt(folder / name, target, upscaler)
     assert run(folder / name, target, upscaler)[0] >= 4
     assert len(images(target)) == 12
+
+
+@pytest.mark.usefixtures("short_parts")
+def test_finished_parts_outlive_a_failure_before_they_are_taken_up(
+    upscaler: Upscaler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = make_clip(tmp_path / "in.mp4", frames=12, width=32, height=32), tmp_path / "out.mp4"
+    interrupt(source, target, upscaler)
+
+    def fail(*_: object) -> str:
+        raise OSError("the disk was unplugged")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(manifest, "file_sha256", fail)
+        with pytest.raises(OSError, match="unplugged"):
+            run(source, target, upscaler)
+    with monkeypatch.context() as broken:
+        broken.setattr(preflight.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+        with pytest.raises(VideoError, match="disk space"):
+            run(source, target, upscaler, restart=True)
+    assert run(source, target, upscaler)[0] > 0
+
+
+def test_an_output_that_appears_meanwhile_is_not_replaced(upscaler: Upscaler, tmp_path: Path) -> None:
+    source, target = make_clip(tmp_path / "in.mp4", frames=3, width=32, height=32), tmp_path / "out.mp4"
+    job = upscale_video(source, target, upscaler, FAST)
+    next(job)
+    target.write_bytes(b"precious")
+    with pytest.raises(VideoError, match="already exists"):
+        list(job)
+    assert target.read_bytes() == b"precious"
+    assert run(source, target, upscaler, overwrite=True)[0] == 3
+
+
+def test_a_failed_verification_keeps_what_was_made(
+    upscaler: Upscaler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = make_clip(tmp_path / "in.mp4", frames=3, width=32, height=32), tmp_path / "out.mp4"
+
+    def fail(*_: object, **__: object) -> None:
+        raise VideoError("a mismatch")
+
+    monkeypatch.setattr("ristn_cli.inference.job.verify", fail)
+    with pytest.raises(VideoError, match="a mismatch; what was made is kept as") as caught:
+        run(source, target, upscaler)
+    assert Path(str(caught.value).split(" kept as ")[1]).is_file()
+    assert not target.exists()
+
+
+def test_more_frames_than_there_are_is_no_trim(upscaler: Upscaler, tmp_path: Path) -> None:
+    source, target = make_clip(tmp_path / "in.mp4", frames=5, audio_tracks=1), tmp_path / "out.mp4"
+    run(source, target, upscaler, UpscaleOptions(preset="ultrafast", max_frames=50))
+    assert packet_times(target, 1) == packet_times(source, 1)
+
+
+def test_all_intra_parts_with_early_frames_are_joined(upscaler: Upscaler, tmp_path: Path) -> None:
+    """FFV1 has a keyframe a frame; a source that begins before zero must not look out of order."""
+    source = make_clip(tmp_path / "in.mkv", frames=6, width=32, height=32)
+    run(source, tmp_path / "out.mkv", upscaler, UpscaleOptions(codec="ffv1"))
+    assert len(images(tmp_path / "out.mkv")) == 6
+
+
+def test_short_memory_and_overflow_are_typed(upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = np.zeros((8, 8, 3), np.uint8)
+
+    def fail(*_: object) -> torch.Tensor:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+
+    monkeypatch.setattr(upscaler.model, "forward", fail)
+    with pytest.raises(OutOfMemory, match="smaller --tile"):
+        list(upscaler.upscale([image]))
+    monkeypatch.setattr(upscaler.model, "forward", lambda *_: torch.full((1, 1, 3, 32, 32), torch.nan))
+    with pytest.raises(DeviceError, match="overflowed in fp32"):
+        list(upscaler.upscale([image]))

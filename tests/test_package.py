@@ -58,6 +58,10 @@ def test_released_weights_load_and_match_their_card(name: str) -> None:
     assert all(torch.isfinite(tensor).all() for tensor in model.state_dict().values())
 
 
+def test_lite_is_released() -> None:
+    assert "ristn-lite" in RELEASES
+
+
 def test_released_lite_weights_are_within_their_limits() -> None:
     model = load_weights(find_weights("ristn-lite"))
     assert model.count_parameters() <= 1_000_000

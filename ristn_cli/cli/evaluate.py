@@ -96,4 +96,4 @@ def evaluate(
 
 def finite(scores: FrameScores) -> dict[str, float]:
     """Scores that were measured, for JSON, which has no NaN."""
-    return {name: round(value, 4) for name, value in asdict(scores).items() if not math.isnan(value)}
+    return {name: round(value, 4) for name, value in asdict(scores).items() if math.isfinite(value)}

@@ -111,12 +111,13 @@ def reported_errors(debug: bool, log_file: Path | None = None) -> Iterator[None]
     try:
         from ristn_cli.inference.device import DeviceError
         from ristn_cli.inference.manifest import JobError
+        from ristn_cli.inference.upscaler import OutOfMemory
         from ristn_cli.training.recipe import RecipeError
         from ristn_cli.training.train import TrainingError
         from ristn_cli.video import VideoError
         from ristn_cli.weights import WeightsError
 
-        expected = (VideoError, WeightsError, DeviceError, JobError, RecipeError, TrainingError, OSError)
+        expected = (VideoError, WeightsError, DeviceError, JobError, OutOfMemory, RecipeError, TrainingError, OSError)
         try:
             with logged_to(log_file):
                 try:
@@ -172,7 +173,7 @@ def parse_time(text: str) -> Fraction:
     """
     try:
         parts = [Fraction(part) for part in text.split(":")]
-    except ValueError:
+    except (ValueError, ArithmeticError):
         parts = []
     if not 1 <= len(parts) <= 3 or any(part < 0 for part in parts) or any(part >= 60 for part in parts[1:]):
         raise typer.BadParameter(f"{text!r} is not a time; expected seconds, M:SS or H:MM:SS")

@@ -207,7 +207,8 @@ def upscale(
                         log.info("part %d is finished, %d frames", done.part, done.frames)
                     done = now
             except Interrupted:
-                note(f"stopped after {done.frames} frames; the same command goes on from there")
+                same = "the same command without --restart" if restart else "the same command"
+                note(f"stopped after {done.frames} frames; {same} goes on from there")
                 raise typer.Exit(EXIT_CODES[received[0]]) from None
         if damages:
             warn(f"{source}: damaged in {damages} places, which were concealed; --strict fails instead")

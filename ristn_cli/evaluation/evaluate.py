@@ -7,6 +7,7 @@ rounded to 8 bits, PSNR and SSIM on BT.601 Y of 8-bit output, 8 border pixels cu
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -18,9 +19,16 @@ from ristn_cli.evaluation.metrics import psnr_y, ssim_y
 from ristn_cli.inference.upscaler import Upscaler
 from ristn_cli.inference.windows import Window
 from ristn_cli.model import bicubic_upsample
-from ristn_cli.video import VideoError, probe, read_frames
+from ristn_cli.video import VideoError, list_images, probe, read_frames
 
 CROP_BORDER = 8
+
+SMALLEST_SIDE = 32
+"""HR pixels: what the border leaves must hold SSIM's window of 11."""
+
+HIGHEST_PSNR = 100.0
+"""A frame that equals the original counts as this many dB, so that one black frame does not make a mean infinite."""
+
 CLIP_SUFFIXES = {".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v", ".y4m"}
 
 
@@ -58,10 +66,23 @@ def find_clips(dataset: Path) -> list[Path]:
         return [dataset]
     if not dataset.is_dir():
         raise VideoError(f"{dataset}: no such file or folder")
-    clips = [p for p in sorted(dataset.iterdir()) if p.suffix.lower() in CLIP_SUFFIXES or p.is_dir()]
+    with suppress(VideoError):  # a folder without images is not itself a clip
+        list_images(dataset)
+        return [dataset]
+    clips = [p for p in sorted(dataset.iterdir()) if is_clip(p)]
     if not clips:
         raise VideoError(f"{dataset}: no clips found; expected video files, or a folder of images for each clip")
     return clips
+
+
+def is_clip(path: Path) -> bool:
+    """Whether an entry of a dataset is a clip: a video file, or a folder of images."""
+    return path.suffix.lower() in CLIP_SUFFIXES or (path.is_dir() and not path.name.startswith("."))
+
+
+def frame_psnr(image: np.ndarray, truth: np.ndarray) -> float:
+    """PSNR-Y in dB within the border, at most `HIGHEST_PSNR`."""
+    return min(psnr_y(image, truth, crop_border=CROP_BORDER), HIGHEST_PSNR)
 
 
 def evaluate_clip(
@@ -87,8 +108,11 @@ def evaluate_clip(
     Raises:
         VideoError: not readable, or not an 8-bit clip.
     """
-    if probe(path).bit_depth > 8:
+    info = probe(path)
+    if info.bit_depth > 8:
         raise VideoError(f"{path}: has more than 8 bits a channel; PSNR and SSIM are defined here on 8-bit frames")
+    if min(info.width, info.height) < SMALLEST_SIDE:
+        raise VideoError(f"{path}: is {info.width}x{info.height}; expected {SMALLEST_SIDE} pixels a side or more")
     truths: deque[tuple[np.ndarray, np.ndarray]] = deque()
 
     def low_resolution() -> Iterator[np.ndarray]:
@@ -102,16 +126,16 @@ def evaluate_clip(
         for sr in upscaler.upscale(low_resolution()):
             hr, lr = truths.popleft()
             bicubic = to_image(bicubic_upsample(to_tensor(lr)[None])[0])
-            psnr = psnr_y(sr, hr, crop_border=CROP_BORDER)
+            psnr = frame_psnr(sr, hr)
             gain = math.nan
             if temporal_gain:
                 context = upscaler.tiling.context
                 still = Window((lr,) * (2 * context + 1), slice(context, context + 1))
-                gain = psnr - psnr_y(upscaler.upscale_window(still)[0], hr, crop_border=CROP_BORDER)
+                gain = psnr - frame_psnr(upscaler.upscale_window(still)[0], hr)
             yield FrameScores(
                 psnr_y=psnr,
                 ssim_y=ssim_y(sr, hr, crop_border=CROP_BORDER),
-                bicubic_psnr_y=psnr_y(bicubic, hr, crop_border=CROP_BORDER),
+                bicubic_psnr_y=frame_psnr(bicubic, hr),
                 bicubic_ssim_y=ssim_y(bicubic, hr, crop_border=CROP_BORDER),
                 temporal_gain=gain,
             )

@@ -44,9 +44,7 @@ def choose_device(name: str = "auto") -> torch.device:
         DeviceError: it is not there.
     """
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")  # mps, never tried, only when asked for
     try:
         device = torch.device(name)
     except RuntimeError as error:

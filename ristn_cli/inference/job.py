@@ -3,6 +3,7 @@
 Yields progress and raises typed errors; shows nothing.
 """
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from ristn_cli.inference.plan import (
 from ristn_cli.inference.preflight import (
     check_disk,
     check_job,
+    check_target,
     describe_job,
     identify,
     job_folder,
@@ -98,7 +100,9 @@ def upscale_video(
                 check_disk(plan, target)
             on_plan(plan)
             yield from write_parts(manifest, info, upscaler, options, should_stop, on_damage)
-            end = manifest.parts[-1].end_time - info.start_time if options.max_frames is not None else options.end
+            end = options.end
+            if manifest.frames == options.max_frames:
+                end = manifest.parts[-1].end_time - info.start_time
             joined = folder / f"joined{target.suffix}"
             join_and_mux(
                 manifest.files,
@@ -110,23 +114,40 @@ def upscale_video(
                 with_audio=options.with_audio,
                 with_subtitles=options.with_subtitles,
             )
-            verify(
-                joined,
-                frames=manifest.frames,
-                width=plan.width,
-                height=plan.height,
-                source=info,
-                start=options.start,
-                end=end,
-                plan=streams,
-                check_times=not any(part.is_damaged for part in manifest.parts),
-            )
-            joined.replace(target)
-        shutil.rmtree(folder, ignore_errors=True)
+            try:
+                verify(
+                    joined,
+                    frames=manifest.frames,
+                    width=plan.width,
+                    height=plan.height,
+                    source=info,
+                    start=options.start,
+                    end=end,
+                    plan=streams,
+                    check_times=not any(part.is_damaged for part in manifest.parts),
+                )
+            except VideoError as error:
+                raise VideoError(f"{error}; what was made is kept as {joined}") from error
+            check_target(source, target, overwrite)  # hours have passed
+            publish(joined, target)
+            shutil.rmtree(folder, ignore_errors=True)
     except BaseException as error:
-        if not manifest.parts and not isinstance(error, JobError):
+        if not manifest.path.exists() and not isinstance(error, JobError):
             shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def publish(joined: Path, target: Path) -> None:
+    """Give a finished file its name, so that even a power cut right after leaves it whole under it."""
+    with joined.open("rb+") as file:
+        os.fsync(file.fileno())
+    joined.replace(target)
+    if os.name == "posix":
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def write_parts(

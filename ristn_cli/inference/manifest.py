@@ -111,6 +111,8 @@ class Manifest:
             state = json.loads(self.path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return
+        if not isinstance(state, dict) or not {"identity", "parts"} <= state.keys():
+            raise JobError(f"{self.path}: is not a manifest of this version; use --restart to begin afresh")
         for name in sorted(self.identity.keys() | state["identity"].keys()):
             before, now = state["identity"].get(name), self.identity.get(name)
             if before != now:

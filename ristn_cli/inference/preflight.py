@@ -217,7 +217,8 @@ def identify(info: VideoInfo, upscaler: Upscaler, options: UpscaleOptions) -> di
         "precision": upscaler.backend.precision,
         "device": upscaler.backend.device.type,
         **asdict(upscaler.tiling),
-        **{name: str(value) for name, value in asdict(options).items()},
+        # What only decides whether a run fails does not change the frames of one that goes on.
+        **{name: str(value) for name, value in asdict(options).items() if name not in ("strict", "drop_alpha")},
         "version of ristn": version("ristn"),
         "version of PyTorch": version("torch"),
         "version of PyAV": version("av"),

@@ -5,6 +5,7 @@ The only module that turns images (H, W, 3) into tensors and back. Knows nothing
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ristn_cli.inference.device import Backend, prepare
+from ristn_cli.inference.device import Backend, DeviceError, prepare
 from ristn_cli.inference.scenes import scene_windows
 from ristn_cli.inference.tiles import blend_weights, plan_spans
 from ristn_cli.inference.windows import Window
@@ -46,6 +47,24 @@ class Tiling:
             )
         if self.overlap < 0 or self.tile <= 2 * self.overlap:
             raise ValueError(f"a tile of {self.tile} pixels is all overlap with {self.overlap} pixels on each side")
+
+
+class OutOfMemory(Exception):
+    """The device cannot hold what the tiling asks of it."""
+
+
+@contextmanager
+def typed_memory_errors(tiling: Tiling) -> Iterator[None]:
+    """Raise `OutOfMemory` for the several errors by which PyTorch and NumPy say that memory is short."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if type(error) is RuntimeError and "can't allocate memory" not in str(error):
+            raise
+        raise OutOfMemory(
+            f"out of memory with tiles of {tiling.tile} pixels and windows of {tiling.window} frames; "
+            "use a smaller --tile or --window"
+        ) from error
 
 
 class Upscaler:
@@ -89,12 +108,26 @@ class Upscaler:
         """Windows of a stream of frames, with the arguments of `scene_windows`."""
         tiling = self.tiling
         return scene_windows(
-            frames, image_of, tiling.window, tiling.context, detect_cuts=tiling.detect_cuts, continued=continued
+            frames,
+            image_of,
+            tiling.window,
+            tiling.context,
+            detect_cuts=tiling.detect_cuts and tiling.context > 0,  # without context there is no border to mind
+            continued=continued,
         )
 
     @torch.inference_mode()
     def upscale_window(self, window: Window[np.ndarray]) -> list[np.ndarray]:
-        """Images (4H, 4W, 3) of a window's kept frames."""
+        """Images (4H, 4W, 3) of a window's kept frames.
+
+        Raises:
+            OutOfMemory: the tiling is too large for the device.
+            DeviceError: the precision is too narrow for the network: values overflowed.
+        """
+        with typed_memory_errors(self.tiling):
+            return self._upscale_window(window)
+
+    def _upscale_window(self, window: Window[np.ndarray]) -> list[np.ndarray]:
         images = np.stack(window.frames)  # (T, H, W, 3)
         _, height, width, _ = images.shape
         peak = np.iinfo(images.dtype).max
@@ -117,6 +150,8 @@ class Upscaler:
                 place.addcmul_(sr, (down[:, None] * across[None]).unsqueeze(-1))
             below = rows[r + 1].start if r + 1 < len(rows) else row.stop
             done = SCALE * (below - row.start)
+            if not torch.isfinite(band[:, :done]).all():
+                raise DeviceError(f"values overflowed in {self.backend.precision}; use --precision fp32")
             finished = band[:, :done].clamp_(0, 1).mul_(peak).round_()
             target = output[:, SCALE * row.start : SCALE * below]
             np.copyto(target, finished.to(torch.int32).cpu().numpy(), casting="unsafe")

@@ -333,8 +333,9 @@ def train(
             run.elapsed_seconds = now - began
             finished = run.iteration == recipe.iterations
             out_of_time = minutes is not None and now - session_began >= 60 * minutes
-            stopping = finished or agree(out_of_time or should_stop(), backend)
-            if not math.isfinite(loss):
+            is_lost = not math.isfinite(loss)
+            stopping = finished or agree(out_of_time or should_stop() or is_lost, backend)
+            if is_lost:
                 raise TrainingError(f"the loss is {loss} at step {run.iteration}: lower the learning rate")
             due = finished or run.iteration % recipe.validate_every == 0
             logged = due or run.iteration % REPORT_EVERY == 0

@@ -9,7 +9,7 @@ from ristn_cli.video.info import Chapter, Color, Frame, Image, MasteringMetadata
 from ristn_cli.video.mux import join_and_mux, try_mux
 from ristn_cli.video.plan import CONTAINERS, StreamPlan, check_mux
 from ristn_cli.video.reader import read_frames
-from ristn_cli.video.source import probe
+from ristn_cli.video.source import list_images, probe
 from ristn_cli.video.verify import has_variable_rate, verify
 from ristn_cli.video.writer import FrameWriter
 
@@ -30,6 +30,7 @@ __all__ = [
     "choose_codec",
     "has_variable_rate",
     "join_and_mux",
+    "list_images",
     "part_suffix",
     "probe",
     "read_frames",

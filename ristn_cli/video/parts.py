@@ -84,6 +84,7 @@ def joined_packets(parts: Sequence[Path], layout: PartLayout) -> Iterator[Packet
                 if not packet.size or packet.pts is None:
                     continue
                 if clock is None:
+                    end_pts = packet.pts
                     clock = DecodeClock(layout.reorder_depth, packet.pts, layout.frame_ticks)
                 elif packet.is_keyframe and packet.pts < end_pts:
                     raise VideoError(f"{path}: begins before the part in front of it ends; the parts are out of order")
