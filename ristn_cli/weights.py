@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from ristn_cli.model import RISTN, RISTNConfig
 
@@ -36,7 +36,10 @@ class Release:
         return f"{self.name}.safetensors"
 
 
-RELEASES: dict[str, Release] = {}
+RELEASES = {
+    release.name: release
+    for release in (Release("ristn-lite", "bd464853badcf62e4d8e5c8b7eb7f715e6baef833e185886c44bed2cd670e0f2"),)
+}
 
 
 def bundled_folder() -> Path:
@@ -121,8 +124,9 @@ def save_weights(model: RISTN, path: Path, *, metrics: dict[str, Any]) -> None:
     }
     metadata = {"format": FORMAT, "config": json.dumps(model.config.to_dict()), "metrics": json.dumps(metrics)}
     temporary = path.with_suffix(".tmp")
-    save_file(tensors, temporary, metadata=metadata)
-    with temporary.open("rb") as file:
+    with temporary.open("wb") as file:  # not `save_file`, which makes a file that only its owner can read
+        file.write(save(tensors, metadata=metadata))
+        file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
 
