@@ -417,9 +417,11 @@ def has_compiler() -> bool:
 
 
 def leave_signals_to_parent(_: int) -> None:
-    """A batch-making process does not die of Ctrl-C or of a SIGTERM to the whole group: its parent answers them."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    """A batch-making process does not die of a Ctrl-C or SIGTERM to its parent's group: only its parent ends it."""
+    if os.name == "posix":
+        os.setpgrp()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def agree(stop: bool, backend: Backend) -> bool:
