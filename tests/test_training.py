@@ -421,14 +421,18 @@ def test_two_processes_equal_one_with_both_batches(folder: Path, tmp_path: Path)
         f"train_as_one_of_several(Path({str(folder)!r}), Path({str(tmp_path / 'run')!r}))\n"
     )
     here = Path(__file__).parent
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(here), str(here.parent)])},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)],
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(here), str(here.parent)])},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        # Now and then a thread of gloo outlives its process, which the C++ runtime answers by aborting, after all is done.
+        if "terminate called without an active exception" not in done.stderr:
+            break
     assert done.returncode == 0, done.stderr[-3000:]
 
     recipe = make_recipe(*DISTRIBUTED)

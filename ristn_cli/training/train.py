@@ -393,6 +393,7 @@ def joined_processes(backend: Backend) -> Iterator[tuple[Backend, int, int]]:
     dist.init_process_group("nccl" if backend.device.type == "cuda" else "gloo")
     try:
         yield backend, dist.get_rank(), dist.get_world_size()
+        dist.barrier()  # none leaves while another still talks to it
     finally:
         dist.destroy_process_group()
 
