@@ -430,7 +430,7 @@ def test_two_processes_equal_one_with_both_batches(folder: Path, tmp_path: Path)
             timeout=120,
             check=False,
         )
-        # Now and then a thread of gloo outlives its process, which the C++ runtime answers by aborting, after all is done.
+        # Now and then a thread of gloo outlives its process, and the C++ runtime aborts it after all is done.
         if "terminate called without an active exception" not in done.stderr:
             break
     assert done.returncode == 0, done.stderr[-3000:]
