@@ -1,0 +1,374 @@
+"""The network in the form it computes fastest in: the same function as `RISTN`, with fewer and larger operations.
+
+Made once from trained weights. What is linear in a row becomes one convolution, normalisation goes into the convolution
+before it, activations and sums into the convolution that makes their input, and the widest maps are made in strips.
+"""
+
+import copy
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ristn_cli.model.reconstruction import Reconstruction, SparseFusion
+from ristn_cli.model.ristn import RISTN, SCALE, RISTNConfig, bicubic_upsample
+from ristn_cli.model.spatial import (
+    ConvolutionalBottleneck,
+    InvertibleBlock,
+    ResidualBlock,
+    ResidualInvertibleBlock,
+    SpatialComponent,
+)
+from ristn_cli.model.temporal import GATES, BidirectionalConvLSTM
+
+STRIP_VALUES = 1 << 24
+"""Values of the widest map that are in memory at once: 32 MiB in half precision."""
+
+
+def has_fused_convolutions(x: Tensor) -> bool:
+    """Whether oneDNN's convolutions with fused activation and sum can be called for `x`."""
+    return (
+        x.device.type == "cpu"
+        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+    )
+
+
+class FusedConvolution(nn.Module):
+    """A convolution of stride 1 that keeps the size, with an optional ReLU, or added to what is already there."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, *, relu: bool = False) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight)
+        self.bias = None if bias is None else nn.Parameter(bias)
+        self.relu = relu
+        self.padding = weight.shape[-1] // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C', H, W)."""
+        if has_fused_convolutions(x):
+            ones, padding = [1, 1], [self.padding] * 2
+            out: Tensor = torch.ops.mkldnn._convolution_pointwise(
+                x, self.weight, self.bias, padding, ones, ones, 1, "relu" if self.relu else "none", [], ""
+            )
+            return out
+        out = F.conv2d(x, self.weight, self.bias, padding=self.padding)
+        return F.relu_(out) if self.relu else out
+
+    def add_to(self, total: Tensor, x: Tensor) -> Tensor:
+        """`total` (N, C', H, W), which is overwritten, plus the convolution of (N, C, H, W)."""
+        if has_fused_convolutions(x) and total.is_contiguous(memory_format=torch.channels_last):
+            ones, padding = [1, 1], [self.padding] * 2
+            torch.ops.mkldnn._convolution_pointwise_.binary(
+                total, x, self.weight, self.bias, padding, ones, ones, 1, "add", 1.0, None, [], None
+            )
+            return total
+        return total.add_(F.conv2d(x, self.weight, self.bias, padding=self.padding))
+
+
+def norm_as_affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Scale and shift that a normalisation comes to at inference, each (C,) in float64."""
+    assert norm.running_mean is not None and norm.running_var is not None
+    scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+    return scale, norm.bias.double() - norm.running_mean.double() * scale
+
+
+class Bottleneck(nn.Module):
+    """F of Eq. 2, added to the other half of an invertible block in its last convolution."""
+
+    def __init__(self, trained: ConvolutionalBottleneck) -> None:
+        super().__init__()
+        convolutions = [module for module in trained if isinstance(module, nn.Conv2d)]
+        norms = [module for module in trained if isinstance(module, nn.BatchNorm2d)]
+        first = len(norms) == len(convolutions)
+        self.activates = isinstance(trained[0], nn.BatchNorm2d | nn.ReLU)
+        self.entry = Affine(norms.pop(0)) if first else None
+        fused = []
+        for index, convolution in enumerate(convolutions):
+            assert convolution.bias is not None
+            weight, bias = convolution.weight.double(), convolution.bias.double()
+            if index < len(norms):  # the next convolution's normalisation stands right behind this one
+                scale, shift = norm_as_affine(norms[index])
+                weight, bias = weight * scale[:, None, None, None], bias * scale + shift
+            fused.append(FusedConvolution(weight.float(), bias.float(), relu=index < len(convolutions) - 1))
+        self.convolutions = nn.ModuleList(fused)
+
+    def add_to(self, total: Tensor, x: Tensor) -> Tensor:
+        """`total`, which is overwritten, plus F(x); both (N, C, H, W)."""
+        if self.entry is not None:
+            x = self.entry(x)
+        if self.activates:
+            x = F.relu(x)
+        *before, last = self.convolutions
+        for convolution in before:
+            x = convolution(x)
+        assert isinstance(last, FusedConvolution)
+        return last.add_to(total, x)
+
+
+class Affine(nn.Module):
+    """A normalisation that no convolution stands right before of."""
+
+    def __init__(self, norm: nn.BatchNorm2d) -> None:
+        super().__init__()
+        scale, shift = norm_as_affine(norm)
+        self.scale = nn.Parameter(scale.float()[:, None, None])
+        self.shift = nn.Parameter(shift.float()[:, None, None])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to the same shape."""
+        return torch.addcmul(self.shift, x, self.scale)
+
+
+class Block(nn.Module):
+    """RIB, IB or RB, on tensors of its own, so that every sum is made in place."""
+
+    def __init__(self, trained: nn.Module) -> None:
+        super().__init__()
+        self.is_residual = isinstance(trained, ResidualInvertibleBlock)
+        core = trained.invertible if isinstance(trained, ResidualInvertibleBlock) else trained
+        assert isinstance(core, InvertibleBlock | ResidualBlock)
+        self.is_split = isinstance(core, InvertibleBlock)
+        self.bottlenecks = nn.ModuleList(Bottleneck(b) for b in core.bottlenecks)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to the same shape; `x` is left as it is."""
+        if not self.is_split:
+            out = x.clone(memory_format=torch.channels_last)
+            for bottleneck in self.bottlenecks:
+                assert isinstance(bottleneck, Bottleneck)
+                out = bottleneck.add_to(out, out)
+            return out
+        x0, x1 = (half.contiguous(memory_format=torch.channels_last) for half in x.chunk(2, dim=1))
+        if x0.data_ptr() == x.data_ptr():  # a slice that needed no copy
+            x0, x1 = x0.clone(), x1.clone()
+        for bottleneck in self.bottlenecks:
+            assert isinstance(bottleneck, Bottleneck)
+            x0, x1 = bottleneck.add_to(x1, x0), x0
+        joined = torch.cat([x0, x1], dim=1)
+        return joined.add_(x) if self.is_residual else joined
+
+
+class Spatial(nn.Module):
+    """Zero padding and stages of two parallel blocks."""
+
+    def __init__(self, trained: SpatialComponent) -> None:
+        super().__init__()
+        self.base_channels = trained.base_channels
+        self.stages = nn.ModuleList(
+            nn.ModuleList(Block(block) for block in stage)  # type: ignore[union-attr]
+            for stage in trained.stages
+        )
+
+    def forward(self, rgb: Tensor) -> Tensor:
+        """(N, 3, H, W) to (N, C, H, W), channels last."""
+        x = F.pad(rgb, (0, 0, 0, 0, 0, self.base_channels - 3)).contiguous(memory_format=torch.channels_last)
+        for stage in self.stages:
+            assert isinstance(stage, nn.ModuleList)
+            x = torch.cat([block(x) for block in stage], dim=1)
+        return x
+
+
+class Direction(nn.Module):
+    """One direction of a ConvLSTM layer.
+
+    tanh costs a processor three times what a sigmoid does, so tanh(x) = 2 s(2x) - 1 takes its place, in float32, where
+    it is exact near 0 too. The weights that make candidates are doubled for it, and cells are kept halved.
+    """
+
+    def __init__(self, input_weight: Tensor, input_bias: Tensor, hidden_weight: Tensor) -> None:
+        super().__init__()
+        self.hidden = hidden_weight.shape[1]
+        factor = torch.tensor([1.0, 1.0, 1.0, 2.0], dtype=torch.float64).repeat_interleave(self.hidden)
+        self.input_gates = FusedConvolution(
+            (input_weight.double() * factor[:, None, None, None]).float(), (input_bias.double() * factor).float()
+        )
+        self.hidden_gates = FusedConvolution((hidden_weight.double() * factor[:, None, None, None]).float(), None)
+
+    def step(self, gates: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+        """Hidden values (B, hidden, H, W) and halved cells (the same in float32) after a frame; overwrites `gates`."""
+        if state is not None:
+            gates = self.hidden_gates.add_to(gates, state[0])
+        half_cell = gates[:, -self.hidden :].to(torch.float32, copy=True).sigmoid_().sub_(0.5)
+        admit, forget, release, _ = gates.sigmoid_().chunk(GATES, dim=1)
+        half_cell.mul_(admit)
+        if state is not None:
+            half_cell.addcmul_(state[1], forget.float())
+        squashed = half_cell.mul(4).sigmoid_().sub_(0.5).mul_(2)
+        return squashed.mul_(release).to(gates.dtype), half_cell
+
+
+class Layer(nn.Module):
+    """One bidirectional ConvLSTM layer."""
+
+    def __init__(self, trained: BidirectionalConvLSTM, entry: nn.Conv2d | None = None) -> None:
+        super().__init__()
+        weight, bias = trained.input_gates.weight.double(), trained.input_gates.bias
+        assert bias is not None
+        bias = bias.double()
+        border: Tensor | None = None
+        if entry is not None:  # a 1x1 convolution before it is one matrix more in the product
+            assert entry.bias is not None
+            # Its bias is not there beyond the frame: what each tap would bring of it, to be taken away at the borders.
+            missing = torch.einsum("omhw,m->ohw", weight, entry.bias.double())
+            bias = bias + missing.sum((1, 2))
+            border = missing
+            weight = torch.einsum("omhw,mi->oihw", weight, entry.weight.double()[:, :, 0, 0])
+        halves = zip(weight.chunk(2), bias.chunk(2), trained.hidden_gates.weight.chunk(2), strict=True)
+        self.directions = nn.ModuleList(Direction(*half) for half in halves)
+        if border is not None:
+            candidates = torch.arange(GATES) == GATES - 1
+            factor = (1.0 + candidates).repeat_interleave(trained.hidden).repeat(2)
+            self.border = nn.Parameter((border * factor[:, None, None]).float())
+        else:
+            self.border = None
+
+    def forward(self, x: Tensor, frames: int) -> Tensor:
+        """(T*B, C, H, W) to (T*B, 2*hidden, H, W): the forward direction's channels, then the backward's."""
+        outputs = []
+        for index, direction in enumerate(self.directions):
+            assert isinstance(direction, Direction)
+            gates = direction.input_gates(x)
+            if self.border is not None:
+                take_from_borders(gates, self.border.chunk(2)[index])
+            steps = gates.chunk(frames)
+            state: tuple[Tensor, Tensor] | None = None
+            hidden: list[Tensor] = []
+            for step in steps if index == 0 else reversed(steps):
+                state = direction.step(step, state)
+                hidden.append(state[0])
+            outputs.append(torch.cat(hidden if index == 0 else hidden[::-1]))
+        return torch.cat(outputs, dim=1)
+
+
+def take_from_borders(gates: Tensor, missing: Tensor) -> None:
+    """Take from (N, C, H, W), at its borders, the shares (C, 3, 3) of those taps of a 3x3 kernel that lie outside."""
+    height, width = gates.shape[2:]
+    inside = missing.new_ones(1, 1, min(height, 3), min(width, 3))
+    outside = missing.sum((1, 2))[:, None, None] - F.conv2d(inside, missing[:, None], padding=1)[0]
+    outside = outside.to(gates.dtype)
+    columns = torch.tensor([0, *[1] * (width - 2), 2] if width > 2 else range(width), device=gates.device)
+    gates[:, :, 0].sub_(outside[:, 0, columns])
+    if height > 1:
+        gates[:, :, -1].sub_(outside[:, -1, columns])
+    gates[:, :, 1:-1, 0].sub_(outside[:, 1:2, 0])
+    if width > 1:
+        gates[:, :, 1:-1, -1].sub_(outside[:, 1:2, -1])
+
+
+class Features(nn.Module):
+    """Temporal component and fusion: spatial features in, fused features out."""
+
+    def __init__(self, trained: RISTN) -> None:
+        super().__init__()
+        temporal, fusion = trained.temporal, trained.fusion
+        assert temporal is not None and fusion is not None
+        self.dense = temporal.dense
+        norm = temporal.before[0]
+        self.entry = Affine(norm) if isinstance(norm, nn.BatchNorm2d) else None
+        self.layers = nn.ModuleList(
+            Layer(layer, temporal.convert if index == 0 else None)  # type: ignore[arg-type]
+            for index, layer in enumerate(temporal.layers)
+        )
+        matrix = fusion.mapping.weight.double()[:, :, 0, 0]
+        assert fusion.mapping.bias is not None
+        bias = fusion.mapping.bias.double()
+        self.from_spatial: FusedConvolution | None = None
+        if isinstance(fusion, SparseFusion):
+            upper, lower = fusion.matrix.double().t().chunk(2, dim=1)
+            matrix, bias = upper @ matrix, upper @ bias
+            self.from_spatial = FusedConvolution(lower.float()[:, :, None, None], None)
+        self.from_entry: FusedConvolution | None = None
+        if temporal.convert is not None:
+            assert temporal.convert.bias is not None
+            residual = matrix @ temporal.convert.weight.double()[:, :, 0, 0]
+            bias = bias + matrix @ temporal.convert.bias.double()
+            self.from_entry = FusedConvolution(residual.float()[:, :, None, None], None)
+        self.from_layers = FusedConvolution(matrix.float()[:, :, None, None], bias.float())
+
+    def forward(self, spatial: Tensor, frames: int, keep: slice) -> Tensor:
+        """(T*B, C, H, W) to (T'*B, C, H, W), the kept frames'."""
+        entry = F.relu(spatial if self.entry is None else self.entry(spatial))
+        hierarchy = entry
+        for index, layer in enumerate(self.layers):
+            output = layer(hierarchy, frames)
+            hierarchy = torch.cat([hierarchy, output], dim=1) if self.dense and index else output
+
+        def kept(x: Tensor) -> Tensor:
+            return x.unflatten(0, (frames, -1))[keep].flatten(0, 1)
+
+        fused: Tensor = self.from_layers(kept(hierarchy))
+        if self.from_entry is not None:
+            fused = self.from_entry.add_to(fused, kept(entry))
+        if self.from_spatial is not None:
+            fused = self.from_spatial.add_to(fused, kept(spatial))
+        return fused
+
+
+class Upsampling(nn.Module):
+    """The deconvolutions and the last convolution, in strips of rows, so that the widest map is never whole."""
+
+    HALO = 1
+    """LR rows that a strip reads on each side: the last convolution reaches one HR pixel."""
+
+    def __init__(self, trained: Reconstruction) -> None:
+        super().__init__()
+        self.deconvolutions = trained.deconvolutions
+        self.last = trained.last
+
+    def strips(self, x: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """The first LR row, and RGB (N, 3, 4h, 4W), of each strip of the features (N, C, H, W)."""
+        batch, _, height, width = x.shape
+        widest = max(4 * self.deconvolutions[0].out_channels, 16 * self.last.in_channels)  # type: ignore[operator]
+        rows = max(8, STRIP_VALUES // (batch * width * widest))
+        for start in range(0, height, rows):
+            above, below = min(start, self.HALO), min(max(height - start - rows, 0), self.HALO)
+            strip = x[:, :, start - above : start + rows + below]
+            for deconvolution in self.deconvolutions:
+                strip = F.relu_(deconvolution(strip))
+            rgb: Tensor = self.last(strip)
+            yield start, rgb[:, :, 4 * above : rgb.shape[2] - 4 * below]
+
+
+class InferenceRISTN(nn.Module):
+    """What `RISTN` computes, for inference only.
+
+    Args:
+        trained: the network; it is copied, not changed.
+    """
+
+    def __init__(self, trained: RISTN) -> None:
+        super().__init__()
+        with torch.no_grad():
+            trained = copy.deepcopy(trained).eval().float()
+            self.config: RISTNConfig = trained.config
+            self.spatial = Spatial(trained.spatial)
+            self.features = None if trained.temporal is None else Features(trained)
+            self.mapping = trained.mapping
+            self.refine = None if isinstance(trained.refine, nn.Identity) else Block(trained.refine)
+            self.upsampling = Upsampling(trained.reconstruction)
+        self.requires_grad_(False)
+
+    def forward(self, lr: Tensor, keep: slice = slice(None)) -> Tensor:
+        """As `RISTN.forward`: (B, T, 3, H, W) in [0, 1], best in float32, to (B, T', 3, 4H, 4W) in the same dtype."""
+        batch, frames = lr.shape[:2]
+        rgb = lr.transpose(0, 1).flatten(0, 1).to(self.upsampling.last.weight.dtype)
+        spatial = self.spatial(rgb)
+        if self.features is not None:
+            fused = self.features(spatial, frames, keep)
+        else:
+            assert self.mapping is not None
+            fused = self.mapping(spatial).unflatten(0, (frames, batch))[keep].flatten(0, 1)
+        del spatial
+        kept = lr.transpose(0, 1)[keep].flatten(0, 1)
+        sr = bicubic_upsample(kept) if self.config.global_skip else kept.new_zeros(()).expand(
+            len(kept), 3, SCALE * kept.shape[2], SCALE * kept.shape[3]
+        ).clone()
+        for index in range(len(kept)):
+            refined = fused[index : index + 1]
+            if self.refine is not None:
+                refined = self.refine(refined)
+            for start, rgb in self.upsampling.strips(refined):
+                sr[index : index + 1, :, SCALE * start : SCALE * start + rgb.shape[2]].add_(rgb)
+        return sr.unflatten(0, (-1, batch)).transpose(0, 1)
