@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ristn_cli.inference.device import choose_backend
     from ristn_cli.inference.job import upscale_video
+    from ristn_cli.inference.memory import Tiling
     from ristn_cli.inference.plan import UpscaleOptions
-    from ristn_cli.inference.upscaler import Tiling, Upscaler
+    from ristn_cli.inference.upscaler import Upscaler
     from ristn_cli.model import RISTN, RISTNConfig
     from ristn_cli.weights import find_weights, load_weights
 
 _HOMES = {
     "RISTN": "ristn_cli.model",
     "RISTNConfig": "ristn_cli.model",
-    "Tiling": "ristn_cli.inference.upscaler",
+    "Tiling": "ristn_cli.inference.memory",
     "UpscaleOptions": "ristn_cli.inference.plan",
     "Upscaler": "ristn_cli.inference.upscaler",
     "choose_backend": "ristn_cli.inference.device",

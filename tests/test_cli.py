@@ -98,7 +98,17 @@ def test_info_knows_a_constant_rate_and_rotation(tmp_path: Path) -> None:
 def test_a_dry_run_shows_the_plan_and_writes_nothing(tiny_weights: Path, tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mkv", frames=20, audio_tracks=1, subtitles=True)
     before = set(tmp_path.iterdir())
-    arguments = ["upscale", source, tmp_path / "out.mp4", "--weights", tiny_weights, *QUICK, "--dry-run"]
+    arguments = [
+        "upscale",
+        source,
+        tmp_path / "out.mp4",
+        "--weights",
+        tiny_weights,
+        *QUICK,
+        "--window",
+        "10",
+        "--dry-run",
+    ]
     code, stdout, stderr = in_process(*arguments)
     assert code == 0, stderr
     for words in (
@@ -107,6 +117,7 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(tiny_weights: Path, tmp_pat
         "libx264",
         "frames: about 20",
         "windows: 3",
+        "memory: about",
         "time:",
     ):
         assert words in stdout
@@ -122,7 +133,17 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(tiny_weights: Path, tmp_pat
 
 def test_progress_as_json_and_the_log(tiny_weights: Path, tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mp4", frames=16)
-    plain = ["upscale", source, tmp_path / "out.mp4", "--weights", tiny_weights, *QUICK, "--overwrite"]
+    plain = [
+        "upscale",
+        source,
+        tmp_path / "out.mp4",
+        "--weights",
+        tiny_weights,
+        *QUICK,
+        "--window",
+        "10",
+        "--overwrite",
+    ]
     code, stdout, stderr = in_process(*plain, "--progress", "json", "--log-file", tmp_path / "log")
     assert code == 0
     lines = [json.loads(line) for line in stderr.splitlines()]

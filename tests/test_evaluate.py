@@ -12,7 +12,8 @@ from PIL import Image
 from ristn_cli.evaluation.evaluate import FrameScores, evaluate_clip, find_clips, mean_scores, without_ends
 from ristn_cli.evaluation.metrics import psnr_y
 from ristn_cli.inference.device import Backend
-from ristn_cli.inference.upscaler import Tiling, Upscaler
+from ristn_cli.inference.memory import Tiling
+from ristn_cli.inference.upscaler import Upscaler
 from ristn_cli.model import RISTN
 from ristn_cli.video import VideoError, read_frames
 

@@ -17,9 +17,10 @@ from ristn_cli.inference import manifest, plan, preflight
 from ristn_cli.inference.device import Backend, DeviceError
 from ristn_cli.inference.job import Interrupted, upscale_video
 from ristn_cli.inference.manifest import JobError
+from ristn_cli.inference.memory import Tiling
 from ristn_cli.inference.plan import UpscaleOptions
 from ristn_cli.inference.preflight import job_folder, plan_job
-from ristn_cli.inference.upscaler import OutOfMemory, Tiling, Upscaler
+from ristn_cli.inference.upscaler import OutOfMemory, Upscaler
 from ristn_cli.model import RISTN
 from ristn_cli.video import VideoError, probe, read_frames
 

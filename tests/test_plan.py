@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from clips import make_clip
 
+from ristn_cli.inference.memory import Tiling
 from ristn_cli.inference.plan import (
     PART_PIXELS,
     UpscaleOptions,
@@ -19,7 +20,6 @@ from ristn_cli.inference.plan import (
     part_length,
 )
 from ristn_cli.inference.progress import SPEED_SECONDS, Meter
-from ristn_cli.inference.upscaler import Tiling
 from ristn_cli.inference.windows import slide_windows
 from ristn_cli.video import VideoInfo, probe
 

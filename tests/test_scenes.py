@@ -6,8 +6,9 @@ import torch
 from PIL import Image
 
 from ristn_cli.inference.device import Backend
+from ristn_cli.inference.memory import Tiling
 from ristn_cli.inference.scenes import number_scenes, scene_windows
-from ristn_cli.inference.upscaler import Tiling, Upscaler
+from ristn_cli.inference.upscaler import Upscaler
 from ristn_cli.model import RISTN
 
 

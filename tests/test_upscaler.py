@@ -1,14 +1,19 @@
 """Upscaler: images to images, the same in tiles and windows as at once."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from clips import make_picture
 from PIL import Image
+from torch import Tensor, nn
 
 from ristn_cli.evaluation.metrics import psnr
 from ristn_cli.inference.device import Backend
-from ristn_cli.inference.upscaler import Tiling, Upscaler
+from ristn_cli.inference.memory import Tiling
+from ristn_cli.inference.upscaler import OutOfMemory, Upscaler, split_window
+from ristn_cli.inference.windows import Window
 from ristn_cli.model import RISTN
 
 CPU = Backend(torch.device("cpu"), "fp32")
@@ -105,3 +110,56 @@ def test_the_model_given_is_not_changed(random_model: RISTN) -> None:
 def test_impossible_tilings_are_refused(fields: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=r"keeps nothing|all overlap"):
         Tiling(**fields)
+
+
+def runs_out_above(tile: int, frames: int, model: nn.Module, calls: list[tuple[int, ...]]) -> Callable[..., Tensor]:
+    """A network on a device that holds tiles of `tile` pixels a side and windows of `frames` frames, no more."""
+
+    def limited(lr: Tensor, keep: slice) -> Tensor:
+        calls.append(tuple(lr.shape))
+        if max(lr.shape[3:]) > tile or lr.shape[1] > frames:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        result: Tensor = model(lr, keep)
+        return result
+
+    return limited
+
+
+@pytest.mark.parametrize(("tile", "frames"), [(60, 20), (40, 20), (33, 7), (33, 5)])
+def test_where_memory_is_short_nothing_is_dropped(random_model: RISTN, tile: int, frames: int) -> None:
+    """Tiles shrink first, then windows are halved; the pictures are those of such tiles and windows."""
+    images = noise(9, 70, 50)
+    whole = list(Upscaler(random_model, CPU, Tiling(tile=100)).upscale(images))
+    told: list[Tiling] = []
+    upscaler = Upscaler(random_model, CPU, Tiling(tile=100), on_shrink=told.append)
+    calls: list[tuple[int, ...]] = []
+    upscaler.model = runs_out_above(tile, frames, upscaler.model, calls)  # type: ignore[assignment]
+    result = list(upscaler.upscale(images))
+    assert len(result) == 9
+    assert min(psnr(a, b) for a, b in zip(result, whole, strict=True)) > 35
+    assert told[-1] == upscaler.tiling
+    assert upscaler.tiling.tile <= tile
+    count = len(calls)
+    list(upscaler.upscale(images))
+    assert len(calls) <= 2 * count  # what was learnt of the device is not tried again for every window
+
+
+def test_a_device_that_is_too_small_says_so(random_model: RISTN) -> None:
+    upscaler = Upscaler(random_model, CPU, Tiling(tile=100))
+    upscaler.model = runs_out_above(8, 1, upscaler.model, [])  # type: ignore[assignment]
+    with pytest.raises(OutOfMemory, match="out of memory with tiles of 32 pixels"):
+        list(upscaler.upscale(noise(3, 70, 50)))
+
+
+@pytest.mark.parametrize("keep", [slice(0, 9), slice(2, 7), slice(0, 1), slice(3, 5)])
+@pytest.mark.parametrize("context", [0, 1, 2])
+def test_half_windows_keep_what_the_whole_one_did(keep: slice, context: int) -> None:
+    window = Window(tuple(range(9)), keep)
+    halves = split_window(window, context)
+    if halves is None:
+        assert keep == slice(0, 1)
+        return
+    first, second = halves
+    assert first.frames[first.keep] + second.frames[second.keep] == window.frames[keep]
+    assert second.keep.start == min(context, first.keep.stop)
+    assert len(first.frames) - first.keep.stop == min(context, 9 - first.keep.stop)

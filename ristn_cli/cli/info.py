@@ -95,7 +95,8 @@ def describe_plan(plan: JobPlan) -> Iterator[str]:
         yield f"an unfinished run lies there: goes on after its {plan.resumed_frames} frames"
     counts = {"windows": plan.windows, "parts": plan.parts, "tiles a window": plan.tiles}
     told = ", ".join(f"{name}: {'unknown' if count is None else count}" for name, count in counts.items())
-    yield f"work: {told}, {plan.precision} on {plan.device}"
+    yield f"work: {told}, {plan.window_frames} frames a window, {plan.precision} on {plan.device}"
+    yield f"memory: about {format_bytes(plan.memory_bytes)} for a window, beside the program and the encoder"
     needed = (
         "unknown" if plan.needed_bytes is None else f"{format_bytes(plan.needed_bytes)} (an estimate, on the high side)"
     )

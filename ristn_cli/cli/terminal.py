@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 if TYPE_CHECKING:
+    from ristn_cli.inference.memory import Tiling
     from ristn_cli.inference.upscaler import Upscaler
 
 FAILED = 1
@@ -37,6 +39,9 @@ DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.
 PrecisionOption = Annotated[str, typer.Option(help="auto, fp32, fp16 or bf16.")]
 TileOption = Annotated[int | None, typer.Option(min=32, help="Largest side of a tile in source pixels.")]
 WindowOption = Annotated[int | None, typer.Option(min=1, help="Frames that the network reads together.")]
+MemoryOption = Annotated[
+    str | None, typer.Option(help="What a window may take, such as 2GiB; else a share of what is free decides.")
+]
 MaxFramesOption = Annotated[int | None, typer.Option(min=1, help="Stop after as many frames.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
@@ -144,25 +149,37 @@ def build_upscaler(
     window: int | None,
     *,
     detect_cuts: bool = True,
+    memory_limit: int | None = None,
 ) -> Upscaler:
     """The engine that the common options describe."""
     from ristn_cli.inference.device import choose_backend
-    from ristn_cli.inference.upscaler import Tiling, Upscaler
+    from ristn_cli.inference.memory import AutoTiling
+    from ristn_cli.inference.upscaler import Upscaler
     from ristn_cli.weights import find_weights, load_weights
 
     backend = choose_backend(device, precision)
     network = load_weights(weights if weights is not None else find_weights(model))
-    standard = Tiling()
-    length = standard.window if window is None else window
-    side = standard.tile if tile is None else tile
-    tiling = Tiling(
-        window=length,
-        context=min(standard.context, (length - 1) // 2),
-        tile=side,
-        overlap=min(standard.overlap, (side - 1) // 4),
-        detect_cuts=detect_cuts,
-    )
-    return Upscaler(network, backend, tiling)
+    tiling = AutoTiling(window=window, tile=tile, detect_cuts=detect_cuts, memory_bytes=memory_limit)
+
+    def tell(smaller: Tiling) -> None:
+        warn(f"memory is short: going on with tiles of {smaller.tile} pixels and windows of {smaller.window} frames")
+
+    return Upscaler(network, backend, tiling, on_shrink=tell)
+
+
+def parse_bytes(text: str | None) -> int | None:
+    """Bytes of `4GiB`, `500 MB`, `2g` or `1000000`.
+
+    Raises:
+        typer.BadParameter: it is none of these.
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b?)\s*", text, re.IGNORECASE)
+    if found is None or float(found[1]) <= 0:
+        raise typer.BadParameter(f"{text!r} is not an amount of memory; expected such as 4GiB or 500MB")
+    base = 1000 if found[3].lower() == "b" else 1024
+    return int(float(found[1]) * base ** " kmgt".index(found[2].lower() or " "))
 
 
 def parse_time(text: str) -> Fraction:

@@ -19,6 +19,7 @@ from ristn_cli.cli.terminal import (
     DebugOption,
     DeviceOption,
     MaxFramesOption,
+    MemoryOption,
     ModelOption,
     PrecisionOption,
     TileOption,
@@ -30,6 +31,7 @@ from ristn_cli.cli.terminal import (
     format_seconds,
     log,
     note,
+    parse_bytes,
     parse_time,
     progress_bar,
     reported_errors,
@@ -97,6 +99,7 @@ def upscale(
     precision: PrecisionOption = "auto",
     tile: TileOption = None,
     window: WindowOption = None,
+    memory_limit: MemoryOption = None,
     no_scene_cuts: Annotated[
         bool, typer.Option("--no-scene-cuts", help="Read neighbouring frames across scene cuts, too.")
     ] = False,
@@ -142,6 +145,7 @@ def upscale(
         raise typer.BadParameter(f"--end {end} is not after --start {start}")
     if as_json and not dry_run:
         raise typer.BadParameter("--json goes with --dry-run; --progress json tells of the work")
+    limit = parse_bytes(memory_limit)
     encoder_options = parse_encoder_arguments(encoder_arg or [])
     with reported_errors(debug, log_file):
         from ristn_cli.inference.job import Interrupted, upscale_video
@@ -164,7 +168,9 @@ def upscale(
             drop_alpha=drop_alpha,
             strict=strict,
         )
-        upscaler = build_upscaler(model, weights, device, precision, tile, window, detect_cuts=not no_scene_cuts)
+        upscaler = build_upscaler(
+            model, weights, device, precision, tile, window, detect_cuts=not no_scene_cuts, memory_limit=limit
+        )
         if dry_run:
             plan = plan_job(source, target, upscaler, options, overwrite=overwrite, restart=restart)
             if as_json:

@@ -24,6 +24,7 @@ from ristn_cli.inference.preflight import (
     job_folder,
     no_frames,
     read_source,
+    settle_tiling,
 )
 from ristn_cli.inference.progress import Meter, Progress
 from ristn_cli.inference.upscaler import Upscaler
@@ -90,6 +91,7 @@ def upscale_video(
         (folder / "lock").touch()
     except OSError as error:
         raise VideoError(f"{target}: cannot write there: {error.strerror}") from error
+    settle_tiling(upscaler, info, folder, restart=restart)
     manifest = Manifest(folder, identify(info, upscaler, options))
     try:
         with lock(folder / "lock"):

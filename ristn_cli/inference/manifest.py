@@ -77,6 +77,15 @@ def _lock(file: IO[str]) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+def read_identity(folder: Path) -> dict[str, Any]:
+    """What the unfinished run in a job's folder was recognised by; empty where there is none that can be read."""
+    try:
+        identity = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["identity"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return identity if isinstance(identity, dict) else {}
+
+
 class Manifest:
     """Finished parts of one job.
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
 
+from ristn_cli.inference.memory import Tiling
 from ristn_cli.inference.tiles import plan_spans
-from ristn_cli.inference.upscaler import Tiling
 from ristn_cli.model import SCALE
 from ristn_cli.video import StreamPlan, VideoInfo
 
@@ -73,9 +73,11 @@ class JobPlan:
         resumed_frames: of these, the ones that an earlier run finished.
         parts: files the frames are encoded into, those of an earlier run included.
         windows: runs of frames still to be computed.
+        window_frames: frames that a window reads.
         tiles: tiles that each window is cut into.
         device: where the network computes.
         precision: in which precision.
+        memory_bytes: what a window takes at most, beside the program itself and the encoder; an estimate.
         needed_bytes: free disk space that the job needs beside the output, at most, as an estimate.
         free_bytes: what is free there.
         seconds: time the network will take, measured on the first frames; None when it was not measured.
@@ -90,9 +92,11 @@ class JobPlan:
     resumed_frames: int
     parts: int | None
     windows: int | None
+    window_frames: int
     tiles: int
     device: str
     precision: str
+    memory_bytes: int
     needed_bytes: int | None
     free_bytes: int
     seconds: float | None = None

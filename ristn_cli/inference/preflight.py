@@ -14,7 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypedDict
 
-from ristn_cli.inference.manifest import Manifest, fingerprint
+from ristn_cli.inference.manifest import Manifest, fingerprint, read_identity
+from ristn_cli.inference.memory import Tiling, window_bytes
 from ristn_cli.inference.plan import (
     JobPlan,
     UpscaleOptions,
@@ -126,12 +127,32 @@ def plan_job(
     """
     options = options or UpscaleOptions()
     info, streams = check_job(source, target, options, overwrite=overwrite)
+    settle_tiling(upscaler, info, job_folder(target), restart=restart)
     manifest = Manifest(job_folder(target), identify(info, upscaler, options))
     if not restart:
         manifest.load()
     plan = describe_job(manifest, info, streams, upscaler, options)
     seconds_per_window = measure_window(info, upscaler, options)
     return plan if plan.windows is None else replace(plan, seconds=plan.windows * seconds_per_window)
+
+
+def settle_tiling(upscaler: Upscaler, info: VideoInfo, folder: Path, *, restart: bool) -> None:
+    """Choose windows and tiles for a source; a job that goes on keeps what its first run chose, however free memory is.
+
+    Windows and tiles that were asked for are as asked.
+    """
+    upscaler.fit(info.width, info.height, image_bytes=1 if info.bit_depth <= 8 else 2)
+    if upscaler.auto_tiling is None or restart:
+        return
+    chosen = asdict(upscaler.tiling)
+    asked = {"window", "context"} if upscaler.auto_tiling.window else set()
+    asked |= {"tile", "overlap"} if upscaler.auto_tiling.tile else set()
+    earlier = read_identity(folder)
+    kept = {
+        name: earlier.get(name, chosen[name]) for name in ("window", "context", "tile", "overlap") if name not in asked
+    }
+    with contextlib.suppress(ValueError, TypeError):  # what no run of this version wrote, the comparison will refuse
+        upscaler.tiling = Tiling(**(chosen | kept))
 
 
 def describe_job(
@@ -160,9 +181,18 @@ def describe_job(
         resumed_frames=manifest.frames,
         parts=None if frames is None else count_parts(frames, part_length(info), upscaler.tiling),
         windows=None if left is None else count_windows(left, upscaler.tiling, continued=continued),
+        window_frames=upscaler.tiling.window,
         tiles=count_tiles(info.width, info.height, upscaler.tiling),
         device=str(upscaler.backend.device),
         precision=upscaler.backend.precision,
+        memory_bytes=window_bytes(
+            upscaler.model.config,
+            upscaler.tiling,
+            width=info.width,
+            height=info.height,
+            value_bytes=upscaler.backend.dtype.itemsize,
+            image_bytes=1 if info.bit_depth <= 8 else 2,
+        ),
         needed_bytes=needed,
         free_bytes=shutil.disk_usage(manifest.folder.parent).free,
     )

@@ -4,49 +4,23 @@ The only module that turns images (H, W, 3) into tensors and back. Knows nothing
 """
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ristn_cli.inference.device import Backend, DeviceError, prepare
+from ristn_cli.inference.device import Backend, DeviceError, prepare, release_memory
+from ristn_cli.inference.memory import AutoTiling, Tiling, replace_tile, shrink
 from ristn_cli.inference.scenes import scene_windows
 from ristn_cli.inference.tiles import blend_weights, plan_spans
 from ristn_cli.inference.windows import Window
 from ristn_cli.model import RISTN, SCALE
 
 Item = TypeVar("Item")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tiling:
-    """How much the network sees at once.
-
-    Attributes:
-        window: frames read together.
-        context: frames at each inner end of a window that are read but not kept.
-        tile: largest side of a tile in LR pixels, overlap included.
-        overlap: LR pixels that a tile reads beyond its share, on each side.
-        detect_cuts: windows end at scene cuts, so that no frame reads another shot.
-    """
-
-    window: int = 10
-    context: int = 2
-    tile: int = 128
-    overlap: int = 12
-    detect_cuts: bool = True
-
-    def __post_init__(self) -> None:
-        if self.context < 0 or self.window <= 2 * self.context:
-            raise ValueError(
-                f"a window of {self.window} frames keeps nothing between {self.context} frames of context on each side"
-            )
-        if self.overlap < 0 or self.tile <= 2 * self.overlap:
-            raise ValueError(f"a tile of {self.tile} pixels is all overlap with {self.overlap} pixels on each side")
 
 
 class OutOfMemory(Exception):
@@ -73,22 +47,36 @@ class Upscaler:
     Args:
         model: the network; it is copied, not changed.
         backend: device and precision.
-        tiling: windows and tiles.
+        tiling: windows and tiles, or what decides them once the size of the frames is known.
+        on_shrink: told of a smaller tiling, when memory turned out to be too short for the present one.
     """
 
-    def __init__(self, model: RISTN, backend: Backend, tiling: Tiling | None = None) -> None:
+    def __init__(
+        self,
+        model: RISTN,
+        backend: Backend,
+        tiling: Tiling | AutoTiling | None = None,
+        *,
+        on_shrink: Callable[[Tiling], None] = lambda tiling: None,
+    ) -> None:
         self.backend = backend
-        self.tiling = tiling or Tiling()
+        self.auto_tiling = tiling or AutoTiling() if not isinstance(tiling, Tiling) else None
+        self.tiling = tiling if isinstance(tiling, Tiling) else Tiling()
+        self.fingerprint = fingerprint(model)
         self.model = prepare(model, backend)
+        self.on_shrink = on_shrink
 
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 over the network's tensors as they compute: what tells one set of weights from another."""
-        digest = hashlib.sha256()
-        for name, tensor in self.model.state_dict().items():
-            digest.update(name.encode())
-            digest.update(tensor.float().cpu().numpy().tobytes())
-        return digest.hexdigest()
+    def fit(self, width: int, height: int, *, image_bytes: int = 1) -> None:
+        """Choose windows and tiles for frames of `width` x `height` LR pixels, unless they were given."""
+        if self.auto_tiling is not None:
+            self.tiling = self.auto_tiling.fit(
+                self.model.config,
+                self.backend.device,
+                width=width,
+                height=height,
+                value_bytes=self.backend.dtype.itemsize,
+                image_bytes=image_bytes,
+            )
 
     def upscale(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Upscale a stream of consecutive images.
@@ -99,7 +87,12 @@ class Upscaler:
         Yields:
             As many images (4H, 4W, 3) of the same type. Memory does not grow with the stream.
         """
-        for window in self.windows(images, lambda image: image):
+        stream = iter(images)
+        first = next(stream, None)
+        if first is None:
+            return
+        self.fit(first.shape[1], first.shape[0], image_bytes=first.itemsize)
+        for window in self.windows(itertools.chain([first], stream), lambda image: image):
             yield from self.upscale_window(window)
 
     def windows(
@@ -120,12 +113,28 @@ class Upscaler:
     def upscale_window(self, window: Window[np.ndarray]) -> list[np.ndarray]:
         """Images (4H, 4W, 3) of a window's kept frames.
 
+        Where memory is short, the window is computed again in smaller tiles, and then as two: nothing is ever dropped.
+
         Raises:
-            OutOfMemory: the tiling is too large for the device.
+            OutOfMemory: even the smallest tile is too large for the device.
             DeviceError: the precision is too narrow for the network: values overflowed.
         """
-        with typed_memory_errors(self.tiling):
-            return self._upscale_window(window)
+        while True:
+            try:
+                with typed_memory_errors(self.tiling):
+                    return self._upscale_window(window)
+            except OutOfMemory:
+                release_memory(self.backend)
+                height, width, _ = window.frames[0].shape
+                smaller = shrink(replace_tile(self.tiling, min(self.tiling.tile, max(height, width))))
+                if smaller is not None and smaller.tile < self.tiling.tile:
+                    self.tiling = smaller
+                    self.on_shrink(smaller)
+                    continue
+                halves = split_window(window, self.tiling.context)
+                if halves is None:
+                    raise
+            return [image for half in halves for image in self.upscale_window(half)]
 
     def _upscale_window(self, window: Window[np.ndarray]) -> list[np.ndarray]:
         images = np.stack(window.frames)  # (T, H, W, 3)
@@ -136,24 +145,56 @@ class Upscaler:
         output = np.empty((kept, SCALE * height, SCALE * width, 3), images.dtype)
         rows = plan_spans(height, self.tiling.tile, self.tiling.overlap)
         columns = plan_spans(width, self.tiling.tile, self.tiling.overlap)
-        carried: Tensor | None = None  # what the band above has added to rows that the next one shares
+        above: Tensor | None = None  # what the tiles above have added to rows that these share
         for r, row in enumerate(rows):
-            band = torch.zeros(kept, SCALE * row.size, SCALE * width, 3, device=self.backend.device)
-            if carried is not None:
-                band[:, : carried.shape[1]] = carried
-            down = torch.from_numpy(blend_weights(rows, r, SCALE)).to(band.device)
+            down = torch.from_numpy(blend_weights(rows, r, SCALE)).to(lr.device)
+            done = SCALE * ((rows[r + 1].start if r + 1 < len(rows) else row.stop) - row.start)
+            below = torch.empty(kept, SCALE * row.size - done, SCALE * width, 3, device=lr.device)
+            left: Tensor | None = None  # the same of the tile to the left, in columns
             for c, column in enumerate(columns):
+                across = torch.from_numpy(blend_weights(columns, c, SCALE)).to(lr.device)
                 tile = lr[:, row.start : row.stop, column.start : column.stop].permute(0, 3, 1, 2).float() / peak
                 sr = self.model(tile[None], window.keep)[0].permute(0, 2, 3, 1)  # (T', h, w, 3)
-                across = torch.from_numpy(blend_weights(columns, c, SCALE)).to(band.device)
-                place = band[:, :, SCALE * column.start : SCALE * column.stop]
-                place.addcmul_(sr, (down[:, None] * across[None]).unsqueeze(-1))
-            below = rows[r + 1].start if r + 1 < len(rows) else row.stop
-            done = SCALE * (below - row.start)
-            if not torch.isfinite(band[:, :done]).all():
-                raise DeviceError(f"values overflowed in {self.backend.precision}; use --precision fp32")
-            finished = band[:, :done].clamp_(0, 1).mul_(peak).round_()
-            target = output[:, SCALE * row.start : SCALE * below]
-            np.copyto(target, finished.to(torch.int32).cpu().numpy(), casting="unsafe")
-            carried = band[:, done:]
+                sr.mul_((down[:, None] * across[None]).unsqueeze(-1))
+                if left is not None:
+                    sr[:, :, : left.shape[2]].add_(left)
+                end = SCALE * ((columns[c + 1].start if c + 1 < len(columns) else column.stop) - column.start)
+                left = sr[:, :, end:].clone()
+                finished = sr[:, :, :end]
+                at = slice(SCALE * column.start, SCALE * column.start + end)
+                if above is not None:
+                    finished[:, : above.shape[1]].add_(above[:, :, at])
+                below[:, :, at] = finished[:, done:]
+                place = output[:, SCALE * row.start : SCALE * row.start + done, at]
+                np.copyto(place, self._to_levels(finished[:, :done], peak).numpy(), casting="unsafe")
+            above = below
         return list(output)
+
+    def _to_levels(self, values: Tensor, peak: int) -> Tensor:
+        """Values in [0, 1] as rounded levels, on the CPU: uint8, or int32 above 8 bits."""
+        if not torch.isfinite(values.sum(dtype=torch.float32)):
+            raise DeviceError(f"values overflowed in {self.backend.precision}; use --precision fp32")
+        levels = values.clamp_(0, 1).mul_(peak).round_()
+        return levels.to(torch.uint8 if peak == 255 else torch.int32).cpu()
+
+
+def fingerprint(model: RISTN) -> str:
+    """SHA-256 over the network's tensors: what tells one set of weights from another."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.float().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def split_window(window: Window[Item], context: int) -> tuple[Window[Item], Window[Item]] | None:
+    """Two windows that keep what one did, each with as much context where there are frames; None when it keeps one."""
+    first, last = range(len(window.frames))[window.keep][0], range(len(window.frames))[window.keep][-1]
+    if first == last:
+        return None
+    middle = (first + last + 1) // 2
+    begin = middle - min(context, middle)
+    return (
+        Window(window.frames[: middle + context], slice(first, middle)),
+        Window(window.frames[begin:], slice(middle - begin, last + 1 - begin)),
+    )

@@ -156,10 +156,8 @@ class Spatial(nn.Module):
     def __init__(self, trained: SpatialComponent) -> None:
         super().__init__()
         self.base_channels = trained.base_channels
-        self.stages = nn.ModuleList(
-            nn.ModuleList(Block(block) for block in stage)  # type: ignore[union-attr]
-            for stage in trained.stages
-        )
+        stages = (stage.children() for stage in trained.stages)
+        self.stages = nn.ModuleList(nn.ModuleList(Block(block) for block in stage) for stage in stages)
 
     def forward(self, rgb: Tensor) -> Tensor:
         """(N, 3, H, W) to (N, C, H, W), channels last."""
@@ -220,9 +218,8 @@ class Layer(nn.Module):
         if border is not None:
             candidates = torch.arange(GATES) == GATES - 1
             factor = (1.0 + candidates).repeat_interleave(trained.hidden).repeat(2)
-            self.border = nn.Parameter((border * factor[:, None, None]).float())
-        else:
-            self.border = None
+            border = (border * factor[:, None, None]).float()
+        self.border = None if border is None else nn.Parameter(border)
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
         """(T*B, C, H, W) to (T*B, 2*hidden, H, W): the forward direction's channels, then the backward's."""
@@ -296,7 +293,7 @@ class Features(nn.Module):
             hierarchy = torch.cat([hierarchy, output], dim=1) if self.dense and index else output
 
         def kept(x: Tensor) -> Tensor:
-            return x.unflatten(0, (frames, -1))[keep].flatten(0, 1)
+            return x.view(frames, -1, *x.shape[1:])[keep].flatten(0, 1)
 
         fused: Tensor = self.from_layers(kept(hierarchy))
         if self.from_entry is not None:
@@ -320,8 +317,7 @@ class Upsampling(nn.Module):
     def strips(self, x: Tensor) -> Iterator[tuple[int, Tensor]]:
         """The first LR row, and RGB (N, 3, 4h, 4W), of each strip of the features (N, C, H, W)."""
         batch, _, height, width = x.shape
-        widest = max(4 * self.deconvolutions[0].out_channels, 16 * self.last.in_channels)  # type: ignore[operator]
-        rows = max(8, STRIP_VALUES // (batch * width * widest))
+        rows = max(8, STRIP_VALUES // (batch * width * SCALE**2 * self.last.in_channels))
         for start in range(0, height, rows):
             above, below = min(start, self.HALO), min(max(height - start - rows, 0), self.HALO)
             strip = x[:, :, start - above : start + rows + below]
@@ -362,13 +358,14 @@ class InferenceRISTN(nn.Module):
             fused = self.mapping(spatial).unflatten(0, (frames, batch))[keep].flatten(0, 1)
         del spatial
         kept = lr.transpose(0, 1)[keep].flatten(0, 1)
-        sr = bicubic_upsample(kept) if self.config.global_skip else kept.new_zeros(()).expand(
-            len(kept), 3, SCALE * kept.shape[2], SCALE * kept.shape[3]
-        ).clone()
+        if self.config.global_skip:
+            sr = bicubic_upsample(kept)
+        else:
+            sr = kept.new_zeros(*kept.shape[:2], SCALE * kept.shape[2], SCALE * kept.shape[3])
         for index in range(len(kept)):
             refined = fused[index : index + 1]
             if self.refine is not None:
                 refined = self.refine(refined)
             for start, rgb in self.upsampling.strips(refined):
                 sr[index : index + 1, :, SCALE * start : SCALE * start + rgb.shape[2]].add_(rgb)
-        return sr.unflatten(0, (-1, batch)).transpose(0, 1)
+        return sr.view(-1, batch, *sr.shape[1:]).transpose(0, 1)

@@ -1,0 +1,180 @@
+"""How much memory a window takes, and the tiling that fits. Arithmetic, save for asking the machine what is free."""
+
+import contextlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ristn_cli.inference.tiles import plan_spans
+from ristn_cli.model import SCALE, RISTNConfig
+
+MIB = 1 << 20
+
+NETWORK_BYTES = 1536 * MIB
+"""What a tile may take while nothing else is said. More makes tiles larger than LARGEST_TILE only."""
+
+OUTPUT_BYTES = 512 * MIB
+"""What the finished images of a window may take: longer windows repeat less context, but hold more frames."""
+
+LONGEST_WINDOW = 20
+LARGEST_TILE = 256
+SMALLEST_TILE = 32
+"""LR pixels a side. Above the largest nothing is gained, below the smallest a tile is all overlap."""
+
+USABLE_SHARE = 0.6
+"""Of the memory that is free when a job begins: decoder, encoder and other programs need some, too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tiling:
+    """How much the network sees at once.
+
+    Attributes:
+        window: frames read together.
+        context: frames at each inner end of a window that are read but not kept.
+        tile: largest side of a tile in LR pixels, overlap included.
+        overlap: LR pixels that a tile reads beyond its share, on each side.
+        detect_cuts: windows end at scene cuts, so that no frame reads another shot.
+    """
+
+    window: int = LONGEST_WINDOW
+    context: int = 2
+    tile: int = LARGEST_TILE
+    overlap: int = 12
+    detect_cuts: bool = True
+
+    def __post_init__(self) -> None:
+        if self.context < 0 or self.window <= 2 * self.context:
+            raise ValueError(
+                f"a window of {self.window} frames keeps nothing between {self.context} frames of context on each side"
+            )
+        if self.overlap < 0 or self.tile <= 2 * self.overlap:
+            raise ValueError(f"a tile of {self.tile} pixels is all overlap with {self.overlap} pixels on each side")
+
+
+def widest_channels(config: RISTNConfig) -> int:
+    """Values per LR pixel and frame that are in memory at once, where the network is at its widest.
+
+    That is in the last ConvLSTM layer: the spatial features and their activation, the layers before it and those
+    joined to what it reads, its gates in one direction, and its own output.
+    """
+    channels = config.base_channels << len(config.branch_one)
+    spatial = 2 * channels + channels // 2  # input and output of the last stage, and a half at work in a bottleneck
+    if config.lstm_layers == 0:
+        return spatial
+    dense = config.pattern in ("dc", "rdc")
+    hierarchy = 2 * config.growth * (config.lstm_layers if dense else 1)
+    last_layer = 2 * channels + 2 * hierarchy + 8 * config.growth
+    return max(spatial, last_layer)
+
+
+def window_bytes(
+    config: RISTNConfig, tiling: Tiling, *, width: int, height: int, value_bytes: int, image_bytes: int = 1
+) -> int:
+    """Memory that one window of `width` x `height` frames takes at most, the network's own tensors included.
+
+    Args:
+        config: the network.
+        tiling: windows and tiles.
+        width: of a frame, in LR pixels.
+        height: of a frame.
+        value_bytes: of a value on the device: 2 in half precision, else 4.
+        image_bytes: of a value of an image: 1 for uint8, 2 for uint16.
+    """
+    kept = tiling.window - 2 * tiling.context
+    across = plan_spans(width, tiling.tile, tiling.overlap)[0].size
+    down = plan_spans(height, tiling.tile, tiling.overlap)[0].size
+    network = across * down * tiling.window * widest_channels(config) * value_bytes
+    tile = across * down * (tiling.window * 3 * 4 + kept * SCALE**2 * 3 * 4 * 2)  # float32, and its weighted copy
+    carried = kept * SCALE * min(2 * tiling.overlap, height) * SCALE * width * 3 * 4 * 2
+    images = width * height * 3 * image_bytes * (tiling.window + kept * SCALE**2)
+    return network + tile + carried + images
+
+
+def choose_window(width: int, height: int, *, image_bytes: int = 1, context: int = 2) -> int:
+    """Frames of a window: LONGEST_WINDOW, or as many as keep its finished images within OUTPUT_BYTES, one at least."""
+    kept = OUTPUT_BYTES // (width * height * 3 * SCALE**2 * image_bytes)
+    return min(LONGEST_WINDOW, max(1, kept) + 2 * context)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoTiling:
+    """A tiling that the size of the frames and the memory decide, save for what is given.
+
+    Attributes:
+        window: frames read together; None for what the size of the frames allows.
+        tile: largest side of a tile in LR pixels; None for what the memory allows.
+        detect_cuts: as in `Tiling`.
+        memory_bytes: what a window may take; None for what the device has free.
+    """
+
+    window: int | None = None
+    tile: int | None = None
+    detect_cuts: bool = True
+    memory_bytes: int | None = None
+
+    def fit(
+        self,
+        config: RISTNConfig,
+        device: torch.device,
+        *,
+        width: int,
+        height: int,
+        value_bytes: int,
+        image_bytes: int = 1,
+    ) -> Tiling:
+        """The tiling for frames of `width` x `height` LR pixels; arguments as of `window_bytes`.
+
+        Tiles and then windows are made smaller until a window fits. What does not fit even so gets the smallest: the
+        device has the last word.
+        """
+        sizes = {"width": width, "height": height, "value_bytes": value_bytes, "image_bytes": image_bytes}
+        window = self.window or choose_window(width, height, image_bytes=image_bytes)
+        side = self.tile or LARGEST_TILE
+        tiling = replace_tile(
+            Tiling(window=window, context=min(2, (window - 1) // 2), detect_cuts=self.detect_cuts), side
+        )
+        limit = self.memory_bytes or usable_bytes(device)
+        while window_bytes(config, tiling, **sizes) > limit:
+            smaller = shrink(tiling)
+            if smaller is None or (self.window and smaller.window < window) or (self.tile and smaller.tile < side):
+                break
+            tiling = smaller
+        return tiling
+
+
+def shrink(tiling: Tiling) -> Tiling | None:
+    """The next smaller tiling: a tile of three quarters, then half of the frames that are kept; None after that."""
+    if tiling.tile > SMALLEST_TILE:
+        tile = max(SMALLEST_TILE, tiling.tile * 3 // 4)
+        return replace_tile(tiling, tile)
+    kept = tiling.window - 2 * tiling.context
+    return None if kept == 1 else Tiling(**(vars(tiling) | {"window": kept // 2 + 2 * tiling.context}))
+
+
+def replace_tile(tiling: Tiling, tile: int) -> Tiling:
+    """`tiling` with another tile, and no more overlap than half of it holds."""
+    return Tiling(**(vars(tiling) | {"tile": tile, "overlap": min(tiling.overlap, (tile - 1) // 4)}))
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Memory that is free on the device, within the limits set for this process; None when nothing tells."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = []
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        free.append(1024 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1]))
+    with contextlib.suppress(OSError, ValueError):  # "max" is no number: no limit
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))
+        free.append(max(0, limit - int(Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii"))))
+    return min(free) if free else None
+
+
+def usable_bytes(device: torch.device) -> int:
+    """What a window may take when no limit is given: a share of what is free, and all that is of use at most."""
+    free = free_bytes(device)
+    wanted = NETWORK_BYTES + OUTPUT_BYTES + 1024 * MIB
+    return wanted if free is None else min(wanted, math.floor(USABLE_SHARE * free))

@@ -1,0 +1,87 @@
+"""Memory: what a window takes, and the tiling that fits."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ristn_cli.inference.memory import (
+    LONGEST_WINDOW,
+    MIB,
+    SMALLEST_TILE,
+    AutoTiling,
+    Tiling,
+    choose_window,
+    free_bytes,
+    shrink,
+    usable_bytes,
+    widest_channels,
+    window_bytes,
+)
+from ristn_cli.model import CONFIGS
+
+LITE = CONFIGS["ristn-lite"]
+
+
+def test_widest_place_by_hand() -> None:
+    """Spatial 64, twice; four layers of 32, twice; gates of one direction and three more of its width."""
+    assert widest_channels(LITE) == 2 * 64 + 2 * 128 + 8 * 16
+    assert widest_channels(replace(LITE, lstm_layers=0)) == 2 * 64 + 32
+
+
+def test_a_window_grows_with_all_that_it_holds() -> None:
+    base = {"width": 480, "height": 270, "value_bytes": 2}
+    smallest = window_bytes(LITE, Tiling(tile=64), **base)
+    assert smallest < window_bytes(LITE, Tiling(tile=128), **base) < window_bytes(LITE, Tiling(tile=256), **base)
+    assert window_bytes(LITE, Tiling(window=10), **base) < window_bytes(LITE, Tiling(window=20), **base)
+    assert window_bytes(LITE, Tiling(), **base) < window_bytes(LITE, Tiling(), **(base | {"value_bytes": 4}))
+    assert window_bytes(LITE, Tiling(), **base) < window_bytes(CONFIGS["paper"], Tiling(), **base)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "window"), [(16, 16, 20), (480, 270, 20), (1280, 720, 16), (1920, 1080, 9), (3840, 2160, 5)]
+)
+def test_windows_are_shorter_for_large_frames(width: int, height: int, window: int) -> None:
+    assert choose_window(width, height) == window <= LONGEST_WINDOW
+
+
+@pytest.mark.parametrize("limit", [4096 * MIB, 1024 * MIB, 400 * MIB])
+@pytest.mark.parametrize("size", [(480, 270), (1920, 1080)])
+@pytest.mark.parametrize("name", ["ristn-lite", "paper"])
+def test_what_is_fitted_fits_and_is_no_smaller_than_need_be(name: str, size: tuple[int, int], limit: int) -> None:
+    width, height = size
+    numbers = {"width": width, "height": height, "value_bytes": 2}
+    whole = Tiling(window=choose_window(width, height))
+    fitted = AutoTiling(memory_bytes=limit).fit(CONFIGS[name], torch.device("cpu"), **numbers)
+    if fitted.tile > SMALLEST_TILE:
+        assert window_bytes(CONFIGS[name], fitted, **numbers) <= limit
+    larger = whole
+    while (smaller := shrink(larger)) is not None and larger != fitted:
+        assert window_bytes(CONFIGS[name], larger, **numbers) > limit
+        larger = smaller
+    assert fitted == larger
+
+
+def test_shrinking_ends_with_the_smallest_tile_and_one_frame() -> None:
+    tiling: Tiling | None = Tiling()
+    seen = []
+    while tiling is not None:
+        seen.append((tiling.tile, tiling.window - 2 * tiling.context))
+        tiling = shrink(tiling)
+    assert seen[0] == (256, 16)
+    assert seen[-1] == (SMALLEST_TILE, 1)
+    assert seen == sorted(seen, reverse=True)
+
+
+def test_free_memory_is_asked_of_the_machine() -> None:
+    free = free_bytes(torch.device("cpu"))
+    assert free is None or 16 * MIB < free < 1 << 50
+    assert 0 < usable_bytes(torch.device("cpu")) < 1 << 40
+
+
+def test_what_was_asked_for_is_not_made_smaller() -> None:
+    numbers = {"width": 1920, "height": 1080, "value_bytes": 2}
+    asked = AutoTiling(tile=200, window=12, memory_bytes=MIB).fit(LITE, torch.device("cpu"), **numbers)
+    assert (asked.tile, asked.window, asked.context) == (200, 12, 2)
+    narrow = AutoTiling(window=3, memory_bytes=MIB).fit(LITE, torch.device("cpu"), **numbers)
+    assert (narrow.tile, narrow.window, narrow.context) == (SMALLEST_TILE, 3, 1)

@@ -1,0 +1,112 @@
+"""Inference form: what the trained network computes, for every configuration, by other operations."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from ristn_cli.model import CONFIGS, RISTN, RISTNConfig, inference
+from ristn_cli.model.inference import InferenceRISTN
+
+SMALL = RISTNConfig(branch_one=(1, 2), branch_two=(2, 1), lstm_layers=3, growth=4, upsampling_channels=(8, 8))
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "lite": {
+        "norm": "none",
+        "refine_bottlenecks": 2,
+        "global_skip": True,
+        "deconvolution_kernel": 2,
+        "gate_start": "delay_line",
+    },
+    "normalised refine": {"refine_bottlenecks": 1},
+    "c": {"pattern": "c"},
+    "rc": {"pattern": "rc"},
+    "dc": {"pattern": "dc"},
+    "no fusion": {"fusion": "none"},
+    "dense fusion": {"fusion": "dense"},
+    "ib": {"block": "ib"},
+    "rb": {"block": "rb"},
+    "rb without norm": {"block": "rb", "norm": "none"},
+    "image network": {"lstm_layers": 0},
+    "image network without norm": {"lstm_layers": 0, "norm": "none"},
+}
+
+
+@torch.no_grad()
+def trained(config: RISTNConfig) -> RISTN:
+    """A network in which every value matters, normalisation's statistics included."""
+    torch.manual_seed(0)
+    model = RISTN(config).eval()
+    for parameter in model.parameters():
+        parameter.copy_(torch.randn_like(parameter) * 0.6 / parameter[0].numel() ** 0.5)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+            module.weight.normal_()
+            module.bias.normal_()
+    return model
+
+
+@pytest.mark.parametrize("fields", VARIANTS.values(), ids=VARIANTS)
+@pytest.mark.parametrize("is_fused", [True, False], ids=["fused", "plain"])
+@torch.inference_mode()
+def test_equals_the_trained_network(fields: dict[str, Any], is_fused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shares of taps outside the frame are right too: frames of one and two pixels are all border."""
+    if not is_fused:
+        monkeypatch.setattr(inference, "has_fused_convolutions", lambda x: False)
+    model = trained(replace(SMALL, **fields))
+    form = InferenceRISTN(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for shape in ((2, 3, 3, 7, 9), (1, 1, 3, 1, 1), (1, 4, 3, 2, 3), (1, 2, 3, 20, 1)):
+        lr = torch.rand(shape)
+        for keep in (slice(None), slice(1, 2)):
+            expected = model(lr, keep)
+            torch.testing.assert_close(form(lr, keep), expected, rtol=1e-5, atol=2e-6)
+
+
+@torch.inference_mode()
+def test_strips_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = trained(SMALL)
+    lr = torch.rand(1, 2, 3, 37, 6)
+    whole = InferenceRISTN(model)(lr)
+    monkeypatch.setattr(inference, "STRIP_VALUES", 1)  # eight rows
+    torch.testing.assert_close(InferenceRISTN(model)(lr), whole, rtol=1e-5, atol=1e-6)
+
+
+@torch.inference_mode()
+def test_input_and_network_are_left_as_they_were() -> None:
+    model = trained(SMALL)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    lr = torch.rand(1, 2, 3, 8, 8)
+    copy = lr.clone()
+    InferenceRISTN(model)(lr)
+    assert torch.equal(lr, copy)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@torch.inference_mode()
+def test_bfloat16_is_near_float32() -> None:
+    """Above 50 dB for values in [0, 1]; the released weights on real frames are tested with the engine."""
+    model = trained(replace(SMALL, **VARIANTS["lite"]))
+    lr = torch.rand(1, 5, 3, 24, 24)
+    with torch.no_grad():
+        model.reconstruction.last.weight.mul_(0.1)  # details are small against the frame, as trained weights have them
+    half = InferenceRISTN(model).to(torch.bfloat16).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    error = (half(lr) - model(lr)).square().mean()
+    assert -10 * torch.log10(error) > 50
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_runs_on_meta(name: str, dtype: torch.dtype) -> None:
+    """Shapes and types as on a GPU, for the real sizes, without computing."""
+    model = RISTN(CONFIGS[name])
+    form = InferenceRISTN(model).to("meta", dtype)
+    out = form(torch.empty(2, 7, 3, 45, 80, device="meta"), slice(2, 5))
+    assert out.shape == (2, 3, 3, 180, 320)
+    assert out.dtype == torch.float32
