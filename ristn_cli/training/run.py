@@ -65,7 +65,7 @@ class Run:
             model.load_state_dict(mine)
         if dist.is_initialized() and self.backend.device.type == "cuda":
             # On processors torch has no such thing: there each process normalises by its own part of the batch.
-            synchronized = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+            synchronized = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
             assert isinstance(synchronized, RISTN)
             model = synchronized
         self.model = model.to(self.backend.device)

@@ -131,4 +131,5 @@ def to_picture(image: Image, number: int) -> VideoFrame:
 
 def to_image(picture: VideoFrame, shape: tuple[int, ...]) -> Image:
     """RGB of a decoded picture, cut to the size that it was given in."""
-    return np.ascontiguousarray(picture.to_ndarray(format="rgb24")[: shape[0], : shape[1]])
+    image = picture.to_ndarray(format="rgb24")[: shape[0], : shape[1]]
+    return np.ascontiguousarray(image, dtype=np.uint8)
