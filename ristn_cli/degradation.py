@@ -1,5 +1,6 @@
-"""HR to LR, as the field degrades for training and for evaluation: BI (antialiased bicubic) and BD (blur, decimate)."""
+"""HR to LR as the field degrades: BI (antialiased bicubic) and BD (blur, decimate). And what else footage suffers."""
 
+import math
 from typing import Literal
 
 import torch
@@ -51,3 +52,36 @@ def degrade(hr: Tensor, kind: Degradation = "BI") -> Tensor:
     padded = F.pad(hr, [radius] * 4, mode="reflect" if min(height, width) > radius else "replicate")
     rows = F.conv2d(padded, kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1), stride=(SCALE, 1), groups=channels)
     return F.conv2d(rows, kernel.view(1, 1, 1, -1).expand(channels, 1, 1, -1), stride=(1, SCALE), groups=channels)
+
+
+def blur(frames: Tensor, along: float, across: float, angle: float) -> Tensor:
+    """(N, C, H, W) under a Gaussian with standard deviations in pixels along and across a direction in radians.
+
+    Above 0, at most 2; edges are repeated.
+    """
+    radius = math.ceil(3 * max(along, across))
+    taps = torch.arange(-radius, radius + 1, dtype=frames.dtype, device=frames.device)
+    y, x = torch.meshgrid(taps, taps, indexing="ij")
+    u, v = x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle)
+    kernel = torch.exp(-((u / along) ** 2 + (v / across) ** 2) / 2)
+    kernel = kernel / kernel.sum()
+    channels = frames.shape[1]
+    padded = F.pad(frames, [radius] * 4, mode="replicate")
+    return F.conv2d(padded, kernel.expand(channels, 1, -1, -1), groups=channels)
+
+
+def resample(frames: Tensor, size: tuple[int, int], there: str, back: str) -> Tensor:
+    """(N, C, H, W) resized to `size` and back: `bilinear`, `bicubic` (neither antialiased) or `area` each way."""
+    original = frames.shape[-2:]
+    return F.interpolate(F.interpolate(frames, size=size, mode=there), size=original, mode=back)
+
+
+def add_noise(frames: Tensor, noise: Tensor, deviation: float, *, is_shot: bool) -> Tensor:
+    """Frames in [0, 1] and normal noise times a standard deviation; shot noise grows with the root of the brightness.
+
+    The result is not clamped. Shot noise is that of photons: its variance is in proportion to the signal, and at full
+    brightness it has twice the deviation's variance, so that mid-grey has just the deviation.
+    """
+    if is_shot:
+        return frames + deviation * (2 * frames.clamp(0, 1)).sqrt() * noise
+    return frames + deviation * noise

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ristn_cli.degradation import crop_to_multiple, decimate, degrade, quantize
+from ristn_cli.degradation import add_noise, blur, crop_to_multiple, decimate, degrade, quantize, resample
 
 
 def picture(height: int, width: int) -> np.ndarray:
@@ -80,3 +80,27 @@ def test_cropping_keeps_the_top_left() -> None:
 def test_quantize_rounds_to_the_nearest_level_and_clamps() -> None:
     values = torch.tensor([-0.2, 0.0, 0.4 / 255, 0.6 / 255, 100.4 / 255, 100.6 / 255, 1.0, 1.3])
     torch.testing.assert_close(quantize(values).mul(255), torch.tensor([0.0, 0, 0, 1, 100, 101, 255, 255]))
+
+
+def test_blur_by_closed_form_and_turns() -> None:
+    point = torch.zeros(1, 1, 21, 21)
+    point[..., 10, 10] = 1
+    spread = blur(point, 1.5, 0.8, 0.0)[0, 0]
+    taps = torch.arange(21) - 10.0
+    assert float(spread.sum()) == pytest.approx(1, abs=1e-5)
+    assert float((spread.sum(0) * taps**2).sum()) == pytest.approx(1.5**2, rel=0.03)
+    assert float((spread.sum(1) * taps**2).sum()) == pytest.approx(0.8**2, rel=0.03)
+    torch.testing.assert_close(blur(point, 1.5, 0.8, torch.pi / 2)[0, 0], spread.T, atol=1e-6, rtol=0)
+
+
+def test_resampling_keeps_size_and_brightness() -> None:
+    frames = torch.full((2, 3, 20, 24), 0.25)
+    for name in ("bilinear", "bicubic", "area"):
+        torch.testing.assert_close(resample(frames, (13, 15), name, "bicubic"), frames)
+
+
+def test_noise_is_even_or_grows_with_brightness() -> None:
+    noise = torch.ones(1, 1, 2, 2)
+    frames = torch.tensor([0.0, 0.5]).view(1, 2, 1, 1).expand(1, 2, 2, 2)
+    torch.testing.assert_close(add_noise(frames, noise, 0.1, is_shot=False), frames + 0.1)
+    torch.testing.assert_close(add_noise(frames, noise, 0.1, is_shot=True)[0, :, 0, 0], torch.tensor([0.0, 0.6]))

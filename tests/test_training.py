@@ -1,5 +1,6 @@
 """Training from end to end on tiny networks: it learns, and a stopped or killed run ends as an uninterrupted one."""
 
+import hashlib
 import json
 import math
 import os
@@ -8,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -20,11 +22,14 @@ from ristn_cli.degradation import quantize
 from ristn_cli.inference.device import Backend
 from ristn_cli.model import RISTN, RISTNConfig
 from ristn_cli.training import train as training
+from ristn_cli.training import validation
 from ristn_cli.training.data import TrainingWindows
+from ristn_cli.training.objective import learning_rate_at, training_loss
 from ristn_cli.training.recipe import DataRecipe, Recipe, RecipeError, StageRecipe
-from ristn_cli.training.train import Run, TrainingError, TrainingProgress, learning_rate_at, train, training_loss
+from ristn_cli.training.run import Run, TrainingError, build_model
+from ristn_cli.training.train import TrainingProgress, train
 from ristn_cli.video import write_image
-from ristn_cli.weights import load_weights, read_metadata
+from ristn_cli.weights import WeightsError, load_weights, read_metadata, save_weights
 
 CPU = Backend(torch.device("cpu"), "fp32")
 
@@ -255,7 +260,7 @@ def test_the_spatial_part_is_handed_to_the_whole_network(folder: Path) -> None:
         run.step(*windows[step])
     trained = {name: value.clone() for name, value in run.averaged.state_dict().items()}
     run.start_stage(1, run.averaged)
-    fresh = training.build_model(recipe, STAGE).state_dict()
+    fresh = build_model(recipe, STAGE).state_dict()
     handed = {name: value for name, value in run.model.state_dict().items() if name in trained}
     assert {name.split(".")[0] for name in handed} == {"spatial", "refine", "reconstruction"}
     assert all(torch.equal(value, trained[name]) for name, value in handed.items())
@@ -285,15 +290,15 @@ def test_validation_of_a_network_that_is_bicubic(folder: Path) -> None:
     torch.manual_seed(0)
     model = RISTN(replace(TINY, global_skip=True))
     recipe = make_recipe(data=DataRecipe(validation="clips"))
-    (window,) = training.load_validation(recipe, folder)
+    (window,) = validation.load_validation(recipe, folder)
     assert window.shape == (7, 3, 64, 72)
-    scores = training.validate(model, [window], CPU)
+    scores = validation.validate(model, [window], CPU)
     assert scores["psnr_y"] == scores["bicubic_psnr_y"]
     assert 20 < scores["psnr_y"] < 60
     assert scores["temporal_gain"] == 0
     assert 0 < scores["temporal_share"] < 1
     single = RISTN(replace(TINY, global_skip=True, lstm_layers=0))
-    assert training.validate(single, [window], CPU).keys() == {"psnr_y", "bicubic_psnr_y", "temporal_gain"}
+    assert validation.validate(single, [window], CPU).keys() == {"psnr_y", "bicubic_psnr_y", "temporal_gain"}
 
 
 def test_validation_sees_what_the_network_takes_from_neighbours(folder: Path) -> None:
@@ -302,7 +307,7 @@ def test_validation_sees_what_the_network_takes_from_neighbours(folder: Path) ->
     for parameter in model.parameters():
         parameter.data = 0.2 * torch.randn(parameter.shape, generator=generator)
     recipe = make_recipe(data=DataRecipe(validation="clips"))
-    scores = training.validate(model, training.load_validation(recipe, folder), CPU)
+    scores = validation.validate(model, validation.load_validation(recipe, folder), CPU)
     assert scores["temporal_gain"] != 0
     assert scores["psnr_y"] < scores["bicubic_psnr_y"]
 
@@ -320,8 +325,9 @@ def test_validation_is_logged_and_released(folder: Path, tmp_path: Path) -> None
 
 def test_validation_windows_are_the_middle_of_each_clip(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = torch.arange(20 * 3, dtype=torch.uint8).view(20, 3, 1, 1).expand(-1, -1, 401, 500)
-    monkeypatch.setattr(training, "read_clip", lambda _: clip)
-    (window,) = training.load_validation(make_recipe(data=DataRecipe(validation="clips")), folder)
+    images = [SimpleNamespace(image=frame.permute(1, 2, 0).numpy()) for frame in clip]
+    monkeypatch.setattr(validation, "read_frames", lambda _: iter(images))
+    (window,) = validation.load_validation(make_recipe(data=DataRecipe(validation="clips")), folder)
     assert window.shape == (7, 3, 384, 384)
     torch.testing.assert_close(quantize(window)[:, :, 0, 0] * 255, clip[6:13, :, 0, 0].float())
 
@@ -337,6 +343,45 @@ def test_a_checkpoint_of_another_recipe_is_refused(folder: Path, tmp_path: Path)
         carry_out(make_recipe(replace(STAGE, batch=3)), folder, tmp_path)
     with pytest.raises(TrainingError, match="'model' differs"):
         carry_out(make_recipe(model=replace(TINY, growth=3)), folder, tmp_path)
+
+
+def test_a_checkpoint_from_before_a_recipe_field_is_gone_on_with(folder: Path, tmp_path: Path) -> None:
+    carry_out(make_recipe(), folder, tmp_path, steps=1)
+    path = tmp_path / "checkpoint.pt"
+    state = torch.load(path, weights_only=True)
+    del state["recipe"]["start_from"], state["recipe"]["data"]["cache_gib"], state["recipe"]["stages"][0]["warmup"]
+    del state["start_sha256"]
+    torch.save(state, path)
+    with pytest.raises(TrainingError, match="'start_from' differs"):
+        carry_out(make_recipe(start_from="ristn-lite"), folder, tmp_path)
+    assert carry_out(make_recipe(), folder, tmp_path, steps=1)[-1].iteration == 2
+
+
+def test_fine_tuning_begins_with_the_weights_of_a_file(folder: Path, tmp_path: Path) -> None:
+    start = tmp_path / "start.safetensors"
+    torch.manual_seed(9)
+    save_weights(RISTN(TINY), start, metrics={})
+    recipe = make_recipe(replace(STAGE, learning_rate=0.0, final_learning_rate=0.0), start_from=str(start))
+    output = tmp_path / "run"
+    carry_out(recipe, folder, output, steps=10)
+    state = torch.load(output / "checkpoint.pt", weights_only=True)
+    for name, value in load_weights(start).named_parameters():
+        torch.testing.assert_close(state["model"][name], value.data, msg=name)
+    sha256 = hashlib.sha256(start.read_bytes()).hexdigest()
+    assert state["start_sha256"] == read_log(output)[0]["start_sha256"] == sha256
+    start.unlink()  # a resumed run needs it no more
+    assert carry_out(recipe, folder, output)[-1].iteration == recipe.iterations
+    (released,) = output.glob("*.safetensors")
+    assert read_metadata(released)["metrics"]["start_sha256"] == sha256
+
+
+def test_fine_tuning_needs_the_same_network(folder: Path, tmp_path: Path) -> None:
+    start = tmp_path / "start.safetensors"
+    save_weights(RISTN(replace(TINY, growth=3)), start, metrics={})
+    with pytest.raises(TrainingError, match=r"start\.safetensors: growth is 3, 2 in the recipe"):
+        carry_out(make_recipe(start_from=str(start)), folder, tmp_path / "run")
+    with pytest.raises(WeightsError, match="unknown weights 'nobody'"):
+        carry_out(make_recipe(start_from="nobody"), folder, tmp_path / "run")
 
 
 @pytest.mark.parametrize("damage", ["truncated", "text", "empty", "something else"])

@@ -323,3 +323,14 @@ def test_files_are_listed_below_a_folder_in_a_fixed_order(tmp_path: Path) -> Non
     found = [path.relative_to(tmp_path).as_posix() for path in data.list_files(tmp_path, data.IMAGE_SUFFIXES)]
     assert found == ["a/b/c.jpeg", "a/z.jpg", "a.png", "b.PNG"]
     assert data.list_files(tmp_path / "none", data.IMAGE_SUFFIXES) == []
+
+
+def test_real_footage_keeps_the_windows_and_the_seed(folder: Path) -> None:
+    clean = TrainingWindows(make_recipe(), folder)
+    real, again = (TrainingWindows(make_recipe(degradation="real", clean_share=0.0), folder) for _ in range(2))
+    for number in (3, 0):
+        lr, hr = real[number]
+        assert torch.equal(hr, clean[number][1])
+        assert lr.shape == clean[number][0].shape
+        assert not torch.equal(lr, clean[number][0])
+        assert torch.equal(lr, again[number][0])

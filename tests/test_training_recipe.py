@@ -119,8 +119,23 @@ def test_recipes_are_found_by_path_or_name(tmp_path: Path) -> None:
     assert load_recipe(str(path)) == parse_recipe(SMALL)
     with pytest.raises(RecipeError, match=r"none\.toml: No such file"):
         load_recipe(str(tmp_path / "none.toml"))
-    with pytest.raises(RecipeError, match=r"heavy: no such recipe: give a \.toml file or one of lite, paper"):
+    with pytest.raises(RecipeError, match=r"heavy: no such recipe: .* one of lite, lite-real, paper"):
         load_recipe("heavy")
     path.write_bytes(b"\xff\xfe\x00name")
     with pytest.raises(RecipeError, match="not TOML"):
         load_recipe(str(path))
+
+
+def test_the_recipe_for_real_footage_fine_tunes_released_weights() -> None:
+    recipe = load_recipe("lite-real")
+    assert recipe.start_from == "ristn-lite"
+    assert recipe.model == CONFIGS["ristn-lite"]
+    assert (recipe.data.degradation, recipe.data.validation_crf) == ("real", 28)
+
+
+@pytest.mark.parametrize(
+    "values", ["degradation = 'harsh'", "lowest_crf = 40", "highest_scale = 1", "blur = 3.0", "validation_crf = 52"]
+)
+def test_degradations_that_cannot_be_are_refused(values: str) -> None:
+    with pytest.raises(RecipeError, match=r"\[data\]: "):
+        parse_recipe(f"name = 'x'\n[data]\n{values}\n[[stages]]\nname = 'a'\niterations = 1\n")

@@ -118,7 +118,7 @@ def reported_errors(debug: bool, log_file: Path | None = None) -> Iterator[None]
         from ristn_cli.inference.manifest import JobError
         from ristn_cli.inference.upscaler import OutOfMemory
         from ristn_cli.training.recipe import RecipeError
-        from ristn_cli.training.train import TrainingError
+        from ristn_cli.training.run import TrainingError
         from ristn_cli.video import VideoError
         from ristn_cli.weights import WeightsError
 

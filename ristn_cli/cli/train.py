@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -21,12 +23,15 @@ from ristn_cli.cli.terminal import (
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="A .toml file, or a recipe that comes with ristn: lite, paper.")],
+    recipe: Annotated[str, typer.Argument(help="A .toml file, or a recipe of ristn's: lite, lite-real, paper.")],
     data: Annotated[Path, typer.Option(help="Folder that the recipe's folders are in.")] = Path("data"),
     output: Annotated[Path, typer.Option(help="Folder of the run: checkpoint, log, curve, weights.")] = Path("run"),
     minutes: Annotated[float | None, typer.Option(min=0, help="Save and stop after this long.")] = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
+    start_from: Annotated[
+        str | None, typer.Option(help="Begin with released weights by name or a .safetensors file: fine-tuning.")
+    ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 1,
     debug: DebugOption = False,
 ) -> None:
@@ -37,7 +42,10 @@ def train(
         from ristn_cli.training.train import train as run_training
 
         chosen = load_recipe(recipe)
-        with progress_bar() as bar, stop_requests() as received:
+        if start_from is not None:
+            chosen = replace(chosen, start_from=start_from)
+        is_first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
+        with progress_bar(is_shown=None if is_first else False) as bar, stop_requests() as received:
             task = bar.add_task(chosen.name, total=chosen.iterations, note="")
             for done in run_training(
                 chosen,

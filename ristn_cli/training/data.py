@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ristn_cli.degradation import SCALE, decimate, degrade, quantize
+from ristn_cli.training.footage import degrade_footage
 from ristn_cli.training.recipe import Recipe, RecipeError, StageRecipe
 from ristn_cli.video import Image, read_frames, read_image
 
@@ -258,10 +259,11 @@ def flip_at_random(rng: Generator, window: Tensor) -> Tensor:
 class TrainingWindows(Dataset[tuple[Tensor, Tensor]]):
     """Batches by number, over all stages of a recipe and all processes of a run.
 
-    Batch `number` belongs to step number // world of process number % world.
+    Batch `number` belongs to step number // world of process number % world. `makers` processes each hold a copy of
+    this and make batches for one of them: they share its budget for decoded frames.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path, world: int = 1) -> None:
+    def __init__(self, recipe: Recipe, folder: Path, world: int = 1, makers: int = 1) -> None:
         self.recipe = recipe
         self.world = world
         data = recipe.data
@@ -269,7 +271,7 @@ class TrainingWindows(Dataset[tuple[Tensor, Tensor]]):
         self.clips = list_files(folder / data.clips, CLIP_SUFFIXES) if data.clips else []
         if not self.photos and not self.clips:
             raise RecipeError(f"{folder}: neither photographs in {data.photos!r} nor clips in {data.clips!r}")
-        self.cache = FrameCache(int(data.cache_gib * 2**30))
+        self.cache = FrameCache(int(data.cache_gib * 2**30) // makers)
 
     def __len__(self) -> int:
         return self.recipe.iterations * self.world
@@ -285,8 +287,12 @@ class TrainingWindows(Dataset[tuple[Tensor, Tensor]]):
         hr = torch.stack([self._window(rng, frames, size, stage.fastest, clip_share) for _ in range(stage.batch)])
         hr = quantize(hr)
         flat = hr.flatten(0, 1)
-        lr = quantize(torch.lerp(degrade(flat), decimate(flat), stage.aliasing_at(step)))
-        lr = lr.view(*hr.shape[:2], *lr.shape[1:])
+        reduced = torch.lerp(degrade(flat), decimate(flat), stage.aliasing_at(step))
+        lr = reduced.view(*hr.shape[:2], *reduced.shape[1:])
+        if self.recipe.data.degradation == "real":
+            rng = np.random.default_rng([self.recipe.seed, number, 1])  # its own: the windows are BI's
+            lr = torch.stack([degrade_footage(rng, window, self.recipe.data) for window in quantize(lr)])
+        lr = quantize(lr)
         lr = lr[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
         hr = hr[..., SCALE * MARGIN : -SCALE * MARGIN, SCALE * MARGIN : -SCALE * MARGIN]
         return lr.mul(255).round().to(torch.uint8).contiguous(), hr.mul(255).round().to(torch.uint8).contiguous()

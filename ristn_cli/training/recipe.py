@@ -1,7 +1,7 @@
 """Recipes: a training run as a small TOML file."""
 
 import tomllib
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,17 @@ class DataRecipe:
         text_share: share of the windows that show rendered text and line art.
         warp_share: share of the moving stills that also rotate and zoom.
         longest_stride: clips are read with a random stride of 1 to this many frames.
-        cache_gib: budget for decoded frames in memory.
+        cache_gib: budget for decoded frames in memory, of each training process and all that make its batches.
+        degradation: of LR frames: `BI`, or `real`: after BI also blur, resampling, noise and compression by real
+            encoders, in random order; the fields below only count for `real`.
+        clean_share: share of the windows that stay BI.
+        compression_share: share of the other windows that are compressed.
+        blur: largest standard deviation of the blur, in LR pixels.
+        smallest_resampling: factor of the smallest size on the way of a resampling.
+        noise: largest standard deviation of the noise, in 8-bit levels.
+        lowest_crf, highest_crf: range of x264's rate factor.
+        highest_scale: coarsest quantiser scale of MPEG-4 and MPEG-2; the finest is 2.
+        validation_crf: validation clips are compressed by x264 at this rate factor; 0 for not at all. Any degradation.
     """
 
     photos: str = "photos"
@@ -36,6 +46,26 @@ class DataRecipe:
     warp_share: float = 0.2
     longest_stride: int = 3
     cache_gib: float = 4.0
+    degradation: str = "BI"
+    clean_share: float = 0.2
+    compression_share: float = 0.85
+    blur: float = 0.7
+    smallest_resampling: float = 0.6
+    noise: float = 6.0
+    lowest_crf: int = 15
+    highest_crf: int = 35
+    highest_scale: int = 12
+    validation_crf: int = 0
+
+    def __post_init__(self) -> None:
+        if self.degradation not in ("BI", "real"):
+            raise ValueError(f"unknown degradation {self.degradation!r}: expected BI or real")
+        if not 0 <= self.lowest_crf <= self.highest_crf <= 51 or not 0 <= self.validation_crf <= 51:
+            raise ValueError("lowest_crf, highest_crf and validation_crf are from 0 to 51, in order")
+        if not 2 <= self.highest_scale <= 31:
+            raise ValueError(f"highest_scale {self.highest_scale} is not from 2 to 31")
+        if not 0 <= self.blur <= 2 or not 0.3 <= self.smallest_resampling <= 1.2 or self.noise < 0:
+            raise ValueError("blur is from 0 to 2, smallest_resampling from 0.3 to 1.2, noise at least 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +138,8 @@ class Recipe:
         compile: run the network through torch.compile (needs a C++ compiler or a GPU).
         validate_every: steps between validations.
         checkpoint_every: steps between checkpoints.
+        start_from: weights that the first stage begins with: a .safetensors file of the same network, or the name of
+            released weights; empty for random ones.
     """
 
     name: str
@@ -118,6 +150,7 @@ class Recipe:
     compile: bool = False
     validate_every: int = 1000
     checkpoint_every: int = 500
+    start_from: str = ""
 
     def __post_init__(self) -> None:
         if min(self.validate_every, self.checkpoint_every) < 1:
@@ -139,6 +172,22 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """Plain values that tell one recipe from another, as stored in checkpoints."""
         return asdict(self) | {"model": self.model.to_dict(), "stages": [asdict(stage) for stage in self.stages]}
+
+
+def changed_field(stored: dict[str, Any], wanted: dict[str, Any]) -> str:
+    """Name of the first field in which two `Recipe.to_dict()` differ; empty if none does.
+
+    Fields that `stored` lacks count as their defaults: recipes grow fields, and runs outlive the change.
+    """
+    stored = with_defaults(Recipe, stored)
+    stored["data"] = with_defaults(DataRecipe, stored.get("data", {}))
+    stored["stages"] = [with_defaults(StageRecipe, stage) for stage in stored.get("stages", [])]
+    return next((name for name in sorted({*wanted, *stored}) if stored.get(name) != wanted.get(name)), "")
+
+
+def with_defaults(kind: type, values: dict[str, Any]) -> dict[str, Any]:
+    """Values of a recipe's table, with the defaults of what is not in it."""
+    return {item.name: item.default for item in fields(kind) if item.default is not MISSING} | values
 
 
 def checked(kind: type, values: dict[str, Any], where: str) -> Any:

@@ -4,6 +4,7 @@ The only package that knows PyAV, FFmpeg and imageio. It knows nothing of networ
 """
 
 from ristn_cli.video.codecs import CODECS, choose_codec, part_suffix
+from ristn_cli.video.compress import Compression, compress_clip, compress_images
 from ristn_cli.video.images import read_image, write_image
 from ristn_cli.video.info import Chapter, Color, Frame, Image, MasteringMetadata, StreamInfo, VideoError, VideoInfo
 from ristn_cli.video.mux import join_and_mux, try_mux
@@ -18,6 +19,7 @@ __all__ = [
     "CONTAINERS",
     "Chapter",
     "Color",
+    "Compression",
     "Frame",
     "FrameWriter",
     "Image",
@@ -28,6 +30,8 @@ __all__ = [
     "VideoInfo",
     "check_mux",
     "choose_codec",
+    "compress_clip",
+    "compress_images",
     "has_variable_rate",
     "join_and_mux",
     "list_images",

@@ -1,0 +1,194 @@
+"""The state of a run: network, averaged weights, optimiser, and the checkpoint that holds them."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from ristn_cli.inference.device import Backend
+from ristn_cli.model import RISTN
+from ristn_cli.training.objective import autocast, learning_rate_at, training_loss
+from ristn_cli.training.recipe import Recipe, StageRecipe, changed_field
+from ristn_cli.weights import file_sha256, load_weights
+
+
+class TrainingError(Exception):
+    """A run that cannot begin, go on or resume."""
+
+
+def build_model(recipe: Recipe, stage: StageRecipe) -> RISTN:
+    """The network of a stage with seeded initial weights."""
+    torch.manual_seed(recipe.seed)
+    return RISTN(replace(recipe.model, lstm_layers=0) if stage.part == "spatial" else recipe.model)
+
+
+def move_average(averages: Sequence[Tensor], values: Sequence[Tensor], share: float) -> None:
+    """Move floating-point averages towards values by a share, in place; counts, such as of batches, are taken over."""
+    floating = [(a, v) for a, v in zip(averages, values, strict=True) if a.is_floating_point()]
+    if floating:
+        differences = torch._foreach_sub([v for _, v in floating], [a for a, _ in floating])
+        torch._foreach_add_([a for a, _ in floating], differences, alpha=share)
+    for average, value in zip(averages, values, strict=True):
+        if not average.is_floating_point():
+            average.copy_(value)
+
+
+class Run:
+    """Everything that changes while a recipe is carried out, saved and restored as one.
+
+    `losses` are those of the steps since the newest entry of the log; `start_sha256` is of the file that the first
+    weights were read from, empty for random ones.
+    """
+
+    def __init__(self, recipe: Recipe, backend: Backend) -> None:
+        self.recipe = recipe
+        self.backend = backend
+        self.iteration = 0
+        self.elapsed_seconds = 0.0
+        self.losses: list[float] = []
+        self.start_sha256 = ""
+        self.start_stage(0, previous=None)
+
+    def start_stage(self, index: int, previous: RISTN | None) -> None:
+        """Build the network of a stage, with what fits of the averaged weights of the stage before."""
+        stage = self.recipe.stages[index]
+        self.stage_index = index
+        model = build_model(self.recipe, stage)
+        if previous is not None:
+            mine = model.state_dict()
+            mine.update({k: v for k, v in previous.state_dict().items() if k in mine and mine[k].shape == v.shape})
+            model.load_state_dict(mine)
+        if dist.is_initialized() and self.backend.device.type == "cuda":
+            # On processors torch has no such thing: there each process normalises by its own part of the batch.
+            synchronized = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+            assert isinstance(synchronized, RISTN)
+            model = synchronized
+        self.model = model.to(self.backend.device)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch omits it
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=stage.learning_rate)
+        self.average = AveragedModel(self.model, use_buffers=True)
+        self.averaged_steps = 0
+        self.scaler = torch.amp.GradScaler(self.backend.device.type, enabled=self.backend.precision == "fp16")
+        forward: nn.Module = self.model
+        if dist.is_initialized():
+            devices = [self.backend.device] if self.backend.device.type == "cuda" else None
+            forward = nn.parallel.DistributedDataParallel(self.model, device_ids=devices)
+        self.forward = torch.compile(forward) if self.recipe.compile else forward
+
+    def start_from(self, weights: Path) -> None:
+        """Begin with the weights of a file instead of random ones, before the first step.
+
+        Raises:
+            WeightsError: it cannot be read.
+            TrainingError: it holds another network than the recipe's.
+        """
+        model = load_weights(weights)
+        config, wanted = model.config.to_dict(), self.recipe.model.to_dict()
+        if changed := next((name for name, value in wanted.items() if config.get(name) != value), ""):
+            raise TrainingError(
+                f"{weights}: {changed} is {config.get(changed)!r}, {wanted[changed]!r} in the recipe's [model]: "
+                "fine-tuning needs the same network"
+            )
+        self.start_stage(0, previous=model)
+        self.start_sha256 = file_sha256(weights)
+
+    @property
+    def averaged(self) -> RISTN:
+        """The network with averaged weights."""
+        module = self.average.module
+        assert isinstance(module, RISTN)
+        return module
+
+    def step(self, lr: Tensor, hr: Tensor) -> float:
+        """One optimiser step on a batch of uint8 windows; returns the loss, and adds it to `losses`."""
+        index, step = self.recipe.stage_at(self.iteration)
+        if index != self.stage_index:
+            self.start_stage(index, self.averaged)
+        stage = self.recipe.stages[index]
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate_at(stage, step)
+        self.model.train()
+        device = self.backend.device
+        lr = lr.to(device, non_blocking=True).float().div(255)
+        hr = hr.to(device, non_blocking=True).float().div(255)
+        with autocast(self.backend):
+            sr = self.forward(lr)
+        loss = training_loss(stage, sr, hr, self.model.sparsity_penalty(), step)
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(self.scaler.scale(loss))
+        if stage.clip_gradient:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), stage.clip_gradient)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.update_average(stage.ema)
+        self.iteration += 1
+        self.losses.append(float(loss.detach()))
+        return self.losses[-1]
+
+    @torch.no_grad()
+    def update_average(self, decay: float) -> None:
+        """Take the newest weights and buffers into the average.
+
+        An exponential moving average that forgets the initial weights quickly: its decay grows with the steps averaged.
+        As AveragedModel's own update, but the count is known on this side: no tensor is waited for.
+        """
+        share = 1.0
+        if self.averaged_steps:
+            share = 1 - min(decay, (1 + self.averaged_steps) / (10 + self.averaged_steps))
+        move_average(list(self.averaged.parameters()), list(self.model.parameters()), share)
+        move_average(list(self.averaged.buffers()), list(self.model.buffers()), share)
+        self.averaged_steps += 1
+        self.average.n_averaged += 1
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint whole or not at all: temporary file, fsync, rename."""
+        state = {
+            "recipe": self.recipe.to_dict(),
+            "iteration": self.iteration,
+            "stage_index": self.stage_index,
+            "elapsed_seconds": self.elapsed_seconds,
+            "start_sha256": self.start_sha256,
+            "losses": self.losses,
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "random": torch.get_rng_state(),
+        }
+        temporary = path.with_suffix(".tmp")
+        with temporary.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+    def restore(self, path: Path) -> None:
+        """Continue from a checkpoint.
+
+        Raises:
+            TrainingError: it is damaged, or of another recipe.
+        """
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            made_by = dict(state["recipe"])
+        except Exception as error:
+            reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+            raise TrainingError(f"{path}: not a readable checkpoint ({reason}); remove it to start afresh") from error
+        if changed := changed_field(made_by, self.recipe.to_dict()):
+            raise TrainingError(f"{path}: made by another recipe ({changed!r} differs); use another --output")
+        self.start_stage(state["stage_index"], previous=None)
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.averaged_steps = int(self.average.n_averaged)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["random"])
+        self.iteration, self.elapsed_seconds = state["iteration"], state["elapsed_seconds"]
+        self.losses = state.get("losses", [])
+        self.start_sha256 = state.get("start_sha256", "")

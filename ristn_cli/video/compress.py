@@ -1,0 +1,135 @@
+"""What real encoders do to pictures: frames through an encoder and back through its decoder, in memory."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+import numpy as np
+from av.codec.context import ThreadType
+from av.error import FFmpegError
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import PictureType, VideoFrame
+
+from ristn_cli.video.info import Image, VideoError
+
+SMALLEST_SIDE = 16
+"""Smaller pictures are repeated at their edge up to this: encoders work in blocks of as many pixels."""
+
+DECODERS = {"libx264": "h264", "mpeg4": "mpeg4", "mpeg2video": "mpeg2video"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compression:
+    """How strongly pictures are compressed, always as 4:2:0 in 8 bits at 25 frames a second.
+
+    Attributes:
+        encoder: `libx264`, `mpeg4` or `mpeg2video`.
+        strength: x264's constant rate factor (0 to 51), or the others' quantiser scale (1 to 31).
+        preset: x264's; the others have none.
+        keyframe_interval: largest distance of key frames.
+    """
+
+    encoder: str = "libx264"
+    strength: int = 23
+    preset: str = "medium"
+    keyframe_interval: int = 250
+
+    def __post_init__(self) -> None:
+        if self.encoder not in DECODERS:
+            raise ValueError(f"unknown encoder {self.encoder!r}: expected one of {', '.join(DECODERS)}")
+        lowest, highest = (0, 51) if self.encoder == "libx264" else (1, 31)
+        if not lowest <= self.strength <= highest:
+            raise ValueError(f"{self.encoder}: strength {self.strength} is not from {lowest} to {highest}")
+
+
+def compress_clip(images: Iterable[Image], crf: int) -> Iterator[Image]:
+    """Frames as H.264 of a constant rate factor shows them, by x264's preset `medium`; see `compress_images`."""
+    return compress_images(images, Compression(strength=crf))
+
+
+def compress_images(images: Iterable[Image], compression: Compression) -> Iterator[Image]:
+    """As many frames as came in, in their order: (H, W, 3) uint8, all of the first one's size.
+
+    Reads ahead as far as the encoder does and holds no more. The same frames always give the same ones.
+
+    Raises:
+        VideoError: frames of other sizes or depths, or a codec that failed.
+    """
+    codec: tuple[VideoCodecContext, VideoCodecContext] | None = None
+    shape: tuple[int, ...] = ()
+    count = given = 0
+    try:
+        for image in images:
+            if codec is None:
+                shape = image.shape
+                codec = open_codec(shape[0], shape[1], compression)
+            if image.shape != shape or image.dtype != np.uint8:
+                raise VideoError(f"frame {count + 1} is {image.shape} {image.dtype}: expected {shape} uint8")
+            for decoded in pass_frame(codec, to_picture(image, count)):
+                given += 1
+                yield to_image(decoded, shape)
+            count += 1
+        if codec is not None:
+            for decoded in pass_frame(codec, None):
+                given += 1
+                yield to_image(decoded, shape)
+    except FFmpegError as error:
+        raise VideoError(f"{compression.encoder}: {error.strerror}") from error
+    if given != count:
+        raise VideoError(f"{compression.encoder}: {given} of {count} frames came back")
+
+
+def open_codec(height: int, width: int, compression: Compression) -> tuple[VideoCodecContext, VideoCodecContext]:
+    """An encoder for pictures of a size, in one thread (the same bytes every time), and its decoder."""
+    encoder = av.CodecContext.create(compression.encoder, "w")
+    assert isinstance(encoder, VideoCodecContext)
+    encoder.width, encoder.height = padded_side(width), padded_side(height)
+    encoder.pix_fmt = "yuv420p"
+    encoder.framerate, encoder.time_base = Fraction(25), Fraction(1, 25)
+    encoder.gop_size = compression.keyframe_interval
+    encoder.thread_count = 1
+    if compression.encoder == "libx264":
+        encoder.options = {
+            "crf": str(compression.strength),
+            "preset": compression.preset,
+            "x264-params": "log-level=none:threads=1",
+        }
+    else:
+        scale = str(compression.strength)
+        encoder.options = {"qmin": scale, "qmax": scale, "flags": "+qscale", "global_quality": str(118 * int(scale))}
+    decoder = av.CodecContext.create(DECODERS[compression.encoder], "r")
+    assert isinstance(decoder, VideoCodecContext)
+    decoder.thread_count, decoder.thread_type = 1, ThreadType.NONE
+    return encoder, decoder
+
+
+def pass_frame(codec: tuple[VideoCodecContext, VideoCodecContext], picture: VideoFrame | None) -> Iterator[VideoFrame]:
+    """What comes out of the decoder after a picture went into the encoder; None ends both."""
+    encoder, decoder = codec
+    for packet in encoder.encode(picture):
+        yield from decoder.decode(packet)
+    if picture is None:
+        yield from decoder.decode(None)
+
+
+def padded_side(side: int) -> int:
+    """The even side that a picture's is grown to."""
+    return max(SMALLEST_SIDE, side + side % 2)
+
+
+def to_picture(image: Image, number: int) -> VideoFrame:
+    """An encoder's picture, its edge repeated up to the padded size."""
+    height, width = image.shape[:2]
+    padding = ((0, padded_side(height) - height), (0, padded_side(width) - width), (0, 0))
+    grown = np.ascontiguousarray(np.pad(image, padding, mode="edge"))
+    picture = VideoFrame.from_ndarray(grown, format="rgb24").reformat(format="yuv420p")
+    picture.pts, picture.time_base = number, Fraction(1, 25)
+    picture.pict_type = PictureType.NONE
+    return picture
+
+
+def to_image(picture: VideoFrame, shape: tuple[int, ...]) -> Image:
+    """RGB of a decoded picture, cut to the size that it was given in."""
+    image = picture.to_ndarray(format="rgb24")[: shape[0], : shape[1]]
+    return np.ascontiguousarray(image, dtype=np.uint8)

@@ -1,0 +1,95 @@
+"""Compression in memory: as many frames, in order, weaker at a higher strength, the same every time."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from ristn_cli.training.footage import compress, degrade_footage
+from ristn_cli.training.recipe import DataRecipe
+from ristn_cli.video import Compression, Image, VideoError, compress_clip, compress_images
+
+ENCODERS = ("libx264", "mpeg4", "mpeg2video")
+
+
+def make_images(count: int, height: int, width: int) -> list[Image]:
+    """A coloured wave that moves, each frame brighter than the one before."""
+    y, x = np.mgrid[:height, :width]
+    planes = [np.sin((x + y) / (4 + channel)) for channel in range(3)]
+    wave = 100 + 40 * np.stack(planes, axis=-1)
+    return [(np.roll(wave, t, axis=1) + 6 * t).astype(np.uint8) for t in range(count)]
+
+
+def error(images: list[Image], compression: Compression) -> float:
+    pairs = zip(images, compress_images(images, compression), strict=True)
+    return float(np.mean([(a.astype(float) - b) ** 2 for a, b in pairs]))
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("size", [(36, 44), (33, 47), (9, 11)])
+def test_frames_come_back_in_order_and_in_size(encoder: str, size: tuple[int, int]) -> None:
+    images = make_images(9, *size)
+    decoded = list(compress_images(images, Compression(encoder=encoder, strength=2, keyframe_interval=4)))
+    assert [image.shape for image in decoded] == [(*size, 3)] * 9
+    for image, back in zip(images, decoded, strict=True):
+        assert abs(image.astype(float).mean() - back.astype(float).mean()) < 2.5  # neighbours differ by 6
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_a_higher_strength_leaves_less_and_repeats_itself(encoder: str) -> None:
+    images = make_images(5, 48, 48)
+    weak, strong = (
+        Compression(encoder=encoder, strength=value) for value in ((15, 35) if "x264" in encoder else (2, 20))
+    )
+    assert error(images, strong) > 1.5 * error(images, weak)
+    assert error(images, strong) == error(images, strong)
+
+
+def test_a_clip_is_a_stream() -> None:
+    taken = 0
+
+    def images() -> Iterator[Image]:
+        nonlocal taken
+        for image in make_images(120, 16, 16):
+            taken += 1
+            yield image
+
+    next(iter(compress_clip(images(), 23)))
+    assert taken < 80
+
+
+def test_what_cannot_be_compressed_is_refused() -> None:
+    assert list(compress_clip([], 23)) == []
+    with pytest.raises(VideoError, match="frame 2 is"):
+        list(compress_clip([*make_images(1, 32, 32), *make_images(1, 32, 48)], 23))
+    with pytest.raises(ValueError, match="strength 52"):
+        Compression(strength=52)
+    with pytest.raises(ValueError, match="unknown encoder 'x'"):
+        Compression(encoder="x")
+
+
+def window() -> torch.Tensor:
+    return torch.from_numpy(np.stack(make_images(3, 36, 36))).permute(0, 3, 1, 2).float().div(255)
+
+
+def test_footage_depends_on_its_seed_alone_and_stays_near_the_clean_window() -> None:
+    clean, data = window(), DataRecipe(degradation="real")
+    results = [degrade_footage(np.random.default_rng(seed), clean, data) for seed in range(40)]
+    for seed, result in enumerate(results):
+        assert torch.equal(result, degrade_footage(np.random.default_rng(seed), clean, data))
+        assert result.shape == clean.shape
+        assert 0 <= float(result.min()) <= float(result.max()) <= 1
+        assert float((result - clean).square().mean()) < 0.004  # above 24 dB
+    unchanged = sum(torch.equal(result, clean) for result in results)
+    assert 3 <= unchanged <= 18
+
+
+def test_clean_footage_stays() -> None:
+    assert torch.equal(degrade_footage(np.random.default_rng(0), window(), DataRecipe(clean_share=1.0)), window())
+
+
+def test_a_window_is_compressed_as_its_images_are() -> None:
+    expected = np.stack(list(compress_clip(make_images(3, 36, 36), 30)))
+    found = compress(window(), Compression(strength=30)).mul(255).round().permute(0, 2, 3, 1)
+    assert np.array_equal(found.numpy(), expected)
