@@ -1,5 +1,7 @@
 """Memory: what a window takes, and the tiling that fits."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -68,7 +70,7 @@ def test_shrinking_ends_with_the_smallest_tile_and_one_frame() -> None:
     while tiling is not None:
         seen.append((tiling.tile, tiling.window - 2 * tiling.context))
         tiling = shrink(tiling)
-    assert seen[0] == (256, 16)
+    assert seen[0] == (288, 16)
     assert seen[-1] == (SMALLEST_TILE, 1)
     assert seen == sorted(seen, reverse=True)
 
@@ -85,3 +87,33 @@ def test_what_was_asked_for_is_not_made_smaller() -> None:
     assert (asked.tile, asked.window, asked.context) == (200, 12, 2)
     narrow = AutoTiling(window=3, memory_bytes=MIB).fit(LITE, torch.device("cpu"), **numbers)
     assert (narrow.tile, narrow.window, narrow.context) == (SMALLEST_TILE, 3, 1)
+
+
+MEASURE = """
+import resource, sys
+import numpy as np
+from ristn_cli import RISTN, Upscaler, choose_backend
+from ristn_cli.inference.memory import window_bytes
+from ristn_cli.inference.windows import Window
+from ristn_cli.model import CONFIGS
+
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+width, height = 240, 192
+upscaler = Upscaler(RISTN(CONFIGS["ristn-lite"]), choose_backend("cpu"))
+value = upscaler.backend.dtype.itemsize
+window = Window((np.zeros((16, 16, 3), np.uint8),) * 5, slice(2, 3))
+upscaler.upscale_window(window)  # what is loaded at first use
+upscaler.fit(width, height)
+before = peak()
+frames = tuple(np.full((height, width, 3), level, np.uint8) for level in range(upscaler.tiling.window))
+upscaler.upscale_window(Window(frames, slice(2, 18)))
+config = upscaler.model.config
+print(peak() - before, window_bytes(config, upscaler.tiling, width=width, height=height, value_bytes=value))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is counted in bytes or KiB, by system")
+def test_the_model_is_within_a_fifth_of_the_measured_peak() -> None:
+    done = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True)
+    measured, expected = map(int, done.stdout.split())
+    assert 0.8 < expected / measured < 1.2

@@ -167,6 +167,7 @@ class Upscaler:
                 below[:, :, at] = finished[:, done:]
                 place = output[:, SCALE * row.start : SCALE * row.start + done, at]
                 np.copyto(place, self._to_levels(finished[:, :done], peak).numpy(), casting="unsafe")
+                del sr, finished  # or they would stay while the network makes the next tile
             above = below
         return list(output)
 
