@@ -51,7 +51,8 @@ def compress_clip(images: Iterable[Image], crf: int) -> Iterator[Image]:
 def compress_images(images: Iterable[Image], compression: Compression) -> Iterator[Image]:
     """As many frames as came in, in their order: (H, W, 3) uint8, all of the first one's size.
 
-    Reads ahead as far as the encoder does and holds no more. The same frames always give the same ones.
+    Reads ahead as far as the encoder does and holds no more. The same frames do not always give the same bits: single
+    values have been seen to differ by some levels between two calls.
 
     Raises:
         VideoError: frames of other sizes or depths, or a codec that failed.
@@ -81,7 +82,7 @@ def compress_images(images: Iterable[Image], compression: Compression) -> Iterat
 
 
 def open_codec(height: int, width: int, compression: Compression) -> tuple[VideoCodecContext, VideoCodecContext]:
-    """An encoder for pictures of a size, in one thread (the same bytes every time), and its decoder."""
+    """An encoder for pictures of a size, in one thread, and its decoder."""
     encoder = av.CodecContext.create(compression.encoder, "w")
     assert isinstance(encoder, VideoCodecContext)
     encoder.width, encoder.height = padded_side(width), padded_side(height)
