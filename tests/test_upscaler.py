@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ristn_cli.evaluation.metrics import psnr
 from ristn_cli.inference.device import Backend
 from ristn_cli.inference.memory import Tiling
-from ristn_cli.inference.upscaler import OutOfMemory, Upscaler, split_window
+from ristn_cli.inference.upscaler import OutOfMemory, Upscaler, split_window, stoppable
 from ristn_cli.inference.windows import Window
 from ristn_cli.model import RISTN
 
@@ -163,3 +163,20 @@ def test_half_windows_keep_what_the_whole_one_did(keep: slice, context: int) -> 
     assert first.frames[first.keep] + second.frames[second.keep] == window.frames[keep]
     assert second.keep.start == min(context, first.keep.stop)
     assert len(first.frames) - first.keep.stop == min(context, 9 - first.keep.stop)
+
+
+def test_a_computation_can_be_stopped_before_any_layer(random_model: RISTN) -> None:
+    upscaler = Upscaler(random_model, CPU)
+    images = noise(2, 8, 8)
+    calls: list[None] = []
+
+    def check() -> None:
+        calls.append(None)
+        if len(calls) == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), stoppable(upscaler.model, check):
+        list(upscaler.upscale(images))
+    assert len(calls) == 7
+    assert len(list(upscaler.upscale(images))) == 2
+    assert len(calls) == 7

@@ -11,12 +11,13 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ristn_cli.inference.device import Backend, DeviceError, prepare, release_memory
 from ristn_cli.inference.memory import AutoTiling, Tiling, replace_tile, shrink
 from ristn_cli.inference.scenes import scene_windows
 from ristn_cli.inference.tiles import blend_weights, plan_spans
+from ristn_cli.inference.transfer import Arrival, open_transfer
 from ristn_cli.inference.windows import Window
 from ristn_cli.model import RISTN, SCALE
 
@@ -39,6 +40,17 @@ def typed_memory_errors(tiling: Tiling) -> Iterator[None]:
             f"out of memory with tiles of {tiling.tile} pixels and windows of {tiling.window} frames; "
             "use a smaller --tile or --window"
         ) from error
+
+
+@contextmanager
+def stoppable(model: nn.Module, check: Callable[[], None]) -> Iterator[None]:
+    """Within, `model` calls `check` before each of its layers: what that raises ends a long computation early."""
+    handles = [module.register_forward_pre_hook(lambda *_: check()) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 class Upscaler:
@@ -64,6 +76,7 @@ class Upscaler:
         self.tiling = tiling if isinstance(tiling, Tiling) else Tiling()
         self.fingerprint = fingerprint(model)
         self.model = prepare(model, backend)
+        self.transfer = open_transfer(backend.device)
         self.on_shrink = on_shrink
 
     def fit(self, width: int, height: int, *, image_bytes: int = 1) -> None:
@@ -109,20 +122,37 @@ class Upscaler:
             continued=continued,
         )
 
-    @torch.inference_mode()
     def upscale_window(self, window: Window[np.ndarray]) -> list[np.ndarray]:
-        """Images (4H, 4W, 3) of a window's kept frames.
+        """Images (4H, 4W, 3) of a window's kept frames, with the errors of `launch_window` and `collect`."""
+        return self.collect(self.launch_window(window))
+
+    def collect(self, arrivals: list[Arrival]) -> list[np.ndarray]:
+        """The images of a launched window, once they are there; other threads may wait for them.
+
+        Raises:
+            DeviceError: the precision is too narrow for the network: values overflowed.
+        """
+        images: list[np.ndarray] = []
+        for arrival in arrivals:
+            arrived = arrival.collect()
+            if arrived is None:
+                raise DeviceError(f"values overflowed in {self.backend.precision}; use --precision fp32")
+            images += arrived
+        return images
+
+    @torch.inference_mode()
+    def launch_window(self, window: Window[np.ndarray]) -> list[Arrival]:
+        """Begin to upscale a window's kept frames; a processor has done so when this returns, a GPU may be at it.
 
         Where memory is short, the window is computed again in smaller tiles, and then as two: nothing is ever dropped.
 
         Raises:
             OutOfMemory: even the smallest tile is too large for the device.
-            DeviceError: the precision is too narrow for the network: values overflowed.
         """
         while True:
             try:
                 with typed_memory_errors(self.tiling):
-                    return self._upscale_window(window)
+                    return [self._launch_window(window)]
             except OutOfMemory:
                 release_memory(self.backend)
                 height, width, _ = window.frames[0].shape
@@ -134,15 +164,18 @@ class Upscaler:
                 halves = split_window(window, self.tiling.context)
                 if halves is None:
                     raise
-            return [image for half in halves for image in self.upscale_window(half)]
+            return [arrival for half in halves for arrival in self.launch_window(half)]
 
-    def _upscale_window(self, window: Window[np.ndarray]) -> list[np.ndarray]:
-        images = np.stack(window.frames)  # (T, H, W, 3)
-        _, height, width, _ = images.shape
-        peak = np.iinfo(images.dtype).max
-        lr = torch.from_numpy(images).to(self.backend.device)
-        kept = len(range(len(images))[window.keep])
-        output = np.empty((kept, SCALE * height, SCALE * width, 3), images.dtype)
+    def _launch_window(self, window: Window[np.ndarray]) -> Arrival:
+        dtype = window.frames[0].dtype
+        height, width, _ = window.frames[0].shape
+        peak = np.iinfo(dtype).max
+        lr = self.transfer.upload(window.frames)  # (T, H, W, 3)
+        kept = len(range(len(lr))[window.keep])
+        # A tensor a frame, so that each can go when it is encoded.
+        shape, levels = (SCALE * height, SCALE * width, 3), torch.uint8 if peak == 255 else torch.uint16
+        output = [torch.empty(shape, dtype=levels, device=lr.device) for _ in range(kept)]
+        is_finite = torch.ones((), dtype=torch.bool, device=lr.device)
         rows = plan_spans(height, self.tiling.tile, self.tiling.overlap)
         columns = plan_spans(width, self.tiling.tile, self.tiling.overlap)
         above: Tensor | None = None  # what the tiles above have added to rows that these share
@@ -165,18 +198,14 @@ class Upscaler:
                 if above is not None:
                     finished[:, : above.shape[1]].add_(above[:, :, at])
                 below[:, :, at] = finished[:, done:]
-                place = output[:, SCALE * row.start : SCALE * row.start + done, at]
-                np.copyto(place, self._to_levels(finished[:, :done], peak).numpy(), casting="unsafe")
-                del sr, finished  # or they would stay while the network makes the next tile
+                values = finished[:, :done]
+                is_finite &= values.sum(dtype=torch.float32).isfinite()
+                values.clamp_(0, 1).mul_(peak).round_()
+                for image, value in zip(output, values, strict=True):
+                    image[SCALE * row.start : SCALE * row.start + done, at].copy_(value)
+                del sr, finished, values  # or they would stay while the network makes the next tile
             above = below
-        return list(output)
-
-    def _to_levels(self, values: Tensor, peak: int) -> Tensor:
-        """Values in [0, 1] as rounded levels, on the CPU: uint8, or int32 above 8 bits."""
-        if not torch.isfinite(values.sum(dtype=torch.float32)):
-            raise DeviceError(f"values overflowed in {self.backend.precision}; use --precision fp32")
-        levels = values.clamp_(0, 1).mul_(peak).round_()
-        return levels.to(torch.uint8 if peak == 255 else torch.int32).cpu()
+        return self.transfer.download(output, is_finite)
 
 
 def fingerprint(model: RISTN) -> str:
