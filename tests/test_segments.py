@@ -256,12 +256,12 @@ def test_one_device_goes_on_where_several_stopped(
 ) -> None:
     run(shots, tmp_path / "one.mkv", make_upscaler())
     target = tmp_path / "out.mkv"
-    is_stopped = threading.Event()
+    is_stopped, is_withdrawn = threading.Event(), threading.Event()
     worker = Scripted("a", make_upscaler(), lambda _: None)
 
     def hold_the_rest(_: Segment) -> None:
         if len(worker.taken) > 1:
-            assert is_stopped.wait(60)
+            assert is_withdrawn.wait(60)
 
     worker.before = hold_the_rest
 
@@ -270,7 +270,12 @@ def test_one_device_goes_on_where_several_stopped(
             if now.segments is not None and now.segments[0]:
                 is_stopped.set()
 
-    with Pool([worker]) as open_pool, pytest.raises(Interrupted):
+    class Watched(Pool):
+        def withdraw(self, key: str) -> None:
+            super().withdraw(key)
+            is_withdrawn.set()
+
+    with Watched([worker]) as open_pool, pytest.raises(Interrupted):
         stop_after_one(
             upscale_video(
                 shots,

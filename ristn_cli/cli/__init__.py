@@ -6,6 +6,7 @@ from ristn_cli.cli.evaluate import evaluate
 from ristn_cli.cli.info import info
 from ristn_cli.cli.train import train
 from ristn_cli.cli.upscale import upscale
+from ristn_cli.cli.workers import RayCommand
 
 app = typer.Typer(
     add_completion=False,
@@ -14,7 +15,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Upscale video 4x with RISTN, a Residual Invertible Spatio-Temporal Network.",
 )
-for command in (upscale, info, evaluate, train):
+app.command(cls=RayCommand)(upscale)
+for command in (info, evaluate, train):
     app.command()(command)
 
 

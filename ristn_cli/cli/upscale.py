@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -17,7 +17,6 @@ from ristn_cli.cli.info import JsonOption, describe_plan, write_json
 from ristn_cli.cli.terminal import (
     EXIT_CODES,
     DebugOption,
-    DeviceOption,
     MaxFramesOption,
     MemoryOption,
     ModelOption,
@@ -25,7 +24,6 @@ from ristn_cli.cli.terminal import (
     TileOption,
     WeightsOption,
     WindowOption,
-    build_upscaler,
     console,
     errors,
     format_seconds,
@@ -37,6 +35,14 @@ from ristn_cli.cli.terminal import (
     reported_errors,
     stop_requests,
     warn,
+)
+from ristn_cli.cli.workers import (
+    DevicesOption,
+    RayOption,
+    RayThreadsOption,
+    RayWorkersOption,
+    describe_workers,
+    open_engine,
 )
 
 if TYPE_CHECKING:
@@ -70,6 +76,7 @@ def shown_progress(mode: ProgressMode, name: str) -> Iterator[Callable[[Progress
 
         def update(done: Progress) -> None:
             speed = f"{done.frames_per_second:.2f} fps, {format_seconds(done.remaining_seconds)} left"
+            speed += describe_workers(done)
             bar.update(task, completed=done.frames, total=done.total, note=speed)
 
         yield update
@@ -78,7 +85,7 @@ def shown_progress(mode: ProgressMode, name: str) -> Iterator[Callable[[Progress
 def write_progress(done: Progress) -> None:
     """One JSON object on a line of stderr; null for what is unknown."""
     remaining = done.remaining_seconds
-    values = {
+    values: dict[str, object] = {
         "frames": done.frames,
         "total": done.total,
         "fps": round(done.frames_per_second, 3),
@@ -86,6 +93,11 @@ def write_progress(done: Progress) -> None:
         "remaining": None if remaining is None else round(remaining, 3),
         "part": done.part,
     }
+    if done.segments is not None:
+        values["segments"] = dict(zip(("finished", "planned"), done.segments, strict=True))
+        values["workers"] = [
+            asdict(worker) | {"frames_per_second": round(worker.frames_per_second, 3)} for worker in done.workers
+        ]
     sys.stderr.write(json.dumps(values) + "\n")
     sys.stderr.flush()
 
@@ -95,7 +107,7 @@ def upscale(
     target: Annotated[Path, typer.Argument(help="Video to write; its suffix chooses the container.")],
     model: ModelOption = "ristn-lite",
     weights: WeightsOption = None,
-    device: DeviceOption = "auto",
+    device: DevicesOption = "auto",
     precision: PrecisionOption = "auto",
     tile: TileOption = None,
     window: WindowOption = None,
@@ -124,6 +136,12 @@ def upscale(
     ] = "auto",
     drop_alpha: Annotated[bool, typer.Option("--drop-alpha", help="Go on without the source's transparency.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Fail where the source is damaged.")] = False,
+    segment_frames: Annotated[
+        int | None, typer.Option(min=1, help="Frames after which a part ends; else their size and the workers decide.")
+    ] = None,
+    ray: RayOption = None,
+    ray_workers: RayWorkersOption = None,
+    ray_threads: RayThreadsOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Forget what an earlier, unfinished run did.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and how long it takes.")] = False,
@@ -147,7 +165,7 @@ def upscale(
         raise typer.BadParameter("--json goes with --dry-run; --progress json tells of the work")
     limit = parse_bytes(memory_limit)
     encoder_options = parse_encoder_arguments(encoder_arg or [])
-    with reported_errors(debug, log_file):
+    with reported_errors(debug, log_file), ExitStack() as stack:
         from ristn_cli.inference.job import Interrupted, upscale_video
         from ristn_cli.inference.plan import UpscaleOptions
         from ristn_cli.inference.preflight import plan_job
@@ -167,10 +185,25 @@ def upscale(
             deinterlace=deinterlace,
             drop_alpha=drop_alpha,
             strict=strict,
+            segment_frames=segment_frames,
         )
-        upscaler = build_upscaler(
-            model, weights, device, precision, tile, window, detect_cuts=not no_scene_cuts, memory_limit=limit
+        engine = stack.enter_context(
+            open_engine(
+                model,
+                weights,
+                device,
+                precision,
+                tile,
+                window,
+                detect_cuts=not no_scene_cuts,
+                memory_limit=limit,
+                ray=None if dry_run else ray,
+                ray_workers=ray_workers,
+                ray_threads=ray_threads,
+            )
         )
+        upscaler = engine.upscaler
+        options = engine.settle(source, target, options, restart=restart)
         if dry_run:
             plan = plan_job(source, target, upscaler, options, overwrite=overwrite, restart=restart)
             if as_json:
@@ -205,6 +238,7 @@ def upscale(
                 should_stop=lambda: bool(received),
                 on_plan=tell_plan,
                 on_damage=tell_damage,
+                make_parts=engine.make_parts,
             )
             try:
                 for now in job:

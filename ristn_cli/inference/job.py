@@ -215,7 +215,7 @@ def write_parts(
         def open_part(number: int) -> FrameWriter:
             return open_writer(manifest.folder / f"part-{number:05}{part_suffix(options.codec)}", info, options)
 
-        parts = encoded_parts(made, open_part, part_length(info), finished=len(manifest.parts))
+        parts = encoded_parts(made, open_part, part_length(info, options), finished=len(manifest.parts))
         try:
             for event in pipeline.ahead(parts, EVENTS_AHEAD, name="encode"):
                 tell_damage()

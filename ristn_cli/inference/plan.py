@@ -42,6 +42,7 @@ class UpscaleOptions:
         deinterlace: `auto` treats frames flagged as interlaced, `frame` all, `off` none.
         drop_alpha: upscale a video with transparency without it, rather than refuse it.
         strict: fail where packets cannot be decoded, rather than conceal and report them.
+        segment_frames: frames after which a part ends; None for what PART_PIXELS makes of their size.
     """
 
     codec: str = "auto"
@@ -57,6 +58,7 @@ class UpscaleOptions:
     deinterlace: Literal["auto", "frame", "off"] = "auto"
     drop_alpha: bool = False
     strict: bool = False
+    segment_frames: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,9 +119,9 @@ def estimate_frames(info: VideoInfo, options: UpscaleOptions) -> int | None:
     return count if options.max_frames is None else min(count, options.max_frames)
 
 
-def part_length(info: VideoInfo) -> int:
+def part_length(info: VideoInfo, options: UpscaleOptions) -> int:
     """Frames after which a part ends, with the window that reaches them."""
-    return max(SHORTEST_PART, PART_PIXELS // (info.width * info.height))
+    return options.segment_frames or max(SHORTEST_PART, PART_PIXELS // (info.width * info.height))
 
 
 def count_windows(frames: int, tiling: Tiling, *, continued: int = 0) -> int:

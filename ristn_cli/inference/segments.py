@@ -128,7 +128,7 @@ def plan_segments(
         begins = Place(
             time=last.next_time, context=last.next_context, repeats=last.next_repeats, frames=manifest.frames
         )
-    length = part_length(info)
+    length = part_length(info, options)
     windows = source_windows(begins, info, upscaler, options, note_damage)
     for window, border in bordered_windows(windows, info.rate, lambda: was_damaged):
         frames += count_kept(window)

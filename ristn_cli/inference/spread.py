@@ -1,27 +1,58 @@
 """One job over the workers of a pool, as `upscale_video` takes it for `make_parts`; and several jobs at once."""
 
+import math
 import queue
 import threading
 import uuid
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from ristn_cli.inference.job import Interrupted, PartMaker
-from ristn_cli.inference.manifest import Manifest, Part
-from ristn_cli.inference.plan import UpscaleOptions, estimate_frames
+from ristn_cli.inference.manifest import Manifest, Part, read_identity
+from ristn_cli.inference.plan import SHORTEST_PART, UpscaleOptions, estimate_frames, part_length
 from ristn_cli.inference.pool import Computed, Failed, Pool, SegmentJob, Task
-from ristn_cli.inference.preflight import no_frames
+from ristn_cli.inference.preflight import job_folder, no_frames
 from ristn_cli.inference.progress import Meter, Progress
 from ristn_cli.inference.segments import Segment, plan_segments
 from ristn_cli.inference.upscaler import Upscaler
-from ristn_cli.video import VideoInfo
+from ristn_cli.video import VideoInfo, probe
 
 Outcome = TypeVar("Outcome")
 
 POLL_SECONDS = 0.5
 """Progress is told, and a wish to stop noticed, at least as often."""
+
+
+SEGMENTS_PER_WORKER = 8
+"""As many, or workers wait for the last ones: docs/scaling.md has the losses."""
+
+
+def settle_segments(
+    source: Path, target: Path, options: UpscaleOptions, *, workers: int = 1, restart: bool = False
+) -> UpscaleOptions:
+    """The options with segments short enough to keep `workers` busy, unless their length was asked for.
+
+    A job that goes on keeps what its first run chose, with however many workers.
+
+    Raises:
+        VideoError: the source cannot be read.
+    """
+    if options.segment_frames is not None:
+        return options
+    earlier = "" if restart else str(read_identity(job_folder(target)).get("segment_frames", ""))
+    if earlier:
+        return replace(options, segment_frames=int(earlier)) if earlier.isdigit() else options
+    if workers == 1:
+        return options
+    info = probe(source)
+    frames = estimate_frames(info, options)
+    if frames is None:
+        return options
+    length = max(SHORTEST_PART, math.ceil(frames / (workers * SEGMENTS_PER_WORKER)))
+    return options if length >= part_length(info, options) else replace(options, segment_frames=length)
 
 
 def spread_over(pool: Pool) -> PartMaker:
