@@ -27,9 +27,11 @@ from ristn_cli.inference.upscaler import Upscaler
 from ristn_cli.model import RISTN
 from ristn_cli.video import VideoError
 
-# Read when Ray starts: nothing is reported to anyone, and workers without a GPU of their own are left as they are.
+# Read when Ray is imported or starts: nothing is reported to anyone, and workers without a GPU of their own are left as they are.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# Ray prints pages of a dead machine's log on stdout; what of it concerns the work, the pool says.
+os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
 
 try:
     import ray
@@ -183,8 +185,7 @@ class RayWorker:
 
     def _open(self, job: SegmentJob) -> None:
         """Make the actor ready for a job: send it the source, unless it sees the same file."""
-        token = job.folder / f"making-{uuid.uuid4().hex}"
-        token.write_text(token.name, encoding="utf-8")
+        token = make_token(job.folder)
         files = source_files(job.info)
         try:
             self._seen = self._wait(self._actor.open.remote(job, [fingerprint(file) for file in files], token))
@@ -211,6 +212,13 @@ class RayWorker:
                 coming = self._actor.read.remote(path.name, offset, PIECE_BYTES)
                 file.write(piece)
         self._wait(self._actor.discard.remote(path.name))
+
+
+def make_token(folder: Path) -> Path:
+    """A new file that holds its own name: who reads that under the same path sees the same folder."""
+    token = folder / f"making-{uuid.uuid4().hex}"
+    token.write_text(token.name, encoding="utf-8")
+    return token
 
 
 def read_pieces(file: Path) -> Iterator[tuple[int, bytes]]:

@@ -273,9 +273,9 @@ class Pool:
         """Compute segments until the pool is closed or the worker is lost; whether any was finished."""
         served = False
         while (task := self._take(seat)) is not None:
-            # A name that no other attempt has: a worker taken for dead may still be writing.
-            attempt = len(task.failed_on)
-            name = f"making-{task.segment.number:05}-{attempt}{part_suffix(task.job.options.codec)}"
+            # A name that no other attempt has, nor an earlier run: workers taken for dead may still be writing.
+            suffix = part_suffix(task.job.options.codec)
+            name = f"making-{task.segment.number:05}-{len(task.failed_on)}-{task.job.key[:8]}{suffix}"
             path = task.job.folder / name
 
             def tell(frames: int, task: Task = task) -> None:

@@ -79,6 +79,11 @@ class Meter:
         self._began = clock()
         self._marks: deque[tuple[float, int]] = deque([(self._began, resumed_frames)])
 
+    def skip(self, frames: int) -> None:
+        """Count as many frames more as finished by earlier runs."""
+        self._resumed += frames
+        self._marks = deque((at, before + frames) for at, before in self._marks)
+
     def read(self, frames: int, part: int) -> Progress:
         """Where the job stands now that `frames` are written."""
         now = self._clock()

@@ -180,6 +180,7 @@ class _Run:
                 self.planned += 1
                 earlier = self.manifest.earlier.get(segment.number)
                 if earlier is not None and segment.is_made_by(earlier):
+                    self.meter.skip(segment.frames)
                     self.finish(segment, earlier)
                 elif not self.is_stopping:
                     self.pool.submit(Task(self.job, segment, self.events))
