@@ -31,7 +31,7 @@ from ristn_cli.inference.spread import run_together, spread_over
 from ristn_cli.inference.upscaler import Upscaler
 from ristn_cli.model import RISTN
 from ristn_cli.video import probe, read_frames
-from ristn_cli.weights import save_weights
+from ristn_cli.weights import load_weights, save_weights
 
 ray = pytest.importorskip("ray", reason="Ray is an extra: pip install 'ristn[ray]'")
 
@@ -55,14 +55,16 @@ STORE_BYTES = 100 * MIB
 
 
 @pytest.fixture(scope="module")
-def model() -> RISTN:
-    """A tiny network whose every part matters."""
+def model(tmp_path_factory: pytest.TempPathFactory) -> RISTN:
+    """A tiny network whose every part matters, with the weights that a file of it has."""
     generator = torch.Generator().manual_seed(1)
     network = RISTN(TINY).eval()
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * (0.5 / parameter[0].numel() ** 0.5))
-    return network
+    file = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_weights(network, file, metrics={})
+    return load_weights(file)
 
 
 @pytest.fixture(scope="module")

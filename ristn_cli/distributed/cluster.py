@@ -27,7 +27,8 @@ from ristn_cli.inference.upscaler import Upscaler
 from ristn_cli.model import RISTN
 from ristn_cli.video import VideoError
 
-# Read when Ray is imported or starts: nothing is reported to anyone, and workers without a GPU of their own are left as they are.
+# Read when Ray is imported or starts: nothing is reported to anyone, and workers without a GPU of their own keep their
+# environment.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 # Ray prints pages of a dead machine's log on stdout; what of it concerns the work, the pool says.
