@@ -12,18 +12,21 @@ import pytest
 import torch
 from clips import make_clip
 from PIL import Image
+from typer.testing import CliRunner
 
+from ristn_cli.cli import app
+from ristn_cli.cli.workers import complete_ray, describe_workers
 from ristn_cli.inference import plan, pool
 from ristn_cli.inference.device import Backend
 from ristn_cli.inference.job import Interrupted, upscale_video
 from ristn_cli.inference.manifest import JobError, Manifest, Part
 from ristn_cli.inference.memory import Tiling
-from ristn_cli.inference.plan import UpscaleOptions
+from ristn_cli.inference.plan import SHORTEST_PART, UpscaleOptions
 from ristn_cli.inference.pool import LocalWorker, Pool, SegmentJob, WorkerLost
 from ristn_cli.inference.preflight import job_folder
-from ristn_cli.inference.progress import Progress
+from ristn_cli.inference.progress import Progress, WorkerProgress
 from ristn_cli.inference.segments import Segment, SegmentError, compute_segment, plan_segments
-from ristn_cli.inference.spread import Told, run_together, spread_over
+from ristn_cli.inference.spread import Told, run_together, settle_segments, spread_over
 from ristn_cli.inference.upscaler import OutOfMemory, Upscaler
 from ristn_cli.model import RISTN
 from ristn_cli.video import probe, read_frames
@@ -389,3 +392,64 @@ def test_several_jobs_share_the_workers(shots: Path, tmp_path: Path, make_upscal
     assert "no such file" in str(ends[1])
     for target in (targets[0], targets[2]):
         assert np.array_equal(images(target), images(tmp_path / "one.mkv"))
+
+
+def test_ray_may_stand_without_an_address() -> None:
+    assert complete_ray(["a.mp4", "b.mp4", "--ray"]) == ["a.mp4", "b.mp4", "--ray=local"]
+    assert complete_ray(["--ray", "a.mp4", "b.mp4"]) == ["--ray=local", "a.mp4", "b.mp4"]
+    assert complete_ray(["--ray", "--crf", "20"]) == ["--ray=local", "--crf", "20"]
+    for address in ("auto", "local", "10.0.0.1:6379", "head.lan:6379", "ray://head:10001", "[::1]:6379"):
+        assert complete_ray(["--ray", address]) == ["--ray", address]
+    assert complete_ray(["--ray=auto", "--", "--ray"]) == ["--ray=auto", "--", "--ray"]
+
+
+def test_what_workers_are_at_is_shown() -> None:
+    def worker(speed: float, is_ready: bool = True) -> WorkerProgress:
+        return WorkerProgress(name="a", is_ready=is_ready, segment=1, frames=2, frames_per_second=speed)
+
+    assert describe_workers(Progress(frames=1)) == ""
+    two = (worker(0.5), worker(2.0), worker(0, is_ready=False))
+    assert describe_workers(Progress(frames=1, segments=(3, 9), workers=two)) == (
+        ", segments 3/9, 2 of 3 workers at 0.50 to 2.00 fps"
+    )
+    assert describe_workers(Progress(frames=1, segments=(3, 9), workers=two[2:])) == ", segments 3/9, no worker"
+
+
+def test_several_devices_share_a_job(tiny_weights: Path, tmp_path: Path) -> None:
+    """Two times the processor stand in for two cards."""
+    source = make_clip(tmp_path / "in.mkv", frames=24, width=32, height=32)
+    common = [str(source), "--weights", str(tiny_weights), "--codec", "ffv1", "--precision", "fp32", "--window", "6"]
+    common += ["--progress", "json", "--segment-frames", "4"]
+    one = CliRunner().invoke(app, ["upscale", *common, str(tmp_path / "one.mkv"), "--device", "cpu"])
+    assert one.exit_code == 0, one.output
+    two = CliRunner().invoke(app, ["upscale", *common, str(tmp_path / "two.mkv"), "--device", "cpu,cpu"])
+    assert two.exit_code == 0, two.output
+    last = json.loads([line for line in two.stderr.splitlines() if line.startswith("{")][-1])
+    assert last["segments"]["finished"] == last["segments"]["planned"] > 3
+    assert sum(worker["frames"] for worker in last["workers"]) == 24
+    assert np.array_equal(images(tmp_path / "two.mkv"), images(tmp_path / "one.mkv"))
+
+
+def test_workers_without_a_cluster_are_wrong_usage(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["upscale", "a.mp4", "b.mp4", "--ray-workers", "2"])
+    assert done.exit_code == 2
+    assert "go with --ray" in done.output
+
+
+def test_segments_are_short_enough_for_the_workers(
+    tmp_path: Path, make_upscaler: Callable[[], Upscaler], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "PART_PIXELS", 1 << 40)
+    source, target = make_clip(tmp_path / "in.mkv", frames=480, width=32, height=32), tmp_path / "out.mkv"
+    options = UpscaleOptions()
+    assert settle_segments(source, target, options) is options
+    assert settle_segments(source, target, options, workers=2).segment_frames == 30
+    assert settle_segments(source, target, options, workers=100).segment_frames == SHORTEST_PART
+    assert settle_segments(source, target, replace(options, segment_frames=9), workers=2).segment_frames == 9
+    job_folder(target).mkdir()
+    manifest = job_folder(target) / "manifest.json"
+    manifest.write_text(json.dumps({"identity": {"segment_frames": "77"}, "parts": []}))
+    assert settle_segments(source, target, options).segment_frames == 77
+    assert settle_segments(source, target, options, workers=2, restart=True).segment_frames == 30
+    manifest.write_text(json.dumps({"identity": {"segment_frames": "None"}, "parts": []}))
+    assert settle_segments(source, target, options, workers=2).segment_frames is None
