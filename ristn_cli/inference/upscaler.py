@@ -5,8 +5,10 @@ The only module that turns images (H, W, 3) into tensors and back. Knows nothing
 
 import hashlib
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -14,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ristn_cli.inference.device import Backend, DeviceError, prepare, release_memory
-from ristn_cli.inference.memory import AutoTiling, Tiling, replace_tile, shrink
+from ristn_cli.inference.memory import MIB, AutoTiling, Tiling, free_bytes, replace_tile, shrink, window_bytes
 from ristn_cli.inference.scenes import scene_windows
 from ristn_cli.inference.tiles import blend_weights, plan_spans
 from ristn_cli.inference.transfer import Arrival, open_transfer
@@ -74,6 +76,7 @@ class Upscaler:
         self.backend = backend
         self.auto_tiling = tiling or AutoTiling() if not isinstance(tiling, Tiling) else None
         self.tiling = tiling if isinstance(tiling, Tiling) else Tiling()
+        self.config = model.config
         self.fingerprint = fingerprint(model)
         self.model = prepare(model, backend)
         self.transfer = open_transfer(backend.device)
@@ -83,7 +86,7 @@ class Upscaler:
         """Choose windows and tiles for frames of `width` x `height` LR pixels, unless they were given."""
         if self.auto_tiling is not None:
             self.tiling = self.auto_tiling.fit(
-                self.model.config,
+                self.config,
                 self.backend.device,
                 width=width,
                 height=height,
@@ -163,8 +166,29 @@ class Upscaler:
                     continue
                 halves = split_window(window, self.tiling.context)
                 if halves is None:
-                    raise
+                    raise OutOfMemory(self._tell_need(window)) from None
             return [arrival for half in halves for arrival in self.launch_window(half)]
+
+    def _tell_need(self, window: Window[np.ndarray]) -> str:
+        """What even the smallest tile and window take, and what there is."""
+        height, width, _ = window.frames[0].shape
+        tiling = replace(self.tiling, window=len(window.frames), context=(len(window.frames) - 1) // 2)
+        needed = window_bytes(
+            self.config,
+            tiling,
+            width=width,
+            height=height,
+            value_bytes=self.backend.dtype.itemsize,
+            image_bytes=window.frames[0].itemsize,
+        )
+        free = free_bytes(self.backend.device)
+        there = "" if free is None else f", and {free // MIB} MiB are free"
+        half = "" if self.backend.dtype.itemsize == 2 else ", half of it in --precision bf16"
+        return (
+            f"{self.backend.device} is out of memory even with tiles of {tiling.tile} pixels and windows of "
+            f"{tiling.window} frames: one of {width}x{height} takes about {math.ceil(needed / MIB)} MiB{there}{half}; "
+            "end other programs, or upscale smaller pictures"
+        )
 
     def _launch_window(self, window: Window[np.ndarray]) -> Arrival:
         dtype = window.frames[0].dtype
