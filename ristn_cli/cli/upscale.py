@@ -16,6 +16,7 @@ from rich.markup import escape
 from ristn_cli.cli.info import JsonOption, describe_plan, write_json
 from ristn_cli.cli.terminal import (
     EXIT_CODES,
+    CompileOption,
     DebugOption,
     DeviceOption,
     MaxFramesOption,
@@ -97,6 +98,7 @@ def upscale(
     weights: WeightsOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
+    compilation: CompileOption = "auto",
     tile: TileOption = None,
     window: WindowOption = None,
     memory_limit: MemoryOption = None,
@@ -169,7 +171,16 @@ def upscale(
             strict=strict,
         )
         upscaler = build_upscaler(
-            model, weights, device, precision, tile, window, detect_cuts=not no_scene_cuts, memory_limit=limit
+            model,
+            weights,
+            device,
+            precision,
+            tile,
+            window,
+            detect_cuts=not no_scene_cuts,
+            memory_limit=limit,
+            compilation=compilation,
+            quiet=quiet,
         )
         if dry_run:
             plan = plan_job(source, target, upscaler, options, overwrite=overwrite, restart=restart)

@@ -16,6 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from ristn_cli.inference.device import Backend, DeviceError, prepare, release_memory
+from ristn_cli.inference.execution import (
+    CompileName,
+    CudaRecorder,
+    RecordedNetwork,
+    Tell,
+    choose_compilation,
+    compile_steps,
+)
 from ristn_cli.inference.memory import MIB, AutoTiling, Tiling, free_bytes, replace_tile, shrink, window_bytes
 from ristn_cli.inference.scenes import scene_windows
 from ristn_cli.inference.tiles import blend_weights, plan_spans
@@ -63,6 +71,10 @@ class Upscaler:
         backend: device and precision.
         tiling: windows and tiles, or what decides them once the size of the frames is known.
         on_shrink: told of a smaller tiling, when memory turned out to be too short for the present one.
+        compilation: `auto`, `on` or `off`, as of `choose_compilation`.
+        on_compile: told in one line how long compiling took, or that it failed, and which of the two.
+
+    `on_shrink` and `on_compile` may be called by another thread than the one that began the work.
     """
 
     def __init__(
@@ -72,13 +84,21 @@ class Upscaler:
         tiling: Tiling | AutoTiling | None = None,
         *,
         on_shrink: Callable[[Tiling], None] = lambda tiling: None,
+        compilation: CompileName = "auto",
+        on_compile: Tell = lambda message, has_failed: None,
     ) -> None:
         self.backend = backend
         self.auto_tiling = tiling or AutoTiling() if not isinstance(tiling, Tiling) else None
         self.tiling = tiling if isinstance(tiling, Tiling) else Tiling()
         self.config = model.config
         self.fingerprint = fingerprint(model)
+        self.is_compiled = choose_compilation(compilation, backend.device)
         self.model = prepare(model, backend)
+        self.recorded: RecordedNetwork | None = None
+        if self.is_compiled:
+            compile_steps(self.model, on_compile)
+            if backend.device.type == "cuda":
+                self.recorded = RecordedNetwork(self.model, CudaRecorder(), on_compile)
         self.transfer = open_transfer(backend.device)
         self.on_shrink = on_shrink
 
@@ -157,6 +177,8 @@ class Upscaler:
                 with typed_memory_errors(self.tiling):
                     return [self._launch_window(window)]
             except OutOfMemory:
+                if self.recorded is not None:
+                    self.recorded.forget()
                 release_memory(self.backend)
                 height, width, _ = window.frames[0].shape
                 smaller = shrink(replace_tile(self.tiling, min(self.tiling.tile, max(height, width))))
@@ -211,7 +233,7 @@ class Upscaler:
             for c, column in enumerate(columns):
                 across = torch.from_numpy(blend_weights(columns, c, SCALE)).to(lr.device)
                 tile = lr[:, row.start : row.stop, column.start : column.stop].permute(0, 3, 1, 2).float() / peak
-                sr = self.model(tile[None], window.keep)[0].permute(0, 2, 3, 1)  # (T', h, w, 3)
+                sr = (self.recorded or self.model)(tile[None], window.keep)[0].permute(0, 2, 3, 1)  # (T', h, w, 3)
                 sr.mul_((down[:, None] * across[None]).unsqueeze(-1))
                 if left is not None:
                     sr[:, :, : left.shape[2]].add_(left)
