@@ -80,14 +80,16 @@ class Recorder(Protocol):
 class CudaRecorder:
     """Records CUDA graphs. They share their memory, because what one leaves there is copied before the next begins."""
 
-    def __init__(self) -> None:
-        self.pool = torch.cuda.graph_pool_handle()
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        with torch.cuda.device(device):
+            self.pool = torch.cuda.graph_pool_handle()
 
     def record(self, function: Callable[[Tensor], Tensor], given: Tensor) -> Callable[[Tensor], Tensor]:
         """As in `Recorder`."""
         standing = given.clone()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self.pool):
+        with torch.cuda.device(self.device), torch.cuda.graph(graph, pool=self.pool):
             made = function(standing)
 
         def replay(values: Tensor) -> Tensor:
