@@ -83,6 +83,11 @@ def encode_png(image: Image) -> bytes:
     return iio.imwrite("<bytes>", image, plugin="pillow", extension=".png", optimize=True)
 
 
+def encode_jpeg(image: Image, quality: int = JPEG_QUALITY) -> bytes:
+    """RGB (H, W, 3) uint8 as the bytes of a JPEG file, 4:4:4, `quality` from 1 to 100."""
+    return iio.imwrite("<bytes>", image, plugin="pillow", extension=".jpg", quality=quality, subsampling=0)
+
+
 def _encode_deep_png(image: Image) -> bytes:
     frame = VideoFrame.from_ndarray(image, format="rgb48le").reformat(format="rgb48be")
     encoder = av.CodecContext.create("png", "w")
