@@ -109,11 +109,18 @@ function enlarge(image) {
   return result;
 }
 
+// Through a canvas of its own, so that those which are drawn from stay where drawing is fast.
+const scratch = canvasOf(W, H).getContext("2d", { willReadFrequently: true });
+
+function readPixels(canvas) {
+  scratch.drawImage(canvas, 0, 0);
+  return scratch.getImageData(0, 0, W, H);
+}
+
 function subtract(left, right, gain) {
   const known = difference;
   if (known && known.left === left && known.right === right && known.gain === gain) return known;
-  const pixels = (canvas) => canvas.getContext("2d").getImageData(0, 0, W, H);
-  const a = pixels(left).data, image = pixels(right), b = image.data;
+  const a = readPixels(left).data, image = readPixels(right), b = image.data;
   let sum = 0;
   for (let i = 0; i < a.length; i += 4) {
     for (let k = i; k < i + 3; k++) {
@@ -355,6 +362,7 @@ function togglePlay() {
   clearTimeout(timer);
   timer = null;
   $("play").setAttribute("aria-pressed", starts);
+  $("position").setAttribute("aria-live", starts ? "off" : "polite"); // nobody listens to passing frames
   $("play").setAttribute("aria-label", starts ? "Stop" : "Play");
   $("play-icon").setAttribute("d", starts ? "M7 5h3.5v14H7zM13.5 5H17v14h-3.5z" : "M7 5l12 7-12 7z");
   if (starts) playOn();
