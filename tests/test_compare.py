@@ -12,7 +12,9 @@ import pytest
 from clips import make_clip, make_picture
 from PIL import Image
 from test_cli import in_process
+from typer.main import get_command
 
+from ristn_cli.cli import app
 from ristn_cli.evaluation.alignment import (
     Crop,
     choose_times,
@@ -147,6 +149,8 @@ def test_only_what_all_inputs_show_is_compared(tmp_path: Path) -> None:
     cut = open_comparison([long, short], offset=Fraction(3, 25))
     assert cut.moments() == [Moment(Fraction(k + 3, 25), (k + 3, k)) for k in range(4)]
     assert [[brightness(image) for image in images] for images in cut.read(cut.moments()[:2])] == [[3, 0], [4, 1]]
+    # A cut between two frames begins with the later one.
+    assert open_comparison([long, short], offset=Fraction(1, 10)).moments() == cut.moments()
     with pytest.raises(VideoError, match=r"no time in common; say with --offset"):
         open_comparison([long, short], offset=Fraction(2)).moments()
     with pytest.raises(VideoError, match=r"no frames between --start and --end; .* go from 0 s to 0.12 s"):
@@ -390,3 +394,10 @@ def test_what_cannot_be_meant_is_refused(
     assert Path("there.html").read_text(encoding="utf-8") == "mine"
     assert not Path("a.png").exists()
     assert not Path("a.mp4").exists()
+
+
+def test_every_option_is_documented_and_no_other() -> None:
+    document = (Path(__file__).parents[1] / "docs" / "compare.md").read_text(encoding="utf-8")
+    command = get_command(app).commands["compare"]  # type: ignore[attr-defined]
+    options = {name for parameter in command.params for name in parameter.opts if name.startswith("--")}
+    assert set(re.findall(r"--[a-z]+", document)) == options - {"--debug", "--help"}

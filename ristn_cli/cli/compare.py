@@ -119,7 +119,7 @@ def compare(
             )
             count = save_page(comparison, output, options)
             size = output.stat().st_size / MEGABYTE
-            console.print(escape(f"{output}: {count} frames of {what}, {size:.1f} MB"))
+            console.print(escape(f"{output}: {count} frame{'s' * (count != 1)} of {what}, {size:.1f} MB"))
         if png is not None:
             moments = comparison.moments(start=first, end=last, every=every, most=frames or DEFAULT_FRAMES)
             moment = save_strip(comparison, png, moments, crops=[Crop(*values) for values in crops], scaling=scaling)

@@ -86,8 +86,8 @@ class Comparison:
 def open_comparison(paths: Sequence[Path], *, labels: Sequence[str] = (), offset: Fraction | None = None) -> Comparison:
     """Probe two or more videos, stills or folders of images.
 
-    The first that moves is the reference. Times count from each video's first frame; `offset` seconds are added to
-    those of all but the first source. The images of a folder have no times: beside a video they take its frames' one
+    The first that moves is the reference. Times count from each video's first frame. All but the first source begin
+    with the first's first frame at or after `offset` seconds, which is what a cut at that time leaves. The images of a folder have no times: beside a video they take its frames' one
     after another. Raises VideoError for what cannot be read, and for pictures of different shapes.
     """
     infos = [probe(path) for path in paths]
@@ -95,7 +95,7 @@ def open_comparison(paths: Sequence[Path], *, labels: Sequence[str] = (), offset
     natives = [frame_times(info) for info in infos]
     moving = [index for index, native in enumerate(natives) if len(native) > 1]
     timed = [index for index in moving if not infos[index].is_image_sequence]
-    shifts = [Fraction(0), *[offset or Fraction(0)] * (len(infos) - 1)]
+    shifts = [Fraction(0), *[_start_of_others(natives[0], offset)] * (len(infos) - 1)]
     reference = (timed or moving or [0])[0]
     clock = [time - natives[reference][0] + shifts[reference] for time in natives[reference]]
     sources = []
@@ -112,6 +112,12 @@ def open_comparison(paths: Sequence[Path], *, labels: Sequence[str] = (), offset
         found = ", ".join(f"{info.path} is {info.width}x{info.height}" for info in infos)
         raise VideoError(f"{found}: expected pictures of one scene in one shape; crop them alike first") from error
     return Comparison(tuple(sources), reference, width, height)
+
+
+def _start_of_others(first: Sequence[Fraction], offset: Fraction | None) -> Fraction:
+    """The time of the first source at which the others have their first frame, from its own frames' times."""
+    wanted = offset or Fraction(0)
+    return next((time - first[0] for time in first if time - first[0] >= wanted), wanted)
 
 
 def frame_times(info: VideoInfo) -> tuple[Fraction, ...]:
