@@ -9,6 +9,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -21,6 +22,15 @@ import numpy as np
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PATIENCE_SECONDS = 60
+
+# Chromium reads commands from descriptor 3 and writes answers to 4.
+LAUNCHER = """
+import os, sys
+for given, wanted in zip(sys.argv[1:3], (3, 4)):
+    os.dup2(int(given), wanted)
+    os.close(int(given))
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 KEY_CODES = {"ArrowLeft": 37, "ArrowRight": 39, "ArrowUp": 38, "ArrowDown": 40, "Home": 36, "End": 35, "Tab": 9}
 
@@ -38,7 +48,7 @@ class Browser:
         self.errors: list[str] = []
         self._last = 0
         self._received = b""
-        # Chromium reads commands from descriptor 3 and writes answers to 4; ours lie above, where none is overwritten.
+        # All lie above 4, so that moving one there overwrites no other.
         pairs = [os.pipe(), os.pipe()]
         theirs_in, self._send, self._receive, theirs_out = (
             fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for pair in pairs for end in pair
@@ -46,12 +56,9 @@ class Browser:
         for end in (*pairs[0], *pairs[1]):
             os.close(end)
 
-        def connect() -> None:
-            os.dup2(theirs_in, 3)
-            os.dup2(theirs_out, 4)
-
         self.process = subprocess.Popen(
             [
+                *(sys.executable, "-c", LAUNCHER, str(theirs_in), str(theirs_out)),
                 program,
                 "--headless=new",
                 "--remote-debugging-pipe",
@@ -68,8 +75,7 @@ class Browser:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            pass_fds=(3, 4),
-            preexec_fn=connect,
+            pass_fds=(theirs_in, theirs_out),
             env={**os.environ, "HOME": str(profile), "DBUS_SESSION_BUS_ADDRESS": "disabled:"},
         )
         os.close(theirs_in)

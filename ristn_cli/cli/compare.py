@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from ristn_cli.cli.terminal import DebugOption, console, parse_time, progress_bar, reported_errors
 
+IMAGE_SUFFIXES = (".png", ".jpg")
 DEFAULT_OUTPUT = Path("compare.html")
 
 
@@ -92,6 +93,8 @@ def compare(
         raise typer.BadParameter(f"{len(label)} labels for {len(sources)} inputs")
     if crop and png is None:
         raise typer.BadParameter("--crop is for --png, which was not asked for")
+    if png is not None and png.suffix.lower() not in IMAGE_SUFFIXES:
+        raise typer.BadParameter(f"{png}: --png writes files ending in {' or '.join(IMAGE_SUFFIXES)}")
     crops = [parse_crop(text) for text in crop or []]
     first, last = (None if text is None else parse_time(text) for text in (start, end))
     shift: Fraction | None = None if offset is None else parse_time(offset)

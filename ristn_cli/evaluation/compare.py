@@ -87,8 +87,9 @@ def open_comparison(paths: Sequence[Path], *, labels: Sequence[str] = (), offset
     """Probe two or more videos, stills or folders of images.
 
     The first that moves is the reference. Times count from each video's first frame. All but the first source begin
-    with the first's first frame at or after `offset` seconds, which is what a cut at that time leaves. The images of a folder have no times: beside a video they take its frames' one
-    after another. Raises VideoError for what cannot be read, and for pictures of different shapes.
+    with the first's first frame at or after `offset` seconds, which is what a cut at that time leaves. The images of a
+    folder have no times: beside a video they take its frames' one after another. Raises VideoError for what cannot be
+    read, and for pictures of different shapes.
     """
     infos = [probe(path) for path in paths]
     names = [*labels, *distinct_labels(paths)[len(labels) :]]

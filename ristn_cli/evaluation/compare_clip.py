@@ -18,6 +18,7 @@ from ristn_cli.video import (
     join_and_mux,
     part_suffix,
     resize_image,
+    try_mux,
 )
 
 SEAM = 2
@@ -53,6 +54,7 @@ def write_clip(
     # Encoders take 4:2:0 in whole pairs of rows and columns.
     width, height = comparison.width - comparison.width % 2, comparison.height - comparison.height % 2
     labels = [source.label for source in comparison.sources]
+    try_mux(info, target, width=width, height=height, with_subtitles=False, drop_unsupported=True)
     after = numbers[-1] + 1
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="ristn-compare-", dir=target.parent) as scratch:

@@ -82,12 +82,10 @@ def _data_uri(image: Image, quality: int | None) -> str:
 
 def _explain_size(comparison: Comparison, path: Path, frames: int, fitting: int, options: PageOptions) -> str:
     pictures = " and ".join(f"{source.info.width}x{source.info.height}" for source in comparison.sources)
-    advice = [f"--frames {fitting}"] if fitting else []
-    advice += ["a larger --limit"] + ([] if options.quality else ["--quality 95 (JPEG)"])
+    advice = f"--frames {fitting}, " if fitting else ""
+    advice += "a larger --limit" if options.quality else "a larger --limit, or --quality 95 (JPEG)"
     found = f"{fitting} of {frames} frames" if fitting else "not even one frame"
-    return (
-        f"{path}: {found} of {pictures} fit into {options.limit_bytes / MEGABYTE:g} MB; ask for {' or '.join(advice)}"
-    )
+    return f"{path}: {found} of {pictures} fit into {options.limit_bytes / MEGABYTE:g} MB; ask for {advice}"
 
 
 def _format_page(
