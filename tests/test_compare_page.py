@@ -282,6 +282,15 @@ def test_keys_alone_will_do(browser: Browser) -> None:
     assert browser.evaluate("state.left") == 1
 
 
+def test_a_picture_that_fails_is_told(browser: Browser) -> None:
+    browser.evaluate("data.sources[1].images[0] = 'data:image/png;base64,AAAA'; pictures.clear(); step(0)")
+    browser.wait("!$('measure').hidden")
+    assert browser.evaluate("$('measure').value") == "A picture cannot be decoded; memory may be short"
+    browser.press(".")
+    settle(browser)
+    assert browser.evaluate("$('measure').hidden")
+
+
 def test_fingers_on_a_phone(browser: Browser) -> None:
     browser.resize(390, 844, ratio=2, is_touch=True, theme="dark")
     browser.press("n")

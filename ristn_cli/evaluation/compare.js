@@ -139,15 +139,21 @@ let wanted = 0;
 async function update() {
   const turn = ++wanted;
   showControls();
-  const pair = [picture(state.left, state.frame), picture(state.right, state.frame)];
-  const [left, right] = await Promise.all(pair);
+  let pair;
+  try {
+    pair = await Promise.all([picture(state.left, state.frame), picture(state.right, state.frame)]);
+  } catch {
+    pictures.clear();
+    $("measure").hidden = false;
+    $("measure").value = "A picture cannot be decoded; memory may be short";
+    return;
+  }
   if (turn !== wanted) return; // something newer was asked for meanwhile
-  shown = { left, right };
+  shown = { left: pair[0], right: pair[1] };
   draw();
   document.documentElement.dataset.shown = turn;
   const next = (state.frame + 1) % data.frames.length;
-  picture(state.left, next);
-  picture(state.right, next);
+  for (const side of [state.left, state.right]) picture(side, next).catch(() => pictures.clear());
 }
 
 // ---- geometry -------------------------------------------------------------------------------------------------------
