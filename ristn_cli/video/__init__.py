@@ -5,7 +5,7 @@ The only package that knows PyAV, FFmpeg and imageio. It knows nothing of networ
 
 from ristn_cli.video.codecs import CODECS, choose_codec, part_suffix
 from ristn_cli.video.compress import Compression, compress_clip, compress_images
-from ristn_cli.video.images import read_image, write_image
+from ristn_cli.video.images import encode_png, read_image, write_image
 from ristn_cli.video.info import Chapter, Color, Frame, Image, MasteringMetadata, StreamInfo, VideoError, VideoInfo
 from ristn_cli.video.mux import join_and_mux, try_mux
 from ristn_cli.video.plan import CONTAINERS, StreamPlan, check_mux
@@ -32,6 +32,7 @@ __all__ = [
     "choose_codec",
     "compress_clip",
     "compress_images",
+    "encode_png",
     "has_variable_rate",
     "join_and_mux",
     "list_images",
