@@ -301,7 +301,16 @@ def test_rooms_and_shares() -> None:
     assert cluster.machine_room({"CPU": 9.0}, 4, False) == 2
     assert cluster.machine_room({"CPU": 64.0, "GPU": 8.0}, 4, True) == 8
     assert cluster.machine_room({"CPU": 8.0, "GPU": 8.0}, 4, True) == 2
-    hello = Hello(host="a", pid=1, device="cpu", precision="fp32", free_bytes=1000, usable_bytes=500, versions=())
+    hello = Hello(
+        host="a",
+        pid=1,
+        device="cpu",
+        precision="fp32",
+        is_compiled=False,
+        free_bytes=1000,
+        usable_bytes=500,
+        versions=(),
+    )
     assert cluster.worker_memory(hello, 1) == 500
     assert cluster.worker_memory(hello, 3) == 200
     assert cluster.worker_memory(replace(hello, free_bytes=None), 3) == 500

@@ -2,6 +2,7 @@
 
 import typer
 
+from ristn_cli.cli.compare import compare
 from ristn_cli.cli.evaluate import evaluate
 from ristn_cli.cli.info import info
 from ristn_cli.cli.train import train
@@ -16,7 +17,7 @@ app = typer.Typer(
     help="Upscale video 4x with RISTN, a Residual Invertible Spatio-Temporal Network.",
 )
 app.command(cls=RayCommand)(upscale)
-for command in (info, evaluate, train):
+for command in (info, evaluate, compare, train):
     app.command()(command)
 
 

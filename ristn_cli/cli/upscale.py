@@ -16,6 +16,7 @@ from rich.markup import escape
 from ristn_cli.cli.info import JsonOption, describe_plan, write_json
 from ristn_cli.cli.terminal import (
     EXIT_CODES,
+    CompileOption,
     DebugOption,
     MaxFramesOption,
     MemoryOption,
@@ -109,6 +110,7 @@ def upscale(
     weights: WeightsOption = None,
     device: DevicesOption = "auto",
     precision: PrecisionOption = "auto",
+    compilation: CompileOption = "auto",
     tile: TileOption = None,
     window: WindowOption = None,
     memory_limit: MemoryOption = None,
@@ -197,6 +199,8 @@ def upscale(
                 window,
                 detect_cuts=not no_scene_cuts,
                 memory_limit=limit,
+                compilation=compilation,
+                quiet=quiet,
                 ray=None if dry_run else ray,
                 ray_workers=ray_workers,
                 ray_threads=ray_threads,

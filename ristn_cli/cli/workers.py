@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperCommand
@@ -15,10 +15,13 @@ from typer.core import TyperCommand
 from ristn_cli.cli.terminal import build_upscaler, note, warn
 
 if TYPE_CHECKING:
+    from ristn_cli.distributed import WorkerNeeds
     from ristn_cli.inference.job import PartMaker
+    from ristn_cli.inference.memory import AutoTiling
     from ristn_cli.inference.plan import UpscaleOptions
     from ristn_cli.inference.progress import Progress
     from ristn_cli.inference.upscaler import Upscaler
+    from ristn_cli.model import RISTN
 
 DevicesOption = Annotated[
     str, typer.Option(help="auto, cpu, cuda, cuda:N or mps; several of a kind, as cuda:0,cuda:1, share the work.")
@@ -83,6 +86,8 @@ def open_engine(
     *,
     detect_cuts: bool,
     memory_limit: int | None,
+    compilation: Literal["auto", "on", "off"],
+    quiet: bool,
     ray: str | None,
     ray_workers: int | None,
     ray_threads: int | None,
@@ -91,15 +96,29 @@ def open_engine(
     if ray is None and (ray_workers or ray_threads):
         raise typer.BadParameter("--ray-workers and --ray-threads go with --ray")
     if ray is not None:
-        with open_ray_engine(
-            model, weights, device, precision, tile, window, detect_cuts, memory_limit, ray, ray_workers, ray_threads
-        ) as engine:
+        from ristn_cli.distributed import WorkerNeeds
+        from ristn_cli.inference.memory import AutoTiling
+        from ristn_cli.weights import find_weights, load_weights
+
+        network = load_weights(weights if weights is not None else find_weights(model))
+        tiling = AutoTiling(window=window, tile=tile, detect_cuts=detect_cuts, memory_bytes=memory_limit)
+        needs = WorkerNeeds(device=device, precision=precision, threads=ray_threads, compilation=compilation)
+        with open_ray_engine(network, tiling, ray, ray_workers, needs, quiet=quiet) as engine:
             yield engine
         return
     names = device.split(",")
     upscalers = [
         build_upscaler(
-            model, weights, name, precision, tile, window, detect_cuts=detect_cuts, memory_limit=memory_limit
+            model,
+            weights,
+            name,
+            precision,
+            tile,
+            window,
+            detect_cuts=detect_cuts,
+            memory_limit=memory_limit,
+            compilation=compilation,
+            quiet=quiet,
         )
         for name in names
     ]
@@ -120,32 +139,17 @@ def open_engine(
 
 @contextmanager
 def open_ray_engine(
-    model: str,
-    weights: Path | None,
-    device: str,
-    precision: str,
-    tile: int | None,
-    window: int | None,
-    detect_cuts: bool,
-    memory_limit: int | None,
-    address: str,
-    workers: int | None,
-    threads: int | None,
+    network: RISTN, tiling: AutoTiling, address: str, workers: int | None, needs: WorkerNeeds, *, quiet: bool
 ) -> Iterator[Engine]:
-    """The same with the workers of a Ray cluster."""
-    from ristn_cli.distributed import WorkerNeeds, open_cluster, plan_for
-    from ristn_cli.inference.memory import AutoTiling
+    """The same with the workers of a Ray cluster, whose memory decides on the tiling unless a limit is given."""
+    from ristn_cli.distributed import open_cluster, plan_for
     from ristn_cli.inference.pool import Pool
     from ristn_cli.inference.spread import spread_over
-    from ristn_cli.weights import find_weights, load_weights
 
-    network = load_weights(weights if weights is not None else find_weights(model))
-    needs = WorkerNeeds(device=device, precision=precision, threads=threads)
     with open_cluster(network, address, workers=workers, needs=needs, on_notice=warn) as cluster:
-        note(f"{len(cluster.workers)} workers, the first on {cluster.first.host} ({cluster.first.device})")
-        tiling = AutoTiling(
-            window=window, tile=tile, detect_cuts=detect_cuts, memory_bytes=memory_limit or cluster.memory_bytes
-        )
+        first = cluster.first
+        note(f"{len(cluster.workers)} workers, the first on {first.host} ({first.device})", is_shown=not quiet)
+        tiling = replace(tiling, memory_bytes=tiling.memory_bytes or cluster.memory_bytes)
         with Pool(cluster.workers, on_notice=warn) as pool:
             yield Engine(plan_for(cluster, network, tiling), spread_over(pool), len(cluster.workers))
 

@@ -19,6 +19,7 @@ import torch
 
 from ristn_cli.distributed.worker import Hello, Refused, Seen, SegmentWorker, source_files, versions
 from ristn_cli.inference.device import Backend, DeviceError
+from ristn_cli.inference.execution import CompileName
 from ristn_cli.inference.manifest import JobError, Part, fingerprint
 from ristn_cli.inference.memory import USABLE_SHARE, AutoTiling
 from ristn_cli.inference.pool import SegmentJob, WorkerLost
@@ -66,12 +67,14 @@ class WorkerNeeds:
     Attributes:
         device: as in `choose_backend`; `auto` takes GPUs where the cluster has any.
         precision: as in `choose_backend`; `auto` is what the first worker chooses.
+        compilation: as of `choose_compilation`.
         threads: processor cores and PyTorch threads; None for as many as leave MOST_WORKERS a machine.
         stall_seconds: without a sign of life for as long a worker counts as hung.
     """
 
     device: str = "auto"
     precision: str = "auto"
+    compilation: CompileName = "auto"
     threads: int | None = None
     stall_seconds: float = STALL_SECONDS
 
@@ -295,7 +298,7 @@ def open_cluster(
         )(SegmentWorker)
 
         def make() -> Any:
-            return actor_class.remote(shared, device, precision, threads)
+            return actor_class.remote(shared, device, precision, threads, needs.compilation)
 
         made = [RayWorker(f"worker {number}", make, needs.stall_seconds) for number in range(1, count + 1)]
         # The first decides on the precision, which the others are then told.
@@ -322,8 +325,10 @@ def plan_for(cluster: Cluster, model: RISTN, tiling: AutoTiling) -> Upscaler:
         model: the network.
         tiling: with the memory of a worker, not of this machine.
     """
-    upscaler = Upscaler(model, Backend(torch.device("cpu"), cluster.first.precision), tiling)
-    upscaler.backend = Backend(torch.device(cluster.first.device), cluster.first.precision)
+    first = cluster.first
+    upscaler = Upscaler(model, Backend(torch.device("cpu"), first.precision), tiling, compilation="off")
+    upscaler.backend = Backend(torch.device(first.device), first.precision)
+    upscaler.is_compiled = first.is_compiled
     return upscaler
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from ristn_cli.inference.device import DeviceError, PrecisionName, choose_backend
+from ristn_cli.inference.execution import CompileName
 from ristn_cli.inference.manifest import Part, fingerprint
 from ristn_cli.inference.memory import free_bytes, usable_bytes
 from ristn_cli.inference.pool import SegmentJob
@@ -33,6 +34,7 @@ class Hello:
     pid: int
     device: str
     precision: PrecisionName
+    is_compiled: bool
     free_bytes: int | None
     usable_bytes: int
     versions: tuple[str, ...]
@@ -72,14 +74,17 @@ class SegmentWorker:
         device: as `choose_backend` takes it; so is `precision`.
         precision: the same for all workers of a job.
         threads: that PyTorch may use.
+        compilation: as of `choose_compilation`.
     """
 
-    def __init__(self, model: RISTN, device: str, precision: str, threads: int) -> None:
+    def __init__(
+        self, model: RISTN, device: str, precision: str, threads: int, compilation: CompileName = "auto"
+    ) -> None:
         torch.set_num_threads(threads)
         self._upscaler: Upscaler | None = None
         self._refusal = ""
         try:
-            self._upscaler = Upscaler(model, choose_backend(device, precision))
+            self._upscaler = Upscaler(model, choose_backend(device, precision), compilation=compilation)
         except DeviceError as error:
             self._refusal = str(error)
         self._job: SegmentJob | None = None
@@ -97,6 +102,7 @@ class SegmentWorker:
             pid=os.getpid(),
             device=backend.device.type,
             precision=backend.precision,
+            is_compiled=self._upscaler.is_compiled,
             free_bytes=free_bytes(backend.device),
             usable_bytes=usable_bytes(backend.device),
             versions=versions(),

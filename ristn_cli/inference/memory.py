@@ -82,6 +82,16 @@ def widest_channels(config: RISTNConfig) -> int:
     return max(spatial, last_layer)
 
 
+def most_kept(tiling: Tiling, *, width: int, height: int, image_bytes: int = 1) -> int:
+    """Frames that are finished together at most.
+
+    The first and the last window of a shot keep context that others would only read. Where images are so large that
+    this would count, such a window is computed in halves.
+    """
+    within = OUTPUT_BYTES // (width * height * 3 * SCALE**2 * image_bytes)
+    return min(tiling.window, max(tiling.window - 2 * tiling.context, within))
+
+
 def window_bytes(
     config: RISTNConfig, tiling: Tiling, *, width: int, height: int, value_bytes: int, image_bytes: int = 1
 ) -> int:
@@ -95,7 +105,7 @@ def window_bytes(
         value_bytes: of a value on the device: 2 in half precision, else 4.
         image_bytes: of a value of an image: 1 for uint8, 2 for uint16.
     """
-    kept = tiling.window - 2 * tiling.context
+    kept = most_kept(tiling, width=width, height=height, image_bytes=image_bytes)
     across = plan_spans(width, tiling.tile, tiling.overlap)[0].size
     down = plan_spans(height, tiling.tile, tiling.overlap)[0].size
     network = across * down * tiling.window * widest_channels(config) * value_bytes
@@ -107,9 +117,8 @@ def window_bytes(
 
 def queue_bytes(tiling: Tiling, *, width: int, height: int, image_bytes: int = 1) -> int:
     """Memory that images take which wait for a window, or for the encoder, while another window is computed."""
-    kept = tiling.window - 2 * tiling.context
-    read = WINDOWS_AHEAD * tiling.window + kept  # and the frames by which the window after those is new
-    finished = kept + IMAGES_AHEAD
+    read = WINDOWS_AHEAD * tiling.window + tiling.window - 2 * tiling.context  # and what the one after those adds
+    finished = most_kept(tiling, width=width, height=height, image_bytes=image_bytes) + IMAGES_AHEAD
     return width * height * 3 * image_bytes * (read + finished * SCALE**2)
 
 

@@ -187,7 +187,7 @@ def describe_job(
         device=str(upscaler.backend.device),
         precision=upscaler.backend.precision,
         memory_bytes=window_bytes(
-            upscaler.model.config,
+            upscaler.config,
             upscaler.tiling,
             width=info.width,
             height=info.height,
@@ -248,6 +248,7 @@ def identify(info: VideoInfo, upscaler: Upscaler, options: UpscaleOptions) -> di
         "network": upscaler.fingerprint,
         "precision": upscaler.backend.precision,
         "device": upscaler.backend.device.type,
+        "compilation": upscaler.is_compiled,
         **asdict(upscaler.tiling),
         # What only decides whether a run fails does not change the frames of one that goes on.
         **{name: str(value) for name, value in asdict(options).items() if name not in ("strict", "drop_alpha")},
