@@ -151,10 +151,12 @@ class Frame:
 
     `image` is RGB (H, W, 3): uint8 from 8-bit sources, else uint16 on the full 16-bit scale (65535 is white). `time` is
     the source's own presentation time in seconds, `duration` the time until the next frame. `is_damaged` marks a
-    picture the decoder had to conceal.
+    picture the decoder had to conceal. `alpha` is (H, W), of the image's type and scale, 0 where nothing is seen; None
+    for a picture without transparency. The image is not multiplied with it (straight alpha).
     """
 
     image: Image
     time: Fraction
     duration: Fraction | None = None
     is_damaged: bool = False
+    alpha: Image | None = None
