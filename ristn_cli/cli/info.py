@@ -90,7 +90,10 @@ def describe_plan(plan: JobPlan) -> Iterator[str]:
         yield f"stream {describe_stream(entry.stream)}: {describe_action(entry, plan)}"
     frames = "unknown" if plan.frames is None else f"about {plan.frames}"
     rate = f"{float(plan.rate):.6g} frames a second"
-    yield f"output: {plan.width}x{plan.height}, {rate}, {plan.encoder}, frames: {frames}"
+    pixels = "" if plan.sample_aspect_ratio == 1 else f" (pixels {plan.sample_aspect_ratio} as wide as high)"
+    yield f"output: {plan.width}x{plan.height}{pixels}, {rate}, {plan.encoder}, frames: {frames}"
+    if plan.is_resampled:
+        yield "size: the network gives four times the source; resampled from there by Lanczos"
     if plan.resumed_frames:
         yield f"an unfinished run lies there: goes on after its {plan.resumed_frames} frames"
     counts = {"windows": plan.windows, "parts": plan.parts, "tiles a window": plan.tiles}

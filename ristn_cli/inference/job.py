@@ -12,6 +12,7 @@ from ristn_cli.inference.manifest import JobError, Manifest, Part, lock
 from ristn_cli.inference.plan import (
     JobPlan,
     UpscaleOptions,
+    doubles_rate,
     estimate_frames,
     part_length,
 )
@@ -27,6 +28,7 @@ from ristn_cli.inference.preflight import (
     settle_tiling,
 )
 from ristn_cli.inference.progress import Meter, Progress
+from ristn_cli.inference.shape import choose_shape
 from ristn_cli.inference.upscaler import Upscaler
 from ristn_cli.inference.windows import Window
 from ristn_cli.model import SCALE
@@ -112,6 +114,7 @@ def upscale_video(
                 joined,
                 start=options.start,
                 end=end,
+                rate=plan.rate,
                 codec=choose_codec(options.codec, info.bit_depth),
                 with_audio=options.with_audio,
                 with_subtitles=options.with_subtitles,
@@ -126,6 +129,7 @@ def upscale_video(
                     start=options.start,
                     end=end,
                     plan=streams,
+                    has_field_rate=doubles_rate(info, options),
                     check_times=not any(part.is_damaged for part in manifest.parts),
                 )
             except VideoError as error:
@@ -220,15 +224,17 @@ def continued_frames(
 
 
 def open_writer(path: Path, info: VideoInfo, options: UpscaleOptions) -> FrameWriter:
-    """The encoder of one part."""
+    """The encoder of one part, which takes the network's frames and resamples them where another size is asked for."""
+    shape = choose_shape(info, options)
     return FrameWriter(
         path,
-        width=SCALE * info.width,
-        height=SCALE * info.height,
-        rate=info.rate,
-        time_base=info.time_base,
+        width=shape.width,
+        height=shape.height,
+        frame_size=(SCALE * info.width, SCALE * info.height),
+        rate=shape.rate,
+        time_base=shape.time_base,
         color=info.color,
-        sample_aspect_ratio=info.sample_aspect_ratio,
+        sample_aspect_ratio=shape.sample_aspect_ratio,
         codec=options.codec,
         crf=options.crf,
         preset=options.preset,

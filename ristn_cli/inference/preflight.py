@@ -27,10 +27,10 @@ from ristn_cli.inference.plan import (
     format_bytes,
     part_length,
 )
+from ristn_cli.inference.shape import choose_shape
 from ristn_cli.inference.tiles import plan_spans
 from ristn_cli.inference.upscaler import Upscaler
 from ristn_cli.inference.windows import Window
-from ristn_cli.model import SCALE
 from ristn_cli.video import (
     CODECS,
     Frame,
@@ -95,11 +95,13 @@ def check_job(
     keep: StreamChoice = {"with_audio": options.with_audio, "with_subtitles": options.with_subtitles}
     codec = choose_codec(options.codec, info.bit_depth)
     streams = check_mux(info, target, codec=codec, **keep)
+    shape = choose_shape(info, options)
     try_mux(
         info,
         target,
-        width=SCALE * info.width,
-        height=SCALE * info.height,
+        width=shape.width,
+        height=shape.height,
+        sample_aspect_ratio=shape.sample_aspect_ratio,
         codec=codec,
         crf=options.crf,
         preset=options.preset,
@@ -163,6 +165,7 @@ def describe_job(
     options: UpscaleOptions,
 ) -> JobPlan:
     """The plan of a job whose manifest is loaded, without a measurement of time."""
+    shape = choose_shape(info, options)
     frames = estimate_frames(info, options)
     left = None if frames is None else max(0, frames - manifest.frames)
     codec = CODECS[choose_codec(options.codec, info.bit_depth)]
@@ -170,11 +173,13 @@ def describe_job(
     needed = None
     if left is not None:
         finished = sum(path.stat().st_size for path in manifest.files)
-        needed = estimate_disk(info, codec.name, left, finished, source_bytes(info))
+        needed = estimate_disk(shape.width * shape.height, codec.name, left, finished, source_bytes(info))
     return JobPlan(
-        width=SCALE * info.width,
-        height=SCALE * info.height,
-        rate=info.rate,
+        width=shape.width,
+        height=shape.height,
+        sample_aspect_ratio=shape.sample_aspect_ratio,
+        is_resampled=shape.is_resampled,
+        rate=shape.rate,
         encoder=codec.encoder,
         streams=streams,
         frames=frames,

@@ -3,7 +3,7 @@
 The only package that knows PyAV, FFmpeg and imageio. It knows nothing of networks, and shows nothing to anyone.
 """
 
-from ristn_cli.video.codecs import CODECS, choose_codec, part_suffix
+from ristn_cli.video.codecs import CODECS, choose_codec, part_suffix, size_step
 from ristn_cli.video.compress import Compression, compress_clip, compress_images
 from ristn_cli.video.images import read_image, write_image
 from ristn_cli.video.info import Chapter, Color, Frame, Image, MasteringMetadata, StreamInfo, VideoError, VideoInfo
@@ -39,6 +39,7 @@ __all__ = [
     "probe",
     "read_frames",
     "read_image",
+    "size_step",
     "try_mux",
     "verify",
     "write_image",

@@ -10,6 +10,7 @@ from fractions import Fraction
 
 from av.codec.codec import UnknownCodecError
 from av.container import OutputContainer
+from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -86,6 +87,25 @@ def choose_codec(name: str | None, bit_depth: int) -> str:
     return name
 
 
+def choose_pixel_format(codec: str | None, pixel_format: str | None, bit_depth: int) -> str:
+    """`pixel_format`, or when it is None the codec's own for frames of as many bits, by FFmpeg's name."""
+    chosen = CODECS[choose_codec(codec, bit_depth)]
+    return pixel_format or (chosen.deep_pixel_format if bit_depth > 8 else chosen.pixel_format)
+
+
+def size_step(codec: str | None, pixel_format: str | None, bit_depth: int) -> tuple[int, int]:
+    """What the width and the height of a picture must be multiples of, for its chroma; arguments as above.
+
+    Raises VideoError for a pixel format that FFmpeg does not know.
+    """
+    name = choose_pixel_format(codec, pixel_format, bit_depth)
+    try:
+        layout = VideoFormat(name, 64, 64)
+    except ValueError as error:
+        raise VideoError(f"pixel format '{name}' is unknown to FFmpeg; choose another --pix-fmt") from error
+    return 64 // layout.chroma_width(), 64 // layout.chroma_height()
+
+
 def part_suffix(codec: str | None) -> str:
     """The suffix that a part file of this codec must have: `.mp4`, or `.mov` for ProRes."""
     return CODECS[choose_codec(codec, 8)].part_suffix
@@ -124,7 +144,7 @@ def add_stream(
     if codec.has_presets and codec.presets is None and settings.preset not in X26X_PRESETS:
         # x264 would say so itself, on stderr.
         raise VideoError(f"{codec.encoder} has no preset '{settings.preset}'; expected {', '.join(X26X_PRESETS)}")
-    pixel_format = settings.pixel_format or (codec.deep_pixel_format if is_deep else codec.pixel_format)
+    pixel_format = choose_pixel_format(settings.codec, settings.pixel_format, 16 if is_deep else 8)
     color = settings.color
     if codec.encoder == "ffv1":
         # Only the container can tell its colours, and MP4 tells all three or none.

@@ -35,12 +35,14 @@ def verify(
     end: Fraction | None = None,
     plan: tuple[StreamPlan, ...] | None = None,
     check_times: bool = True,
+    has_field_rate: bool = False,
 ) -> None:
     """Read `target` anew and compare: frames, size, timestamps, duration, streams, and that both ends decode.
 
     `frames` is what the job wrote, `start` and `end` its trim in seconds after the first frame, `plan` the result of
     `check_mux` (streams are compared only with it). `check_times` compares every frame's time, relative to the first,
-    with the source's packets; it must be off when frames were added (deinterlacing by field) or lost to damage.
+    with the source's packets, and must be off when frames were lost to damage. `has_field_rate` tells that each frame
+    of the source became two, the second halfway to the next.
     Raises VideoError for the first mismatch, saying what was found and expected.
     """
     target = Path(target)
@@ -53,7 +55,7 @@ def verify(
         kinds = Counter(str(other.type) for other in container.streams)
         covers = sum(bool(other.disposition & other.disposition.attached_pic) for other in container.streams.video)
     counted, first, last, longest = 0, Fraction(0), Fraction(0), Fraction(0)
-    wanted = _source_times(source, start, end) if check_times else iter(())
+    wanted = _source_times(source, start, end, has_field_rate) if check_times else iter(())
     for found, expected in zip_longest(presentation_times(target, index), wanted):
         if found is None:
             break
@@ -105,12 +107,16 @@ def presentation_times(path: Path, index: int) -> Iterator[Fraction]:
             yield heapq.heappop(heap) * base
 
 
-def _source_times(source: VideoInfo, start: Fraction | None, end: Fraction | None) -> Iterator[Fraction]:
-    """Times of the source's frames in [start, end), relative to the first of them."""
+def _source_times(
+    source: VideoInfo, start: Fraction | None, end: Fraction | None, has_field_rate: bool
+) -> Iterator[Fraction]:
+    """Times of the source's frames, or of their fields, in [start, end), relative to the first of them."""
     if source.is_image_sequence:
         times: Iterator[Fraction] = (index / source.rate for index in range(len(source.images)))
     else:
         times = presentation_times(source.path, source.video_index)
+    if has_field_rate:
+        times = _field_times(times, source.rate)
     zero: Fraction | None = None
     for time in times:
         since = time - source.start_time
@@ -120,6 +126,18 @@ def _source_times(source: VideoInfo, start: Fraction | None, end: Fraction | Non
             return
         zero = time if zero is None else zero
         yield time - zero
+
+
+def _field_times(times: Iterator[Fraction], rate: Fraction) -> Iterator[Fraction]:
+    """Each time, and the middle between it and the next; the last frame is as long as the one before it."""
+    before, gap = next(times, None), 1 / rate
+    if before is None:
+        return
+    for time in times:
+        gap = time - before
+        yield from (before, before + gap / 2)
+        before = time
+    yield from (before, before + gap / 2)
 
 
 def _check_time(target: Path, number: int, found: Fraction, expected: Fraction) -> None:
