@@ -7,7 +7,7 @@ from typing import Literal
 
 from ristn_cli.inference.memory import Tiling
 from ristn_cli.inference.tiles import plan_spans
-from ristn_cli.video import StreamPlan, VideoInfo
+from ristn_cli.video import Deinterlace, FieldOrder, StreamPlan, VideoInfo
 
 PART_PIXELS = 32_000_000
 """LR pixels of a part, about a minute to ten of work on a processor: what a crash may cost."""
@@ -61,7 +61,7 @@ class UpscaleOptions:
     size: tuple[int, int] | None = None
     fit: Literal["1080p", "2160p"] | None = None
     square_pixels: bool = False
-    deinterlace: Literal["auto", "off", "frame", "field"] = "auto"
+    deinterlace: Deinterlace = "auto"
     drop_alpha: bool = False
     strict: bool = False
 
@@ -81,6 +81,8 @@ class JobPlan:
         sample_aspect_ratio: of the output: how wide a pixel is for its height.
         is_resampled: the output's frames are made from the network's, of another size, by a resampler.
         rate: nominal frames a second; each frame keeps its own time.
+        deinterlaced: the frames that are: `none`, `flagged` ones, `all`, or all, to one frame a `field`.
+        field_order: which field comes first, found by looking at pictures whose flags are silent.
         encoder: the encoder's name.
         streams: what becomes of each stream.
         frames: all frames of the output.
@@ -102,6 +104,8 @@ class JobPlan:
     sample_aspect_ratio: Fraction
     is_resampled: bool
     rate: Fraction
+    deinterlaced: Literal["none", "flagged", "all", "field"]
+    field_order: FieldOrder | None
     encoder: str
     streams: tuple[StreamPlan, ...]
     frames: int | None
@@ -121,6 +125,15 @@ class JobPlan:
 def doubles_rate(info: VideoInfo, options: UpscaleOptions) -> bool:
     """Whether a job makes two frames of each of the source's."""
     return options.deinterlace == "field" and not (info.is_image_sequence or info.is_still)
+
+
+def choose_deinterlacing(info: VideoInfo, options: UpscaleOptions) -> Literal["none", "flagged", "all", "field"]:
+    """Which frames of a source are deinterlaced; `field` stands for all, into one frame a field."""
+    if options.deinterlace == "off" or info.is_image_sequence or info.is_still:
+        return "none"
+    if options.deinterlace == "auto" and info.field_order is None:
+        return "flagged" if info.is_interlaced else "none"
+    return "field" if doubles_rate(info, options) else "all"
 
 
 def estimate_frames(info: VideoInfo, options: UpscaleOptions) -> int | None:

@@ -19,6 +19,7 @@ from ristn_cli.inference.memory import Tiling, window_bytes
 from ristn_cli.inference.plan import (
     JobPlan,
     UpscaleOptions,
+    choose_deinterlacing,
     count_parts,
     count_tiles,
     count_windows,
@@ -39,6 +40,7 @@ from ristn_cli.video import (
     VideoInfo,
     check_mux,
     choose_codec,
+    find_field_order,
     probe,
     read_frames,
     try_mux,
@@ -92,6 +94,8 @@ def check_job(
     """
     info = probe(source)
     check_target(source, target, overwrite)
+    if options.deinterlace != "off":
+        info = replace(info, field_order=find_field_order(info, is_interlaced=options.deinterlace != "auto"))
     keep: StreamChoice = {"with_audio": options.with_audio, "with_subtitles": options.with_subtitles}
     codec = choose_codec(options.codec, info.bit_depth)
     streams = check_mux(info, target, codec=codec, **keep)
@@ -180,6 +184,8 @@ def describe_job(
         sample_aspect_ratio=shape.sample_aspect_ratio,
         is_resampled=shape.is_resampled,
         rate=shape.rate,
+        deinterlaced=choose_deinterlacing(info, options),
+        field_order=info.field_order,
         encoder=codec.encoder,
         streams=streams,
         frames=frames,

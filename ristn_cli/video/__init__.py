@@ -6,7 +6,18 @@ The only package that knows PyAV, FFmpeg and imageio. It knows nothing of networ
 from ristn_cli.video.codecs import CODECS, choose_codec, part_suffix, size_step
 from ristn_cli.video.compress import Compression, compress_clip, compress_images
 from ristn_cli.video.images import read_image, write_image
-from ristn_cli.video.info import Chapter, Color, Frame, Image, MasteringMetadata, StreamInfo, VideoError, VideoInfo
+from ristn_cli.video.info import (
+    Chapter,
+    Color,
+    FieldOrder,
+    Frame,
+    Image,
+    MasteringMetadata,
+    StreamInfo,
+    VideoError,
+    VideoInfo,
+)
+from ristn_cli.video.interlace import Deinterlace, find_field_order
 from ristn_cli.video.mux import join_and_mux, try_mux
 from ristn_cli.video.plan import CONTAINERS, StreamPlan, check_mux
 from ristn_cli.video.reader import read_frames
@@ -20,6 +31,8 @@ __all__ = [
     "Chapter",
     "Color",
     "Compression",
+    "Deinterlace",
+    "FieldOrder",
     "Frame",
     "FrameWriter",
     "Image",
@@ -32,6 +45,7 @@ __all__ = [
     "choose_codec",
     "compress_clip",
     "compress_images",
+    "find_field_order",
     "has_variable_rate",
     "join_and_mux",
     "list_images",

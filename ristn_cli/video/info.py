@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 UNSPECIFIED = "unspecified"
+
+FieldOrder = Literal["top", "bottom"]
 
 Image = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -96,7 +99,9 @@ class VideoInfo:
     `duration` is that of the video stream, None when unknown; `end_time` is where its header says it ends, None for
     containers that do not say. `start_time` is the time of the first frame and `origin` the container's own zero.
     `transposed`, `flipped_x` and `flipped_y` undo the container's display matrix, in that order; `rotation` is the same
-    in degrees clockwise. `images` lists the files of an image sequence, and `is_still` is true for a single image.
+    in degrees clockwise. `is_interlaced` is what flags say; `field_order` is the field that comes first in a video that
+    is interlaced against its flags, None unless `find_field_order` was asked. `images` lists the files of an image
+    sequence, and `is_still` is true for a single image.
     """
 
     path: Path
@@ -128,6 +133,7 @@ class VideoInfo:
     metadata: Mapping[str, str] = field(default_factory=dict)
     images: tuple[Path, ...] = ()
     is_still: bool = False
+    field_order: FieldOrder | None = None
 
     @property
     def has_audio(self) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import av
 import numpy as np
@@ -16,16 +16,14 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from ristn_cli.video.convert import Chain, RgbReader
+from ristn_cli.video.convert import RgbReader
 from ristn_cli.video.images import read_image
 from ristn_cli.video.info import Frame, Image, VideoError, VideoInfo
-from ristn_cli.video.source import open_input, probe
+from ristn_cli.video.interlace import Deinterlace, deinterlaced
+from ristn_cli.video.source import open_input, probe, seek_before
 
-Deinterlace = Literal["auto", "off", "frame", "field"]
 # Demux errors in a row after which the rest of the file is taken to be unreadable.
 MOST_ERRORS_IN_A_ROW = 100
-# Formats whose frames have the same times after a seek; program and elementary streams derive theirs on the way.
-SEEKABLE_FORMATS = frozenset({"mov", "matroska", "mpegts", "avi", "flv"})
 # A stream that ends this much before the end its header states is reported as cut short.
 MISSING_END_SECONDS = Fraction(1, 10)
 
@@ -63,7 +61,8 @@ def read_frames(
 
     `start` and `end` are seconds after the video's first frame: the first frame given is the first with time >= start,
     the last the last with time < end. A frame's duration is the gap to its successor (cut at `end`). `deinterlace`:
-    `auto` runs bwdif on frames flagged as interlaced, `frame` on all, `field` on all at twice the rate, `off` never.
+    `auto` runs bwdif on frames flagged as interlaced, and on all when the source's `field_order` is known; `frame` on
+    all, `field` on all at twice the rate, `off` never.
     Packets that cannot be decoded are skipped and concealed pictures marked, each reported to `on_damage` in one line;
     `strict` raises instead. Raises VideoError when nothing can be read, when a picture has transparency (unless
     `drop_alpha`), and when the picture size changes on the way.
@@ -112,7 +111,7 @@ def _video_frames(
 ) -> Iterator[Frame]:
     """Decode, deinterlace, cut to [first, last), convert; a frame is held back until its successor's time is known."""
     reader = RgbReader(info.color, path=info.path, drop_alpha=drop_alpha)
-    decoded = _deinterlaced(_decoded_from(info, first, damage), deinterlace)
+    decoded = deinterlaced(_decoded_from(info, first, damage), deinterlace, info.field_order)
     held: tuple[Fraction, VideoFrame] | None = None
     for time, frame in _monotonic(decoded, info, damage):
         if held is not None:
@@ -168,8 +167,10 @@ def _upright(image: Image, info: VideoInfo) -> Image:
 
 
 def _decoded_from(info: VideoInfo, first: Fraction, damage: _Damage) -> Iterator[VideoFrame]:
-    """Decoded frames from a keyframe at or before `first`; tried further back when a seek lands too late."""
-    # bwdif looks at both neighbours: two frames more, so that a frame does not depend on where reading began.
+    """Decoded frames from a keyframe before `first`, two frames before at least: tried further back until it is so.
+
+    Two, because bwdif looks at the neighbours of a frame, and the frame shown at `first` may have begun before it.
+    """
     back = 2 / info.rate
     while True:
         target = first - back
@@ -177,25 +178,14 @@ def _decoded_from(info: VideoInfo, first: Fraction, damage: _Damage) -> Iterator
             stream = container.streams[info.video_index]
             assert isinstance(stream, VideoStream)
             stream.thread_type = "AUTO"
-            sought = target > info.start_time and _seek(container, stream, target)
+            sought = target > info.start_time and seek_before(container, stream, target)
             frames = _decoded(container, stream, sought, first, damage)
-            head = next(frames, None)
-            if not sought or (head is not None and _lies_before(head, target)):
-                if head is not None:
-                    yield head
+            head = list(islice(frames, 3))
+            if not sought or (len(head) == 3 and _lies_before(head[-1], first)):
+                yield from head
                 yield from frames
                 return
         back = max(back * 4, Fraction(2))
-
-
-def _seek(container: InputContainer, stream: VideoStream, target: Fraction) -> bool:
-    if stream.time_base is None or SEEKABLE_FORMATS.isdisjoint(container.format.name.split(",")):
-        return False
-    try:
-        container.seek(int(target / stream.time_base), stream=stream, backward=True)
-    except av.error.FFmpegError:
-        return False
-    return True
 
 
 def _lies_before(frame: VideoFrame, target: Fraction) -> bool:
@@ -232,29 +222,6 @@ def _decoded(
                 damage.add(f"a video packet{where} cannot be decoded ({error.strerror})")
             continue
         yield from frames
-
-
-def _deinterlaced(frames: Iterator[VideoFrame], mode: Deinterlace) -> Iterator[VideoFrame]:
-    """Pass frames through bwdif from the first that needs it; progressive frames leave it as they came."""
-    options = f"mode={'send_field' if mode == 'field' else 'send_frame'}:parity=auto"
-    options += f":deint={'interlaced' if mode == 'auto' else 'all'}"
-    chain: Chain | None = None
-    for frame in frames:
-        if chain is None:
-            if mode == "off" or (mode == "auto" and not frame.interlaced_frame):
-                yield frame
-                continue
-            chain = Chain(frame, [("bwdif", options)], frame.time_base or Fraction(1, 1000))
-        chain.push(frame)
-        yield from _drained(chain)
-    if chain is not None:
-        chain.push(None)
-        yield from _drained(chain)
-
-
-def _drained(chain: Chain) -> Iterator[VideoFrame]:
-    while (frame := chain.pull()) is not None:
-        yield frame
 
 
 def _monotonic(frames: Iterator[VideoFrame], info: VideoInfo, damage: _Damage) -> Iterator[tuple[Fraction, VideoFrame]]:
