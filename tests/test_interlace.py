@@ -167,8 +167,7 @@ class TestFrames:
             assert [frame.time for frame in read_frames(clip, deinterlace=mode)] == [0]
 
 
-@pytest.mark.parametrize("mode", ["auto", "field"])
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize(("mode", "suffix"), [("auto", ".mkv"), ("field", ".mp4")])
 def test_a_job_resumes_to_the_frames_of_an_uninterrupted_one(
     random_model: RISTN, tmp_path: Path, hybrid: Path, mode: Deinterlace, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -97,6 +97,8 @@ def describe_plan(plan: JobPlan) -> Iterator[str]:
     yield f"output: {plan.width}x{plan.height}{pixels}, {rate}, {plan.encoder}, frames: {frames}"
     if plan.is_resampled:
         yield "size: the network gives four times the source; resampled from there by Lanczos"
+    if plan.has_alpha:
+        yield "transparency: kept; resampled by a bicubic, apart from the network"
     if plan.deinterlaced != "none":
         what = {"flagged": "frames flagged so", "all": "every frame", "field": "every field to a frame of its own"}
         order = "" if plan.field_order is None else f", found in the pictures, {plan.field_order} field first"

@@ -12,6 +12,7 @@ from ristn_cli.inference.manifest import JobError, Manifest, Part, lock
 from ristn_cli.inference.plan import (
     JobPlan,
     UpscaleOptions,
+    carries_alpha,
     doubles_rate,
     estimate_frames,
     part_length,
@@ -129,6 +130,7 @@ def upscale_video(
                     start=options.start,
                     end=end,
                     plan=streams,
+                    has_alpha=plan.has_alpha,
                     has_field_rate=doubles_rate(info, options),
                     check_times=not any(part.is_damaged for part in manifest.parts),
                 )
@@ -241,11 +243,12 @@ def open_writer(path: Path, info: VideoInfo, options: UpscaleOptions) -> FrameWr
         pixel_format=options.pixel_format,
         encoder_options=options.encoder_options,
         mastering=info.mastering,
+        has_alpha=carries_alpha(info, options),
     )
 
 
 def upscale_window(window: Window[Frame], upscaler: Upscaler) -> Iterator[Frame]:
-    """A window's kept frames at 4x, each with its own timestamp."""
+    """A window's kept frames at 4x, each with its own timestamp, and its transparency as it is in the source."""
     images = Window(tuple(frame.image for frame in window.frames), window.keep)
     for source, image in zip(window.frames[window.keep], upscaler.upscale_window(images), strict=True):
-        yield Frame(image, source.time, source.duration)
+        yield Frame(image, source.time, source.duration, alpha=source.alpha)

@@ -43,7 +43,7 @@ class UpscaleOptions:
         fit: as large as fits into 1920x1080 or 3840x2160, but not above 4x, instead of `scale`.
         square_pixels: resample to pixels as wide as high.
         deinterlace: `auto` treats interlaced frames, `frame` all, `off` none; `field` makes two frames of each.
-        drop_alpha: upscale a video with transparency without it, rather than refuse it.
+        drop_alpha: upscale a video with transparency without it, rather than carry or refuse it.
         strict: fail where packets cannot be decoded, rather than conceal and report them.
     """
 
@@ -81,6 +81,7 @@ class JobPlan:
         sample_aspect_ratio: of the output: how wide a pixel is for its height.
         is_resampled: the output's frames are made from the network's, of another size, by a resampler.
         rate: nominal frames a second; each frame keeps its own time.
+        has_alpha: the output has the source's transparency, resampled apart from the network.
         deinterlaced: the frames that are: `none`, `flagged` ones, `all`, or all, to one frame a `field`.
         field_order: which field comes first, found by looking at pictures whose flags are silent.
         encoder: the encoder's name.
@@ -104,6 +105,7 @@ class JobPlan:
     sample_aspect_ratio: Fraction
     is_resampled: bool
     rate: Fraction
+    has_alpha: bool
     deinterlaced: Literal["none", "flagged", "all", "field"]
     field_order: FieldOrder | None
     encoder: str
@@ -125,6 +127,11 @@ class JobPlan:
 def doubles_rate(info: VideoInfo, options: UpscaleOptions) -> bool:
     """Whether a job makes two frames of each of the source's."""
     return options.deinterlace == "field" and not (info.is_image_sequence or info.is_still)
+
+
+def carries_alpha(info: VideoInfo, options: UpscaleOptions) -> bool:
+    """Whether a job gives the output the source's transparency."""
+    return info.has_alpha and not options.drop_alpha
 
 
 def choose_deinterlacing(info: VideoInfo, options: UpscaleOptions) -> Literal["none", "flagged", "all", "field"]:

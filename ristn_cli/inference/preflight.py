@@ -19,6 +19,7 @@ from ristn_cli.inference.memory import Tiling, window_bytes
 from ristn_cli.inference.plan import (
     JobPlan,
     UpscaleOptions,
+    carries_alpha,
     choose_deinterlacing,
     count_parts,
     count_tiles,
@@ -41,6 +42,7 @@ from ristn_cli.video import (
     check_mux,
     choose_codec,
     find_field_order,
+    find_transparency,
     probe,
     read_frames,
     try_mux,
@@ -94,6 +96,9 @@ def check_job(
     """
     info = probe(source)
     check_target(source, target, overwrite)
+    if not options.drop_alpha:
+        has_alpha = find_transparency(info, start=options.start, end=options.end, max_frames=options.max_frames)
+        info = replace(info, has_alpha=has_alpha)
     if options.deinterlace != "off":
         info = replace(info, field_order=find_field_order(info, is_interlaced=options.deinterlace != "auto"))
     keep: StreamChoice = {"with_audio": options.with_audio, "with_subtitles": options.with_subtitles}
@@ -111,6 +116,7 @@ def check_job(
         preset=options.preset,
         pixel_format=options.pixel_format,
         encoder_options=options.encoder_options,
+        has_alpha=carries_alpha(info, options),
         **keep,
     )
     return info, streams
@@ -184,6 +190,7 @@ def describe_job(
         sample_aspect_ratio=shape.sample_aspect_ratio,
         is_resampled=shape.is_resampled,
         rate=shape.rate,
+        has_alpha=carries_alpha(info, options),
         deinterlaced=choose_deinterlacing(info, options),
         field_order=info.field_order,
         encoder=codec.encoder,
@@ -259,7 +266,7 @@ def identify(info: VideoInfo, upscaler: Upscaler, options: UpscaleOptions) -> di
         "device": upscaler.backend.device.type,
         **asdict(upscaler.tiling),
         # What only decides whether a run fails does not change the frames of one that goes on.
-        **{name: str(value) for name, value in asdict(options).items() if name not in ("strict", "drop_alpha")},
+        **{name: str(value) for name, value in asdict(options).items() if name != "strict"},
         "version of ristn": version("ristn"),
         "version of PyTorch": version("torch"),
         "version of PyAV": version("av"),
@@ -288,6 +295,7 @@ def read_source(
         max_frames=max_frames,
         deinterlace=options.deinterlace,
         drop_alpha=options.drop_alpha,
+        carry_alpha=carries_alpha(info, options),
         strict=options.strict,
         on_damage=on_damage,
     )

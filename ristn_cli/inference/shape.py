@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from ristn_cli.inference.plan import UpscaleOptions, doubles_rate
+from ristn_cli.inference.plan import UpscaleOptions, carries_alpha, doubles_rate
 from ristn_cli.model import SCALE
 from ristn_cli.video import VideoError, VideoInfo, size_step
 
@@ -41,10 +41,14 @@ def choose_shape(info: VideoInfo, options: UpscaleOptions) -> OutputShape:
     bends the shape by less than a pixel; a `size` that it cannot have is refused.
 
     Raises:
-        VideoError: the pixel format cannot have the size asked for.
+        VideoError: the pixel format cannot have the size asked for, or no pixel format holds the transparency.
     """
     aspect = info.sample_aspect_ratio
-    across, down = size_step(options.codec, options.pixel_format, info.bit_depth)
+    has_alpha = carries_alpha(info, options)
+    try:
+        across, down = size_step(options.codec, options.pixel_format, info.bit_depth, has_alpha=has_alpha)
+    except VideoError as error:
+        raise VideoError(f"{info.path}: {error}") from error
     width, height = Fraction(SCALE * info.width), Fraction(SCALE * info.height)
     if options.square_pixels:
         # One side grows, none shrinks: no detail is given up.

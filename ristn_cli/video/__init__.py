@@ -20,7 +20,7 @@ from ristn_cli.video.info import (
 from ristn_cli.video.interlace import Deinterlace, find_field_order
 from ristn_cli.video.mux import join_and_mux, try_mux
 from ristn_cli.video.plan import CONTAINERS, StreamPlan, check_mux
-from ristn_cli.video.reader import read_frames
+from ristn_cli.video.reader import find_transparency, read_frames
 from ristn_cli.video.source import list_images, probe
 from ristn_cli.video.verify import has_variable_rate, verify
 from ristn_cli.video.writer import FrameWriter
@@ -46,6 +46,7 @@ __all__ = [
     "compress_clip",
     "compress_images",
     "find_field_order",
+    "find_transparency",
     "has_variable_rate",
     "join_and_mux",
     "list_images",

@@ -118,6 +118,7 @@ def try_mux(
     preset: str = "medium",
     pixel_format: str | None = None,
     encoder_options: Mapping[str, str] | None = None,
+    has_alpha: bool = False,
     with_audio: bool = True,
     with_subtitles: bool = True,
     drop_unsupported: bool = False,
@@ -144,6 +145,7 @@ def try_mux(
             pixel_format=pixel_format,
             encoder_options=encoder_options,
             mastering=source.mastering,
+            has_alpha=has_alpha,
         ) as writer:
             writer.write(Frame(image, source.start_time))
         join_and_mux(

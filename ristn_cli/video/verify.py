@@ -12,6 +12,7 @@ from pathlib import Path
 import av
 from av.video.stream import VideoStream
 
+from ristn_cli.video.convert import has_alpha_channel
 from ristn_cli.video.info import VideoError, VideoInfo
 from ristn_cli.video.plan import StreamPlan
 from ristn_cli.video.source import main_video_stream, open_input
@@ -36,13 +37,14 @@ def verify(
     plan: tuple[StreamPlan, ...] | None = None,
     check_times: bool = True,
     has_field_rate: bool = False,
+    has_alpha: bool = False,
 ) -> None:
     """Read `target` anew and compare: frames, size, timestamps, duration, streams, and that both ends decode.
 
     `frames` is what the job wrote, `start` and `end` its trim in seconds after the first frame, `plan` the result of
     `check_mux` (streams are compared only with it). `check_times` compares every frame's time, relative to the first,
     with the source's packets, and must be off when frames were lost to damage. `has_field_rate` tells that each frame
-    of the source became two, the second halfway to the next.
+    of the source became two, the second halfway to the next, `has_alpha` that the output must hold transparency.
     Raises VideoError for the first mismatch, saying what was found and expected.
     """
     target = Path(target)
@@ -74,7 +76,7 @@ def verify(
         _check_duration(target, max(expected_duration, last - first), max(longest, 1 / source.rate))
     if plan is not None:
         _check_streams(target, kinds, covers, plan, start is not None or end is not None)
-    _check_decodes(target, last)
+    _check_decodes(target, last, has_alpha)
 
 
 def has_variable_rate(info: VideoInfo) -> bool | None:
@@ -173,15 +175,18 @@ def _check_streams(
         raise _mismatch(target, "number of cover pictures", str(covers), str(wanted_covers))
 
 
-def _check_decodes(target: Path, last: Fraction) -> None:
+def _check_decodes(target: Path, last: Fraction, has_alpha: bool) -> None:
     """Decode the first picture, and all from the last keyframe to the end."""
     with open_input(target) as container:
         stream = main_video_stream(container, target)
         assert isinstance(stream, VideoStream)
         stream.thread_type = "AUTO"
         try:
-            if next(container.decode(stream), None) is None:
+            picture = next(container.decode(stream), None)
+            if picture is None:
                 raise VideoError(f"{target}: the finished file has no picture that decodes")
+            if has_alpha and not has_alpha_channel(picture.format):
+                raise _mismatch(target, "pixel format", picture.format.name, "one with transparency")
             assert stream.time_base is not None
             container.seek(int(last / stream.time_base), stream=stream, backward=True)
             if not any(not frame.is_corrupt for frame in container.decode(stream)):

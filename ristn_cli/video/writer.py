@@ -35,7 +35,7 @@ from ristn_cli.video.codecs import (
 )
 from ristn_cli.video.convert import FrameBuilder
 from ristn_cli.video.info import Color, Frame, Image, MasteringMetadata, VideoError
-from ristn_cli.video.resample import Resampler
+from ristn_cli.video.resample import ALPHA_FLAGS, Resampler
 from ristn_cli.video.source import file_url
 
 # The slowest clock movenc keeps as it is; slower ones it doubles until they are above.
@@ -72,7 +72,8 @@ class FrameWriter:
     """Encodes frames into `path`, which appears only when `close` has succeeded.
 
     Frames are RGB (H, W, 3), uint8 or uint16 on the full scale; the first decides for all. They are of `frame_size`,
-    width and height, and resampled to `width` x `height`, which are also the default for it. `time_base` must
+    width and height, and resampled to `width` x `height`, which are also the default for it. `has_alpha` chooses a
+    pixel format that holds their transparency, which may be of any size: it is resampled too. `time_base` must
     hold every frame's time exactly (the source's does); times are absolute and kept. `codec` is None, `auto` or a
     key of `CODECS`; `pixel_format` defaults to 4:2:0 of 8 bits, 10 for uint16 frames. `crf` becomes `cq` for NVENC and
     means nothing for ProRes and FFV1. `color` is the source's: an untagged matrix or range is written as it was taken,
@@ -97,12 +98,14 @@ class FrameWriter:
         pixel_format: str | None = None,
         encoder_options: Mapping[str, str] | None = None,
         mastering: MasteringMetadata | None = None,
+        has_alpha: bool = False,
     ) -> None:
         choose_codec(codec, 8)
         self.path = Path(path)
         self.frames_written = 0
         self._frame_size = frame_size or (width, height)
         self._resampler = Resampler(width, height)
+        self._alpha_resampler = Resampler(width, height, ALPHA_FLAGS)
         self._settings = EncoderSettings(
             codec,
             width,
@@ -116,6 +119,7 @@ class FrameWriter:
             pixel_format,
             dict(encoder_options or {}),
             mastering or MasteringMetadata(),
+            has_alpha,
         )
         self._unfinished = self.path.with_name(f"{self.path.stem}.unfinished{self.path.suffix}")
         self._container: OutputContainer | None = None
@@ -159,7 +163,8 @@ class FrameWriter:
             if self._container is None:
                 self._open(frame.image)
             assert self._builder is not None and self._stream is not None
-            picture = self._builder.to_frame(self._resampler.apply(frame.image))
+            alpha = None if frame.alpha is None else self._alpha_resampler.apply(frame.alpha)
+            picture = self._builder.to_frame(self._resampler.apply(frame.image), alpha)
             picture.pts, picture.time_base = pts, settings.time_base
             tag_picture(picture, settings.color)
             self._durations[pts] = max(1, round(duration / settings.time_base))
