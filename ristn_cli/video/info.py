@@ -146,6 +146,14 @@ class VideoInfo:
         return any(stream.kind == "subtitle" for stream in self.streams)
 
     @property
+    def has_decoding_times_only(self) -> bool:
+        """True when the container holds no presentation times of reordered pictures, and what FFmpeg guesses is wrong.
+
+        AVI holds none. FFmpeg's MPEG-4 parser works them out of the pictures; those of H.264 and HEVC do not.
+        """
+        return self.container == "avi" and self.codec in ("h264", "hevc")
+
+    @property
     def is_image_sequence(self) -> bool:
         """True for a folder or pattern of numbered images."""
         return bool(self.images)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -172,7 +173,7 @@ def _video_frames(
 
 
 def _own_duration(frame: VideoFrame, info: VideoInfo) -> Fraction:
-    if not info.is_still and frame.duration and frame.time_base:
+    if not (info.is_still or info.has_decoding_times_only) and frame.duration and frame.time_base:
         return frame.duration * frame.time_base
     return 1 / info.rate
 
@@ -223,8 +224,12 @@ def _decoded_from(info: VideoInfo, first: Fraction, damage: _Damage, with_alpha:
             stream = container.streams[info.video_index]
             assert isinstance(stream, VideoStream)
             stream.thread_type = "AUTO"
-            sought = target > info.start_time and seek_before(container, stream, target)
-            frames = _decoded(container, stream, sought, first, damage, with_alpha)
+            sought = (
+                target > info.start_time
+                and not info.has_decoding_times_only  # which frame is shown when takes counting from the first
+                and seek_before(container, stream, target)
+            )
+            frames = _decoded(info, container, stream, sought, first, damage, with_alpha)
             head = list(islice(frames, 3))
             if not sought or (len(head) == 3 and _lies_before(head[-1], first)):
                 yield from head
@@ -238,7 +243,13 @@ def _lies_before(frame: VideoFrame, target: Fraction) -> bool:
 
 
 def _decoded(
-    container: InputContainer, stream: VideoStream, sought: bool, first: Fraction, damage: _Damage, with_alpha: bool
+    info: VideoInfo,
+    container: InputContainer,
+    stream: VideoStream,
+    sought: bool,
+    first: Fraction,
+    damage: _Damage,
+    with_alpha: bool,
 ) -> Iterator[VideoFrame]:
     """Frames as the decoder gives them; what fails at or after `first` is counted as damage and skipped."""
     decoder: VideoCodecContext | None = None
@@ -246,6 +257,9 @@ def _decoded(
         decoder = cast(VideoCodecContext, CodecContext.create(ALPHA_DECODERS[stream.codec_context.name], "r"))
     packets = container.demux(stream)
     awaits_keyframe = sought
+    # Decoding times of packets whose pictures are still to come: pictures are shown in order, the next at the least.
+    waiting: list[int] = []
+    delay: int | None = None
     errors = 0
     while errors < MOST_ERRORS_IN_A_ROW:
         try:
@@ -261,15 +275,25 @@ def _decoded(
         if awaits_keyframe and packet.size and not packet.is_keyframe:
             continue
         awaits_keyframe = False
+        if info.has_decoding_times_only and packet.size and packet.dts is not None:
+            if delay is None:
+                delay = round(info.start_time / packet.time_base) - packet.dts
+            heapq.heappush(waiting, packet.dts)
         try:
             frames = packet.decode() if decoder is None else decoder.decode(packet if packet.size else None)
         except av.error.FFmpegError as error:
             time = None if packet.pts is None else packet.pts * packet.time_base
+            if packet.dts in waiting:
+                waiting.remove(packet.dts)
+                heapq.heapify(waiting)
             if time is None or time >= first:
                 where = "" if time is None else f" at {float(time):.3f} s"
                 damage.add(f"a video packet{where} cannot be decoded ({error.strerror})")
             continue
-        yield from frames
+        for frame in frames:
+            if waiting and delay is not None:
+                frame.pts = heapq.heappop(waiting) + delay
+            yield frame
 
 
 def _monotonic(frames: Iterator[VideoFrame], info: VideoInfo, damage: _Damage) -> Iterator[tuple[Fraction, VideoFrame]]:

@@ -220,7 +220,9 @@ def _describe(
         duration = end - start
     if duration is None and container.duration:
         duration = Fraction(container.duration, av.time_base)
-    count = stream.frames or (round(duration * nominal) if duration else None)
+    # AVI counts empty chunks, which only pass the time, as frames.
+    counted = 0 if container.format.name == "avi" else stream.frames
+    count = counted or (round(duration * nominal) if duration else None)
     return VideoInfo(
         path=path,
         container=container.format.name,

@@ -83,22 +83,38 @@ def has_variable_rate(info: VideoInfo) -> bool | None:
     """Whether the first frames lie unevenly in time, by more than the clock's grain; None for too few to tell."""
     if info.is_image_sequence:
         return False
-    times = list(islice(presentation_times(info.path, info.video_index), RATE_FRAMES))
+    times = list(islice(source_times(info), RATE_FRAMES))
     gaps = [after - before for before, after in pairwise(times)]
     if len(gaps) < 2:
         return None
     return max(gaps) - min(gaps) > max(info.time_base, MILLISECOND)
 
 
-def presentation_times(path: Path, index: int) -> Iterator[Fraction]:
-    """Presentation times of a video stream's packets in display order, in seconds, without decoding."""
+def source_times(info: VideoInfo) -> Iterator[Fraction]:
+    """Presentation times of a source's frames in display order, in seconds; without decoding."""
+    if info.is_image_sequence:
+        yield from (index / info.rate for index in range(len(info.images)))
+        return
+    times = presentation_times(info.path, info.video_index, by_decoding=info.has_decoding_times_only)
+    delay: Fraction | None = None
+    for time in times:
+        if delay is None:
+            delay = info.start_time - time if info.has_decoding_times_only else Fraction(0)
+        yield time + delay
+
+
+def presentation_times(path: Path, index: int, *, by_decoding: bool = False) -> Iterator[Fraction]:
+    """Presentation times of a video stream's packets in display order, in seconds, without decoding.
+
+    `by_decoding` gives the times of decoding instead, for what has no others: they have the same gaps.
+    """
     heap: list[int] = []
     with open_input(path) as container:
         stream = container.streams[index]
         for packet in container.demux(stream):
             if not packet.size or packet.is_discard:
                 continue
-            time = packet.pts if packet.pts is not None else packet.dts
+            time = packet.dts if by_decoding or packet.pts is None else packet.pts
             if time is None:
                 continue
             heapq.heappush(heap, time)
@@ -113,10 +129,7 @@ def _source_times(
     source: VideoInfo, start: Fraction | None, end: Fraction | None, has_field_rate: bool
 ) -> Iterator[Fraction]:
     """Times of the source's frames, or of their fields, in [start, end), relative to the first of them."""
-    if source.is_image_sequence:
-        times: Iterator[Fraction] = (index / source.rate for index in range(len(source.images)))
-    else:
-        times = presentation_times(source.path, source.video_index)
+    times = source_times(source)
     if has_field_rate:
         times = _field_times(times, source.rate)
     zero: Fraction | None = None
