@@ -269,7 +269,9 @@ def _x265_parameters(settings: EncoderSettings, given: str) -> list[str]:
     if settings.mastering.light_level:
         parameters.append(f"max-cll={settings.mastering.light_level}")
     if color.transfer == "smpte2084":
-        parameters += ["hdr10=1", "repeat-headers=1"]
+        parameters.append("repeat-headers=1")
+        if not settings.mastering.light_level:
+            parameters.append("cll=0")  # x265 would state a light level of zero
     if color.chroma_location in CHROMA_LOCATIONS:
         parameters.append(f"chromaloc={CHROMA_LOCATIONS.index(color.chroma_location)}")
     return parameters
