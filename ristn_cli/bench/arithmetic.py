@@ -27,7 +27,7 @@ def count_window(model: InferenceRISTN, frames: int, kept: int, height: int, wid
 def count_arithmetic(
     model: InferenceRISTN, tiling: Tiling, width: int, height: int, *, frames: int, kept: int
 ) -> Arithmetic:
-    """What the network asks for and what the engine does for a finished frame, in windows of `frames` that keep `kept`."""
+    """What the network asks for, and what the engine does, for a finished frame: windows of `frames` keep `kept`."""
     config: RISTNConfig = model.config
     rows = plan_spans(height, tiling.tile, tiling.overlap)
     columns = plan_spans(width, tiling.tile, tiling.overlap)

@@ -4,13 +4,12 @@ import os
 import platform
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
-from ristn_cli.bench.report import Limits, Machine
+from ristn_cli.bench.report import Machine
+from ristn_cli.inference.defaults import device_name, processor_name
 from ristn_cli.inference.device import Backend
 
 MATRIX = 2048
@@ -23,12 +22,9 @@ MEASURED_SECONDS = 0.3
 """How long each rate is measured, at least."""
 
 
-def describe_machine(backend: Backend) -> Machine:
-    """Processor, cores and versions."""
+def describe_machine(chosen: torch.device) -> Machine:
+    """Processor, cores, versions, and the device that was chosen."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    device = str(backend.device)
-    if backend.device.type == "cuda":
-        device = f"{device}: {torch.cuda.get_device_name(backend.device)}"
     return Machine(
         processor=processor_name(),
         cores=cores,
@@ -36,16 +32,8 @@ def describe_machine(backend: Backend) -> Machine:
         system=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),
         torch=str(torch.__version__),
-        device=device,
+        device=device_name(chosen),
     )
-
-
-def processor_name() -> str:
-    """As Linux has it in /proc/cpuinfo, else as Python knows it."""
-    with suppress(OSError, StopIteration):
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-        return next(line for line in lines if line.startswith("model name")).partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def synchronize(backend: Backend) -> None:
@@ -98,12 +86,3 @@ def copy_rate(backend: Backend, size: int = COPY_BYTES, seconds: float = MEASURE
     source = torch.zeros(size, dtype=torch.uint8, device=backend.device)
     target = torch.ones_like(source)
     return 2 * size / measure_seconds(backend, lambda: target.copy_(source), seconds)
-
-
-def measure_limits(backend: Backend) -> Limits:
-    """All rates, once."""
-    return Limits(
-        matrix_flops_per_second=matrix_rate(backend),
-        convolution_flops_per_second=convolution_rate(backend),
-        copy_bytes_per_second=copy_rate(backend),
-    )

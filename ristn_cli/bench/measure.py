@@ -100,7 +100,10 @@ def measure_case(request: Request, folder: Path) -> Case:
     source = None if request.source is None else probe(request.source)
     width, height = (request.width, request.height) if source is None else (source.width, source.height)
     automatic = AutoTiling(window=request.window, tile=request.tile, memory_bytes=request.memory_bytes)
-    numbers = {"value_bytes": backend.dtype.itemsize, "image_bytes": 1 if source is None or source.bit_depth <= 8 else 2}
+    numbers = {
+        "value_bytes": backend.dtype.itemsize,
+        "image_bytes": 1 if source is None or source.bit_depth <= 8 else 2,
+    }
     tiling = automatic.fit(network.model.config, backend.device, width=width, height=height, **numbers)
     upscaler = Upscaler(network.model, backend, tiling)  # not fitted again while memory is in use
     clock = StageClock(upscaler.model, backend)
@@ -124,7 +127,8 @@ def measure_case(request: Request, folder: Path) -> Case:
     window = Window(images, keep)
     kept = len(range(len(images))[keep])
     reference = prepare_reference(network.model, backend, images) if request.with_reference else None
-    took, parts, matrix, reference_took = [], [], [], []
+    took, matrix, reference_took = list[float](), list[float](), list[float]()
+    parts: list[dict[str, float]] = []
     while not took or time.monotonic() - began + took[-1] * kept < request.seconds:
         matrix.append(matrix_rate(backend))
         synchronize(backend)
@@ -294,4 +298,3 @@ def describe_reference(took: list[float], engine: float) -> Reference:
     """The reference's figures beside the engine's seconds a frame."""
     timing = summarize(took)
     return Reference(window=REFERENCE_WINDOW, seconds_per_frame=timing, ratio=engine / timing.median)
-

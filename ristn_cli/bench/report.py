@@ -140,7 +140,8 @@ class Case:
         end_to_end: null where not measured.
         peak_memory_bytes: resident peak of a process that does all of this; null where the system does not tell.
         device_memory_bytes: peak that PyTorch allocated on a CUDA device; null elsewhere.
-        bicubic_seconds_per_frame: ffmpeg alone on the same clip: decode, bicubic `scale`, encode; null where not measured.
+        bicubic_seconds_per_frame: ffmpeg alone on the same clip, decode, bicubic `scale`, encode; null where not
+            measured.
         reference: null where not asked for.
         profile: null where not asked for.
     """

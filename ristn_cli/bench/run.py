@@ -10,12 +10,10 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-import torch
-
 from ristn_cli.bench.machine import describe_machine
 from ristn_cli.bench.measure import Request
-from ristn_cli.bench.report import BenchError, Case, Machine, Report, Setting
-from ristn_cli.inference.device import choose_backend
+from ristn_cli.bench.report import BenchError, Case, Report, Setting
+from ristn_cli.inference.device import choose_device
 
 LAST_LINES = 3
 
@@ -33,23 +31,24 @@ def measure_apart(request: Request) -> Case:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
         if not told.is_file():
             said = " | ".join(done.stderr.strip().splitlines()[-LAST_LINES:])
-            killed = "; most likely memory ran out: try smaller frames, --tile or --window" if done.returncode < 0 else ""
-            raise BenchError(f"measuring {request.network} ended with {done.returncode}{killed}: {said or 'no message'}")
+            killed = (
+                "; most likely memory ran out: try smaller frames, --tile or --window" if done.returncode < 0 else ""
+            )
+            raise BenchError(
+                f"measuring {request.network} ended with {done.returncode}{killed}: {said or 'no message'}"
+            )
         result = json.loads(told.read_text(encoding="utf-8"))
     if "error" in result:
         raise BenchError(f"{request.network}: {result['error']}")
     return Case.from_dict(result)
 
 
-def make_report(
-    cases: Sequence[Case], settings: Sequence[Setting], device: str, precision: str, threads: int | None
-) -> Report:
-    """The report of what was measured on this machine."""
-    machine = describe_machine(choose_backend(device, precision))
+def make_report(cases: Sequence[Case], settings: Sequence[Setting], device: str) -> Report:
+    """The report of what was measured on this machine, with the threads that PyTorch has in this process."""
     return Report(
         version=version("ristn"),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        machine=Machine(**vars(machine) | {"threads": threads or torch.get_num_threads()}),
+        machine=describe_machine(choose_device(device)),
         cases=list(cases),
         sweep=list(settings),
     )

@@ -17,7 +17,8 @@ def make_texture(width: int, height: int, seed: int = 0) -> np.ndarray:
         grid = generator.random((height // step + 2, width // step + 2, 3), dtype=np.float32) - 0.5
         total += step**0.7 * enlarge(grid, step)[:height, :width]
     low, high = np.percentile(total[::4, ::4], (1, 99))
-    return ((total - low) * (255 / (high - low))).clip(0, 255).round().astype(np.uint8)
+    texture: np.ndarray = ((total - low) * (255 / (high - low))).clip(0, 255).round().astype(np.uint8)
+    return texture
 
 
 def enlarge(grid: np.ndarray, step: int) -> np.ndarray:

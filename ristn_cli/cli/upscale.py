@@ -169,7 +169,15 @@ def upscale(
             strict=strict,
         )
         upscaler = build_upscaler(
-            model, weights, device, precision, tile, window, detect_cuts=not no_scene_cuts, memory_limit=limit
+            model,
+            weights,
+            device,
+            precision,
+            tile,
+            window,
+            detect_cuts=not no_scene_cuts,
+            memory_limit=limit,
+            with_default=True,
         )
         if dry_run:
             plan = plan_job(source, target, upscaler, options, overwrite=overwrite, restart=restart)

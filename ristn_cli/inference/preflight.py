@@ -195,6 +195,7 @@ def describe_job(
         ),
         needed_bytes=needed,
         free_bytes=shutil.disk_usage(manifest.folder.parent).free,
+        uses_default=upscaler.auto_tiling is not None and upscaler.auto_tiling.uses_default,
     )
 
 

@@ -1,4 +1,4 @@
-"""Steps of reading and writing on their own, to be timed: decoding without conversion, and bicubic 4x by ffmpeg alone."""
+"""Steps of reading and writing on their own, to be timed: decoding alone, and bicubic scaling by ffmpeg alone."""
 
 import subprocess
 from itertools import islice
