@@ -17,7 +17,7 @@ CONVOLUTION_CHANNELS = (32, 64, 128)
 CONVOLUTION_VALUES = 1 << 20
 """Of a convolution's input: large enough to run long, small enough for the caches of one core's share."""
 
-COPY_BYTES = 1 << 28
+COPY_BYTES = 1 << 27
 MEASURED_SECONDS = 0.3
 """How long each rate is measured, at least."""
 

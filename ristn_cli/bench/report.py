@@ -78,10 +78,10 @@ class Arithmetic:
 
 @dataclass(frozen=True, kw_only=True)
 class EndToEnd:
-    """A clip of `frames` through `upscale_video`, and the network alone on the same windows, right after it.
+    """A clip of `frames` through `upscale_video`, and the network alone on the same windows, in turns.
 
-    `seconds_per_frame` is from the first frame read to the last encoded; `total_seconds` are of the whole call, with
-    checks before, and join and verification after it.
+    `seconds_per_frame` is from the plan to the finished file: decode, network, encode, join, verify. `total_seconds` are
+    of the whole call, with the checks before the plan.
     """
 
     frames: int

@@ -190,7 +190,7 @@ def write_report(report: Report, path: Path | None) -> None:
 
 def make_table(title: str, *columns: str) -> Table:
     """A table whose first column is text and whose others are numbers."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title or None, title_justify="left")
     for index, column in enumerate(columns):
         table.add_column(column, justify="left" if index == 0 else "right")
     return table
@@ -209,9 +209,7 @@ def describe_report(report: Report) -> Iterator[Table | str]:
         f"PyTorch {machine.torch}; ristn {report.version}"
     )
     if report.cases:
-        yield describe_network(report.cases)
-        yield describe_stages(report.cases)
-        yield describe_files(report.cases)
+        yield describe_cases(report.cases)
     for case in report.cases:
         if case.profile is not None:
             yield describe_profile(case)
@@ -225,79 +223,45 @@ def name_of(case: Case) -> str:
     return escape(f"{case.model}{weights} {case.width}x{case.height} {case.precision}")
 
 
-def describe_network(cases: list[Case]) -> Table:
-    """Speed, arithmetic, and the machine's own rates."""
-    table = make_table(
-        "network",
-        "case",
-        "window, tile",
-        "s a frame (spread)",
-        "fps",
-        "GFLOP a frame",
-        "executed",
-        "matrix GFLOP/s",
-        "conv GFLOP/s",
-        "copy GB/s",
-        "of matrix rate",
-        "executed",
-    )
-    for case in cases:
-        took, rates, flops = case.network, case.limits, case.arithmetic
-        table.add_row(
-            name_of(case),
-            f"{case.window}, {case.tile}",
-            f"{took.median:.3f} ({took.lowest:.3f}-{took.highest:.3f}, {took.repeats}x)",
-            f"{case.frames_per_second:.2f}",
-            f"{flops.network_flops / 1e9:.1f}",
-            f"{flops.executed_flops / 1e9:.1f}",
-            f"{rates.matrix_flops_per_second / 1e9:.0f}",
-            f"{rates.convolution_flops_per_second / 1e9:.0f}",
-            f"{rates.copy_bytes_per_second / 1e9:.1f}",
-            f"{case.network_share:.0%}",
-            f"{case.executed_share:.0%}",
-        )
+def describe_cases(cases: list[Case]) -> Table:
+    """All figures, a row each, a column for each case."""
+    table = make_table("", "", *(name_of(case) for case in cases))
+    columns = [list(case_figures(case)) for case in cases]
+    for rows in zip(*columns, strict=True):
+        table.add_row(rows[0][0], *(text for _, text in rows))
     return table
 
 
-def describe_stages(cases: list[Case]) -> Table:
-    """Milliseconds a frame of each stage."""
+def case_figures(case: Case) -> Iterator[tuple[str, str]]:
+    """Name and value of each figure of a case."""
     from ristn_cli.bench.chart import LABELS
 
-    table = make_table("ms a frame", "stage", *(name_of(case) for case in cases))
+    def seconds(value: float | None) -> str:
+        return told(value, lambda known: f"{known:.3f} s")
+
+    took, rates, flops, whole, reference = case.network, case.limits, case.arithmetic, case.end_to_end, case.reference
+    yield "window, tile, tiles", f"{case.window}, {case.tile}, {case.tiles}"
+    yield "network, a frame", seconds(took.median)
+    yield "  lowest to highest", f"{took.lowest:.3f}-{took.highest:.3f} s ({took.repeats}x)"
+    yield "  frames a second", f"{case.frames_per_second:.2f}"
     for stage, label in LABELS.items():
-        table.add_row(label, *(told(case.stages[stage], lambda value: f"{1000 * value:.1f}") for case in cases))
-    return table
-
-
-def describe_files(cases: list[Case]) -> Table:
-    """From file to file, memory, and what to measure it against."""
-    table = make_table(
-        "end to end",
-        "case",
-        "frames",
-        "s a frame",
-        "network alone",
-        "ratio",
-        "peak memory, MiB",
-        "bicubic, s a frame",
-        "reference, s a frame",
-        "network / reference",
-    )
-    for case in cases:
-        whole, reference = case.end_to_end, case.reference
-        memory = case.peak_memory_bytes if case.device_memory_bytes is None else case.device_memory_bytes
-        table.add_row(
-            name_of(case),
-            "-" if whole is None else str(whole.frames),
-            told(None if whole is None else whole.seconds_per_frame, lambda value: f"{value:.3f}"),
-            told(None if whole is None else whole.network_seconds_per_frame, lambda value: f"{value:.3f}"),
-            told(None if whole is None else whole.ratio, lambda value: f"{value:.2f}"),
-            told(memory, lambda value: f"{value / (1 << 20):.0f}"),
-            told(case.bicubic_seconds_per_frame, lambda value: f"{value:.3f}"),
-            told(None if reference is None else reference.seconds_per_frame.median, lambda value: f"{value:.3f}"),
-            told(None if reference is None else reference.ratio, lambda value: f"{value:.3f}"),
-        )
-    return table
+        yield f"  {label}", told(case.stages[stage], lambda known: f"{1000 * known:.1f} ms")
+    yield "arithmetic of the network, a frame", f"{flops.network_flops / 1e9:.1f} GFLOP"
+    yield "  executed, with context and overlap", f"{flops.executed_flops / 1e9:.1f} GFLOP"
+    yield "machine: matrix product of 2048", f"{rates.matrix_flops_per_second / 1e9:.0f} GFLOP/s"
+    yield "  best 3x3 convolution", f"{rates.convolution_flops_per_second / 1e9:.0f} GFLOP/s"
+    yield "  copy, read and written", f"{rates.copy_bytes_per_second / 1e9:.1f} GB/s"
+    yield "share of the matrix rate, network", f"{case.network_share:.0%}"
+    yield "  executed", f"{case.executed_share:.0%}"
+    yield "end to end, a frame", seconds(None if whole is None else whole.seconds_per_frame)
+    yield "  network alone on the same clip", seconds(None if whole is None else whole.network_seconds_per_frame)
+    yield "  ratio", told(None if whole is None else whole.ratio, lambda known: f"{known:.2f}")
+    yield "peak memory of the process", told(case.peak_memory_bytes, lambda known: f"{known / (1 << 20):.0f} MiB")
+    if case.device_memory_bytes is not None:
+        yield "  of the device", f"{case.device_memory_bytes / (1 << 20):.0f} MiB"
+    yield "bicubic by ffmpeg, a frame", seconds(case.bicubic_seconds_per_frame)
+    yield "reference, a frame", seconds(None if reference is None else reference.seconds_per_frame.median)
+    yield "  network / reference", told(None if reference is None else reference.ratio, lambda known: f"{known:.3f}")
 
 
 def describe_profile(case: Case) -> Table:
