@@ -80,8 +80,8 @@ class Arithmetic:
 class EndToEnd:
     """A clip of `frames` through `upscale_video`, and the network alone on the same windows, in turns.
 
-    `seconds_per_frame` is from the plan to the finished file: decode, network, encode, join, verify. `total_seconds` are
-    of the whole call, with the checks before the plan.
+    `seconds_per_frame` is from the plan to the finished file: decode, network, encode, join, verify. `total_seconds`
+    are of the whole call, with the checks before the plan.
     """
 
     frames: int
