@@ -278,6 +278,19 @@ def test_a_sweep_keeps_to_the_default_within_noise_and_time_and_memory(network: 
     assert [s.tile for s in found.settings if s.seconds_per_frame is None] == [192]
 
 
+def test_a_sweep_confirms_what_it_found(network: Network) -> None:
+    calls: list[int] = []
+
+    def measure(network: Network, backend: Backend, tiling: Tiling, width: int, height: int) -> float:
+        calls.append(tiling.tile)
+        return 0.5 if tiling.tile == 128 and calls.count(128) == 1 else 1.0
+
+    found = sweep(network, [BF16], 960, 540, seconds=60, measure=measure)
+    assert calls[-2:] == [288, 128]
+    assert found.tiling.tile == 288
+    assert [setting.tile for setting in found.settings if setting.is_best] == [288]
+
+
 def test_a_setting_is_measured_on_one_tile(network: Network) -> None:
     seconds = measure_tiling(network, FP32, Tiling(tile=32, window=6), 60, 20)
     assert seconds is not None

@@ -33,7 +33,7 @@ def draw_report(report: Report, path: Path) -> None:
 
     if not report.cases:
         raise BenchError("there is no case to draw; a chart shows cases, not a sweep")
-    figure = Figure(figsize=(10, 2 + 0.7 * len(report.cases)), layout="constrained")
+    figure = Figure(figsize=(10, 2.5 + 0.7 * len(report.cases)), layout="constrained")
     axes = figure.subplots()
     rows = range(len(report.cases))
     left = [0.0] * len(report.cases)
@@ -52,7 +52,7 @@ def draw_report(report: Report, path: Path) -> None:
     axes.invert_yaxis()
     axes.set_xlabel("seconds a frame")
     axes.set_title(f"{report.machine.processor}, {report.machine.threads} threads, PyTorch {report.machine.torch}")
-    axes.legend(fontsize="small")
+    figure.legend(loc="outside lower center", ncols=5, fontsize="small")
     figure.savefig(path, format="png", dpi=120)
 
 
