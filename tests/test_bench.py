@@ -42,7 +42,7 @@ from ristn_cli.inference.defaults import (
     read_defaults,
     save_default,
 )
-from ristn_cli.inference.device import Backend, DeviceError, choose_backend, prepare
+from ristn_cli.inference.device import Backend, DeviceError, choose_backend
 from ristn_cli.inference.memory import AutoTiling, Tiling
 from ristn_cli.inference.scenes import difference, number_scenes
 from ristn_cli.model import RISTN
@@ -171,7 +171,6 @@ def test_the_chart_says_what_it_needs(report: Report, tmp_path: Path, monkeypatc
 
 
 def test_flops_are_those_of_a_count_by_hand(tiny_model: RISTN) -> None:
-    model = prepare(tiny_model, Backend(CPU, "fp32"))
     # Multiply-accumulates a pixel: of every frame that is read ...
     spatial = 2 * 9 * (8 * 4 + 4 * 4 + 4 * 8)  # two blocks, one bottleneck each, of 8 > 4 > 4 > 8 channels
     gates = 9 * (32 * 32 + 8 * 32)  # 32 and then 8 channels in; two directions, four gates, four channels each
@@ -183,16 +182,15 @@ def test_flops_are_those_of_a_count_by_hand(tiny_model: RISTN) -> None:
     upsampling = 4 * 32 * 8 + 4 * 4 * 8 * 8 + 16 * 9 * 8 * 3
     expected = 3 * (spatial + gates) + 2 * hidden + 1 * (fusion + refine + upsampling)
     borders = 2 * 16 * (3 * 3) * 9  # once: what of a folded bias is missing beyond a frame of any size
-    assert count_window(model, 3, 1, 16, 24) == 2 * (16 * 24 * expected + borders)
+    assert count_window(tiny_model, 3, 1, 16, 24) == 2 * (16 * 24 * expected + borders)
 
 
 def test_executed_flops_count_context_and_overlap(tiny_model: RISTN) -> None:
-    model = prepare(tiny_model, Backend(CPU, "fp32"))
-    whole = count_arithmetic(model, Tiling(tile=64), 64, 32, frames=8, kept=4)
-    tiled = count_arithmetic(model, Tiling(tile=40), 64, 32, frames=8, kept=4)  # two tiles of 40x32
+    whole = count_arithmetic(tiny_model, Tiling(tile=64), 64, 32, frames=8, kept=4)
+    tiled = count_arithmetic(tiny_model, Tiling(tile=40), 64, 32, frames=8, kept=4)  # two tiles of 40x32
     assert whole.network_flops == tiled.network_flops
     assert tiled.executed_flops == pytest.approx(whole.executed_flops * 80 / 64, rel=1e-4)
-    assert whole.executed_flops == count_window(model, 8, 4, 32, 64) / 4
+    assert whole.executed_flops == count_window(tiny_model, 8, 4, 32, 64) / 4
 
 
 def test_median_and_spread() -> None:

@@ -19,6 +19,7 @@ from ristn_cli.bench.report import STAGES, Case, EndToEnd, Limits, Reference, su
 from ristn_cli.bench.scene import make_scene
 from ristn_cli.bench.stages import StageClock, time_reading, time_writing
 from ristn_cli.inference.device import Backend, choose_backend
+from ristn_cli.inference.execution import CompileName
 from ristn_cli.inference.job import upscale_video
 from ristn_cli.inference.memory import AutoTiling
 from ristn_cli.inference.plan import UpscaleOptions, count_tiles
@@ -59,6 +60,7 @@ class Request:
         window: frames read together; None for the planner's choice.
         tile: largest side of a tile; None for the planner's choice.
         memory_bytes: what a window may take; None for what is free.
+        compilation: as `Upscaler` takes it.
         threads: of PyTorch; None leaves them.
         frames: of the clip; None takes two windows, or what the time allows.
         preset: of the encoder.
@@ -77,6 +79,7 @@ class Request:
     window: int | None = None
     tile: int | None = None
     memory_bytes: int | None = None
+    compilation: CompileName = "auto"
     threads: int | None = None
     frames: int | None = None
     preset: str = "veryfast"
@@ -108,7 +111,7 @@ def measure_case(request: Request, folder: Path) -> Case:
         "image_bytes": 1 if source is None or source.bit_depth <= 8 else 2,
     }
     tiling = automatic.fit(network.model.config, backend.device, width=width, height=height, **numbers)
-    upscaler = Upscaler(network.model, backend, tiling)  # not fitted again while memory is in use
+    upscaler = Upscaler(network.model, backend, tiling, compilation=request.compilation)
     clock = StageClock(upscaler.model, backend)
     stages: dict[str, float | None] = dict.fromkeys(STAGES)
     expected = warm_up(upscaler, clock, width, height)
@@ -132,22 +135,23 @@ def measure_case(request: Request, folder: Path) -> Case:
     window = Window(images, keep)
     kept = len(range(len(images))[keep])
     reference = prepare_reference(network.model, backend, images) if request.with_reference else None
-    took, matrix, reference_took = list[float](), list[float](), list[float]()
+    if upscaler.recorded is not None:
+        for _ in range(2):  # a shape is recorded when it comes for the second time
+            upscaler.upscale_window(window)
+    took, around, matrix, reference_took = list[float](), list[float](), list[float](), list[float]()
     parts: list[dict[str, float]] = []
     while not took or time.monotonic() - began + took[-1] * kept < request.seconds:
         matrix.append(matrix_rate(backend))
-        synchronize(backend)
-        start = time.perf_counter()
-        with clock.attached() as seconds:
-            upscaler.upscale_window(window)
-        took.append((time.perf_counter() - start) / kept)
+        whole, clocked, seconds = time_window(upscaler, clock, window)
+        took.append(whole / kept)
         parts.append({name: value / kept for name, value in seconds.items()})
+        around.append((clocked - sum(seconds.values())) / kept)
         if reference is not None:
             reference_took.append(reference())
     timing = summarize(took)
     for name in ("spatial", "temporal", "reconstruction"):
         stages[name] = summarize([part[name] for part in parts]).median
-    outside = summarize([whole - sum(part.values()) for whole, part in zip(took, parts, strict=True)]).median
+    outside = summarize(around).median
     stages["convert_out"] = outside
     if info is not None and end_to_end is not None:
         if not info.is_image_sequence:
@@ -160,7 +164,7 @@ def measure_case(request: Request, folder: Path) -> Case:
         convolution_flops_per_second=convolution_rate(backend),
         copy_bytes_per_second=copy_rate(backend),
     )
-    arithmetic = count_arithmetic(upscaler.model, tiling, width, height, frames=len(images), kept=kept)
+    arithmetic = count_arithmetic(network.model, tiling, width, height, frames=len(images), kept=kept)
     limit = timing.median * limits.matrix_flops_per_second
     return Case(
         model=network.name,
@@ -190,14 +194,38 @@ def measure_case(request: Request, folder: Path) -> Case:
     )
 
 
+def time_window(
+    upscaler: Upscaler, clock: StageClock, window: Window[np.ndarray]
+) -> tuple[float, float, dict[str, float]]:
+    """Seconds of a window as it runs, of one whose parts are clocked, and of these parts.
+
+    One window is both, unless the network is recorded: a recording has no parts.
+    """
+    synchronize(upscaler.backend)
+    whole: float | None = None
+    recorded = upscaler.recorded
+    if recorded is not None:
+        began = time.perf_counter()
+        upscaler.upscale_window(window)
+        whole = time.perf_counter() - began
+        upscaler.recorded = None
+    try:
+        began = time.perf_counter()
+        with clock.attached() as seconds:
+            upscaler.upscale_window(window)
+        clocked = time.perf_counter() - began
+    finally:
+        upscaler.recorded = recorded
+    return clocked if whole is None else whole, clocked, seconds
+
+
 def warm_up(upscaler: Upscaler, clock: StageClock, width: int, height: int) -> float:
     """Compute one tile of a window, so that kernels and memory are there; about how many seconds a frame will take."""
     tiling = upscaler.tiling
     rows = plan_spans(height, tiling.tile, tiling.overlap)
     columns = plan_spans(width, tiling.tile, tiling.overlap)
     images = tuple(make_scene(columns[0].size, rows[0].size, tiling.window))
-    with clock.attached() as seconds:
-        upscaler.upscale_window(Window(images, slice(tiling.context, tiling.context + 1)))
+    _, _, seconds = time_window(upscaler, clock, Window(images, slice(tiling.context, tiling.context + 1)))
     kept = tiling.window - 2 * tiling.context
     once = seconds["reconstruction"] + (seconds["spatial"] + seconds["temporal"]) / kept
     return len(rows) * len(columns) * once

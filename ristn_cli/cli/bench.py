@@ -13,6 +13,7 @@ from rich.table import Table
 
 from ristn_cli.cli.info import JsonOption
 from ristn_cli.cli.terminal import (
+    CompileOption,
     DebugOption,
     DeviceOption,
     MemoryOption,
@@ -55,6 +56,7 @@ def bench(
     ] = None,
     precision: Annotated[list[str] | None, typer.Option(help="auto, fp32, fp16 or bf16; may be repeated.")] = None,
     device: DeviceOption = "auto",
+    compilation: CompileOption = "auto",
     window: WindowOption = None,
     tile: TileOption = None,
     memory_limit: MemoryOption = None,
@@ -130,6 +132,7 @@ def bench(
                         window=window,
                         tile=tile,
                         memory_bytes=limit,
+                        compilation=compilation,
                         threads=threads,
                         frames=frames,
                         preset=preset,
