@@ -212,6 +212,7 @@ def upscale(
             window,
             detect_cuts=not no_scene_cuts,
             memory_limit=limit,
+            with_default=True,
             compilation=compilation,
             quiet=quiet,
         )

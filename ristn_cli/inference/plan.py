@@ -99,6 +99,7 @@ class JobPlan:
         needed_bytes: free disk space that the job needs beside the output, at most, as an estimate.
         free_bytes: what is free there.
         seconds: time the network will take, measured on the first frames; None when it was not measured.
+        uses_default: windows and tiles are the fastest ones of a sweep on this machine, as far as they fit.
     """
 
     width: int
@@ -123,6 +124,7 @@ class JobPlan:
     needed_bytes: int | None
     free_bytes: int
     seconds: float | None = None
+    uses_default: bool = False
 
 
 def doubles_rate(info: VideoInfo, options: UpscaleOptions) -> bool:

@@ -215,6 +215,7 @@ def describe_job(
         + queue_bytes(upscaler.tiling, width=info.width, height=info.height, image_bytes=image_bytes),
         needed_bytes=needed,
         free_bytes=shutil.disk_usage(manifest.folder.parent).free,
+        uses_default=upscaler.auto_tiling is not None and upscaler.auto_tiling.uses_default,
     )
 
 
