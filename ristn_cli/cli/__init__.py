@@ -4,6 +4,7 @@ import typer
 
 from ristn_cli.cli.download_weights import download_weights
 from ristn_cli.cli.evaluate import evaluate
+from ristn_cli.cli.export_weights import export_weights
 from ristn_cli.cli.info import info
 from ristn_cli.cli.train import train
 from ristn_cli.cli.upscale import upscale
@@ -15,7 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Upscale video 4x with RISTN, a Residual Invertible Spatio-Temporal Network.",
 )
-for command in (upscale, info, evaluate, train, download_weights):
+for command in (upscale, info, evaluate, train, download_weights, export_weights):
     app.command()(command)
 
 

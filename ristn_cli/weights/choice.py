@@ -18,23 +18,7 @@ CLEAN_BITS_PER_PIXEL = 1.0
 """From here on a codec that loses something is taken to lose little: x264 spends as much at rate factors of about 10,
 intermediate codecs such as ProRes spend more, and what is made to be watched, 0.02 to 0.6."""
 
-LOSSLESS_CODECS = frozenset(
-    (
-        "rawvideo",
-        "v210",
-        "v408",
-        "v410",
-        "r210",
-        "r10k",
-        "ffv1",
-        "huffyuv",
-        "ffvhuff",
-        "utvideo",
-        "magicyuv",
-        "lagarith",
-    )
-    + ("qtrle", "zlib", "png", "apng", "bmp", "tiff")
-)
+LOSSLESS_CODECS = {"rawvideo", "v210", "v410", "ffv1", "huffyuv", "ffvhuff", "utvideo", "magicyuv", "png", "qtrle"}
 """By FFmpeg's names; however few bits they need for pictures that are simple."""
 
 
