@@ -17,7 +17,8 @@ class Hub:
     """What the server holds, how it misbehaves, and what it was asked.
 
     `files` are by `owner/name/revision/file`. After `cut_after` bytes of a body the connection drops, `cuts` times.
-    `status` answers everything, `error_code` is the Hub's own name of it. `requests` are (method, path, headers).
+    With `has_storage` files are handed out by a store under another name, as large ones are. `status` answers everything,
+    `error_code` is the Hub's own name of it. `requests` are (method, path, headers).
     """
 
     url: str = ""
@@ -28,6 +29,7 @@ class Hub:
     error_code: str = ""
     knows_ranges: bool = True
     tells_sha256: bool = True
+    has_storage: bool = False
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
 
     def ranges(self) -> list[str | None]:
@@ -55,12 +57,21 @@ def serve_hub() -> Iterator[Hub]:
         def answer(self) -> None:
             headers = {name.lower(): value for name, value in self.headers.items()}
             hub.requests.append((self.command, self.path, headers))
-            body = hub.files.get(self.path.strip("/").replace("/resolve", "", 1))
+            body = hub.files.get(self.path.removeprefix("/store").strip("/").replace("/resolve", "", 1))
             if hub.status or body is None:
                 self.send_response(hub.status or 404)
                 code = hub.error_code or ("" if hub.status else self.missing())
                 if code:
                     self.send_header("X-Error-Code", code)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            if hub.has_storage and not self.path.startswith("/store/"):
+                self.send_response(302)
+                self.send_header("Location", f"{hub.url.replace('127.0.0.1', 'localhost')}/store{self.path}")
+                self.send_header("X-Repo-Commit", COMMIT)
+                self.send_header("X-Linked-ETag", f'"{hashlib.sha256(body).hexdigest()}"')
+                self.send_header("X-Linked-Size", str(len(body)))
                 self.send_header("Content-Length", "0")
                 self.end_headers()
                 return

@@ -1,6 +1,7 @@
 """What `--model auto` means: a rule over what is known of the source, and that the program follows it and says so."""
 
 import json
+import re
 import signal
 from dataclasses import replace
 from fractions import Fraction
@@ -8,12 +9,14 @@ from pathlib import Path
 
 import pytest
 from clips import make_clip
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from ristn_cli.cli import app
 from ristn_cli.model import RISTN
 from ristn_cli.video import VideoInfo, probe
 from ristn_cli.weights import RELEASES, ModelChoice, Release, choose_model, file_sha256, finding, save_weights
+from ristn_cli.weights.choice import CLEAN_BITS_PER_PIXEL
 
 CLEAN = Release(
     name="ristn-lite", sha256="0" * 64, size=1, config="ristn-lite", source="clean", repository="a/b", revision="v1"
@@ -36,8 +39,8 @@ def bytes_for(bits_per_pixel: float) -> int:
 def test_lossy_codecs_by_what_they_spend(info: VideoInfo, codec: str) -> None:
     source = replace(info, codec=codec)
     assert choose_model(source, bytes_for(0.1), BOTH).name == "real"
-    assert choose_model(source, bytes_for(0.99), BOTH).name == "real"
-    assert choose_model(source, bytes_for(1.0), BOTH).name == "ristn-lite"
+    assert choose_model(source, bytes_for(0.49), BOTH).name == "real"
+    assert choose_model(source, bytes_for(0.5), BOTH).name == "ristn-lite"
     assert choose_model(source, bytes_for(4), BOTH).name == "ristn-lite"
 
 
@@ -61,10 +64,20 @@ def test_without_weights_for_it_compressed_sources_get_the_clean_ones(info: Vide
 
 def test_a_length_is_taken_from_the_duration_or_not_known(info: VideoInfo) -> None:
     counted = replace(info, frame_count=None)
-    assert choose_model(counted, bytes_for(1.5), BOTH).name == "ristn-lite"
-    assert choose_model(counted, bytes_for(0.5), BOTH).name == "real"
+    assert choose_model(counted, bytes_for(0.75), BOTH).name == "ristn-lite"
+    assert choose_model(counted, bytes_for(0.25), BOTH).name == "real"
     unknown = replace(counted, duration=None)
     assert choose_model(unknown, bytes_for(4), BOTH) == ModelChoice("real", "h264 leaves traces of compression")
+
+
+def test_the_document_has_the_same_limit_and_options() -> None:
+    document = (Path(__file__).parents[1] / "docs" / "weights.md").read_text(encoding="utf-8")
+    assert f"spends {CLEAN_BITS_PER_PIXEL} bits a pixel or more" in document
+    commands = get_command(app).commands.values()  # type: ignore[attr-defined]
+    known = {name for command in commands for option in command.params for name in option.opts}
+    named = set(re.findall(r"--[a-z][a-z-]+", document))
+    assert "--measured" in named
+    assert named <= known
 
 
 def run(*arguments: object) -> tuple[int, str, str]:

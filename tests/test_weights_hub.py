@@ -246,6 +246,18 @@ def test_the_token_is_sent(release: Release, hub: Hub, tmp_path: Path, monkeypat
     assert all(headers["user-agent"].startswith("ristn/") for _, _, headers in hub.requests)
 
 
+def test_large_storage_is_followed_without_the_token(
+    release: Release, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_of_the_test")
+    hub.has_storage, hub.cuts, hub.cut_after = True, 1, release.size // 2
+    assert file_sha256(obtain(release, tmp_path / "out.safetensors")) == release.sha256
+    stored = [(path, headers) for _, path, headers in hub.requests if path.startswith("/store/")]
+    assert [headers.get("range") for _, headers in stored] == [None, f"bytes={release.size // 2}-"]
+    assert not any("authorization" in headers for _, headers in stored)
+    assert all("authorization" in headers for _, path, headers in hub.requests if not path.startswith("/store/"))
+
+
 def test_a_dead_network_is_one_line(release: Release, hub: Hub, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"not fetched from someone/tiny at http://127\.0\.0\.1:9 \(Conn") as caught:
         obtain(release, tmp_path / "out.safetensors", endpoint="http://127.0.0.1:9")

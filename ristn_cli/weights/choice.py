@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 CLEAN_MODEL = "ristn-lite"
 """For clean sources, and for all where nothing else is released."""
 
-CLEAN_BITS_PER_PIXEL = 1.0
-"""From here on a codec that loses something is taken to lose little: x264 spends as much at rate factors of about 10,
-intermediate codecs such as ProRes spend more, and what is made to be watched, 0.02 to 0.6."""
+CLEAN_BITS_PER_PIXEL = 0.5
+"""From here on a lossy codec is taken to leave little: x264 spends as much at rate factors of about 16 to 19 on small
+frames, which is about where weights for compressed footage begin to gain. Films on Blu-ray reach it, intermediate
+codecs such as ProRes far surpass it, DVDs and streams stay below."""
 
 LOSSLESS_CODECS = {"rawvideo", "v210", "v410", "ffv1", "huffyuv", "ffvhuff", "utvideo", "magicyuv", "png", "qtrle"}
 """By FFmpeg's names; however few bits they need for pictures that are simple."""

@@ -94,9 +94,7 @@ def obtain(
         target.parent.mkdir(parents=True, exist_ok=True)
         at_hand = None if force or repository or revision else locate(release)
         if at_hand is not None:
-            partial = target.with_name(f".{target.name}.copying")
-            shutil.copyfile(at_hand, partial)
-            partial.replace(target)
+            copy_whole(at_hand, target)
             return target
         fetch_file(
             target,
@@ -111,3 +109,13 @@ def obtain(
     except OSError as error:
         raise WeightsError(f"{target}: cannot be written: {error.strerror or error}") from error
     return target
+
+
+def copy_whole(source: Path, target: Path) -> None:
+    """Copy a file under its name whole or not at all."""
+    partial = target.with_name(f".{target.name}.copying")
+    try:
+        shutil.copyfile(source, partial)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
