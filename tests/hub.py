@@ -17,8 +17,8 @@ class Hub:
     """What the server holds, how it misbehaves, and what it was asked.
 
     `files` are by `owner/name/revision/file`. After `cut_after` bytes of a body the connection drops, `cuts` times.
-    With `has_storage` files are handed out by a store under another name, as large ones are. `status` answers everything,
-    `error_code` is the Hub's own name of it. `requests` are (method, path, headers).
+    With `has_storage` files are handed out by a store under another name, as large ones are. `status` answers
+    everything, `error_code` is the Hub's own name of it. `requests` are (method, path, headers).
     """
 
     url: str = ""

@@ -102,7 +102,7 @@ def test_upscale_follows_the_rule_and_says_so(
         save_weights(tiny_model if source == "clean" else random_model, path, metrics={})
         record = replace(CLEAN, name=name, source=source, sha256=file_sha256(path), size=path.stat().st_size)  # type: ignore[arg-type]
         monkeypatch.setitem(RELEASES, name, record)
-    lossy = make_clip(tmp_path / "in.mp4", frames=8, options={"crf": "40", "preset": "medium"})
+    lossy = make_clip(tmp_path / "in.mp4", frames=60, options={"crf": "40", "preset": "medium"})
     lossless = make_clip(tmp_path / "in.mkv", frames=4, codec="ffv1")
     code, stdout, stderr = run(lossy, tmp_path / "out.mp4", "--dry-run")
     assert code == 0, stderr
