@@ -47,29 +47,6 @@ class TemporalOnly(nn.Module):
         return mapped
 
 
-class Deconvolution(nn.ConvTranspose2d):
-    """A deconvolution of stride 2 that doubles height and width.
-
-    With a kernel of 2, whose taps do not overlap, it is computed as a 1x1 convolution to 4 pixels and a move of these
-    to their places: the same arithmetic, by a far faster kernel on processors, backward above all.
-    """
-
-    def __init__(self, channels_in: int, channels_out: int, kernel: int) -> None:
-        super().__init__(channels_in, channels_out, kernel, stride=2, padding=kernel - 2, output_padding=kernel - 2)
-
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """(N, C, H, W) to (N, C2, 2H, 2W)."""
-        if self.kernel_size != (2, 2):
-            return super().forward(x, output_size)
-        assert self.bias is not None
-        batch, _, height, width = x.shape
-        weight = self.weight.permute(2, 3, 1, 0).flatten(0, 2)[:, :, None, None]  # rows by (down, right, channel)
-        pixels = F.conv2d(x, weight, self.bias.repeat(4)).permute(0, 2, 3, 1)
-        # (N, H, W, 4C): a pixel's upper two neighbours lie together, and so do its lower two.
-        rows = pixels.reshape(batch, height, width, 2, 2 * self.out_channels).transpose(2, 3)
-        return rows.reshape(batch, 2 * height, 2 * width, self.out_channels).permute(0, 3, 1, 2)
-
-
 class Reconstruction(nn.Module):
     """Two stride-2 deconvolutions with ReLU, then a 3x3 convolution to RGB.
 
@@ -81,7 +58,9 @@ class Reconstruction(nn.Module):
         super().__init__()
         deconvolutions = []
         for width in upsampling_channels:
-            deconvolutions.append(Deconvolution(channels, width, kernel))
+            deconvolutions.append(
+                nn.ConvTranspose2d(channels, width, kernel, stride=2, padding=kernel - 2, output_padding=kernel - 2)
+            )
             channels = width
         self.deconvolutions = nn.ModuleList(deconvolutions)
         self.last = nn.Conv2d(channels, 3, 3, padding=1)

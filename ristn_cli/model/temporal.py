@@ -74,8 +74,7 @@ class BidirectionalConvLSTM(nn.Module):
     def forward(self, x: Tensor, frames: int) -> Tensor:
         """(T*B, C, H, W) to (T*B, 2*hidden, H, W): the forward direction's channels, then the backward's."""
         gates = self.input_gates(x).unflatten(0, (frames, -1)).unflatten(2, (2, GATES, self.hidden))
-        # Unbound once, not indexed frame by frame: backward then writes each gradient once.
-        forward, backward = (half.unbind(0) for half in gates.unbind(2))  # frames of (B, 4, hidden, H, W) each
+        forward, backward = gates.unbind(2)  # (T, B, 4, hidden, H, W) each
         hidden: Tensor | None = None
         cell: Tensor | None = None
         outputs = []
@@ -85,8 +84,8 @@ class BidirectionalConvLSTM(nn.Module):
                 both = both + self.hidden_gates(hidden).view_as(both)
             joined, cell = lstm_step(both, cell)  # (B, 2, hidden, H, W)
             hidden = joined.flatten(1, 2)
-            outputs.append(joined.unbind(1))
-        return torch.cat([torch.cat([outputs[t][0], outputs[frames - 1 - t][1]], dim=1) for t in range(frames)])
+            outputs.append(joined)
+        return torch.cat([torch.cat([outputs[t][:, 0], outputs[frames - 1 - t][:, 1]], dim=1) for t in range(frames)])
 
 
 class TemporalComponent(nn.Module):
