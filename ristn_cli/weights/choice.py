@@ -16,9 +16,9 @@ CLEAN_MODEL = "ristn-lite"
 
 CLEAN_BITS_PER_PIXEL = 0.5
 """From here on a lossy codec is taken to leave little. Measured with x264: a rate factor of 18 spends 0.1 to 0.3 on
-frames of 640x360 and up to 0.6 on 160x90, one of 14 about half as much again; weights for compressed footage begin to
-gain between 18 and 20. Older codecs need more for the same, DVDs up to 0.5: in doubt the source counts as compressed.
-Films on Blu-ray reach the limit, intermediate codecs such as ProRes far surpass it."""
+frames of 640x360 and up to 0.6 on 160x90, one of 14 half as much again or twice as much; weights for compressed footage
+begin to gain between 18 and 23. Older codecs need more for the same, DVDs by their usual rates up to 0.5: in doubt the
+source counts as compressed. Films on Blu-ray reach the limit, intermediate codecs such as ProRes far surpass it."""
 
 LOSSLESS_CODECS = {"rawvideo", "v210", "v410", "ffv1", "huffyuv", "ffvhuff", "utvideo", "magicyuv", "png", "qtrle"}
 """By FFmpeg's names; however few bits they need for pictures that are simple."""
