@@ -22,7 +22,6 @@ from ristn_cli.cli.terminal import (
     DeviceOption,
     MaxFramesOption,
     MemoryOption,
-    ModelOption,
     PrecisionOption,
     TileOption,
     WeightsOption,
@@ -44,6 +43,7 @@ from ristn_cli.cli.terminal import (
 if TYPE_CHECKING:
     from ristn_cli.inference.plan import JobPlan
     from ristn_cli.inference.progress import Progress
+    from ristn_cli.weights import ModelChoice
 
 ProgressMode = Literal["auto", "bar", "json", "none"]
 
@@ -106,10 +106,21 @@ def write_progress(done: Progress) -> None:
     sys.stderr.flush()
 
 
+def choose_for(source: Path) -> ModelChoice:
+    """The released weights that suit a source. Raises VideoError when it cannot be read."""
+    from ristn_cli.video import probe
+    from ristn_cli.weights import choose_model
+
+    found = probe(source)
+    return choose_model(found, 0 if found.is_image_sequence else found.path.stat().st_size)
+
+
 def upscale(
     source: Annotated[Path, typer.Argument(help="Video to upscale.")],
     target: Annotated[Path, typer.Argument(help="Video to write; its suffix chooses the container.")],
-    model: ModelOption = "ristn-lite",
+    model: Annotated[
+        str, typer.Option(help="Released weights to use; auto chooses by how the source is compressed.")
+    ] = "auto",
     weights: WeightsOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
@@ -203,6 +214,11 @@ def upscale(
             drop_alpha=drop_alpha,
             strict=strict,
         )
+        if model == "auto" and weights is None:
+            choice = choose_for(source)
+            model, told_model = choice.name, f"model: {choice.name}, because {choice.reason}"
+        else:
+            told_model = f"model: {weights or model}, as asked"
         upscaler = build_upscaler(
             model,
             weights,
@@ -219,14 +235,14 @@ def upscale(
         if dry_run:
             plan = plan_job(source, target, upscaler, options, overwrite=overwrite, restart=restart)
             if as_json:
-                write_json(asdict(plan))
+                write_json(asdict(plan) | {"model": str(weights or model)})
                 return
-            for line in describe_plan(plan):
+            for line in (told_model, *describe_plan(plan)):
                 console.print(escape(line))
             return
 
         def tell_plan(plan: JobPlan) -> None:
-            for line in describe_plan(plan):
+            for line in (told_model, *describe_plan(plan)):
                 note(line, is_shown=verbose and not quiet)
 
         note(f"{source} to {target}", is_shown=False)
