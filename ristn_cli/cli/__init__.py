@@ -2,8 +2,11 @@
 
 import typer
 
+from ristn_cli.cli.bench import bench
 from ristn_cli.cli.compare import compare
+from ristn_cli.cli.download_weights import download_weights
 from ristn_cli.cli.evaluate import evaluate
+from ristn_cli.cli.export_weights import export_weights
 from ristn_cli.cli.info import info
 from ristn_cli.cli.train import train
 from ristn_cli.cli.upscale import upscale
@@ -17,7 +20,7 @@ app = typer.Typer(
     help="Upscale video 4x with RISTN, a Residual Invertible Spatio-Temporal Network.",
 )
 app.command(cls=RayCommand)(upscale)
-for command in (info, evaluate, compare, train):
+for command in (info, compare, evaluate, bench, train, download_weights, export_weights):
     app.command()(command)
 
 

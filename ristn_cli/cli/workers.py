@@ -117,6 +117,7 @@ def open_engine(
             window,
             detect_cuts=detect_cuts,
             memory_limit=memory_limit,
+            with_default=True,
             compilation=compilation,
             quiet=quiet,
         )

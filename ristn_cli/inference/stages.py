@@ -110,7 +110,7 @@ def made_frames(
             image = images.pop(0)
             for repeat, source in enumerate(run, start=1):
                 is_last = number == len(runs) and repeat == len(run)
-                yield Made(Frame(image, source.time, source.duration), border if is_last else None)
+                yield Made(Frame(image, source.time, source.duration, alpha=source.alpha), border if is_last else None)
             del image
 
 
