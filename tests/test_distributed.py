@@ -8,6 +8,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,13 +22,13 @@ from conftest import TINY
 
 from ristn_cli.inference.device import Backend
 from ristn_cli.inference.job import upscale_video
-from ristn_cli.inference.manifest import JobError, Manifest, fingerprint
+from ristn_cli.inference.manifest import JobError, Manifest, Part, fingerprint
 from ristn_cli.inference.memory import MIB, AutoTiling, Tiling
 from ristn_cli.inference.plan import UpscaleOptions
 from ristn_cli.inference.pool import Pool, SegmentJob
 from ristn_cli.inference.preflight import job_folder
 from ristn_cli.inference.progress import Progress
-from ristn_cli.inference.segments import plan_segments
+from ristn_cli.inference.segments import Segment, plan_segments
 from ristn_cli.inference.spread import run_together, spread_over
 from ristn_cli.inference.upscaler import Upscaler
 from ristn_cli.model import RISTN
@@ -189,7 +191,19 @@ def test_a_worker_killed_or_hung_in_the_middle_changes_nothing(
 def test_machines_that_leave_are_waited_for(
     model: RISTN, clip: Path, expected: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One of two machines leaves, then the other; the work waits, says so, and goes on with a third."""
+    """One of two machines leaves, then the other; the work waits, says so, and goes on with a third.
+
+    No segment is begun while Ray has not noticed yet, or the processes that are left might finish the job.
+    """
+    is_noticed = threading.Event()
+    is_noticed.set()
+
+    class Held(cluster.RayWorker):
+        def compute(self, job: SegmentJob, segment: Segment, path: Path, tell: Callable[[int], None]) -> Part:
+            assert is_noticed.wait(60)
+            return super().compute(job, segment, path, tell)
+
+    monkeypatch.setattr(cluster, "RayWorker", Held)
     monkeypatch.setattr("ristn_cli.inference.pool.WAITING_SECONDS", 1.0)
     quick = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
     head = {"num_cpus": 0, "object_store_memory": STORE_BYTES, "_system_config": quick, "include_dashboard": False}
@@ -197,16 +211,24 @@ def test_machines_that_leave_are_waited_for(
     notices: list[str] = []
     try:
         nodes = [machines.add_node(num_cpus=1, object_store_memory=STORE_BYTES) for _ in range(2)]
+
+        def remove_one() -> None:
+            is_noticed.clear()
+            machines.remove_node(nodes.pop(), allow_graceful=False)
+            while sum(node["Alive"] for node in ray.nodes()) > 1 + len(nodes):
+                time.sleep(0.1)
+            is_noticed.set()
+
         with open_cluster(model, machines.address, needs=NEEDS) as workers:
             assert len(workers.workers) == 2
+            workers.workers[1].start()  # or it might be on no machine yet when that leaves
 
             def change(now: Progress) -> None:
                 assert now.segments is not None
                 if nodes and now.segments[0] >= 1 + 4 * (2 - len(nodes)):
-                    machines.remove_node(nodes.pop(), allow_graceful=False)
-                elif not nodes and notices and "waiting for one" in notices[-1]:
-                    nodes.append(machines.add_node(num_cpus=1, object_store_memory=STORE_BYTES))
-                    nodes.clear()
+                    remove_one()
+                elif "added" not in notices and any("waiting for one" in notice for notice in notices):
+                    machines.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
                     notices.append("added")
 
             run(clip, tmp_path / "out.mkv", model, workers, notices, change)

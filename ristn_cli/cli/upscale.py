@@ -42,6 +42,7 @@ from ristn_cli.cli.workers import (
     RayOption,
     RayThreadsOption,
     RayWorkersOption,
+    check_ray_options,
     describe_workers,
     open_engine,
 )
@@ -204,6 +205,7 @@ def upscale(
         raise typer.BadParameter("--json goes with --dry-run; --progress json tells of the work")
     if sum(given is not None for given in (scale, size, fit)) > 1:
         raise typer.BadParameter("--scale, --size and --fit each say how large the output is; give one of them")
+    check_ray_options(ray, ray_workers, ray_threads)
     limit = parse_bytes(memory_limit)
     exact_size = parse_size(size)
     encoder_options = parse_encoder_arguments(encoder_arg or [])

@@ -60,6 +60,12 @@ def complete_ray(arguments: list[str]) -> list[str]:
     return completed
 
 
+def check_ray_options(ray: str | None, workers: int | None, threads: int | None) -> None:
+    """Raise typer.BadParameter for options of a cluster without one."""
+    if ray is None and (workers or threads):
+        raise typer.BadParameter("--ray-workers and --ray-threads go with --ray")
+
+
 @dataclass(frozen=True)
 class Engine:
     """What computes: the upscaler by which jobs are planned, and what makes their parts if it is not that alone."""
@@ -93,8 +99,6 @@ def open_engine(
     ray_threads: int | None,
 ) -> Iterator[Engine]:
     """The engine that the options describe, with its workers at work until the end of the context."""
-    if ray is None and (ray_workers or ray_threads):
-        raise typer.BadParameter("--ray-workers and --ray-threads go with --ray")
     if ray is not None:
         from ristn_cli.distributed import WorkerNeeds
         from ristn_cli.inference.memory import AutoTiling
