@@ -20,8 +20,8 @@ LOSSY_BITS_PER_PIXEL = 0.25
 """Of the output, in the disk estimate of h264, hevc and av1, whatever the quality: 12 Mbit/s for 1920x1080 at 24 frames
 a second, which is much for pictures as smooth as upscaled ones."""
 
-BITS_PER_PIXEL = {"prores": 4.0, "ffv1": 16.0}
-"""Of the codecs that take far more: ProRes 422 HQ by its data rate, FFV1 as if it hardly compressed."""
+BITS_PER_PIXEL = {"prores": 4.0, "ffv1": 16.0, "jpeg": 4.0, "png": 16.0, "tiff": 24.0, "webp": 2.0}
+"""Of what takes far more: ProRes 422 HQ by its data rate, FFV1 as if it hardly compressed, images of 8 bits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +42,8 @@ class UpscaleOptions:
         deinterlace: `auto` treats frames flagged as interlaced, `frame` all, `off` none.
         drop_alpha: upscale a video with transparency without it, rather than refuse it.
         strict: fail where packets cannot be decoded, rather than conceal and report them.
+        image_rate: frames a second of numbered images; None for 25.
+        images: suffix of the images to write instead of a video; a job sets it by the name of its output.
     """
 
     codec: str = "auto"
@@ -57,6 +59,8 @@ class UpscaleOptions:
     deinterlace: Literal["auto", "frame", "off"] = "auto"
     drop_alpha: bool = False
     strict: bool = False
+    image_rate: Fraction | None = None
+    images: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,12 +149,14 @@ def estimate_disk(info: VideoInfo, family: str, frames_left: int, finished_bytes
 
     Args:
         info: the source.
-        family: the codec, as in `video.CODECS`.
+        family: the codec, as in `video.CODECS`, or the kind of images.
         frames_left: frames still to be encoded.
         finished_bytes: of the parts that an earlier run finished.
         other_bytes: of sound and all else that goes along; the size of the source is enough.
     """
     bits = BITS_PER_PIXEL.get(family, LOSSY_BITS_PER_PIXEL)
+    if family in ("png", "tiff") and info.bit_depth > 8:
+        bits *= 3  # the lower eight of 16 bits are noise, which nothing compresses
     encoded = frames_left * SCALE * info.width * SCALE * info.height * bits / 8
     return math.ceil(2 * encoded) + finished_bytes + other_bytes
 

@@ -33,19 +33,29 @@ from ristn_cli.inference.windows import Window
 from ristn_cli.model import SCALE
 from ristn_cli.video import (
     CODECS,
+    IMAGES_PART_SUFFIX,
     Frame,
     StreamPlan,
     VideoError,
     VideoInfo,
+    check_image_depth,
     check_mux,
     choose_codec,
+    existing_images,
+    is_image_target,
+    is_numbered,
+    part_suffix,
     probe,
     read_frames,
+    single_image_error,
     try_mux,
 )
 
 MEASURED_SIDE = 96
 """LR pixels: the largest side of the piece of the first window that a time estimate is measured on."""
+
+PUBLISHING = "publishing"
+"""A file in the job's folder: images are being given their names, so that some have theirs already."""
 
 LONG_SECONDS = 2.0
 """A measurement that took as long is not repeated."""
@@ -64,6 +74,9 @@ def check_target(source: Path, target: Path, overwrite: bool) -> None:
     Raises:
         VideoError: it exists and is not to be replaced, is the source itself, or its folder is not there.
     """
+    if is_numbered(target):
+        check_numbered_target(source, target, overwrite)
+        return
     if not target.parent.is_dir():
         raise VideoError(f"{target}: no such folder: {target.parent}")
     if target.is_dir():
@@ -74,6 +87,52 @@ def check_target(source: Path, target: Path, overwrite: bool) -> None:
                 raise VideoError(f"{target}: is the input itself; give the output another name")
         if not overwrite:
             raise VideoError(f"{target}: already exists; use --overwrite to replace it")
+
+
+def check_numbered_target(source: Path, target: Path, overwrite: bool) -> None:
+    """The same for numbered images, whose folder is made when only it is missing."""
+    folder = target.parent
+    if folder.exists() and not folder.is_dir():
+        raise VideoError(f"{folder}: is a file; expected a folder for the images")
+    if not folder.is_dir() and not folder.parent.is_dir():
+        raise VideoError(f"{target}: no such folder: {folder.parent}")
+    if source.is_dir() and folder.is_dir() and folder.samefile(source):
+        raise VideoError(f"{folder}: is the input itself; give the output another folder")
+    if not overwrite and not (job_folder(target) / PUBLISHING).exists() and existing_images(target):
+        raise VideoError(f"{target}: such images already exist; use --overwrite to replace them")
+
+
+def for_target(options: UpscaleOptions, target: Path) -> UpscaleOptions:
+    """The options with what the name of the output says: images or a video."""
+    return replace(options, images=target.suffix.lower() if is_image_target(target) else None)
+
+
+def family_of(options: UpscaleOptions, info: VideoInfo) -> tuple[str, str]:
+    """What the output is made of: a codec and its encoder, or a kind of images twice."""
+    if options.images is not None:
+        kind = {".jpg": "jpeg", ".tif": "tiff"}.get(options.images, options.images[1:])
+        return kind, kind
+    codec = CODECS[choose_codec(options.codec, info.bit_depth)]
+    return codec.name, codec.encoder
+
+
+def part_suffix_of(options: UpscaleOptions) -> str:
+    """The suffix of a job's parts."""
+    return IMAGES_PART_SUFFIX if options.images is not None else part_suffix(options.codec)
+
+
+def check_images(info: VideoInfo, target: Path, options: UpscaleOptions) -> tuple[StreamPlan, ...]:
+    """What becomes of the streams of a source whose pictures are written as images: all others are left out."""
+    check_image_depth(target, info.bit_depth)
+    if not is_numbered(target) and (estimate_frames(info, options) or 1) > 1:
+        raise single_image_error(target)
+    kind, _ = family_of(options, info)
+    return tuple(
+        StreamPlan(stream, "upscale", kind)
+        if stream.index == info.video_index
+        else StreamPlan(stream, "drop", stream.codec, "images hold nothing else")
+        for stream in info.streams
+    )
 
 
 def job_folder(target: Path) -> Path:
@@ -90,8 +149,10 @@ def check_job(
         VideoError: the source cannot be read, the target cannot hold its streams or cannot be written, or the encoder
             is missing or refuses its options.
     """
-    info = probe(source)
+    info = probe(source, rate=options.image_rate)
     check_target(source, target, overwrite)
+    if options.images is not None:
+        return info, check_images(info, target, options)
     keep: StreamChoice = {"with_audio": options.with_audio, "with_subtitles": options.with_subtitles}
     codec = choose_codec(options.codec, info.bit_depth)
     streams = check_mux(info, target, codec=codec, **keep)
@@ -125,7 +186,7 @@ def plan_job(
         VideoError: what `upscale_video` would refuse, save for too small a disk, which the plan shows.
         JobError: an earlier run was different.
     """
-    options = options or UpscaleOptions()
+    options = for_target(options or UpscaleOptions(), target)
     info, streams = check_job(source, target, options, overwrite=overwrite)
     settle_tiling(upscaler, info, job_folder(target), restart=restart)
     manifest = Manifest(job_folder(target), identify(info, upscaler, options))
@@ -165,17 +226,17 @@ def describe_job(
     """The plan of a job whose manifest is loaded, without a measurement of time."""
     frames = estimate_frames(info, options)
     left = None if frames is None else max(0, frames - manifest.frames)
-    codec = CODECS[choose_codec(options.codec, info.bit_depth)]
+    family, encoder = family_of(options, info)
     continued = manifest.parts[-1].next_context if manifest.parts else 0
     needed = None
     if left is not None:
         finished = sum(path.stat().st_size for path in manifest.files)
-        needed = estimate_disk(info, codec.name, left, finished, source_bytes(info))
+        needed = estimate_disk(info, family, left, finished, source_bytes(info))
     return JobPlan(
         width=SCALE * info.width,
         height=SCALE * info.height,
         rate=info.rate,
-        encoder=codec.encoder,
+        encoder=encoder,
         streams=streams,
         frames=frames,
         resumed_frames=manifest.frames,
@@ -194,8 +255,13 @@ def describe_job(
             image_bytes=1 if info.bit_depth <= 8 else 2,
         ),
         needed_bytes=needed,
-        free_bytes=shutil.disk_usage(manifest.folder.parent).free,
+        free_bytes=shutil.disk_usage(existing_parent(manifest.folder)).free,
     )
+
+
+def existing_parent(path: Path) -> Path:
+    """The nearest folder above that is there."""
+    return next(folder for folder in path.absolute().parents if folder.is_dir())
 
 
 def source_bytes(info: VideoInfo) -> int:

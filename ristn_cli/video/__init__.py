@@ -5,41 +5,65 @@ The only package that knows PyAV, FFmpeg and imageio. It knows nothing of networ
 
 from ristn_cli.video.codecs import CODECS, choose_codec, part_suffix
 from ristn_cli.video.compress import Compression, compress_clip, compress_images
-from ristn_cli.video.images import read_image, write_image
+from ristn_cli.video.images import WRITABLE_IMAGES, check_image_depth, encode_image, read_image, write_image
 from ristn_cli.video.info import Chapter, Color, Frame, Image, MasteringMetadata, StreamInfo, VideoError, VideoInfo
 from ristn_cli.video.mux import join_and_mux, try_mux
 from ristn_cli.video.plan import CONTAINERS, StreamPlan, check_mux
 from ristn_cli.video.reader import read_frames
-from ristn_cli.video.source import list_images, probe
+from ristn_cli.video.sequence import PART_SUFFIX as IMAGES_PART_SUFFIX
+from ristn_cli.video.sequence import (
+    ImagesWriter,
+    existing_images,
+    is_image_target,
+    is_numbered,
+    join_images,
+    publish_images,
+    single_image_error,
+    verify_images,
+)
+from ristn_cli.video.source import IMAGE_SUFFIXES, list_images, probe
 from ristn_cli.video.verify import has_variable_rate, verify
 from ristn_cli.video.writer import FrameWriter
 
 __all__ = [
     "CODECS",
     "CONTAINERS",
+    "IMAGES_PART_SUFFIX",
+    "IMAGE_SUFFIXES",
+    "WRITABLE_IMAGES",
     "Chapter",
     "Color",
     "Compression",
     "Frame",
     "FrameWriter",
     "Image",
+    "ImagesWriter",
     "MasteringMetadata",
     "StreamInfo",
     "StreamPlan",
     "VideoError",
     "VideoInfo",
+    "check_image_depth",
     "check_mux",
     "choose_codec",
     "compress_clip",
     "compress_images",
+    "encode_image",
+    "existing_images",
     "has_variable_rate",
+    "is_image_target",
+    "is_numbered",
     "join_and_mux",
+    "join_images",
     "list_images",
     "part_suffix",
     "probe",
+    "publish_images",
     "read_frames",
     "read_image",
+    "single_image_error",
     "try_mux",
     "verify",
+    "verify_images",
     "write_image",
 ]

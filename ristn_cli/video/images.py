@@ -1,13 +1,15 @@
-"""Single RGB images: PNG and JPEG through imageio, more than 8 bits through FFmpeg, which alone keeps them."""
+"""Single RGB images: through imageio, more than 8 bits through FFmpeg, which alone keeps them."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import imageio.v3 as iio
 import numpy as np
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -16,6 +18,15 @@ from ristn_cli.video.info import Color, Image, VideoError
 from ristn_cli.video.source import open_input
 
 JPEG_QUALITY = 95
+WEBP_QUALITY = 95
+WRITABLE_IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
+PILLOW_OPTIONS: dict[str, dict[str, Any]] = {
+    ".png": {"compress_level": 6},
+    ".tif": {"compression": "tiff_deflate"},
+    ".tiff": {"compression": "tiff_deflate"},
+    ".webp": {"quality": WEBP_QUALITY},
+}
+DEEP_ENCODERS = {".png": ("png", "rgb48be"), ".tif": ("tiff", "rgb48le"), ".tiff": ("tiff", "rgb48le")}
 
 
 def read_image(path: str | Path, *, drop_alpha: bool = False) -> Image:
@@ -62,7 +73,7 @@ def write_image(path: str | Path, image: Image) -> None:
         raise VideoError(f"{path}: JPEG holds 8 bits a sample, the picture has 16; use .png")
     try:
         if image.dtype == np.uint16:
-            _write_deep_png(path, image)
+            path.write_bytes(_encode_deep_png(image))
         elif suffix == ".png":
             iio.imwrite(path, image, plugin="pillow", extension=".png")
         else:
@@ -71,10 +82,56 @@ def write_image(path: str | Path, image: Image) -> None:
         raise VideoError(f"{path}: cannot write the image ({error}); check the folder and the free space") from error
 
 
-def _write_deep_png(path: Path, image: Image) -> None:
-    frame = VideoFrame.from_ndarray(image, format="rgb48le").reformat(format="rgb48be")
-    encoder = av.CodecContext.create("png", "w")
-    encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, "rgb48be"
+def encode_png(image: Image) -> bytes:
+    """RGB (H, W, 3), uint8 or uint16, as the bytes of a PNG file, lossless.
+
+    Raises VideoError for another shape or type.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16):
+        raise VideoError(f"cannot encode {image.dtype} {image.shape} as PNG; expected uint8 or uint16 (H, W, 3)")
+    if image.dtype == np.uint16:
+        return _encode_deep_png(image)
+    return iio.imwrite("<bytes>", image, plugin="pillow", extension=".png", optimize=True)
+
+
+def encode_jpeg(image: Image, quality: int = JPEG_QUALITY) -> bytes:
+    """RGB (H, W, 3) uint8 as the bytes of a JPEG file, 4:4:4, `quality` from 1 to 100."""
+    return iio.imwrite("<bytes>", image, plugin="pillow", extension=".jpg", quality=quality, subsampling=0)
+
+
+def _encode_deep_png(image: Image) -> bytes:
+    return _encode_deep(image, *DEEP_ENCODERS[".png"])
+
+
+def _encode_deep(image: Image, codec: str, pixel_format: str) -> bytes:
+    frame = VideoFrame.from_ndarray(image, format="rgb48le").reformat(format=pixel_format)
+    encoder = av.CodecContext.create(codec, "w")
+    assert isinstance(encoder, VideoCodecContext)
+    encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, pixel_format
     encoder.framerate = encoder.time_base = Fraction(1)
+    if codec == "tiff":
+        encoder.options = {"compression_algo": "deflate"}
     frame.pts = 0
-    path.write_bytes(b"".join(bytes(packet) for packet in [*encoder.encode(frame), *encoder.encode(None)]))
+    return b"".join(bytes(packet) for packet in [*encoder.encode(frame), *encoder.encode(None)])
+
+
+def check_image_depth(path: str | Path, bit_depth: int) -> None:
+    """Raise VideoError when an image of the suffix of `path` cannot hold as many bits a sample."""
+    suffix = Path(path).suffix.lower()
+    if bit_depth > 8 and suffix not in DEEP_ENCODERS:
+        raise VideoError(f"{path}: {suffix} holds 8 bits a sample, the input has {bit_depth}; use .png or .tif")
+
+
+def encode_image(image: Image, suffix: str) -> bytes:
+    """RGB (H, W, 3) as the bytes of a file of this suffix, one of `WRITABLE_IMAGES`; quality 95 where it has losses.
+
+    PNG and TIFF are lossless and take uint8 and uint16, the others uint8. Raises VideoError for what cannot be encoded.
+    """
+    try:
+        if image.dtype == np.uint16:
+            return _encode_deep(image, *DEEP_ENCODERS[suffix])
+        options = PILLOW_OPTIONS.get(suffix, {"quality": JPEG_QUALITY, "subsampling": 0})
+        data: bytes = iio.imwrite("<bytes>", image, plugin="pillow", extension=suffix, **options)
+        return data
+    except (OSError, ValueError, KeyError) as error:
+        raise VideoError(f"cannot encode {image.dtype} {image.shape} as an image of {suffix} ({error})") from error
