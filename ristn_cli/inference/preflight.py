@@ -68,16 +68,16 @@ class StreamChoice(TypedDict):
     with_subtitles: bool
 
 
-def check_target(source: Path, target: Path, overwrite: bool) -> None:
-    """Refuse, before any work, a target that cannot be written.
+def check_target(source: Path, target: Path, overwrite: bool, *, makes_folder: bool = False) -> None:
+    """Refuse, before any work, a target that cannot be written; `makes_folder`: its folder need not be there.
 
     Raises:
         VideoError: it exists and is not to be replaced, is the source itself, or its folder is not there.
     """
     if is_numbered(target):
-        check_numbered_target(source, target, overwrite)
+        check_numbered_target(source, target, overwrite, makes_folder=makes_folder)
         return
-    if not target.parent.is_dir():
+    if not target.parent.is_dir() and not makes_folder:
         raise VideoError(f"{target}: no such folder: {target.parent}")
     if target.is_dir():
         raise VideoError(f"{target}: is a folder; expected the name of a video file")
@@ -89,12 +89,12 @@ def check_target(source: Path, target: Path, overwrite: bool) -> None:
             raise VideoError(f"{target}: already exists; use --overwrite to replace it")
 
 
-def check_numbered_target(source: Path, target: Path, overwrite: bool) -> None:
+def check_numbered_target(source: Path, target: Path, overwrite: bool, *, makes_folder: bool) -> None:
     """The same for numbered images, whose folder is made when only it is missing."""
     folder = target.parent
     if folder.exists() and not folder.is_dir():
         raise VideoError(f"{folder}: is a file; expected a folder for the images")
-    if not folder.is_dir() and not folder.parent.is_dir():
+    if not (makes_folder or folder.is_dir() or folder.parent.is_dir()):
         raise VideoError(f"{target}: no such folder: {folder.parent}")
     if source.is_dir() and folder.is_dir() and folder.samefile(source):
         raise VideoError(f"{folder}: is the input itself; give the output another folder")
@@ -141,7 +141,7 @@ def job_folder(target: Path) -> Path:
 
 
 def check_job(
-    source: Path, target: Path, options: UpscaleOptions, *, overwrite: bool
+    source: Path, target: Path, options: UpscaleOptions, *, overwrite: bool, makes_folder: bool = False
 ) -> tuple[VideoInfo, tuple[StreamPlan, ...]]:
     """Refuse what can be refused before any work; what is in the source, and what becomes of its streams.
 
@@ -150,7 +150,7 @@ def check_job(
             is missing or refuses its options.
     """
     info = probe(source, rate=options.image_rate)
-    check_target(source, target, overwrite)
+    check_target(source, target, overwrite, makes_folder=makes_folder)
     if options.images is not None:
         return info, check_images(info, target, options)
     keep: StreamChoice = {"with_audio": options.with_audio, "with_subtitles": options.with_subtitles}
@@ -179,15 +179,18 @@ def plan_job(
     *,
     overwrite: bool = False,
     restart: bool = False,
+    makes_folder: bool = False,
 ) -> JobPlan:
     """What `upscale_video` would do with the same arguments; it takes some seconds, and writes nothing there.
+
+    With `makes_folder` the folder of `target` need not be there.
 
     Raises:
         VideoError: what `upscale_video` would refuse, save for too small a disk, which the plan shows.
         JobError: an earlier run was different.
     """
     options = for_target(options or UpscaleOptions(), target)
-    info, streams = check_job(source, target, options, overwrite=overwrite)
+    info, streams = check_job(source, target, options, overwrite=overwrite, makes_folder=makes_folder)
     settle_tiling(upscaler, info, job_folder(target), restart=restart)
     manifest = Manifest(job_folder(target), identify(info, upscaler, options))
     if not restart:

@@ -7,7 +7,8 @@ from ristn_cli.video.codecs import CODECS, choose_codec, part_suffix
 from ristn_cli.video.compress import Compression, compress_clip, compress_images
 from ristn_cli.video.images import WRITABLE_IMAGES, check_image_depth, encode_image, read_image, write_image
 from ristn_cli.video.info import Chapter, Color, Frame, Image, MasteringMetadata, StreamInfo, VideoError, VideoInfo
-from ristn_cli.video.mux import join_and_mux, try_mux
+from ristn_cli.video.mux import join_and_mux, stream_mux, try_mux
+from ristn_cli.video.pipes import PipeInput, RawFormat
 from ristn_cli.video.plan import CONTAINERS, StreamPlan, check_mux
 from ristn_cli.video.reader import read_frames
 from ristn_cli.video.sequence import PART_SUFFIX as IMAGES_PART_SUFFIX
@@ -24,6 +25,7 @@ from ristn_cli.video.sequence import (
 from ristn_cli.video.source import IMAGE_SUFFIXES, list_images, probe
 from ristn_cli.video.verify import has_variable_rate, verify
 from ristn_cli.video.writer import FrameWriter
+from ristn_cli.video.y4m import Y4mWriter
 
 __all__ = [
     "CODECS",
@@ -39,10 +41,13 @@ __all__ = [
     "Image",
     "ImagesWriter",
     "MasteringMetadata",
+    "PipeInput",
+    "RawFormat",
     "StreamInfo",
     "StreamPlan",
     "VideoError",
     "VideoInfo",
+    "Y4mWriter",
     "check_image_depth",
     "check_mux",
     "choose_codec",
@@ -62,6 +67,7 @@ __all__ = [
     "read_frames",
     "read_image",
     "single_image_error",
+    "stream_mux",
     "try_mux",
     "verify",
     "verify_images",
