@@ -92,12 +92,12 @@ def test_matroska_in_and_a_file_out(tiny_weights: Path, tmp_path: Path) -> None:
 def test_nobody_reads_the_output(tiny_weights: Path, tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mp4", frames=8, width=160, height=120)
     command = [sys.executable, "-m", "ristn_cli", "upscale", source, "-", "--weights", tiny_weights, *QUICK]
-    process = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stdout is not None and process.stderr is not None
-    assert process.stdout.read(9) == b"YUV4MPEG2"
-    process.stdout.close()
-    stderr = process.stderr.read().decode()
-    assert process.wait(60) == 1
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([str(word) for word in command], **pipes) as process:  # type: ignore[call-overload]
+        assert process.stdout.read(9) == b"YUV4MPEG2"
+        process.stdout.close()
+        stderr = process.stderr.read().decode()
+        assert process.wait(60) == 1
     assert "standard output: whoever reads it stopped after" in stderr
     assert "Traceback" not in stderr
     assert len(stderr.splitlines()) == 1

@@ -73,7 +73,7 @@ def show_plans(items: Sequence[Item], record: Record, work: Work, *, as_json: bo
         try:
             if not as_json:
                 console.print(escape(f"{item.source} to {item.target}"))
-            if not work.restart and record.is_done(item):
+            if _is_done(item, record, work.overwrite, work.restart):
                 note(f"{item.target}: done already")
                 continue
             work.show_plan(item.source, item.target, as_json=as_json, makes_folder=True)
@@ -87,19 +87,25 @@ def show_plans(items: Sequence[Item], record: Record, work: Work, *, as_json: bo
 def _run_item(
     item: Item, record: Record, run: Callable[[Path, Path, str], str], prefix: str, overwrite: bool, restart: bool
 ) -> Outcome:
-    from ristn_cli.inference.manifest import JobError
-
-    try:
-        if not restart and record.is_done(item):
-            note(f"{item.target}: done already", is_shown=False)
-            return Outcome(item.source, "done already", str(item.target))
-    except JobError:
-        if not overwrite:
-            raise
+    if _is_done(item, record, overwrite, restart):
+        note(f"{item.target}: done already", is_shown=False)
+        return Outcome(item.source, "done already", str(item.target))
     item.target.parent.mkdir(parents=True, exist_ok=True)
     summary = run(item.source, item.target, prefix + item.source.name)
     record.add(item)
     return Outcome(item.source, "done", summary)
+
+
+def _is_done(item: Item, record: Record, overwrite: bool, restart: bool) -> bool:
+    """Whether there is nothing to do; raises JobError for the output of another job that is not to be replaced."""
+    from ristn_cli.inference.manifest import JobError
+
+    try:
+        return not restart and record.is_done(item)
+    except JobError:
+        if overwrite:
+            return False
+        raise
 
 
 def _show(outcomes: Sequence[Outcome], where: Console, *, quiet: bool) -> None:

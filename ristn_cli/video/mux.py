@@ -33,6 +33,7 @@ from ristn_cli.video.parts import PartLayout, feed_parts, read_layout
 from ristn_cli.video.plan import CONTAINERS, Container, StreamPlan, check_mux, container_of
 from ristn_cli.video.source import FREE_RUNNING_FORMATS, file_url, open_input
 from ristn_cli.video.tags import extract_covers, format_tags
+from ristn_cli.video.verify import check_stream_list
 from ristn_cli.video.writer import FrameWriter
 
 MICROSECOND = Fraction(1, 1_000_000)
@@ -187,6 +188,15 @@ def try_mux(
             with_subtitles=with_subtitles,
             drop_unsupported=drop_unsupported,
         )
+        plan = check_mux(
+            source,
+            target,
+            codec=codec,
+            with_audio=with_audio,
+            with_subtitles=with_subtitles,
+            drop_unsupported=drop_unsupported,
+        )
+        check_stream_list(Path(scratch) / f"tried{Path(target).suffix}", plan, is_trimmed=True)
 
 
 def _clock_zero(source: VideoInfo) -> Fraction:
