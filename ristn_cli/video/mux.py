@@ -28,7 +28,7 @@ import imageio_ffmpeg
 import numpy as np
 
 from ristn_cli.video.codecs import CODECS, DEFAULT_CRF, part_suffix
-from ristn_cli.video.info import Frame, VideoError, VideoInfo
+from ristn_cli.video.info import Frame, StreamInfo, VideoError, VideoInfo
 from ristn_cli.video.parts import PartLayout, feed_parts, read_layout
 from ristn_cli.video.plan import CONTAINERS, Container, StreamPlan, check_mux, container_of
 from ristn_cli.video.source import FREE_RUNNING_FORMATS, file_url, open_input
@@ -246,6 +246,7 @@ def _command(
         output["copypriorss"] = "0"  # else packets from before the cut come along, and Matroska moves all to hold them
     inputs = ["pipe:0", str(tags)]
     position = 0
+    extra = _language_tag(video, 0, container)
     for entry in plan:
         if entry.action not in ("copy", "convert") or entry.stream.index in covers:
             continue
@@ -264,6 +265,7 @@ def _command(
         output[f"disposition:{position}"] = "+".join(dispositions) or "0"
         if entry.stream.title is not None:
             output[f"metadata:s:{position}"] = f"title={entry.stream.title}"
+        extra += _language_tag(entry.stream, position, container)
         if entry.action == "convert":
             output[f"c:{position}"] = entry.codec
     output["f"] = container.muxer
@@ -277,11 +279,16 @@ def _command(
     stream = stream.global_args("-nostdin", "-hide_banner", "-loglevel", "error").overwrite_output()
     command = [str(word) for word in stream.compile(cmd=find_ffmpeg())]
     assert [command[k + 1] for k, word in enumerate(command) if word == "-i"] == inputs
-    attach: list[str] = []
     for number, (path, mime_type) in enumerate(covers.values(), start=position + 1):
-        attach += ["-attach", str(path), f"-metadata:s:{number}", f"mimetype={mime_type}"]
+        extra += ["-attach", str(path), f"-metadata:s:{number}", f"mimetype={mime_type}"]
     at = len(command) - 1 - command[::-1].index(url)
-    return [*command[:at], *attach, *command[at:]]
+    return [*command[:at], *extra, *command[at:]]
+
+
+def _language_tag(stream: StreamInfo, position: int, container: Container) -> list[str]:
+    """The option for the language of the output stream at `position`, where the container has another code for it."""
+    language = container.languages.get(stream.language or "")
+    return [] if language is None else [f"-metadata:s:{position}", f"language={language}"]
 
 
 def _cut_input(source: VideoInfo, clip: _Clip) -> Any:

@@ -13,7 +13,7 @@ import av
 from av.video.stream import VideoStream
 
 from ristn_cli.video.info import VideoError, VideoInfo
-from ristn_cli.video.plan import StreamPlan
+from ristn_cli.video.plan import CONTAINERS, StreamPlan
 from ristn_cli.video.source import main_video_stream, open_input
 
 # More pictures than any codec reorders: presentation times come out in order from a heap of this many.
@@ -166,6 +166,8 @@ def check_stream_list(target: Path, plan: tuple[StreamPlan, ...], *, is_trimmed:
 
     Raises VideoError for the first mismatch.
     """
+    languages = CONTAINERS[target.suffix.lower()].languages
+    has_own_codes = bool(languages)  # a container with codes of its own, which lacks some languages
     for kind in ("audio", "subtitle"):
         expected = [entry for entry in plan if entry.stream.kind == kind and entry.action in ("copy", "convert")]
         with open_input(target) as container:
@@ -180,11 +182,12 @@ def check_stream_list(target: Path, plan: tuple[StreamPlan, ...], *, is_trimmed:
             wanted = ENCODED_AS.get(entry.codec, entry.codec)
             if codec != wanted:
                 raise _mismatch(target, f"codec of {kind} stream {number}", codec, wanted)
-            # Longer tags are no language that every container can hold.
-            if len(entry.stream.language or "") == 3 and (language or "und") != entry.stream.language:
-                raise _mismatch(
-                    target, f"language of {kind} stream {number}", str(language), str(entry.stream.language)
-                )
+            tag = entry.stream.language
+            if tag is None or len(tag) != 3 or (has_own_codes and tag not in languages):
+                continue  # longer tags are no language that every container can hold
+            tag = languages.get(tag, tag)
+            if (language or "und") != tag:
+                raise _mismatch(target, f"language of {kind} stream {number}", str(language), tag)
 
 
 def _check_sound(target: Path, source: VideoInfo, plan: tuple[StreamPlan, ...], tolerance: Fraction) -> None:
