@@ -12,6 +12,7 @@ from ristn_cli.video.plan import CONTAINERS, StreamPlan, check_mux
 from ristn_cli.video.reader import read_frames
 from ristn_cli.video.source import list_images, probe
 from ristn_cli.video.verify import has_variable_rate, verify
+from ristn_cli.video.vmaf import VmafMeter, find_vmaf
 from ristn_cli.video.writer import FrameWriter
 
 __all__ = [
@@ -28,11 +29,13 @@ __all__ = [
     "StreamPlan",
     "VideoError",
     "VideoInfo",
+    "VmafMeter",
     "check_mux",
     "choose_codec",
     "compress_clip",
     "compress_images",
     "encode_png",
+    "find_vmaf",
     "has_variable_rate",
     "join_and_mux",
     "list_images",
