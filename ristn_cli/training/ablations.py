@@ -16,6 +16,7 @@ from ristn_cli.evaluation.evaluate import Protocol, evaluate_clip, mean_scores
 from ristn_cli.evaluation.methods import Interpolation, Method, Network
 from ristn_cli.inference.device import Backend
 from ristn_cli.inference.upscaler import Upscaler
+from ristn_cli.training.data import FrameCache
 from ristn_cli.training.recipe import Recipe, changed_field, load_recipe
 from ristn_cli.training.train import train
 from ristn_cli.weights import load_weights
@@ -176,6 +177,7 @@ def run_ablation(
     clips = plan_clips(ablation.test, max_frames=ablation.frames)
     finished = read_results(ablation, clips)
     ends = None if minutes is None else time.monotonic() + 60 * minutes
+    cache = FrameCache(int(load_recipe("ablation").data.cache_gib * 2**30))
     pending = {variant.key: variant for variant in ablation.variants}
     for position, (key, variant) in enumerate(pending.items()):
         recipe, folder = ablation.make_recipe(variant), ablation.output / key
@@ -197,6 +199,7 @@ def run_ablation(
             minutes=left,
             workers=0,
             should_stop=should_stop,
+            cache=cache,
         ):
             done = replace(done, iteration=step.iteration)
             yield done
