@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
+from rich.progress import TaskID
 from rich.table import Table as RichTable
 
 from ristn_cli.cli.terminal import (
@@ -125,8 +126,10 @@ def evaluate(
                 for method in methods:
                     task = bar.add_task(f"{clip.name}, {method.name}", total=clip.frames - 2 * skip, note="")
 
-                    def take(frame: ScoredFrame, clip: str = clip.name, method: str = method.name) -> None:
-                        bar.update(task, advance=1, note=f"{frame.scores.psnr_y:.2f} dB")  # noqa: B023 - called at once
+                    def take(
+                        frame: ScoredFrame, task: TaskID = task, clip: str = clip.name, method: str = method.name
+                    ) -> None:
+                        bar.update(task, advance=1, note=f"{frame.scores.psnr_y:.2f} dB")
                         if gallery is not None:
                             gallery.add(clip, method, frame)
 

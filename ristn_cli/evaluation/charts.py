@@ -138,7 +138,7 @@ def svg(frame: Frame, marks: Sequence[str], title: str, description: str, x_labe
     grid = []
     for value in frame.y_ticks:
         y = frame.y(value)
-        grid.append(f'<line class="grid" x1="{LEFT}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}"/>')
+        grid.append(f'<line class="rule" x1="{LEFT}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}"/>')
         grid.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>')
     for value in frame.x_ticks:
         x = frame.x(value)

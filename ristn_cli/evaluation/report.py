@@ -42,7 +42,7 @@ img { display: block; max-width: 100%; height: auto; }
 .sharp img { image-rendering: pixelated; width: 100%; }
 .grid { display: grid; gap: .8rem; grid-template-columns: repeat(auto-fill, minmax(min(45%, 15rem), 1fr)); }
 .chart { width: 100%; max-width: 44rem; height: auto; font: 13px system-ui, sans-serif; fill: currentColor; }
-.chart .grid { stroke: var(--line); display: inline; }
+.chart .rule { stroke: var(--line); }
 .chart .axis { stroke: currentColor; }
 .legend { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; list-style: none; padding: 0; margin: 0; }
 .scale { height: .8rem; max-width: 20rem; border: 1px solid var(--line); background: linear-gradient(to right, """
