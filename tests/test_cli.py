@@ -329,7 +329,7 @@ def test_evaluate_scores_outputs_and_writes_a_report(tmp_path: Path) -> None:
     assert code == 0, stderr
     assert "| clip | frames | bicubic | outputs |" in stdout
     assert "| clip | 3 of 4 |" in stdout
-    assert "the first 3 of 4 of clip" in stdout
+    assert "the first 3 of 4 for clip" in stdout
     assert (tmp_path / "report" / "index.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     code, _, stderr = in_process("evaluate", clip, "--sr", frames.parent, "--skip", "2")
     assert code == 2

@@ -98,7 +98,7 @@ def test_tables_state_means_and_protocol(tmp_path: Path) -> None:
     assert markdown[-1].startswith("| **mean** |  | **")
     words = " ".join(describe_protocol(results))
     assert "8 border pixels cut" in words
-    assert "the first 4 of 5 of first & best" in words
+    assert "the first 4 of 5 for first & best; the rest is not scored" in words
     assert "first and last 1 frames" in words
     assert "BI" in words
 
@@ -199,6 +199,13 @@ def test_charts_place_points_by_value() -> None:
     points = ElementTree.fromstring(point_chart([Series("slow", [2.0], [25.0])], title="t", x_label="s", y_label="dB"))
     assert points.find("circle").get("fill") == COLOURS[0]  # type: ignore[union-attr]
     assert "slow" in [text.text for text in points.findall("text")]
+
+
+def test_names_of_points_do_not_meet() -> None:
+    near = [Series("one", [1.0], [24.0]), Series("two", [1.1], [24.1]), Series("far", [9.0], [26.0])]
+    texts = ElementTree.fromstring(point_chart(near, title="t", x_label="s", y_label="dB")).findall("text")
+    heights = {text.text: float(text.get("y") or 0) for text in texts}
+    assert abs(heights["one"] - heights["two"]) >= 14
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (19.3, 27.2), (25, 25.001), (-3, 1200)])

@@ -39,17 +39,20 @@ def line_chart(series: Sequence[Series], *, title: str, x_label: str, y_label: s
 
 
 def point_chart(series: Sequence[Series], *, title: str, x_label: str, y_label: str) -> str:
-    """A marker and a name for every point."""
+    """A marker and a name for every point, names moved up or down where they would meet."""
     frame = Frame.around(series, pad=0.18)
     marks = []
+    placed: list[tuple[float, float]] = []
     for position, row in enumerate(series):
         for x, y in zip(row.x, row.y, strict=True):
-            marks.append(marker(position, frame.x(x), frame.y(y)))
-            is_right = frame.x(x) > WIDTH * 0.6
-            at, anchor = (frame.x(x) - 10, "end") if is_right else (frame.x(x) + 10, "start")
-            marks.append(
-                f'<text x="{at:.1f}" y="{frame.y(y) - 8:.1f}" text-anchor="{anchor}">{escape(row.name)}</text>'
-            )
+            across, down = frame.x(x), frame.y(y)
+            marks.append(marker(position, across, down))
+            heights = [down - 8, down + 18, down - 24, down + 34]
+            free = [h for h in heights if all(abs(h - v) >= 14 or abs(across - u) > WIDTH / 3 for u, v in placed)]
+            height = (free or heights)[0]
+            placed.append((across, height))
+            at, anchor = (across - 10, "end") if across > WIDTH * 0.6 else (across + 10, "start")
+            marks.append(f'<text x="{at:.1f}" y="{height:.1f}" text-anchor="{anchor}">{escape(row.name)}</text>')
     return svg(frame, marks, title, describe(series, y_label), x_label, y_label)
 
 

@@ -141,11 +141,11 @@ def describe_protocol(results: Results) -> list[str]:
         f"PSNR and SSIM on BT.601 Y of 8-bit frames, {protocol.crop_border} border pixels cut, "
         "mean over frames, then over clips.",
     ]
-    short = [
-        f"the first {clip.frames} of {clip.total} of {clip.name}" for clip in results.clips if clip.frames < clip.total
-    ]
+    short = [f"{clip.frames} of {clip.total} for {clip.name}" for clip in results.clips if clip.frames < clip.total]
     if short:
-        lines.append(f"Fewer frames were given than the originals have; scored: {', '.join(short)}.")
+        lines.append(
+            f"Fewer frames were given than the originals have: the first {', '.join(short)}; the rest is not scored."
+        )
     if protocol.max_frames is not None:
         lines.append(f"No more than {protocol.max_frames} frames of a clip were read.")
     lines.append(
