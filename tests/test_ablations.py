@@ -119,7 +119,7 @@ def test_orderings_are_checked_pair_by_pair(data: Path) -> None:
     swapped = papers | {"ib-0": AblationResult(psnr_y=31.6, ssim_y=0.5)}
     check = check_orderings(ablation, swapped)[0]
     assert (check.holds, check.agreeing, check.pairs) == (False, 2, 3)
-    assert ordering_table([check]).rows[0] == ("Table 1", "IB < RB < RIB", "2 of 3 pairs", "0.16 dB")
+    assert ordering_table([check]).rows[0] == ("Table 1", "IB < RB < RIB", "RB < IB < RIB", "2 of 3 pairs", "0.16 dB")
     tied = papers | {"ib-0": AblationResult(psnr_y=31.49, ssim_y=0.5)}
     assert check_orderings(ablation, tied)[0].agreeing == 2  # a tie is not an order
     assert check_orderings(make_ablation(data, tables=(1,)), {}) == []

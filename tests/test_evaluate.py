@@ -1,6 +1,7 @@
 """Evaluation: the protocol's numbers on clips with known pixels, what is compared, and what is refused."""
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ import torch
 from clips import make_clip
 from PIL import Image
 
+from ristn_cli.evaluation import evaluate
 from ristn_cli.evaluation.dataset import Clip, find_clips, find_counterpart, plan_clips
-from ristn_cli.evaluation.evaluate import FrameScores, Protocol, ScoredFrame, evaluate_clip, mean_scores
+from ristn_cli.evaluation.evaluate import FrameScores, Protocol, ScoredFrame, evaluate_clip, mean_scores, read_pairs
 from ristn_cli.evaluation.methods import Interpolation, Network, Outputs, interpolate_lanczos
 from ristn_cli.evaluation.metrics import psnr, psnr_y, rgb_to_y, ssim, ssim_rgb, ssim_y, temporal_error
 from ristn_cli.inference.device import Backend
@@ -168,6 +170,28 @@ def test_ends_can_be_left_out(random_model: RISTN, tmp_path: Path) -> None:
     assert inner.frames == every[2:-2]  # the temporal error of the first one too: its predecessor is known
     few = evaluate_clip(only_clip(path, max_frames=4), BICUBIC, Protocol(max_frames=4)).frames
     assert few == evaluate_clip(only_clip(path), BICUBIC).frames[:4]
+
+
+def test_no_more_than_a_window_is_held(random_model: RISTN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = only_clip(write_frames(tmp_path / "a", noise(14)))
+    read = 0
+
+    def counted(*arguments: object) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        nonlocal read
+        read = 0
+        for pair in read_pairs(*arguments):  # type: ignore[arg-type]
+            read += 1
+            yield pair
+
+    monkeypatch.setattr(evaluate, "read_pairs", counted)
+    ahead: list[int] = []
+    evaluate_clip(clip, BICUBIC, on_frame=lambda frame: ahead.append(read - frame.index))
+    assert ahead == [1] * 14
+    ahead.clear()
+    network = Network("random", Upscaler(random_model, CPU, Tiling(window=6, detect_cuts=False)))
+    evaluate_clip(clip, network, on_frame=lambda frame: ahead.append(read - frame.index))
+    assert len(ahead) == 14
+    assert max(ahead) <= 7  # a window, and the frame that shows that it is not the last
 
 
 def test_vmaf_of_a_copy_and_of_a_blurred_copy(tmp_path: Path) -> None:

@@ -28,12 +28,14 @@ class Ordering:
     Attributes:
         name: what is compared.
         order: the paper's, from the worst to the best.
+        found: ours.
         agreeing: pairs that have the same order in ours, of `pairs`.
         extent: best of ours minus worst, in dB.
     """
 
     name: str
     order: tuple[str, ...]
+    found: tuple[str, ...]
     agreeing: int
     pairs: int
     extent: float
@@ -93,11 +95,13 @@ def check_orderings(ablation: Ablation, results: Results) -> list[Ordering]:
             continue
         ordered = sorted(variants, key=lambda v: v.psnr)
         ours = [results[v.key].psnr_y for v in ordered]
+        names = [v.name if "layers" in name or v.layers is None else str(v.layers) for v in ordered]
         pairs = list(combinations(ours, 2))
         checked.append(
             Ordering(
                 name,
-                tuple(v.name if "layers" in name or v.layers is None else str(v.layers) for v in ordered),
+                order=tuple(names),
+                found=tuple(label for _, label in sorted(zip(ours, names, strict=True), key=lambda pair: pair[0])),
                 agreeing=sum(worse < better for worse, better in pairs),
                 pairs=len(pairs),
                 extent=max(ours) - min(ours),
@@ -112,12 +116,13 @@ def ordering_table(orderings: list[Ordering]) -> Table:
         (
             check.name,
             " < ".join(check.order),
+            " < ".join(check.found),
             "holds" if check.holds else f"{check.agreeing} of {check.pairs} pairs",
             f"{check.extent:.2f} dB",
         )
         for check in orderings
     )
-    return Table("The paper's orderings in ours", ("", "paper", "ours", "best - worst"), rows)
+    return Table("The paper's orderings in ours", ("", "paper", "ours", "order", "best - worst"), rows)
 
 
 def state_budget(ablation: Ablation, results: Results) -> list[str]:
