@@ -3,6 +3,7 @@
 import typer
 
 from ristn_cli.cli.ablate import ablate
+from ristn_cli.cli.compare import compare
 from ristn_cli.cli.evaluate import evaluate
 from ristn_cli.cli.info import info
 from ristn_cli.cli.train import train
@@ -15,7 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Upscale video 4x with RISTN, a Residual Invertible Spatio-Temporal Network.",
 )
-for command in (upscale, info, evaluate, train, ablate):
+for command in (upscale, info, evaluate, compare, train, ablate):
     app.command()(command)
 
 

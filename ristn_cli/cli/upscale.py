@@ -216,6 +216,8 @@ def upscale(
                 same = "the same command without --restart" if restart else "the same command"
                 note(f"stopped after {done.frames} frames; {same} goes on from there")
                 raise typer.Exit(EXIT_CODES[received[0]]) from None
+            finally:
+                job.close()  # whatever ended the loop: no stage may be left at work
         if damages:
             warn(f"{source}: damaged in {damages} places, which were concealed; --strict fails instead")
         summary = (

@@ -109,8 +109,9 @@ def keep_memory() -> None:
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD, M_MMAP_MAX of malloc.h
+        trim_threshold, mmap_max, arena_max = -1, -4, -8  # M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX of malloc.h
         mallopt(mmap_max, 0)
+        mallopt(arena_max, 1)  # a thread's own arena, of small heaps, gives them back all the same
         mallopt(trim_threshold, 2**31 - 1)
 
 

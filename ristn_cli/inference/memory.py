@@ -23,6 +23,15 @@ LARGEST_TILE = 288
 SMALLEST_TILE = 32
 """LR pixels a side. Above the largest nothing is gained, below the smallest a tile is all overlap."""
 
+WINDOWS_AHEAD = 1
+"""Windows that are read while another one is computed."""
+
+IMAGES_AHEAD = 1
+"""Finished images that wait for the encoder, besides the window they are of. More would not keep it busier."""
+
+EVENTS_AHEAD = 4
+"""Reports of the encoder that wait to be told."""
+
 ALLOCATOR_SHARE = 1.2
 """What the allocator holds for one byte in use, measured on a processor: 1.13 to 1.25 at 320x180 to 480x270."""
 
@@ -96,6 +105,14 @@ def window_bytes(
     return math.ceil(ALLOCATOR_SHARE * (max(network, tile) + carried) + images)
 
 
+def queue_bytes(tiling: Tiling, *, width: int, height: int, image_bytes: int = 1) -> int:
+    """Memory that images take which wait for a window, or for the encoder, while another window is computed."""
+    kept = tiling.window - 2 * tiling.context
+    read = WINDOWS_AHEAD * tiling.window + kept  # and the frames by which the window after those is new
+    finished = kept + IMAGES_AHEAD
+    return width * height * 3 * image_bytes * (read + finished * SCALE**2)
+
+
 def choose_window(width: int, height: int, *, image_bytes: int = 1, context: int = 2) -> int:
     """Frames of a window: LONGEST_WINDOW, or as many as keep its finished images within OUTPUT_BYTES, one at least."""
     kept = OUTPUT_BYTES // (width * height * 3 * SCALE**2 * image_bytes)
@@ -140,7 +157,8 @@ class AutoTiling:
             Tiling(window=window, context=min(2, (window - 1) // 2), detect_cuts=self.detect_cuts), side
         )
         limit = self.memory_bytes or usable_bytes(device)
-        while window_bytes(config, tiling, **sizes) > limit:
+        waiting = {name: sizes[name] for name in ("width", "height", "image_bytes")}
+        while window_bytes(config, tiling, **sizes) + queue_bytes(tiling, **waiting) > limit:
             smaller = shrink(tiling)
             if smaller is None or (self.window and smaller.window < window) or (self.tile and smaller.tile < side):
                 break

@@ -5,18 +5,21 @@ The only module that turns images (H, W, 3) into tensors and back. Knows nothing
 
 import hashlib
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ristn_cli.inference.device import Backend, DeviceError, prepare, release_memory
-from ristn_cli.inference.memory import AutoTiling, Tiling, replace_tile, shrink
+from ristn_cli.inference.memory import MIB, AutoTiling, Tiling, free_bytes, replace_tile, shrink, window_bytes
 from ristn_cli.inference.scenes import scene_windows
 from ristn_cli.inference.tiles import blend_weights, plan_spans
+from ristn_cli.inference.transfer import Arrival, open_transfer
 from ristn_cli.inference.windows import Window
 from ristn_cli.model import RISTN, SCALE
 
@@ -41,6 +44,17 @@ def typed_memory_errors(tiling: Tiling) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def stoppable(model: nn.Module, check: Callable[[], None]) -> Iterator[None]:
+    """Within, `model` calls `check` before each of its layers: what that raises ends a long computation early."""
+    handles = [module.register_forward_pre_hook(lambda *_: check()) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 class Upscaler:
     """A network made ready for one device and precision.
 
@@ -62,15 +76,17 @@ class Upscaler:
         self.backend = backend
         self.auto_tiling = tiling or AutoTiling() if not isinstance(tiling, Tiling) else None
         self.tiling = tiling if isinstance(tiling, Tiling) else Tiling()
+        self.config = model.config
         self.fingerprint = fingerprint(model)
         self.model = prepare(model, backend)
+        self.transfer = open_transfer(backend.device)
         self.on_shrink = on_shrink
 
     def fit(self, width: int, height: int, *, image_bytes: int = 1) -> None:
         """Choose windows and tiles for frames of `width` x `height` LR pixels, unless they were given."""
         if self.auto_tiling is not None:
             self.tiling = self.auto_tiling.fit(
-                self.model.config,
+                self.config,
                 self.backend.device,
                 width=width,
                 height=height,
@@ -109,20 +125,37 @@ class Upscaler:
             continued=continued,
         )
 
-    @torch.inference_mode()
     def upscale_window(self, window: Window[np.ndarray]) -> list[np.ndarray]:
-        """Images (4H, 4W, 3) of a window's kept frames.
+        """Images (4H, 4W, 3) of a window's kept frames, with the errors of `launch_window` and `collect`."""
+        return self.collect(self.launch_window(window))
+
+    def collect(self, arrivals: list[Arrival]) -> list[np.ndarray]:
+        """The images of a launched window, once they are there; other threads may wait for them.
+
+        Raises:
+            DeviceError: the precision is too narrow for the network: values overflowed.
+        """
+        images: list[np.ndarray] = []
+        for arrival in arrivals:
+            arrived = arrival.collect()
+            if arrived is None:
+                raise DeviceError(f"values overflowed in {self.backend.precision}; use --precision fp32")
+            images += arrived
+        return images
+
+    @torch.inference_mode()
+    def launch_window(self, window: Window[np.ndarray]) -> list[Arrival]:
+        """Begin to upscale a window's kept frames; a processor has done so when this returns, a GPU may be at it.
 
         Where memory is short, the window is computed again in smaller tiles, and then as two: nothing is ever dropped.
 
         Raises:
             OutOfMemory: even the smallest tile is too large for the device.
-            DeviceError: the precision is too narrow for the network: values overflowed.
         """
         while True:
             try:
                 with typed_memory_errors(self.tiling):
-                    return self._upscale_window(window)
+                    return [self._launch_window(window)]
             except OutOfMemory:
                 release_memory(self.backend)
                 height, width, _ = window.frames[0].shape
@@ -133,16 +166,40 @@ class Upscaler:
                     continue
                 halves = split_window(window, self.tiling.context)
                 if halves is None:
-                    raise
-            return [image for half in halves for image in self.upscale_window(half)]
+                    raise OutOfMemory(self._tell_need(window)) from None
+            return [arrival for half in halves for arrival in self.launch_window(half)]
 
-    def _upscale_window(self, window: Window[np.ndarray]) -> list[np.ndarray]:
-        images = np.stack(window.frames)  # (T, H, W, 3)
-        _, height, width, _ = images.shape
-        peak = np.iinfo(images.dtype).max
-        lr = torch.from_numpy(images).to(self.backend.device)
-        kept = len(range(len(images))[window.keep])
-        output = np.empty((kept, SCALE * height, SCALE * width, 3), images.dtype)
+    def _tell_need(self, window: Window[np.ndarray]) -> str:
+        """What even the smallest tile and window take, and what there is."""
+        height, width, _ = window.frames[0].shape
+        tiling = replace(self.tiling, window=len(window.frames), context=(len(window.frames) - 1) // 2)
+        needed = window_bytes(
+            self.config,
+            tiling,
+            width=width,
+            height=height,
+            value_bytes=self.backend.dtype.itemsize,
+            image_bytes=window.frames[0].itemsize,
+        )
+        free = free_bytes(self.backend.device)
+        there = "" if free is None else f", and {free // MIB} MiB are free"
+        half = "" if self.backend.dtype.itemsize == 2 else ", half of it in --precision bf16"
+        return (
+            f"{self.backend.device} is out of memory even with tiles of {tiling.tile} pixels and windows of "
+            f"{tiling.window} frames: one of {width}x{height} takes about {math.ceil(needed / MIB)} MiB{there}{half}; "
+            "end other programs, or upscale smaller pictures"
+        )
+
+    def _launch_window(self, window: Window[np.ndarray]) -> Arrival:
+        dtype = window.frames[0].dtype
+        height, width, _ = window.frames[0].shape
+        peak = np.iinfo(dtype).max
+        lr = self.transfer.upload(window.frames)  # (T, H, W, 3)
+        kept = len(range(len(lr))[window.keep])
+        # A tensor a frame, so that each can go when it is encoded.
+        shape, levels = (SCALE * height, SCALE * width, 3), torch.uint8 if peak == 255 else torch.uint16
+        output = [torch.empty(shape, dtype=levels, device=lr.device) for _ in range(kept)]
+        is_finite = torch.ones((), dtype=torch.bool, device=lr.device)
         rows = plan_spans(height, self.tiling.tile, self.tiling.overlap)
         columns = plan_spans(width, self.tiling.tile, self.tiling.overlap)
         above: Tensor | None = None  # what the tiles above have added to rows that these share
@@ -165,18 +222,14 @@ class Upscaler:
                 if above is not None:
                     finished[:, : above.shape[1]].add_(above[:, :, at])
                 below[:, :, at] = finished[:, done:]
-                place = output[:, SCALE * row.start : SCALE * row.start + done, at]
-                np.copyto(place, self._to_levels(finished[:, :done], peak).numpy(), casting="unsafe")
-                del sr, finished  # or they would stay while the network makes the next tile
+                values = finished[:, :done]
+                is_finite &= values.sum(dtype=torch.float32).isfinite()
+                values.clamp_(0, 1).mul_(peak).round_()
+                for image, value in zip(output, values, strict=True):
+                    image[SCALE * row.start : SCALE * row.start + done, at].copy_(value)
+                del sr, finished, values  # or they would stay while the network makes the next tile
             above = below
-        return list(output)
-
-    def _to_levels(self, values: Tensor, peak: int) -> Tensor:
-        """Values in [0, 1] as rounded levels, on the CPU: uint8, or int32 above 8 bits."""
-        if not torch.isfinite(values.sum(dtype=torch.float32)):
-            raise DeviceError(f"values overflowed in {self.backend.precision}; use --precision fp32")
-        levels = values.clamp_(0, 1).mul_(peak).round_()
-        return levels.to(torch.uint8 if peak == 255 else torch.int32).cpu()
+        return self.transfer.download(output, is_finite)
 
 
 def fingerprint(model: RISTN) -> str:

@@ -339,7 +339,7 @@ class InferenceRISTN(nn.Module):
         with torch.no_grad():
             trained = copy.deepcopy(trained).eval().float()
             self.config: RISTNConfig = trained.config
-            self.spatial = Spatial(trained.spatial)
+            self.spatial_component = Spatial(trained.spatial)
             self.features = None if trained.temporal is None else Features(trained)
             self.mapping = trained.mapping
             self.refine = None if isinstance(trained.refine, nn.Identity) else Block(trained.refine)
@@ -349,23 +349,41 @@ class InferenceRISTN(nn.Module):
     def forward(self, lr: Tensor, keep: slice = slice(None)) -> Tensor:
         """As `RISTN.forward`: (B, T, 3, H, W) in [0, 1], best in float32, to (B, T', 3, 4H, 4W) in the same dtype."""
         batch, frames = lr.shape[:2]
-        rgb = lr.transpose(0, 1).flatten(0, 1).to(self.upsampling.last.weight.dtype)
-        spatial = self.spatial(rgb)
+        time_major = lr.transpose(0, 1)
+        fused = self.temporal(self.spatial(time_major.flatten(0, 1)), frames, keep)
+        sr = self.reconstruct(fused, time_major[keep].flatten(0, 1))
+        return sr.view(-1, batch, *sr.shape[1:]).transpose(0, 1)
+
+    def spatial(self, rgb: Tensor) -> Tensor:
+        """Spatial features (T*B, C, H, W), channels last, of frames (T*B, 3, H, W) in [0, 1]."""
+        features: Tensor = self.spatial_component(rgb.to(self.upsampling.last.weight.dtype))
+        return features
+
+    def temporal(self, spatial: Tensor, frames: int, keep: slice = slice(None)) -> Tensor:
+        """Fused features (T'*B, C, H, W) of the kept frames, from the spatial features (T*B, C, H, W).
+
+        Temporal component and fusion; in the single-image network, what stands in their place.
+        """
         if self.features is not None:
-            fused = self.features(spatial, frames, keep)
-        else:
-            assert self.mapping is not None
-            fused = self.mapping(spatial).unflatten(0, (frames, batch))[keep].flatten(0, 1)
-        del spatial
-        kept = lr.transpose(0, 1)[keep].flatten(0, 1)
+            fused: Tensor = self.features(spatial, frames, keep)
+            return fused
+        assert self.mapping is not None
+        mapped: Tensor = self.mapping(spatial).unflatten(0, (frames, -1))[keep].flatten(0, 1)
+        return mapped
+
+    def reconstruct(self, fused: Tensor, rgb: Tensor) -> Tensor:
+        """RGB (N, 3, 4H, 4W) in the dtype of the frames `rgb` (N, 3, H, W), from their fused features (N, C, H, W).
+
+        Refinement, upsampling and global skip, frame by frame: what is wide is never there for all of them.
+        """
         if self.config.global_skip:
-            sr = bicubic_upsample(kept)
+            sr = bicubic_upsample(rgb)
         else:
-            sr = kept.new_zeros(*kept.shape[:2], SCALE * kept.shape[2], SCALE * kept.shape[3])
-        for index in range(len(kept)):
+            sr = rgb.new_zeros(*rgb.shape[:2], SCALE * rgb.shape[2], SCALE * rgb.shape[3])
+        for index in range(len(rgb)):
             refined = fused[index : index + 1]
             if self.refine is not None:
                 refined = self.refine(refined)
-            for start, rgb in self.upsampling.strips(refined):
-                sr[index : index + 1, :, SCALE * start : SCALE * start + rgb.shape[2]].add_(rgb)
-        return sr.view(-1, batch, *sr.shape[1:]).transpose(0, 1)
+            for start, strip in self.upsampling.strips(refined):
+                sr[index : index + 1, :, SCALE * start : SCALE * start + strip.shape[2]].add_(strip)
+        return sr

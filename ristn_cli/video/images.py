@@ -80,7 +80,12 @@ def encode_png(image: Image) -> bytes:
         raise VideoError(f"cannot encode {image.dtype} {image.shape} as PNG; expected uint8 or uint16 (H, W, 3)")
     if image.dtype == np.uint16:
         return _encode_deep_png(image)
-    return iio.imwrite("<bytes>", image, plugin="pillow", extension=".png", optimize=True)
+    return iio.imwrite("<bytes>", image, plugin="pillow", extension=".png")
+
+
+def encode_jpeg(image: Image, quality: int = JPEG_QUALITY) -> bytes:
+    """RGB (H, W, 3) uint8 as the bytes of a JPEG file, 4:4:4, `quality` from 1 to 100."""
+    return iio.imwrite("<bytes>", image, plugin="pillow", extension=".jpg", quality=quality, subsampling=0)
 
 
 def _encode_deep_png(image: Image) -> bytes:
