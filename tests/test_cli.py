@@ -331,6 +331,12 @@ def test_evaluate_scores_outputs_and_writes_a_report(tmp_path: Path) -> None:
     assert "| clip | 3 of 4 |" in stdout
     assert "the first 3 of 4 for clip" in stdout
     assert (tmp_path / "report" / "index.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    code, stdout, stderr = in_process(
+        "evaluate", frames, "--stills", "--model", "lanczos", "--json", "--report", tmp_path
+    )
+    assert code == 0, stderr
+    assert list(json.loads(stdout)["clips"]) == [f"frame_{number:04}" for number in range(3)]
+    assert "Temporal profiles" not in (tmp_path / "index.html").read_text(encoding="utf-8")
     code, _, stderr = in_process("evaluate", clip, "--sr", frames.parent, "--skip", "2")
     assert code == 2
     assert "leaves none to score" in stderr

@@ -111,6 +111,26 @@ def test_outputs_may_be_fewer_and_larger(tmp_path: Path) -> None:
     assert len(evaluate_clip(clip, BICUBIC).frames) == 3  # every method on the same frames
 
 
+def test_stills_are_clips_of_their_own(tmp_path: Path) -> None:
+    (large,), (small,) = noise(1, 64, 72), noise(1, 48, 80, seed=1)
+    for kind in ("hr", "sr"):
+        (tmp_path / kind).mkdir()
+        write_image(tmp_path / kind / "bird.png", large)
+        write_image(tmp_path / kind / "baby.png", small)
+    write_image(tmp_path / "sr" / "baby.png", 255 - small)
+    clips = plan_clips(tmp_path / "hr", [tmp_path / "sr"], stills=True)
+    assert {clip.name: (clip.total, clip.frames, clip.is_still) for clip in clips} == {
+        "baby": (1, 1, True),
+        "bird": (1, 1, True),
+    }
+    psnrs = {clip.name: evaluate_clip(clip, Outputs("sr", tmp_path / "sr")).means.psnr_y for clip in clips}
+    assert psnrs == {"bird": 100, "baby": psnr_y(255 - small, small, crop_border=8)}
+    with pytest.raises(VideoError, match="all must have one size"):
+        evaluate_clip(only_clip(tmp_path / "hr"), BICUBIC)
+    with pytest.raises(VideoError, match="is not a folder of images"):
+        plan_clips(make_clip(tmp_path / "clip.mkv", frames=1), stills=True)
+
+
 def test_given_lr_frames_are_read(tmp_path: Path) -> None:
     path = write_frames(tmp_path / "hr" / "a", noise(3))
     small = noise(2, 16, 18, seed=2)

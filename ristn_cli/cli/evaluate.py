@@ -56,6 +56,9 @@ def evaluate(
         Literal["BI", "BD"], typer.Option(help="How LR is made: bicubic, or blurred and decimated.")
     ] = "BI",
     lr: Annotated[Path | None, typer.Option(help="LR frames, a clip each by its name, instead of making them.")] = None,
+    stills: Annotated[
+        bool, typer.Option("--stills", help="Every image of the folder is a clip of one frame, as in Set5.")
+    ] = False,
     skip: Annotated[int, typer.Option(min=0, help="Frames at each end of a clip that are not scored.")] = 0,
     max_frames: MaxFramesOption = None,
     rgb: Annotated[bool, typer.Option("--rgb", help="Also PSNR and SSIM on RGB.")] = False,
@@ -116,7 +119,8 @@ def evaluate(
         methods += [Outputs(folder.resolve().name, folder) for folder in outputs]
         if doubled := next((m.name for m in methods if [n.name for n in methods].count(m.name) > 1), None):
             raise typer.BadParameter(f"two of the methods are called {doubled!r}; rename one of the files or folders")
-        clips = plan_clips(dataset, [*outputs, *([lr] if lr is not None else [])], max_frames=max_frames)
+        given = [*outputs, *([lr] if lr is not None else [])]
+        clips = plan_clips(dataset, given, max_frames=max_frames, stills=stills)
         if empty := next((clip for clip in clips if clip.frames <= 2 * skip), None):
             raise typer.BadParameter(f"{empty.name} has {empty.frames} frames: --skip {skip} leaves none to score")
         gallery = Gallery(clips, [method.name for method in methods], protocol) if report is not None else None

@@ -23,12 +23,14 @@ class Clip:
         path: video file or folder of images.
         total: frames that are read.
         frames: how many of them, from the first, everything given for this clip holds: only these are scored.
+        is_still: whether it is a single image, so that images beside it in other folders are clips of their own.
     """
 
     name: str
     path: Path
     total: int
     frames: int
+    is_still: bool = False
 
 
 def find_clips(dataset: Path) -> list[Path]:
@@ -55,13 +57,19 @@ def is_clip(path: Path) -> bool:
     return path.suffix.lower() in CLIP_SUFFIXES or (path.is_dir() and not path.name.startswith("."))
 
 
-def plan_clips(dataset: Path, given: Sequence[Path] = (), *, max_frames: int | None = None) -> list[Clip]:
+def plan_clips(
+    dataset: Path, given: Sequence[Path] = (), *, max_frames: int | None = None, stills: bool = False
+) -> list[Clip]:
     """Clips of a dataset, with the frames that it and every folder in `given` (LR frames, others' outputs) hold.
+
+    With `stills` every image of the folder is a clip of one frame, as in Set5: they may differ in size.
 
     Raises:
         VideoError: no clips, one that cannot be scored, or none of its name in a folder of `given`.
     """
-    paths = find_clips(dataset)
+    paths = list(list_images(dataset)) if stills else find_clips(dataset)
+    if not paths:
+        raise VideoError(f"{dataset}: is not a folder of images; stills are in one")
     stems = Counter(clip_stem(path) for path in paths)
     clips = []
     for path in paths:
@@ -70,8 +78,8 @@ def plan_clips(dataset: Path, given: Sequence[Path] = (), *, max_frames: int | N
             raise VideoError(f"{path}: is {info.width}x{info.height}; expected {SMALLEST_SIDE} pixels a side or more")
         name = path.name if stems[clip_stem(path)] > 1 else clip_stem(path)
         total = count_frames(info, max_frames)
-        held = [count_frames(probe_clip(find_counterpart(folder, name)), max_frames) for folder in given]
-        clips.append(Clip(name=name, path=path, total=total, frames=min(total, *held) if held else total))
+        held = [count_frames(probe_clip(find_counterpart(folder, name, stills)), max_frames) for folder in given]
+        clips.append(Clip(name=name, path=path, total=total, frames=min([total, *held]), is_still=stills))
     return clips
 
 
@@ -80,14 +88,14 @@ def clip_stem(path: Path) -> str:
     return path.name if path.is_dir() else path.stem
 
 
-def find_counterpart(folder: Path, name: str) -> Path:
+def find_counterpart(folder: Path, name: str, is_still: bool = False) -> Path:
     """The clip called `name` in another folder; or `folder` itself where it is a clip: a file, or images.
 
     Raises:
         VideoError: there is none.
     """
-    clips = find_clips(folder)
-    if clips == [folder]:
+    clips = list(list_images(folder)) if is_still else find_clips(folder)
+    if clips == [folder] and not is_still:
         return folder
     for path in clips:
         if name in (clip_stem(path), path.name):

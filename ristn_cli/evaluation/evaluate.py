@@ -138,7 +138,7 @@ def evaluate_clip(
 
     with ExitStack() as stack:
         meter = stack.enter_context(VmafMeter()) if protocol.with_vmaf else None
-        for index, sr in enumerate(watch.timed(method.restore(clip.name, lr_frames()))):
+        for index, sr in enumerate(watch.timed(method.restore(clip, lr_frames()))):
             hr, lr = pairs.popleft()
             if index >= clip.frames:
                 continue
@@ -202,7 +202,9 @@ def read_pairs(clip: Clip, protocol: Protocol) -> Iterator[tuple[np.ndarray, np.
     """
     given: Iterator[np.ndarray] | None = None
     if protocol.lr is not None:
-        given = (frame.image for frame in read_frames(probe_clip(find_counterpart(protocol.lr, clip.name))))
+        given = (
+            frame.image for frame in read_frames(probe_clip(find_counterpart(protocol.lr, clip.name, clip.is_still)))
+        )
     for frame in read_frames(clip.path, max_frames=protocol.max_frames):
         height, width = (side - side % SCALE for side in frame.image.shape[:2])
         hr = np.ascontiguousarray(frame.image[:height, :width])

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ristn_cli.degradation import SCALE, quantize
-from ristn_cli.evaluation.dataset import find_counterpart, probe_clip
+from ristn_cli.evaluation.dataset import Clip, find_counterpart, probe_clip
 from ristn_cli.inference.upscaler import Upscaler
 from ristn_cli.inference.windows import Window
 from ristn_cli.model import bicubic_upsample
@@ -35,7 +35,7 @@ class Method(Protocol):
     @property
     def is_timed(self) -> bool: ...
 
-    def restore(self, clip: str, lr: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    def restore(self, clip: Clip, lr: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """4x frames (4H, 4W, 3) of a clip's LR frames (H, W, 3), uint8, in order; others' outputs may be fewer."""
         ...
 
@@ -47,7 +47,7 @@ class Interpolation:
     name: str
     is_timed: bool = True
 
-    def restore(self, clip: str, lr: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    def restore(self, clip: Clip, lr: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """See `Method`."""
         for image in lr:
             yield interpolate_bicubic(image) if self.name == "bicubic" else interpolate_lanczos(image)
@@ -61,7 +61,7 @@ class Network:
     upscaler: Upscaler
     is_timed: bool = True
 
-    def restore(self, clip: str, lr: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    def restore(self, clip: Clip, lr: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """See `Method`."""
         return self.upscaler.upscale(lr)
 
@@ -80,9 +80,9 @@ class Outputs:
     folder: Path
     is_timed: bool = False
 
-    def restore(self, clip: str, lr: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    def restore(self, clip: Clip, lr: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """See `Method`."""
-        info = probe_clip(find_counterpart(self.folder, clip))
+        info = probe_clip(find_counterpart(self.folder, clip.name, clip.is_still))
         for _, frame in zip(lr, read_frames(info), strict=False):  # it may hold fewer
             yield frame.image
 

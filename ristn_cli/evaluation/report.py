@@ -125,6 +125,8 @@ def clip_section(results: Results, position: int, gallery: Gallery) -> str:
     if clip.name in gallery.pictures:
         parts.append(show_pictures(clip.name, gallery.pictures[clip.name], gallery.methods))
     rows = [(method.name, method.clips[position]) for method in results.methods]
+    if len(rows[0][1].frames) == 1:  # nothing changes over time
+        return "".join([*parts, "</section>"])
     series = [
         Series(name, range(scores.first, scores.first + len(scores.frames)), [f.psnr_y for f in scores.frames])
         for name, scores in rows
@@ -145,7 +147,7 @@ def clip_section(results: Results, position: int, gallery: Gallery) -> str:
 
 def show_pictures(clip: str, kept: ClipPictures, methods: Sequence[str]) -> str:
     """Overview, crops, error maps and temporal profiles of a clip."""
-    place, columns = kept.place, kept.columns
+    place = kept.place
     where = f"frame {place.frame} of {clip}"
     crops = [figure(kept.lr, f"LR crop of {where}, every pixel enlarged", "LR")]
     crops += [
@@ -154,10 +156,6 @@ def show_pictures(clip: str, kept: ClipPictures, methods: Sequence[str]) -> str:
     ]
     crops.append(figure(kept.truth, f"Crop of the original's {where}", "original"))
     errors = [figure(kept.errors[name], f"Error map of {name} for {where}", name) for name in methods]
-    profiles = [(name, kept.profile(name)) for name in methods] + [("original", kept.profile(None))]
-    shown_profiles = [
-        figure(image.repeat(3, axis=0), f"Temporal profile of {clip}, {name}", name) for name, image in profiles
-    ]
     return (
         f"<figure>{picture(kept.overview, f'The original of {where}, the crop framed')}"
         f"<figcaption>Frame {place.frame}, original. Framed: the crop of {place.width}x{place.height} pixels in which "
@@ -165,9 +163,21 @@ def show_pictures(clip: str, kept: ClipPictures, methods: Sequence[str]) -> str:
         f'<h3>Crops</h3><div class="grid sharp">{"".join(crops)}</div>'
         f'<h3>Error maps</h3><div class="scale"></div><p><span>no error</span><span>{HIGHEST_ERROR} levels of Y or more'
         f'</span></p><div class="grid">{"".join(errors)}</div>'
-        f"<h3>Temporal profiles</h3><p class=note>Row {place.row}, columns {columns.start} to {columns.stop - 1}, of "
-        f"{len(kept.truth_lines)} frames, one below the other. What holds still draws straight lines.</p>"
-        f'<div class="grid sharp">{"".join(shown_profiles)}</div>'
+        f"{show_profiles(clip, kept, methods)}"
+    )
+
+
+def show_profiles(clip: str, kept: ClipPictures, methods: Sequence[str]) -> str:
+    """Temporal profiles of a clip, where it has more than one frame."""
+    count = len(kept.truth_lines)
+    if count == 1:
+        return ""
+    profiles = [(name, kept.profile(name)) for name in methods] + [("original", kept.profile(None))]
+    figures = [figure(image.repeat(3, axis=0), f"Temporal profile of {clip}, {name}", name) for name, image in profiles]
+    return (
+        f"<h3>Temporal profiles</h3><p class=note>Row {kept.place.row}, columns {kept.columns.start} to "
+        f"{kept.columns.stop - 1}, of {count} frames, one below the other. What holds still draws straight lines.</p>"
+        f'<div class="grid sharp">{"".join(figures)}</div>'
     )
 
 

@@ -155,7 +155,7 @@ def describe_protocol(results: Results) -> list[str]:
     )
     if results.windows:
         lines.append(f"Windows: {', '.join(f'{name} {frames} frames' for name, frames in results.windows)}.")
-    if len(results.methods[0].clips[0].frames) > 1:
+    if any(not math.isnan(method.means.temporal_error) for method in results.methods):
         lines.append(
             "Temporal error: root mean square, in 8-bit levels of Y, of the difference between the change from frame "
             "to frame and the original's change (dtSSD of Erofeev et al., BMVC 2015, a pixel); 0 is best."
