@@ -242,6 +242,11 @@ def test_bad_input_gives_one_line_and_leaves_nothing(tiny_weights: Path, tmp_pat
         ["--encoder-arg", "tune"],
         ["--json"],
         ["--progress", "loud"],
+        ["--scale", "5"],
+        ["--size", "1920"],
+        ["--scale", "2", "--fit", "1080p"],
+        ["--size", "640x360", "--fit", "2160p"],
+        ["--deinterlace", "sometimes"],
     ],
 )
 def test_wrong_usage_exits_with_2(tmp_path: Path, arguments: list[str]) -> None:

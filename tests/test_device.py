@@ -53,6 +53,15 @@ def test_precisions_by_name() -> None:
         choose_precision("fp8", CPU)
 
 
+@pytest.mark.parametrize(("capability", "expected"), [((6, 1), "fp32"), ((7, 5), "fp16"), ((9, 0), "fp16")])
+def test_gpus_slow_in_half_precision_are_not_asked_for_it(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], expected: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    assert choose_precision("auto", torch.device("cuda")) == expected
+
+
 def test_preparing_copies_the_network_into_the_precision(tiny_model: RISTN) -> None:
     before = {name: value.clone() for name, value in tiny_model.state_dict().items()}
     ready = prepare(tiny_model, Backend(CPU, "bf16"))

@@ -15,6 +15,7 @@ from ristn_cli.inference.memory import (
     Tiling,
     choose_window,
     free_bytes,
+    most_kept,
     queue_bytes,
     shrink,
     usable_bytes,
@@ -66,8 +67,13 @@ def test_four_gibibytes_are_enough_for_any_input(
 
 
 def test_what_waits_is_counted_by_hand() -> None:
-    """A window of 20 keeps 16: read ahead 20 and 16 more; finished 16 in hand and one on its way."""
-    assert queue_bytes(Tiling(window=20), width=10, height=10) == 300 * (20 + 16 + 16 * (16 + 1))
+    """Read ahead are 20 frames and the 16 by which windows advance; finished, 20 in hand and one on its way."""
+    assert queue_bytes(Tiling(window=20), width=10, height=10) == 300 * (20 + 16 + 16 * (20 + 1))
+
+
+@pytest.mark.parametrize(("size", "window", "kept"), [((480, 270), 20, 20), ((1920, 1080), 9, 5), ((3840, 2160), 5, 1)])
+def test_large_images_are_finished_by_fewer(size: tuple[int, int], window: int, kept: int) -> None:
+    assert most_kept(Tiling(window=window), width=size[0], height=size[1]) == kept
 
 
 @pytest.mark.parametrize("limit", [4096 * MIB, 1024 * MIB, 400 * MIB])
@@ -135,7 +141,7 @@ upscaler.upscale_window(window)  # what is loaded at first use
 upscaler.fit(width, height)
 before = peak()
 frames = tuple(np.full((height, width, 3), level, np.uint8) for level in range(upscaler.tiling.window))
-upscaler.upscale_window(Window(frames, slice(2, 18)))
+upscaler.upscale_window(Window(frames, slice(0, 20)))
 config = upscaler.model.config
 print(peak() - before, window_bytes(config, upscaler.tiling, width=width, height=height, value_bytes=value))
 """

@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from itertools import combinations, product
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import torch
 from clips import make_clip
 
-from ristn_cli.inference import pipeline, plan, stages
+from ristn_cli.inference import memory, pipeline, plan, stages
 from ristn_cli.inference.device import Backend
 from ristn_cli.inference.job import Interrupted, upscale_video
 from ristn_cli.inference.manifest import Manifest
@@ -21,9 +22,11 @@ from ristn_cli.inference.memory import Tiling
 from ristn_cli.inference.pipeline import Cancelled, Pipeline
 from ristn_cli.inference.plan import UpscaleOptions
 from ristn_cli.inference.preflight import job_folder
+from ristn_cli.inference.transfer import Arrival
 from ristn_cli.inference.upscaler import Upscaler
+from ristn_cli.inference.windows import Window
 from ristn_cli.model import RISTN
-from ristn_cli.video import FrameWriter, read_frames
+from ristn_cli.video import Frame, FrameWriter, read_frames
 
 LIMIT_SECONDS = 60
 LOSSLESS = UpscaleOptions(codec="ffv1")
@@ -221,6 +224,40 @@ def test_frames_parts_and_manifest_are_those_of_one_stage_after_another(
 
 def test_progress_comes_with_every_frame(upscaler: Upscaler, source: Path, tmp_path: Path) -> None:
     assert run(source, tmp_path / "out.mkv", upscaler) == list(range(20))
+
+
+@pytest.mark.parametrize("output_frames", [3, 100])
+def test_no_more_images_are_alive_than_the_memory_model_counts(
+    upscaler: Upscaler, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output_frames: int
+) -> None:
+    """With an encoder that is slower than all else, so that everything piles up before it."""
+    monkeypatch.setattr(memory, "OUTPUT_BYTES", output_frames * 128 * 128 * 3)
+    alive, peak = 0, 0
+    launch, write = Upscaler._launch_window, FrameWriter.write
+
+    def gone() -> None:
+        nonlocal alive
+        alive -= 1
+
+    def count(self: Upscaler, window: Window[np.ndarray]) -> Arrival:
+        nonlocal alive, peak
+        arrival = launch(self, window)
+        for image in arrival.images:
+            weakref.finalize(image, gone)
+        alive += len(arrival.images)
+        peak = max(peak, alive)
+        return arrival
+
+    def write_slowly(self: FrameWriter, frame: Frame) -> None:
+        time.sleep(0.01)
+        write(self, frame)
+
+    monkeypatch.setattr(Upscaler, "_launch_window", count)
+    monkeypatch.setattr(FrameWriter, "write", write_slowly)
+    run(source, tmp_path / "out.mkv", upscaler)
+    together = min(output_frames, 6)
+    assert together < peak <= 2 * together + memory.IMAGES_AHEAD
+    assert alive == 0
 
 
 def fail_at(monkeypatch: pytest.MonkeyPatch, place: str, count: int) -> None:

@@ -83,6 +83,19 @@ def test_a_stream_taken_up_at_any_window_goes_on_with_the_same_windows(length: i
         assert list(rest) == windows[index:]
 
 
+@pytest.mark.parametrize("length", [3, 4])
+def test_so_does_one_that_flickers_with_a_single_frame_of_context(length: int) -> None:
+    """Differences that would be a flash's at the start of a scene, and are none where they have grown slowly."""
+    images = [
+        np.full((8, 8, 3), level, np.uint8) for level in (0, 92, 199, 77, 199, 77, 199, 77, 199, 77, 199, 77, 199)
+    ]
+    windows = list(scene_windows(range(13), lambda t: images[t], length, 1))
+    assert sum(window.keep.start for window in windows) == len(windows) - 1
+    for index, window in enumerate(windows[1:], start=1):
+        rest = scene_windows(range(window.frames[0], 13), lambda t: images[t], length, 1, continued=window.keep.start)
+        assert list(rest) == windows[index:]
+
+
 def test_shots_are_upscaled_as_if_they_were_alone(random_model: RISTN) -> None:
     upscaler = Upscaler(random_model, Backend(torch.device("cpu"), "fp32"), Tiling(window=6))
     first, second = shot(0, 5, size=24), shot(1, 7, size=24)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,11 +17,11 @@ from rich.markup import escape
 from ristn_cli.cli.info import JsonOption, describe_plan, write_json
 from ristn_cli.cli.terminal import (
     EXIT_CODES,
+    CompileOption,
     DebugOption,
     DeviceOption,
     MaxFramesOption,
     MemoryOption,
-    ModelOption,
     PrecisionOption,
     TileOption,
     WeightsOption,
@@ -42,6 +43,7 @@ from ristn_cli.cli.terminal import (
 if TYPE_CHECKING:
     from ristn_cli.inference.plan import JobPlan
     from ristn_cli.inference.progress import Progress
+    from ristn_cli.weights import ModelChoice
 
 ProgressMode = Literal["auto", "bar", "json", "none"]
 
@@ -57,6 +59,20 @@ def parse_encoder_arguments(given: list[str]) -> dict[str, str]:
         if not (key and equals and value):
             raise typer.BadParameter(f"{key + equals + value!r} is not an encoder option; expected key=value")
     return {key: value for key, _, value in pairs}
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """Width and height of `1920x1080`.
+
+    Raises:
+        typer.BadParameter: it is no size.
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
+    if found is None:
+        raise typer.BadParameter(f"{text!r} is not a size; expected WIDTHxHEIGHT such as 1920x1080")
+    return int(found[1]), int(found[2])
 
 
 @contextmanager
@@ -90,13 +106,25 @@ def write_progress(done: Progress) -> None:
     sys.stderr.flush()
 
 
+def choose_for(source: Path) -> ModelChoice:
+    """The released weights that suit a source. Raises VideoError when it cannot be read."""
+    from ristn_cli.video import probe
+    from ristn_cli.weights import choose_model
+
+    found = probe(source)
+    return choose_model(found, 0 if found.is_image_sequence else found.path.stat().st_size)
+
+
 def upscale(
     source: Annotated[Path, typer.Argument(help="Video to upscale.")],
     target: Annotated[Path, typer.Argument(help="Video to write; its suffix chooses the container.")],
-    model: ModelOption = "ristn-lite",
+    model: Annotated[
+        str, typer.Option(help="Released weights to use; auto chooses by how the source is compressed.")
+    ] = "auto",
     weights: WeightsOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
+    compilation: CompileOption = "auto",
     tile: TileOption = None,
     window: WindowOption = None,
     memory_limit: MemoryOption = None,
@@ -119,8 +147,19 @@ def upscale(
     max_frames: MaxFramesOption = None,
     no_audio: Annotated[bool, typer.Option("--no-audio", help="Leave out the sound.")] = False,
     no_subtitles: Annotated[bool, typer.Option("--no-subtitles", help="Leave out the subtitles.")] = False,
+    scale: Annotated[
+        Literal["2", "3", "4"] | None, typer.Option(help="Times the size of the input; 2 and 3 by Lanczos from 4.")
+    ] = None,
+    size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT of the output, by Lanczos from the 4x result.")] = None,
+    fit: Annotated[
+        Literal["1080p", "2160p"] | None, typer.Option(help="As large as fits, 4x at most, by Lanczos from 4x.")
+    ] = None,
+    square_pixels: Annotated[
+        bool, typer.Option("--square-pixels", help="Resample to pixels as wide as they are high.")
+    ] = False,
     deinterlace: Annotated[
-        Literal["auto", "frame", "off"], typer.Option(help="Frames flagged as interlaced, all, or none.")
+        Literal["auto", "off", "frame", "field"],
+        typer.Option(help="auto: interlaced frames; off: none; frame: all; field: all, at twice the rate."),
     ] = "auto",
     drop_alpha: Annotated[bool, typer.Option("--drop-alpha", help="Go on without the source's transparency.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Fail where the source is damaged.")] = False,
@@ -145,7 +184,10 @@ def upscale(
         raise typer.BadParameter(f"--end {end} is not after --start {start}")
     if as_json and not dry_run:
         raise typer.BadParameter("--json goes with --dry-run; --progress json tells of the work")
+    if sum(given is not None for given in (scale, size, fit)) > 1:
+        raise typer.BadParameter("--scale, --size and --fit each say how large the output is; give one of them")
     limit = parse_bytes(memory_limit)
+    exact_size = parse_size(size)
     encoder_options = parse_encoder_arguments(encoder_arg or [])
     with reported_errors(debug, log_file):
         from ristn_cli.inference.job import Interrupted, upscale_video
@@ -164,24 +206,43 @@ def upscale(
             max_frames=max_frames,
             with_audio=not no_audio,
             with_subtitles=not no_subtitles,
+            scale=int(scale) if scale is not None else 4,  # type: ignore[arg-type]
+            size=exact_size,
+            fit=fit,
+            square_pixels=square_pixels,
             deinterlace=deinterlace,
             drop_alpha=drop_alpha,
             strict=strict,
         )
+        if model == "auto" and weights is None:
+            choice = choose_for(source)
+            model, told_model = choice.name, f"model: {choice.name}, because {choice.reason}"
+        else:
+            told_model = f"model: {weights or model}, as asked"
         upscaler = build_upscaler(
-            model, weights, device, precision, tile, window, detect_cuts=not no_scene_cuts, memory_limit=limit
+            model,
+            weights,
+            device,
+            precision,
+            tile,
+            window,
+            detect_cuts=not no_scene_cuts,
+            memory_limit=limit,
+            with_default=True,
+            compilation=compilation,
+            quiet=quiet,
         )
         if dry_run:
             plan = plan_job(source, target, upscaler, options, overwrite=overwrite, restart=restart)
             if as_json:
-                write_json(asdict(plan))
+                write_json(asdict(plan) | {"model": str(weights or model)})
                 return
-            for line in describe_plan(plan):
+            for line in (told_model, *describe_plan(plan)):
                 console.print(escape(line))
             return
 
         def tell_plan(plan: JobPlan) -> None:
-            for line in describe_plan(plan):
+            for line in (told_model, *describe_plan(plan)):
                 note(line, is_shown=verbose and not quiet)
 
         note(f"{source} to {target}", is_shown=False)

@@ -15,6 +15,8 @@ from ristn_cli.inference.pipeline import Pipeline
 from ristn_cli.inference.plan import (
     JobPlan,
     UpscaleOptions,
+    carries_alpha,
+    doubles_rate,
     estimate_frames,
     part_length,
 )
@@ -31,6 +33,7 @@ from ristn_cli.inference.preflight import (
 )
 from ristn_cli.inference.progress import Meter, Progress
 from ristn_cli.inference.repeats import join_repeats
+from ristn_cli.inference.shape import choose_shape
 from ristn_cli.inference.stages import Written, bordered_windows, encoded_parts, launched_windows, made_frames
 from ristn_cli.inference.upscaler import Upscaler, stoppable
 from ristn_cli.model import SCALE
@@ -115,6 +118,7 @@ def upscale_video(
                 joined,
                 start=options.start,
                 end=end,
+                rate=plan.rate,
                 codec=choose_codec(options.codec, info.bit_depth),
                 with_audio=options.with_audio,
                 with_subtitles=options.with_subtitles,
@@ -129,6 +133,8 @@ def upscale_video(
                     start=options.start,
                     end=end,
                     plan=streams,
+                    has_alpha=plan.has_alpha,
+                    has_field_rate=doubles_rate(info, options),
                     check_times=not any(part.is_damaged for part in manifest.parts),
                 )
             except VideoError as error:
@@ -228,19 +234,22 @@ def continued_frames(
 
 
 def open_writer(path: Path, info: VideoInfo, options: UpscaleOptions) -> FrameWriter:
-    """The encoder of one part."""
+    """The encoder of one part, which takes the network's frames and resamples them where another size is asked for."""
+    shape = choose_shape(info, options)
     return FrameWriter(
         path,
-        width=SCALE * info.width,
-        height=SCALE * info.height,
-        rate=info.rate,
-        time_base=info.time_base,
+        width=shape.width,
+        height=shape.height,
+        frame_size=(SCALE * info.width, SCALE * info.height),
+        rate=shape.rate,
+        time_base=shape.time_base,
         color=info.color,
-        sample_aspect_ratio=info.sample_aspect_ratio,
+        sample_aspect_ratio=shape.sample_aspect_ratio,
         codec=options.codec,
         crf=options.crf,
         preset=options.preset,
         pixel_format=options.pixel_format,
         encoder_options=options.encoder_options,
         mastering=info.mastering,
+        has_alpha=carries_alpha(info, options),
     )

@@ -19,6 +19,8 @@ from ristn_cli.inference.memory import Tiling, queue_bytes, window_bytes
 from ristn_cli.inference.plan import (
     JobPlan,
     UpscaleOptions,
+    carries_alpha,
+    choose_deinterlacing,
     count_parts,
     count_tiles,
     count_windows,
@@ -27,10 +29,10 @@ from ristn_cli.inference.plan import (
     format_bytes,
     part_length,
 )
+from ristn_cli.inference.shape import choose_shape
 from ristn_cli.inference.tiles import plan_spans
 from ristn_cli.inference.upscaler import Upscaler
 from ristn_cli.inference.windows import Window
-from ristn_cli.model import SCALE
 from ristn_cli.video import (
     CODECS,
     Frame,
@@ -39,6 +41,8 @@ from ristn_cli.video import (
     VideoInfo,
     check_mux,
     choose_codec,
+    find_field_order,
+    find_transparency,
     probe,
     read_frames,
     try_mux,
@@ -92,19 +96,27 @@ def check_job(
     """
     info = probe(source)
     check_target(source, target, overwrite)
+    if not options.drop_alpha:
+        has_alpha = find_transparency(info, start=options.start, end=options.end, max_frames=options.max_frames)
+        info = replace(info, has_alpha=has_alpha)
+    if options.deinterlace != "off":
+        info = replace(info, field_order=find_field_order(info, is_interlaced=options.deinterlace != "auto"))
     keep: StreamChoice = {"with_audio": options.with_audio, "with_subtitles": options.with_subtitles}
     codec = choose_codec(options.codec, info.bit_depth)
     streams = check_mux(info, target, codec=codec, **keep)
+    shape = choose_shape(info, options)
     try_mux(
         info,
         target,
-        width=SCALE * info.width,
-        height=SCALE * info.height,
+        width=shape.width,
+        height=shape.height,
+        sample_aspect_ratio=shape.sample_aspect_ratio,
         codec=codec,
         crf=options.crf,
         preset=options.preset,
         pixel_format=options.pixel_format,
         encoder_options=options.encoder_options,
+        has_alpha=carries_alpha(info, options),
         **keep,
     )
     return info, streams
@@ -163,6 +175,7 @@ def describe_job(
     options: UpscaleOptions,
 ) -> JobPlan:
     """The plan of a job whose manifest is loaded, without a measurement of time."""
+    shape = choose_shape(info, options)
     frames = estimate_frames(info, options)
     left = None if frames is None else max(0, frames - manifest.frames)
     codec = CODECS[choose_codec(options.codec, info.bit_depth)]
@@ -171,11 +184,16 @@ def describe_job(
     needed = None
     if left is not None:
         finished = sum(path.stat().st_size for path in manifest.files)
-        needed = estimate_disk(info, codec.name, left, finished, source_bytes(info))
+        needed = estimate_disk(shape.width * shape.height, codec.name, left, finished, source_bytes(info))
     return JobPlan(
-        width=SCALE * info.width,
-        height=SCALE * info.height,
-        rate=info.rate,
+        width=shape.width,
+        height=shape.height,
+        sample_aspect_ratio=shape.sample_aspect_ratio,
+        is_resampled=shape.is_resampled,
+        rate=shape.rate,
+        has_alpha=carries_alpha(info, options),
+        deinterlaced=choose_deinterlacing(info, options),
+        field_order=info.field_order,
         encoder=codec.encoder,
         streams=streams,
         frames=frames,
@@ -187,7 +205,7 @@ def describe_job(
         device=str(upscaler.backend.device),
         precision=upscaler.backend.precision,
         memory_bytes=window_bytes(
-            upscaler.model.config,
+            upscaler.config,
             upscaler.tiling,
             width=info.width,
             height=info.height,
@@ -197,6 +215,7 @@ def describe_job(
         + queue_bytes(upscaler.tiling, width=info.width, height=info.height, image_bytes=image_bytes),
         needed_bytes=needed,
         free_bytes=shutil.disk_usage(manifest.folder.parent).free,
+        uses_default=upscaler.auto_tiling is not None and upscaler.auto_tiling.uses_default,
     )
 
 
@@ -248,9 +267,10 @@ def identify(info: VideoInfo, upscaler: Upscaler, options: UpscaleOptions) -> di
         "network": upscaler.fingerprint,
         "precision": upscaler.backend.precision,
         "device": upscaler.backend.device.type,
+        "compilation": upscaler.is_compiled,
         **asdict(upscaler.tiling),
         # What only decides whether a run fails does not change the frames of one that goes on.
-        **{name: str(value) for name, value in asdict(options).items() if name not in ("strict", "drop_alpha")},
+        **{name: str(value) for name, value in asdict(options).items() if name != "strict"},
         "version of ristn": version("ristn"),
         "version of PyTorch": version("torch"),
         "version of PyAV": version("av"),
@@ -279,6 +299,7 @@ def read_source(
         max_frames=max_frames,
         deinterlace=options.deinterlace,
         drop_alpha=options.drop_alpha,
+        carry_alpha=carries_alpha(info, options),
         strict=options.strict,
         on_damage=on_damage,
     )

@@ -75,7 +75,8 @@ def scene_windows(
     if not detect_cuts:
         yield from slide_windows(frames, length, context, continued=continued)
         return
-    pairs = _with_scene(frames, image_of, continued)
+    settled = continued + 1 if continued else 0  # the window before has read one more at least, and gone on
+    pairs = _with_scene(frames, image_of, settled)
     for scene, members in groupby(pairs, key=lambda pair: pair[0]):
         kept = continued if scene == 0 else 0
         yield from slide_windows((frame for _, frame in members), length, context, continued=kept)

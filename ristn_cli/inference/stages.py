@@ -85,25 +85,32 @@ def bordered_windows(
 
 def launched_windows(
     windows: Iterator[tuple[Window[Run], Border]], upscaler: Upscaler
-) -> Iterator[tuple[tuple[Run, ...], list[Arrival], Border]]:
-    """The kept frames of each window, their images on the way from the device, and the window's border."""
+) -> Iterator[tuple[tuple[Run, ...], Arrival, Border | None]]:
+    """The kept frames of each window, or those of a piece of it, and their images on the way from the device.
+
+    With the last of a window comes its border.
+    """
     for window, border in windows:
         images = Window(tuple(run[0].image for run in window.frames), window.keep)
-        yield window.frames[window.keep], upscaler.launch_window(images), border
+        left = window.frames[window.keep]
+        for arrival in upscaler.launch_window(images):
+            runs, left = left[: len(arrival.images)], left[len(arrival.images) :]
+            yield runs, arrival, None if left else border
+            del arrival  # or it would be held while the next one is computed
 
 
 def made_frames(
-    launched: Iterator[tuple[tuple[Run, ...], list[Arrival], Border]], upscaler: Upscaler
+    launched: Iterator[tuple[tuple[Run, ...], Arrival, Border | None]], upscaler: Upscaler
 ) -> Iterator[Made]:
     """The kept frames at 4x, repeats included, each with its own timestamp."""
-    for runs, arrivals, border in launched:
-        images = upscaler.collect(arrivals)
-        del arrivals
+    for runs, arrival, border in launched:
+        images = upscaler.collect(arrival)
+        del arrival
         for number, run in enumerate(runs, start=1):
             image = images.pop(0)
             for repeat, source in enumerate(run, start=1):
                 is_last = number == len(runs) and repeat == len(run)
-                yield Made(Frame(image, source.time, source.duration), border if is_last else None)
+                yield Made(Frame(image, source.time, source.duration, alpha=source.alpha), border if is_last else None)
             del image
 
 

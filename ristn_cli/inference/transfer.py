@@ -57,7 +57,9 @@ class PlainTransfer:
 
     def download(self, images: list[Tensor], is_finite: Tensor) -> Arrival:
         """As in `Transfer`."""
-        return Arrival([image.cpu() for image in images], is_finite, lambda: None)
+        fetched = [image.cpu() for image in images]
+        deep = [image.to(torch.uint16) if image.dtype == torch.int32 else image for image in fetched]
+        return Arrival(deep, is_finite, lambda: None)
 
 
 class CudaTransfer:

@@ -16,14 +16,35 @@ import torch
 from torch import Tensor, nn
 
 from ristn_cli.inference.device import Backend, DeviceError, prepare, release_memory
-from ristn_cli.inference.memory import MIB, AutoTiling, Tiling, free_bytes, replace_tile, shrink, window_bytes
+from ristn_cli.inference.execution import (
+    CompileName,
+    CudaRecorder,
+    RecordedNetwork,
+    Tell,
+    choose_compilation,
+    compile_steps,
+)
+from ristn_cli.inference.memory import (
+    MIB,
+    AutoTiling,
+    Tiling,
+    free_bytes,
+    most_kept,
+    replace_tile,
+    shrink,
+    window_bytes,
+)
 from ristn_cli.inference.scenes import scene_windows
-from ristn_cli.inference.tiles import blend_weights, plan_spans
+from ristn_cli.inference.tiles import Span, blend_weights, plan_spans
 from ristn_cli.inference.transfer import Arrival, open_transfer
 from ristn_cli.inference.windows import Window
 from ristn_cli.model import RISTN, SCALE
 
 Item = TypeVar("Item")
+
+
+KEPT_WEIGHTS = 256
+"""Of tiles along an axis: more than any frame has."""
 
 
 class OutOfMemory(Exception):
@@ -63,6 +84,10 @@ class Upscaler:
         backend: device and precision.
         tiling: windows and tiles, or what decides them once the size of the frames is known.
         on_shrink: told of a smaller tiling, when memory turned out to be too short for the present one.
+        compilation: `auto`, `on` or `off`, as of `choose_compilation`.
+        on_compile: told in one line how long compiling took, or that it failed, and which of the two.
+
+    `on_shrink` and `on_compile` may be called by another thread than the one that began the work.
     """
 
     def __init__(
@@ -72,14 +97,23 @@ class Upscaler:
         tiling: Tiling | AutoTiling | None = None,
         *,
         on_shrink: Callable[[Tiling], None] = lambda tiling: None,
+        compilation: CompileName = "auto",
+        on_compile: Tell = lambda message, has_failed: None,
     ) -> None:
         self.backend = backend
         self.auto_tiling = tiling or AutoTiling() if not isinstance(tiling, Tiling) else None
         self.tiling = tiling if isinstance(tiling, Tiling) else Tiling()
         self.config = model.config
         self.fingerprint = fingerprint(model)
+        self.is_compiled = choose_compilation(compilation, backend.device)
         self.model = prepare(model, backend)
+        self.recorded: RecordedNetwork | None = None
+        if self.is_compiled:
+            compile_steps(self.model, on_compile)
+            if backend.device.type == "cuda":
+                self.recorded = RecordedNetwork(self.model, CudaRecorder(backend.device), on_compile)
         self.transfer = open_transfer(backend.device)
+        self._weights: dict[tuple[tuple[Span, ...], int], Tensor] = {}
         self.on_shrink = on_shrink
 
     def fit(self, width: int, height: int, *, image_bytes: int = 1) -> None:
@@ -109,7 +143,8 @@ class Upscaler:
             return
         self.fit(first.shape[1], first.shape[0], image_bytes=first.itemsize)
         for window in self.windows(itertools.chain([first], stream), lambda image: image):
-            yield from self.upscale_window(window)
+            for arrival in self.launch_window(window):
+                yield from self.collect(arrival)
 
     def windows(
         self, frames: Iterable[Item], image_of: Callable[[Item], np.ndarray], *, continued: int = 0
@@ -127,38 +162,43 @@ class Upscaler:
 
     def upscale_window(self, window: Window[np.ndarray]) -> list[np.ndarray]:
         """Images (4H, 4W, 3) of a window's kept frames, with the errors of `launch_window` and `collect`."""
-        return self.collect(self.launch_window(window))
+        return [image for arrival in self.launch_window(window) for image in self.collect(arrival)]
 
-    def collect(self, arrivals: list[Arrival]) -> list[np.ndarray]:
-        """The images of a launched window, once they are there; other threads may wait for them.
+    def collect(self, arrival: Arrival) -> list[np.ndarray]:
+        """Images that `launch_window` began, once they are there; another thread than its may wait for them.
 
         Raises:
             DeviceError: the precision is too narrow for the network: values overflowed.
         """
-        images: list[np.ndarray] = []
-        for arrival in arrivals:
-            arrived = arrival.collect()
-            if arrived is None:
-                raise DeviceError(f"values overflowed in {self.backend.precision}; use --precision fp32")
-            images += arrived
+        images = arrival.collect()
+        if images is None:
+            raise DeviceError(f"values overflowed in {self.backend.precision}; use --precision fp32")
         return images
 
-    @torch.inference_mode()
-    def launch_window(self, window: Window[np.ndarray]) -> list[Arrival]:
-        """Begin to upscale a window's kept frames; a processor has done so when this returns, a GPU may be at it.
+    def launch_window(self, window: Window[np.ndarray]) -> Iterator[Arrival]:
+        """Begin to upscale a window's kept frames; a processor has done so when this yields, a GPU may be at it.
 
-        Where memory is short, the window is computed again in smaller tiles, and then as two: nothing is ever dropped.
+        It yields all of them together, unless they are more than `most_kept`. Where memory is short, the window is
+        computed again in smaller tiles, and then as two: nothing is ever dropped.
 
         Raises:
             OutOfMemory: even the smallest tile is too large for the device.
         """
+        first = window.frames[0]
+        height, width, _ = first.shape
+        kept = len(window.frames[window.keep])
+        if kept > most_kept(self.tiling, width=width, height=height, image_bytes=first.itemsize):
+            for half in split_window(window, self.tiling.context) or ():
+                yield from self.launch_window(half)
+            return
         while True:
             try:
                 with typed_memory_errors(self.tiling):
-                    return [self._launch_window(window)]
+                    arrival = self._launch_window(window)
             except OutOfMemory:
+                if self.recorded is not None:
+                    self.recorded.forget()
                 release_memory(self.backend)
-                height, width, _ = window.frames[0].shape
                 smaller = shrink(replace_tile(self.tiling, min(self.tiling.tile, max(height, width))))
                 if smaller is not None and smaller.tile < self.tiling.tile:
                     self.tiling = smaller
@@ -167,7 +207,21 @@ class Upscaler:
                 halves = split_window(window, self.tiling.context)
                 if halves is None:
                     raise OutOfMemory(self._tell_need(window)) from None
-            return [arrival for half in halves for arrival in self.launch_window(half)]
+            else:
+                yield arrival
+                return
+            for half in halves:
+                yield from self.launch_window(half)
+            return
+
+    def _blend_weights(self, spans: tuple[Span, ...], index: int, device: torch.device) -> Tensor:
+        """`blend_weights` on the device. They are kept: to bring them there would wait for all that it is at."""
+        key = (spans, index)
+        if key not in self._weights:
+            if len(self._weights) >= KEPT_WEIGHTS:
+                self._weights.clear()
+            self._weights[key] = torch.from_numpy(blend_weights(spans, index, SCALE)).to(device)
+        return self._weights[key]
 
     def _tell_need(self, window: Window[np.ndarray]) -> str:
         """What even the smallest tile and window take, and what there is."""
@@ -190,6 +244,7 @@ class Upscaler:
             "end other programs, or upscale smaller pictures"
         )
 
+    @torch.inference_mode()
     def _launch_window(self, window: Window[np.ndarray]) -> Arrival:
         dtype = window.frames[0].dtype
         height, width, _ = window.frames[0].shape
@@ -197,21 +252,21 @@ class Upscaler:
         lr = self.transfer.upload(window.frames)  # (T, H, W, 3)
         kept = len(range(len(lr))[window.keep])
         # A tensor a frame, so that each can go when it is encoded.
-        shape, levels = (SCALE * height, SCALE * width, 3), torch.uint8 if peak == 255 else torch.uint16
-        output = [torch.empty(shape, dtype=levels, device=lr.device) for _ in range(kept)]
+        shape = (SCALE * height, SCALE * width, 3)
+        output = [torch.empty(shape, dtype=lr.dtype, device=lr.device) for _ in range(kept)]
         is_finite = torch.ones((), dtype=torch.bool, device=lr.device)
         rows = plan_spans(height, self.tiling.tile, self.tiling.overlap)
         columns = plan_spans(width, self.tiling.tile, self.tiling.overlap)
         above: Tensor | None = None  # what the tiles above have added to rows that these share
         for r, row in enumerate(rows):
-            down = torch.from_numpy(blend_weights(rows, r, SCALE)).to(lr.device)
+            down = self._blend_weights(rows, r, lr.device)
             done = SCALE * ((rows[r + 1].start if r + 1 < len(rows) else row.stop) - row.start)
             below = torch.empty(kept, SCALE * row.size - done, SCALE * width, 3, device=lr.device)
             left: Tensor | None = None  # the same of the tile to the left, in columns
             for c, column in enumerate(columns):
-                across = torch.from_numpy(blend_weights(columns, c, SCALE)).to(lr.device)
+                across = self._blend_weights(columns, c, lr.device)
                 tile = lr[:, row.start : row.stop, column.start : column.stop].permute(0, 3, 1, 2).float() / peak
-                sr = self.model(tile[None], window.keep)[0].permute(0, 2, 3, 1)  # (T', h, w, 3)
+                sr = (self.recorded or self.model)(tile[None], window.keep)[0].permute(0, 2, 3, 1)  # (T', h, w, 3)
                 sr.mul_((down[:, None] * across[None]).unsqueeze(-1))
                 if left is not None:
                     sr[:, :, : left.shape[2]].add_(left)

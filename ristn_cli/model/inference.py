@@ -5,7 +5,7 @@ before it, activations and sums into the convolution that makes their input, and
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -168,16 +168,29 @@ class Spatial(nn.Module):
         return x
 
 
-class Direction(nn.Module):
-    """One direction of a ConvLSTM layer.
+def advance(gates: Tensor, half_cell: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The part of a ConvLSTM step behind its convolutions, which overwrites `gates`; values as of `Direction.step`.
 
     tanh costs a processor three times what a sigmoid does, so tanh(x) = 2 s(2x) - 1 takes its place, in float32, where
     it is exact near 0 too. The weights that make candidates are doubled for it, and cells are kept halved.
     """
+    hidden = gates.shape[1] // GATES
+    after = gates[:, -hidden:].to(torch.float32, copy=True).sigmoid_().sub_(0.5)
+    admit, forget, release, _ = gates.sigmoid_().chunk(GATES, dim=1)
+    after.mul_(admit)
+    if half_cell is not None:
+        after.addcmul_(half_cell, forget.float())
+    squashed = after.mul(4).sigmoid_().sub_(0.5).mul_(2)
+    return squashed.mul_(release).to(gates.dtype), after
+
+
+class Direction(nn.Module):
+    """One direction of a ConvLSTM layer. `advance` may be replaced by a compiled form of itself."""
 
     def __init__(self, input_weight: Tensor, input_bias: Tensor, hidden_weight: Tensor) -> None:
         super().__init__()
         self.hidden = hidden_weight.shape[1]
+        self.advance: Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]] = advance
         factor = torch.tensor([1.0, 1.0, 1.0, 2.0], dtype=torch.float64).repeat_interleave(self.hidden)
         self.input_gates = FusedConvolution(
             (input_weight.double() * factor[:, None, None, None]).float(), (input_bias.double() * factor).float()
@@ -186,15 +199,9 @@ class Direction(nn.Module):
 
     def step(self, gates: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
         """Hidden values (B, hidden, H, W) and halved cells (the same in float32) after a frame; overwrites `gates`."""
-        if state is not None:
-            gates = self.hidden_gates.add_to(gates, state[0])
-        half_cell = gates[:, -self.hidden :].to(torch.float32, copy=True).sigmoid_().sub_(0.5)
-        admit, forget, release, _ = gates.sigmoid_().chunk(GATES, dim=1)
-        half_cell.mul_(admit)
-        if state is not None:
-            half_cell.addcmul_(state[1], forget.float())
-        squashed = half_cell.mul(4).sigmoid_().sub_(0.5).mul_(2)
-        return squashed.mul_(release).to(gates.dtype), half_cell
+        if state is None:
+            return self.advance(gates, None)
+        return self.advance(self.hidden_gates.add_to(gates, state[0]), state[1])
 
 
 class Layer(nn.Module):
@@ -245,10 +252,13 @@ def take_from_borders(gates: Tensor, missing: Tensor) -> None:
     inside = missing.new_ones(1, 1, min(height, 3), min(width, 3))
     outside = missing.sum((1, 2))[:, None, None] - F.conv2d(inside, missing[:, None], padding=1)[0]
     outside = outside.to(gates.dtype)
-    columns = torch.tensor([0, *[1] * (width - 2), 2] if width > 2 else range(width), device=gates.device)
-    gates[:, :, 0].sub_(outside[:, 0, columns])
+    if width > 3:  # a slice, not an index: that would be a copy to the device in the middle of its work
+        across = torch.cat([outside[..., :1], outside[..., 1:2].expand(-1, -1, width - 2), outside[..., 2:]], dim=2)
+    else:
+        across = outside
+    gates[:, :, 0].sub_(across[:, 0])
     if height > 1:
-        gates[:, :, -1].sub_(outside[:, -1, columns])
+        gates[:, :, -1].sub_(across[:, -1])
     gates[:, :, 1:-1, 0].sub_(outside[:, 1:2, 0])
     if width > 1:
         gates[:, :, 1:-1, -1].sub_(outside[:, 1:2, -1])

@@ -3,14 +3,25 @@
 The only package that knows PyAV, FFmpeg and imageio. It knows nothing of networks, and shows nothing to anyone.
 """
 
-from ristn_cli.video.codecs import CODECS, choose_codec, part_suffix
+from ristn_cli.video.codecs import CODECS, choose_codec, part_suffix, size_step
 from ristn_cli.video.compress import Compression, compress_clip, compress_images
 from ristn_cli.video.drawing import Scaling, draw_label, resize_image, to_eight_bits
 from ristn_cli.video.images import encode_jpeg, encode_png, read_image, write_image
-from ristn_cli.video.info import Chapter, Color, Frame, Image, MasteringMetadata, StreamInfo, VideoError, VideoInfo
+from ristn_cli.video.info import (
+    Chapter,
+    Color,
+    FieldOrder,
+    Frame,
+    Image,
+    MasteringMetadata,
+    StreamInfo,
+    VideoError,
+    VideoInfo,
+)
+from ristn_cli.video.interlace import Deinterlace, find_field_order
 from ristn_cli.video.mux import join_and_mux, try_mux
 from ristn_cli.video.plan import CONTAINERS, StreamPlan, check_mux
-from ristn_cli.video.reader import read_frames
+from ristn_cli.video.reader import find_transparency, read_frames
 from ristn_cli.video.source import list_images, probe
 from ristn_cli.video.verify import has_variable_rate, presentation_times, verify
 from ristn_cli.video.vmaf import VmafMeter, find_vmaf
@@ -22,6 +33,8 @@ __all__ = [
     "Chapter",
     "Color",
     "Compression",
+    "Deinterlace",
+    "FieldOrder",
     "Frame",
     "FrameWriter",
     "Image",
@@ -39,6 +52,8 @@ __all__ = [
     "draw_label",
     "encode_jpeg",
     "encode_png",
+    "find_field_order",
+    "find_transparency",
     "find_vmaf",
     "has_variable_rate",
     "join_and_mux",
@@ -49,6 +64,7 @@ __all__ = [
     "read_frames",
     "read_image",
     "resize_image",
+    "size_step",
     "to_eight_bits",
     "try_mux",
     "verify",

@@ -23,6 +23,14 @@ def read_image(path: str | Path, *, drop_alpha: bool = False) -> Image:
 
     Raises VideoError for a file that is missing, empty, not an image, or not wholly opaque (unless `drop_alpha`).
     """
+    image, alpha = read_image_with_alpha(path)
+    if not drop_alpha and alpha is not None and int(alpha.min()) < int(np.iinfo(alpha.dtype).max):
+        raise VideoError(f"{path}: the picture has transparency; drop the alpha channel explicitly (--drop-alpha)")
+    return image
+
+
+def read_image_with_alpha(path: str | Path) -> tuple[Image, Image | None]:
+    """The same, and its alpha (H, W) of the image's type; None when the file has none."""
     path = Path(path)
     with open_input(path) as container:
         streams = [stream for stream in container.streams if isinstance(stream, VideoStream)]
@@ -30,21 +38,19 @@ def read_image(path: str | Path, *, drop_alpha: bool = False) -> Image:
             raise VideoError(f"{path}: is not an image; expected PNG or JPEG")
         pixel_format = streams[0].format  # None where nothing can be decoded, which the plugin below explains
         if pixel_format is not None and depth_of(pixel_format) > 8:  # type: ignore[redundant-expr]
-            return _read_deep(path, next(container.decode(streams[0]), None), drop_alpha)
+            return _read_deep(path, next(container.decode(streams[0]), None))
     try:
         pixels = np.asarray(iio.imread(path, plugin="pillow", index=0, mode="RGBA", rotate=True))
     except (OSError, ValueError, SyntaxError) as error:
         raise VideoError(f"{path}: cannot be read as an image ({error}); expected PNG or JPEG") from error
-    if not drop_alpha and int(pixels[..., 3].min()) < 255:
-        raise VideoError(f"{path}: the picture has transparency; drop the alpha channel explicitly (--drop-alpha)")
-    return np.ascontiguousarray(pixels[..., :3])
+    return np.ascontiguousarray(pixels[..., :3]), np.ascontiguousarray(pixels[..., 3])
 
 
-def _read_deep(path: Path, frame: VideoFrame | None, drop_alpha: bool) -> Image:
+def _read_deep(path: Path, frame: VideoFrame | None) -> tuple[Image, Image | None]:
     if frame is None:
         raise VideoError(f"{path}: has no picture; the file is damaged")
     color = Color(default_matrix="gbr" if frame.format.is_rgb else "bt709", default_range="pc")
-    return RgbReader(color, path=path, drop_alpha=drop_alpha).to_rgb(frame)
+    return RgbReader(color, path=path).to_rgba(frame)
 
 
 def write_image(path: str | Path, image: Image) -> None:
