@@ -46,6 +46,7 @@ from ristn_cli.video.sequence import (
 )
 from ristn_cli.video.source import IMAGE_SUFFIXES, list_images, probe
 from ristn_cli.video.verify import has_variable_rate, presentation_times, verify
+from ristn_cli.video.vmaf import VmafMeter, find_vmaf
 from ristn_cli.video.writer import FrameWriter
 from ristn_cli.video.y4m import Y4mWriter
 
@@ -74,6 +75,7 @@ __all__ = [
     "StreamPlan",
     "VideoError",
     "VideoInfo",
+    "VmafMeter",
     "Y4mWriter",
     "check_image_depth",
     "check_mux",
@@ -87,6 +89,7 @@ __all__ = [
     "existing_images",
     "find_field_order",
     "find_transparency",
+    "find_vmaf",
     "has_variable_rate",
     "is_image_target",
     "is_numbered",
