@@ -211,7 +211,7 @@ def test_a_failure_leaves_no_output(upscaler: Upscaler, tmp_path: Path, monkeypa
     def fail(*_: object) -> Iterator[np.ndarray]:
         raise RuntimeError("injected")
 
-    monkeypatch.setattr(upscaler, "upscale_window", fail)
+    monkeypatch.setattr(upscaler, "launch_window", fail)
     with pytest.raises(RuntimeError, match="injected"):
         run(source, target, upscaler)
     assert not list(tmp_path.glob("*out*"))

@@ -75,4 +75,4 @@ def test_the_readme_names_files_and_commands_that_exist() -> None:
     commands = re.findall(r"(?m)^(?:.*&& )?ristn ([a-z-]+) ", readme)
     assert "upscale" in commands
     for command in commands:
-        assert command in ("info", "upscale", "evaluate", "train"), command
+        assert command in ("info", "upscale", "evaluate", "compare", "train"), command

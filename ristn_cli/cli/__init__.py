@@ -2,6 +2,7 @@
 
 import typer
 
+from ristn_cli.cli.compare import compare
 from ristn_cli.cli.evaluate import evaluate
 from ristn_cli.cli.info import info
 from ristn_cli.cli.train import train
@@ -14,7 +15,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Upscale video 4x with RISTN, a Residual Invertible Spatio-Temporal Network.",
 )
-for command in (upscale, info, evaluate, train):
+for command in (upscale, info, evaluate, compare, train):
     app.command()(command)
 
 

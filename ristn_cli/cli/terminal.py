@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -39,6 +39,9 @@ DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.
 PrecisionOption = Annotated[str, typer.Option(help="auto, fp32, fp16 or bf16.")]
 TileOption = Annotated[int | None, typer.Option(min=32, help="Largest side of a tile in source pixels.")]
 WindowOption = Annotated[int | None, typer.Option(min=1, help="Frames that the network reads together.")]
+CompileOption = Annotated[
+    Literal["auto", "on", "off"], typer.Option("--compile", help="Compile the network; auto does so on CUDA.")
+]
 MemoryOption = Annotated[
     str | None, typer.Option(help="What a window may take, such as 2GiB; else a share of what is free decides.")
 ]
@@ -150,6 +153,8 @@ def build_upscaler(
     *,
     detect_cuts: bool = True,
     memory_limit: int | None = None,
+    compilation: Literal["auto", "on", "off"] = "auto",
+    quiet: bool = False,
 ) -> Upscaler:
     """The engine that the common options describe."""
     from ristn_cli.inference.device import choose_backend
@@ -164,7 +169,13 @@ def build_upscaler(
     def tell(smaller: Tiling) -> None:
         warn(f"memory is short: going on with tiles of {smaller.tile} pixels and windows of {smaller.window} frames")
 
-    return Upscaler(network, backend, tiling, on_shrink=tell)
+    def tell_compilation(message: str, has_failed: bool) -> None:
+        if has_failed:
+            warn(message)
+        else:
+            note(message, is_shown=not quiet)
+
+    return Upscaler(network, backend, tiling, on_shrink=tell, compilation=compilation, on_compile=tell_compilation)
 
 
 def parse_bytes(text: str | None) -> int | None:

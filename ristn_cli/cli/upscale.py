@@ -17,6 +17,7 @@ from rich.markup import escape
 from ristn_cli.cli.info import JsonOption, describe_plan, write_json
 from ristn_cli.cli.terminal import (
     EXIT_CODES,
+    CompileOption,
     DebugOption,
     DeviceOption,
     MaxFramesOption,
@@ -112,6 +113,7 @@ def upscale(
     weights: WeightsOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
+    compilation: CompileOption = "auto",
     tile: TileOption = None,
     window: WindowOption = None,
     memory_limit: MemoryOption = None,
@@ -202,7 +204,16 @@ def upscale(
             strict=strict,
         )
         upscaler = build_upscaler(
-            model, weights, device, precision, tile, window, detect_cuts=not no_scene_cuts, memory_limit=limit
+            model,
+            weights,
+            device,
+            precision,
+            tile,
+            window,
+            detect_cuts=not no_scene_cuts,
+            memory_limit=limit,
+            compilation=compilation,
+            quiet=quiet,
         )
         if dry_run:
             plan = plan_job(source, target, upscaler, options, overwrite=overwrite, restart=restart)
@@ -249,6 +260,8 @@ def upscale(
                 same = "the same command without --restart" if restart else "the same command"
                 note(f"stopped after {done.frames} frames; {same} goes on from there")
                 raise typer.Exit(EXIT_CODES[received[0]]) from None
+            finally:
+                job.close()  # whatever ended the loop: no stage may be left at work
         if damages:
             warn(f"{source}: damaged in {damages} places, which were concealed; --strict fails instead")
         summary = (

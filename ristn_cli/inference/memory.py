@@ -23,6 +23,15 @@ LARGEST_TILE = 288
 SMALLEST_TILE = 32
 """LR pixels a side. Above the largest nothing is gained, below the smallest a tile is all overlap."""
 
+WINDOWS_AHEAD = 1
+"""Windows that are read while another one is computed."""
+
+IMAGES_AHEAD = 1
+"""Finished images that wait for the encoder, besides the window they are of. More would not keep it busier."""
+
+EVENTS_AHEAD = 4
+"""Reports of the encoder that wait to be told."""
+
 ALLOCATOR_SHARE = 1.2
 """What the allocator holds for one byte in use, measured on a processor: 1.13 to 1.25 at 320x180 to 480x270."""
 
@@ -73,6 +82,16 @@ def widest_channels(config: RISTNConfig) -> int:
     return max(spatial, last_layer)
 
 
+def most_kept(tiling: Tiling, *, width: int, height: int, image_bytes: int = 1) -> int:
+    """Frames that are finished together at most.
+
+    The first and the last window of a shot keep context that others would only read. Where images are so large that
+    this would count, such a window is computed in halves.
+    """
+    within = OUTPUT_BYTES // (width * height * 3 * SCALE**2 * image_bytes)
+    return min(tiling.window, max(tiling.window - 2 * tiling.context, within))
+
+
 def window_bytes(
     config: RISTNConfig, tiling: Tiling, *, width: int, height: int, value_bytes: int, image_bytes: int = 1
 ) -> int:
@@ -86,7 +105,7 @@ def window_bytes(
         value_bytes: of a value on the device: 2 in half precision, else 4.
         image_bytes: of a value of an image: 1 for uint8, 2 for uint16.
     """
-    kept = tiling.window - 2 * tiling.context
+    kept = most_kept(tiling, width=width, height=height, image_bytes=image_bytes)
     across = plan_spans(width, tiling.tile, tiling.overlap)[0].size
     down = plan_spans(height, tiling.tile, tiling.overlap)[0].size
     network = across * down * tiling.window * widest_channels(config) * value_bytes
@@ -94,6 +113,13 @@ def window_bytes(
     carried = kept * SCALE * min(2 * tiling.overlap, height) * SCALE * width * 3 * 4 * 2
     images = width * height * 3 * image_bytes * (tiling.window + kept * SCALE**2)
     return math.ceil(ALLOCATOR_SHARE * (max(network, tile) + carried) + images)
+
+
+def queue_bytes(tiling: Tiling, *, width: int, height: int, image_bytes: int = 1) -> int:
+    """Memory that images take which wait for a window, or for the encoder, while another window is computed."""
+    read = WINDOWS_AHEAD * tiling.window + tiling.window - 2 * tiling.context  # and what the one after those adds
+    finished = most_kept(tiling, width=width, height=height, image_bytes=image_bytes) + IMAGES_AHEAD
+    return width * height * 3 * image_bytes * (read + finished * SCALE**2)
 
 
 def choose_window(width: int, height: int, *, image_bytes: int = 1, context: int = 2) -> int:
@@ -140,7 +166,8 @@ class AutoTiling:
             Tiling(window=window, context=min(2, (window - 1) // 2), detect_cuts=self.detect_cuts), side
         )
         limit = self.memory_bytes or usable_bytes(device)
-        while window_bytes(config, tiling, **sizes) > limit:
+        waiting = {name: sizes[name] for name in ("width", "height", "image_bytes")}
+        while window_bytes(config, tiling, **sizes) + queue_bytes(tiling, **waiting) > limit:
             smaller = shrink(tiling)
             if smaller is None or (self.window and smaller.window < window) or (self.tile and smaller.tile < side):
                 break

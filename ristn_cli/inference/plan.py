@@ -94,7 +94,8 @@ class JobPlan:
         tiles: tiles that each window is cut into.
         device: where the network computes.
         precision: in which precision.
-        memory_bytes: what a window takes at most, beside the program itself and the encoder; an estimate.
+        memory_bytes: what a window takes at most, and what waits meanwhile, beside the program itself and the encoder;
+            an estimate.
         needed_bytes: free disk space that the job needs beside the output, at most, as an estimate.
         free_bytes: what is free there.
         seconds: time the network will take, measured on the first frames; None when it was not measured.

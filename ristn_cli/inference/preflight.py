@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from ristn_cli.inference.manifest import Manifest, fingerprint, read_identity
-from ristn_cli.inference.memory import Tiling, window_bytes
+from ristn_cli.inference.memory import Tiling, queue_bytes, window_bytes
 from ristn_cli.inference.plan import (
     JobPlan,
     UpscaleOptions,
@@ -180,6 +180,7 @@ def describe_job(
     left = None if frames is None else max(0, frames - manifest.frames)
     codec = CODECS[choose_codec(options.codec, info.bit_depth)]
     continued = manifest.parts[-1].next_context if manifest.parts else 0
+    image_bytes = 1 if info.bit_depth <= 8 else 2
     needed = None
     if left is not None:
         finished = sum(path.stat().st_size for path in manifest.files)
@@ -204,13 +205,14 @@ def describe_job(
         device=str(upscaler.backend.device),
         precision=upscaler.backend.precision,
         memory_bytes=window_bytes(
-            upscaler.model.config,
+            upscaler.config,
             upscaler.tiling,
             width=info.width,
             height=info.height,
             value_bytes=upscaler.backend.dtype.itemsize,
-            image_bytes=1 if info.bit_depth <= 8 else 2,
-        ),
+            image_bytes=image_bytes,
+        )
+        + queue_bytes(upscaler.tiling, width=info.width, height=info.height, image_bytes=image_bytes),
         needed_bytes=needed,
         free_bytes=shutil.disk_usage(manifest.folder.parent).free,
     )
@@ -264,6 +266,7 @@ def identify(info: VideoInfo, upscaler: Upscaler, options: UpscaleOptions) -> di
         "network": upscaler.fingerprint,
         "precision": upscaler.backend.precision,
         "device": upscaler.backend.device.type,
+        "compilation": upscaler.is_compiled,
         **asdict(upscaler.tiling),
         # What only decides whether a run fails does not change the frames of one that goes on.
         **{name: str(value) for name, value in asdict(options).items() if name != "strict"},

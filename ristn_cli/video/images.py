@@ -68,7 +68,7 @@ def write_image(path: str | Path, image: Image) -> None:
         raise VideoError(f"{path}: JPEG holds 8 bits a sample, the picture has 16; use .png")
     try:
         if image.dtype == np.uint16:
-            _write_deep_png(path, image)
+            path.write_bytes(_encode_deep_png(image))
         elif suffix == ".png":
             iio.imwrite(path, image, plugin="pillow", extension=".png")
         else:
@@ -77,10 +77,27 @@ def write_image(path: str | Path, image: Image) -> None:
         raise VideoError(f"{path}: cannot write the image ({error}); check the folder and the free space") from error
 
 
-def _write_deep_png(path: Path, image: Image) -> None:
+def encode_png(image: Image) -> bytes:
+    """RGB (H, W, 3), uint8 or uint16, as the bytes of a PNG file, lossless.
+
+    Raises VideoError for another shape or type.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16):
+        raise VideoError(f"cannot encode {image.dtype} {image.shape} as PNG; expected uint8 or uint16 (H, W, 3)")
+    if image.dtype == np.uint16:
+        return _encode_deep_png(image)
+    return iio.imwrite("<bytes>", image, plugin="pillow", extension=".png")
+
+
+def encode_jpeg(image: Image, quality: int = JPEG_QUALITY) -> bytes:
+    """RGB (H, W, 3) uint8 as the bytes of a JPEG file, 4:4:4, `quality` from 1 to 100."""
+    return iio.imwrite("<bytes>", image, plugin="pillow", extension=".jpg", quality=quality, subsampling=0)
+
+
+def _encode_deep_png(image: Image) -> bytes:
     frame = VideoFrame.from_ndarray(image, format="rgb48le").reformat(format="rgb48be")
     encoder = av.CodecContext.create("png", "w")
     encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, "rgb48be"
     encoder.framerate = encoder.time_base = Fraction(1)
     frame.pts = 0
-    path.write_bytes(b"".join(bytes(packet) for packet in [*encoder.encode(frame), *encoder.encode(None)]))
+    return b"".join(bytes(packet) for packet in [*encoder.encode(frame), *encoder.encode(None)])
