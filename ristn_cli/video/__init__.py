@@ -22,11 +22,13 @@ from ristn_cli.video.interlace import Deinterlace, find_field_order
 from ristn_cli.video.mux import join_and_mux, try_mux
 from ristn_cli.video.plan import CONTAINERS, StreamPlan, check_mux
 from ristn_cli.video.reader import find_transparency, read_frames
+from ristn_cli.video.resample import ALPHA_FLAGS, Resampler
 from ristn_cli.video.source import list_images, probe
 from ristn_cli.video.verify import has_variable_rate, presentation_times, verify
 from ristn_cli.video.writer import FrameWriter
 
 __all__ = [
+    "ALPHA_FLAGS",
     "CODECS",
     "CONTAINERS",
     "Chapter",
@@ -38,6 +40,7 @@ __all__ = [
     "FrameWriter",
     "Image",
     "MasteringMetadata",
+    "Resampler",
     "Scaling",
     "StreamInfo",
     "StreamPlan",
