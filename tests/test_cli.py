@@ -131,6 +131,27 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(tiny_weights: Path, tmp_pat
     assert in_process(*arguments, "--codec", "ffv1")[0] == 1
 
 
+def test_a_plan_says_what_is_done_to_size_and_fields(tiny_weights: Path, tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mp4", frames=8, sample_aspect_ratio=Fraction(4, 3))
+    plain = ["upscale", source, tmp_path / "out.mkv", "--weights", tiny_weights, *QUICK]
+    code, stdout, stderr = in_process(*plain, "--scale", "2", "--deinterlace", "field", "--dry-run")
+    assert code == 0, stderr
+    for words in (
+        "output: 128x96 (pixels 4/3 as wide as high), 50 frames a second, libx264, frames: about 16",
+        "resampled from there by Lanczos",
+        "every field to a frame of its own",
+    ):
+        assert words in stdout
+    stdout = in_process(*plain, "--dry-run")[1]
+    assert "Lanczos" not in stdout
+    assert "interlaced" not in stdout
+    assert in_process(*plain, "--size", "100x61")[0] == 1
+    code, _, stderr = in_process(*plain, "--size", "100x60", "--square-pixels")
+    assert code == 0, stderr
+    found = probe(tmp_path / "out.mkv")
+    assert (found.width, found.height, found.sample_aspect_ratio) == (100, 60, 1)
+
+
 def test_progress_as_json_and_the_log(tiny_weights: Path, tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mp4", frames=16)
     plain = [

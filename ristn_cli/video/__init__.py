@@ -32,7 +32,7 @@ from ristn_cli.video.mux import join_and_mux, stream_mux, try_mux
 from ristn_cli.video.pipes import PipeInput, RawFormat
 from ristn_cli.video.plan import CONTAINERS, StreamPlan, check_mux
 from ristn_cli.video.reader import find_transparency, read_frames
-from ristn_cli.video.resample import Resampler
+from ristn_cli.video.resample import ALPHA_FLAGS, Resampler
 from ristn_cli.video.sequence import PART_SUFFIX as IMAGES_PART_SUFFIX
 from ristn_cli.video.sequence import (
     ImagesWriter,
@@ -51,6 +51,7 @@ from ristn_cli.video.writer import FrameWriter
 from ristn_cli.video.y4m import Y4mWriter
 
 __all__ = [
+    "ALPHA_FLAGS",
     "CODECS",
     "CONTAINERS",
     "IMAGES_PART_SUFFIX",
