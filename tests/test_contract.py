@@ -351,6 +351,8 @@ def test_every_frame_keeps_its_time(case: Case) -> None:
     found, wanted = case.output.video_times, wanted_times(case)
     assert len(found) == len(wanted)
     grain = case.tolerance + (MILLISECOND if case.source.path.suffix == ".mkv" else 0)
+    if case.source.path.suffix not in (".ts", ".avi"):  # whose clocks do not begin with the file
+        assert abs(found[0] - wanted[0]) <= grain
     for number, (a, b) in enumerate(zip(found, wanted, strict=True)):
         assert abs((a - found[0]) - (b - wanted[0])) <= grain, f"frame {number}"
 
@@ -477,3 +479,30 @@ def test_ffprobe_says_the_same(case: Case) -> None:
     assert [chapter["tags"]["title"] for chapter in found["chapters"]] == [
         title for _, _, title in case.source.chapters
     ]
+
+
+@pytest.mark.parametrize(
+    "clip",
+    [film_rate, variable_rate, gaps, edit_list, transport_stream, late_sound, avi_with_b_frames, interlaced_by_field],
+)
+def test_a_range_is_cut_out_whole(upscaler: Upscaler, tmp_path: Path, clip: Callable[[Path], Path]) -> None:
+    """`--start` and `--end` through a whole job: the frames in between, from zero on, their sound beside them."""
+    chosen = RECIPES[clip.__name__]
+    source = Reading(clip(tmp_path))
+    begin = source.video_times[0]
+    times = wanted_times(Case(clip.__name__, chosen, source, source))
+    first, last = len(times) // 3, len(times) - 2
+    start, end = times[first] - begin, times[last] - begin
+    target = tmp_path / "range.mp4"
+    list(upscale_video(source.path, target, upscaler, replace(chosen.options, start=start, end=end)))
+    output = Reading(target)
+    grain = MILLISECOND if source.path.suffix == ".mkv" else Fraction(0)
+    assert len(output.video_times) == last - first
+    for a, b in zip(output.video_times, times[first:last], strict=True):
+        assert abs(a - (b - times[first])) <= grain
+    inside_of = [[time for time in track.times if times[first] <= time < times[last]] for track in source.others]
+    assert len(output.others) == sum(bool(inside) for inside in inside_of)  # one without a packet there is left out
+    for inside, after in zip(filter(None, inside_of), output.others, strict=True):
+        assert abs(len(after.times) - len(inside)) <= 1
+        if source.path.suffix != ".avi":
+            assert abs((after.times[0]) - (inside[0] - times[first])) <= Fraction(25, 1000)  # a packet

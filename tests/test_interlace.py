@@ -112,6 +112,8 @@ class TestDetection:
 
     def test_progressive_is_left_alone(self, tmp_path: Path) -> None:
         moving = encode(tmp_path / "a.mp4", [field(2 * index) for index in range(20)])
+        run_ffmpeg("-f", "lavfi", "-i", "testsrc2=s=320x240:d=1.5", tmp_path / "graphics.mp4")
+        assert find_field_order(probe(tmp_path / "graphics.mp4")) is None
         noise = np.random.default_rng(0).integers(0, 255, (20, HEIGHT, WIDTH, 3)).astype(np.uint8)
         for clip in (moving, encode(tmp_path / "b.mp4", list(noise)), make_clip(tmp_path / "c.mp4", frames=2)):
             assert find_field_order(probe(clip)) is None

@@ -2,6 +2,7 @@
 
 import typer
 
+from ristn_cli.cli.ablate import ablate
 from ristn_cli.cli.bench import bench
 from ristn_cli.cli.compare import compare
 from ristn_cli.cli.download_weights import download_weights
@@ -20,7 +21,7 @@ app = typer.Typer(
     help="Upscale video 4x with RISTN, a Residual Invertible Spatio-Temporal Network.",
 )
 app.command(cls=RayCommand)(upscale)
-for command in (info, compare, evaluate, bench, train, download_weights, export_weights):
+for command in (info, compare, evaluate, bench, train, download_weights, export_weights, ablate):
     app.command()(command)
 
 

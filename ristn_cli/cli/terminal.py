@@ -111,24 +111,28 @@ def stop_requests() -> Iterator[list[signal.Signals]]:
             signal.signal(number, stop_at_once)
 
 
+def expected_errors() -> tuple[type[Exception], ...]:
+    """The errors that are told in one line, without a traceback."""
+    from ristn_cli.bench.report import BenchError
+    from ristn_cli.inference.device import DeviceError
+    from ristn_cli.inference.manifest import JobError
+    from ristn_cli.inference.upscaler import OutOfMemory
+    from ristn_cli.training.recipe import RecipeError
+    from ristn_cli.training.run import TrainingError
+    from ristn_cli.video import VideoError
+    from ristn_cli.weights import WeightsError
+
+    ours = (VideoError, WeightsError, DeviceError, JobError, OutOfMemory, RecipeError, TrainingError, BenchError)
+    return (*ours, OSError)
+
+
 @contextmanager
 def reported_errors(debug: bool, log_file: Path | None = None) -> Iterator[None]:
     """Show and log an expected error as one line and leave with its exit code; signals leave with theirs."""
     for number in EXIT_CODES:
         signal.signal(number, stop_at_once)
     try:
-        from ristn_cli.bench.report import BenchError
-        from ristn_cli.inference.device import DeviceError
-        from ristn_cli.inference.manifest import JobError
-        from ristn_cli.inference.upscaler import OutOfMemory
-        from ristn_cli.training.recipe import RecipeError
-        from ristn_cli.training.run import TrainingError
-        from ristn_cli.video import VideoError
-        from ristn_cli.weights import WeightsError
-
-        expected: tuple[type[Exception], ...]
-        expected = (VideoError, WeightsError, DeviceError, JobError, OutOfMemory, RecipeError, TrainingError, OSError)
-        expected += (BenchError,)
+        expected = expected_errors()
         try:
             with logged_to(log_file):
                 try:

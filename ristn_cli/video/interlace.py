@@ -15,19 +15,22 @@ from av.video.stream import VideoStream
 
 from ristn_cli.video.convert import Chain
 from ristn_cli.video.info import FieldOrder, VideoInfo
-from ristn_cli.video.source import open_input, seek_before
+from ristn_cli.video.source import open_input
 
 Deinterlace = Literal["auto", "off", "frame", "field"]
 PARITIES = {"top": "tff", "bottom": "bff"}
 # Pictures looked at: as many runs, spread over the video, of as many frames.
 SAMPLES = 4
 SAMPLE_FRAMES = 30
-# As many combed pictures, and such a share of those that FFmpeg's idet is sure of, are no accident. Film that was
-# telecined onto interlaced video combs in two of five.
+# How much more one order of the fields must comb than the other. idet's own 1.04 takes fine patterns in moving graphics
+# for fields (FFmpeg's testsrc2, say); real interlaced video passes this in most frames that move.
+IDET = "intl_thres=1.2"
+# As many combed pictures, and such a share of those that idet is sure of, are no accident. Film that was telecined onto
+# interlaced video combs in two of five.
 LEAST_COMBED = 6
-LEAST_COMBED_SHARE = 0.25
-# Of the combed ones, at least so many have the same field first.
-SAME_ORDER_SHARE = 0.8
+LEAST_COMBED_SHARE = 0.3
+# Of the combed ones, as many have the same field first: patterns that merely look combed have either.
+SAME_ORDER_SHARE = 0.9
 
 
 def find_field_order(info: VideoInfo, *, is_interlaced: bool = False) -> FieldOrder | None:
@@ -40,16 +43,18 @@ def find_field_order(info: VideoInfo, *, is_interlaced: bool = False) -> FieldOr
     if info.is_image_sequence or info.is_still:
         return None
     counts: Counter[str] = Counter()
+    seen: set[int | None] = set()
     for index in range(SAMPLES):
         share = Fraction(index, SAMPLES)
         if index > 0 and info.duration is None:
             break
-        for kind, is_flagged in _look(info, share * (info.duration or 0)):
+        for time, kind, is_flagged in _look(info, share * (info.duration or 0)):
             if is_flagged and not is_interlaced:
                 return None
+            if time in seen:
+                break  # the same keyframe as before
+            seen.add(time)
             counts[kind] += 1
-        if index == 0 and info.duration is not None and info.duration * info.rate <= SAMPLE_FRAMES:
-            break
     combed = counts["tff"] + counts["bff"]
     is_combed = combed >= max(LEAST_COMBED, LEAST_COMBED_SHARE * (combed + counts["progressive"]))
     if combed < 1 or not (is_combed or is_interlaced):
@@ -59,26 +64,30 @@ def find_field_order(info: VideoInfo, *, is_interlaced: bool = False) -> FieldOr
     return "top" if counts["tff"] > counts["bff"] else "bottom"
 
 
-def _look(info: VideoInfo, since: Fraction) -> Iterator[tuple[str, bool]]:
-    """What idet takes each picture of a run for, and whether it is flagged as interlaced."""
+def _look(info: VideoInfo, since: Fraction) -> Iterator[tuple[int | None, str, bool]]:
+    """Time in ticks of each picture of a run, what idet takes it for, and whether it is flagged as interlaced."""
     with open_input(info.path) as container:
         stream = container.streams[info.video_index]
         assert isinstance(stream, VideoStream)
         stream.thread_type = "AUTO"
-        if since and not seek_before(container, stream, info.start_time + since):
-            return
+        if since:
+            # Anywhere thereabouts will do, so formats whose times do not survive a seek can be looked at too.
+            try:
+                container.seek(int((info.start_time + since) * av.time_base), backward=True)
+            except av.error.FFmpegError:
+                return
         chain: Chain | None = None
         size = (0, 0)
         for frame in islice(_decodable(container, stream), SAMPLE_FRAMES):
             if chain is None:
-                chain = Chain(frame, [("idet", "")], frame.time_base or Fraction(1, 1000))
+                chain = Chain(frame, [("idet", IDET)], frame.time_base or Fraction(1, 1000))
                 size = (frame.width, frame.height)
             if (frame.width, frame.height) != size:
                 return
             is_flagged = frame.interlaced_frame
             chain.push(frame)
-            while (seen := chain.pull()) is not None:
-                yield seen.metadata.get("lavfi.idet.multiple.current_frame", "undetermined"), is_flagged
+            while (judged := chain.pull()) is not None:
+                yield judged.pts, judged.metadata.get("lavfi.idet.single.current_frame", "undetermined"), is_flagged
 
 
 def _decodable(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
