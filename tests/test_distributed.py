@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -277,6 +278,16 @@ def test_an_address_where_nothing_is_is_an_error(model: RISTN, monkeypatch: pyte
         open_cluster(model, "127.0.0.1:1"),
     ):
         pass
+
+
+def test_a_cluster_whose_last_machine_died_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when Ray's own processes do not come up on a machine."""
+    monkeypatch.setattr(cluster, "POLLS_PER_LOOK", 1)
+    monkeypatch.setattr(cluster.ray, "wait", lambda references, timeout: ([], references))
+    monkeypatch.setattr(cluster.ray, "nodes", lambda: [{"Alive": False}])
+    worker = cluster.RayWorker("worker 1", MagicMock(), 1.0)
+    with pytest.raises(JobError, match="the cluster's first worker cannot be used: no machine is left"):
+        cluster.await_first(worker, lambda message: None)
 
 
 def test_a_worker_tells_what_it_sees_and_takes_what_it_does_not(model: RISTN, clip: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import math
 import os
@@ -32,6 +33,8 @@ from ristn_cli.video import VideoError
 # environment.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# Workers would be starved by any other program that computes on this machine.
+os.environ.setdefault("RAY_worker_niceness", "0")
 # Ray prints pages of a dead machine's log on stdout; what of it concerns the work, the pool says.
 os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
 
@@ -58,6 +61,8 @@ MOST_WORKERS = 16
 """On one machine by default: a worker has its own network and windows in memory; more cores are threads of them."""
 
 POLL_SECONDS = 0.5
+POLLS_PER_LOOK = 20
+"""Ray is asked for its machines only so often: hundreds of workers may be waiting."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,8 +166,13 @@ class RayWorker:
             raise
 
     def _wait(self, reference: Any) -> Any:
-        while not ray.wait([reference], timeout=POLL_SECONDS)[0]:
+        """The result of a call. An actor may wait for room for ever, but not without any machine that could have it."""
+        for polls in itertools.count(1):
+            if ray.wait([reference], timeout=POLL_SECONDS)[0]:
+                break
             self._check()
+            if polls % POLLS_PER_LOOK == 0 and not any(node["Alive"] for node in ray.nodes()):
+                raise WorkerLost("no machine is left in the Ray cluster, not even its first; Ray's logs say why")
         return ray.get(reference)
 
     def _check(self) -> None:
