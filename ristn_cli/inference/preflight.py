@@ -41,7 +41,7 @@ from ristn_cli.video import (
     VideoInfo,
     check_mux,
     choose_codec,
-    find_field_order,
+    find_fields,
     find_transparency,
     probe,
     read_frames,
@@ -100,7 +100,7 @@ def check_job(
         has_alpha = find_transparency(info, start=options.start, end=options.end, max_frames=options.max_frames)
         info = replace(info, has_alpha=has_alpha)
     if options.deinterlace != "off":
-        info = replace(info, field_order=find_field_order(info, is_interlaced=options.deinterlace != "auto"))
+        info = find_fields(info, is_interlaced=options.deinterlace != "auto")
     keep: StreamChoice = {"with_audio": options.with_audio, "with_subtitles": options.with_subtitles}
     codec = choose_codec(options.codec, info.bit_depth)
     streams = check_mux(info, target, codec=codec, **keep)

@@ -18,7 +18,7 @@ from ristn_cli.video.info import (
     VideoError,
     VideoInfo,
 )
-from ristn_cli.video.interlace import Deinterlace, find_field_order
+from ristn_cli.video.interlace import Deinterlace, find_fields
 from ristn_cli.video.mux import join_and_mux, try_mux
 from ristn_cli.video.plan import CONTAINERS, StreamPlan, check_mux
 from ristn_cli.video.reader import find_transparency, read_frames
@@ -53,7 +53,7 @@ __all__ = [
     "draw_label",
     "encode_jpeg",
     "encode_png",
-    "find_field_order",
+    "find_fields",
     "find_transparency",
     "has_variable_rate",
     "join_and_mux",
