@@ -107,6 +107,8 @@ def describe_plan(plan: JobPlan) -> Iterator[str]:
     counts = {"windows": plan.windows, "parts": plan.parts, "tiles a window": plan.tiles}
     told = ", ".join(f"{name}: {'unknown' if count is None else count}" for name, count in counts.items())
     yield f"work: {told}, {plan.window_frames} frames a window, {plan.precision} on {plan.device}"
+    if plan.uses_default:
+        yield "windows and tiles: the fastest on this machine, as ristn bench --sweep --save-default found them"
     yield f"memory: about {format_bytes(plan.memory_bytes)} for a window, beside the program and the encoder"
     needed = (
         "unknown" if plan.needed_bytes is None else f"{format_bytes(plan.needed_bytes)} (an estimate, on the high side)"

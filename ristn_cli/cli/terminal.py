@@ -111,21 +111,28 @@ def stop_requests() -> Iterator[list[signal.Signals]]:
             signal.signal(number, stop_at_once)
 
 
+def expected_errors() -> tuple[type[Exception], ...]:
+    """The errors that are told in one line, without a traceback."""
+    from ristn_cli.bench.report import BenchError
+    from ristn_cli.inference.device import DeviceError
+    from ristn_cli.inference.manifest import JobError
+    from ristn_cli.inference.upscaler import OutOfMemory
+    from ristn_cli.training.recipe import RecipeError
+    from ristn_cli.training.run import TrainingError
+    from ristn_cli.video import VideoError
+    from ristn_cli.weights import WeightsError
+
+    ours = (VideoError, WeightsError, DeviceError, JobError, OutOfMemory, RecipeError, TrainingError, BenchError)
+    return (*ours, OSError)
+
+
 @contextmanager
 def reported_errors(debug: bool, log_file: Path | None = None) -> Iterator[None]:
     """Show and log an expected error as one line and leave with its exit code; signals leave with theirs."""
     for number in EXIT_CODES:
         signal.signal(number, stop_at_once)
     try:
-        from ristn_cli.inference.device import DeviceError
-        from ristn_cli.inference.manifest import JobError
-        from ristn_cli.inference.upscaler import OutOfMemory
-        from ristn_cli.training.recipe import RecipeError
-        from ristn_cli.training.run import TrainingError
-        from ristn_cli.video import VideoError
-        from ristn_cli.weights import WeightsError
-
-        expected = (VideoError, WeightsError, DeviceError, JobError, OutOfMemory, RecipeError, TrainingError, OSError)
+        expected = expected_errors()
         try:
             with logged_to(log_file):
                 try:
@@ -153,18 +160,24 @@ def build_upscaler(
     *,
     detect_cuts: bool = True,
     memory_limit: int | None = None,
+    with_default: bool = False,
     compilation: Literal["auto", "on", "off"] = "auto",
     quiet: bool = False,
 ) -> Upscaler:
-    """The engine that the common options describe."""
-    from ristn_cli.inference.device import choose_backend
+    """The engine that the common options describe; what they leave open may be this machine's own default."""
+    from ristn_cli.inference.defaults import find_default
+    from ristn_cli.inference.device import choose_backend, choose_device
     from ristn_cli.inference.memory import AutoTiling
     from ristn_cli.inference.upscaler import Upscaler
     from ristn_cli.weights import find_weights, load_weights
 
-    backend = choose_backend(device, precision)
+    chosen = choose_device(device)
     network = load_weights(weights if weights is not None else find_weights(model))
-    tiling = AutoTiling(window=window, tile=tile, detect_cuts=detect_cuts, memory_bytes=memory_limit)
+    default = find_default(network.config, chosen) if with_default else None
+    backend = choose_backend(device, default.precision if default is not None and precision == "auto" else precision)
+    if default is not None and default.precision != backend.precision:
+        default = None  # it was the fastest in another one
+    tiling = AutoTiling(window=window, tile=tile, detect_cuts=detect_cuts, memory_bytes=memory_limit, default=default)
 
     def tell(smaller: Tiling) -> None:
         warn(f"memory is short: going on with tiles of {smaller.tile} pixels and windows of {smaller.window} frames")

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
 
-from ristn_cli.cli.info import JsonOption, describe_plan, write_json
+from ristn_cli.cli.batch import run_batch, show_plans
+from ristn_cli.cli.info import JsonOption
 from ristn_cli.cli.terminal import (
-    EXIT_CODES,
     CompileOption,
     DebugOption,
     DeviceOption,
     MaxFramesOption,
     MemoryOption,
-    ModelOption,
     PrecisionOption,
     TileOption,
     WeightsOption,
@@ -30,22 +27,15 @@ from ristn_cli.cli.terminal import (
     build_upscaler,
     console,
     errors,
-    format_seconds,
-    log,
-    note,
     parse_bytes,
     parse_time,
-    progress_bar,
     reported_errors,
-    stop_requests,
-    warn,
 )
+from ristn_cli.cli.work import STREAM, Engine, ProgressMode, Work, choose_for
 
 if TYPE_CHECKING:
-    from ristn_cli.inference.plan import JobPlan
-    from ristn_cli.inference.progress import Progress
-
-ProgressMode = Literal["auto", "bar", "json", "none"]
+    from ristn_cli.inference.upscaler import Upscaler
+    from ristn_cli.video import RawFormat
 
 
 def parse_encoder_arguments(given: list[str]) -> dict[str, str]:
@@ -75,41 +65,65 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     return int(found[1]), int(found[2])
 
 
-@contextmanager
-def shown_progress(mode: ProgressMode, name: str) -> Iterator[Callable[[Progress], None]]:
-    """Within, what to tell where the job stands: a bar (`auto`: on a terminal), JSON lines on stderr, or nothing."""
-    if mode == "json":
-        yield write_progress
-        return
-    with progress_bar(is_shown=mode == "bar" or (mode == "auto" and errors.is_terminal)) as bar:
-        task = bar.add_task(name, total=None, note="")
+def parse_rate(text: str) -> Fraction:
+    """Frames a second of `24`, `23.976` or `24000/1001`.
 
-        def update(done: Progress) -> None:
-            speed = f"{done.frames_per_second:.2f} fps, {format_seconds(done.remaining_seconds)} left"
-            bar.update(task, completed=done.frames, total=done.total, note=speed)
+    Raises:
+        typer.BadParameter: it is none of these.
+    """
+    try:
+        rate = Fraction(text)
+    except (ValueError, ArithmeticError):
+        rate = Fraction(0)
+    if not 0 < rate <= 1000:
+        raise typer.BadParameter(f"{text!r} is not a rate; expected frames a second such as 25 or 24000/1001")
+    return rate
 
-        yield update
+
+def parse_raw(size: str | None, rate: str, pixel_format: str) -> RawFormat | None:
+    """What raw frames on standard input are; None when no size is given.
+
+    Raises:
+        typer.BadParameter: the size is none.
+    """
+    from ristn_cli.video import RawFormat
+
+    if size is None:
+        return None
+    found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", size)
+    if found is None:
+        raise typer.BadParameter(f"--raw-size {size!r} is not a size; expected such as 640x360")
+    return RawFormat(int(found[1]), int(found[2]), parse_rate(rate), pixel_format)
 
 
-def write_progress(done: Progress) -> None:
-    """One JSON object on a line of stderr; null for what is unknown."""
-    remaining = done.remaining_seconds
-    values = {
-        "frames": done.frames,
-        "total": done.total,
-        "fps": round(done.frames_per_second, 3),
-        "elapsed": round(done.elapsed_seconds, 3),
-        "remaining": None if remaining is None else round(remaining, 3),
-        "part": done.part,
-    }
-    sys.stderr.write(json.dumps(values) + "\n")
-    sys.stderr.flush()
+def check_streams(sources: list[Path], target: Path, *, dry_run: bool) -> None:
+    """Refuse `-` where no stream can be.
+
+    Raises:
+        typer.BadParameter: among several inputs, with --dry-run, or where it is a terminal.
+    """
+    if len(sources) > 1:
+        raise typer.BadParameter("- is one input and one output: it cannot be among several")
+    if dry_run:
+        raise typer.BadParameter("--dry-run goes with files: what comes through a pipe is not known before")
+    if sources[0] == STREAM and sys.stdin.isatty():
+        raise typer.BadParameter("standard input is a terminal; let a program write a video to it")
+    if target == STREAM and sys.stdout.isatty():
+        raise typer.BadParameter("standard output is a terminal; let a program or a file read from it")
 
 
 def upscale(
-    source: Annotated[Path, typer.Argument(help="Video to upscale.")],
-    target: Annotated[Path, typer.Argument(help="Video to write; its suffix chooses the container.")],
-    model: ModelOption = "ristn-lite",
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="IN... OUT",
+            help="What to upscale: videos, stills, folders; and the file to write, whose suffix chooses the container, "
+            "or a folder for several.",
+        ),
+    ],
+    model: Annotated[
+        str, typer.Option(help="Released weights to use; auto chooses by how the source is compressed.")
+    ] = "auto",
     weights: WeightsOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
@@ -152,6 +166,20 @@ def upscale(
     ] = "auto",
     drop_alpha: Annotated[bool, typer.Option("--drop-alpha", help="Go on without the source's transparency.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Fail where the source is damaged.")] = False,
+    rate: Annotated[
+        str | None, typer.Option(help="Frames a second of numbered images, such as 24 or 24000/1001; else 25.")
+    ] = None,
+    raw_size: Annotated[
+        str | None, typer.Option(help="WxH: raw frames of this size come in on -; else it is a Y4M or Matroska stream.")
+    ] = None,
+    raw_rate: Annotated[str, typer.Option(help="Frames a second of raw frames.")] = "25",
+    raw_format: Annotated[str, typer.Option(help="Pixel format of raw frames, such as rgb24.")] = "yuv420p",
+    stdout_format: Annotated[Literal["y4m", "matroska"], typer.Option(help="What goes out to -.")] = "y4m",
+    recursive: Annotated[bool, typer.Option("--recursive", help="Look into the folders of folders, too.")] = False,
+    suffix: Annotated[
+        str | None, typer.Option(help="Of the outputs in a folder, such as .mkv, or .png for numbered images.")
+    ] = None,
+    stills: Annotated[bool, typer.Option("--stills", help="Take each image of a folder for a still.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Forget what an earlier, unfinished run did.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and how long it takes.")] = False,
@@ -168,6 +196,9 @@ def upscale(
     debug: DebugOption = False,
 ) -> None:
     """Upscale a video 4x, keeping its timestamps, sound, subtitles and everything else."""
+    *sources, target = paths
+    if not sources:
+        raise typer.BadParameter("expected an input and an output: IN... OUT")
     begin, stop = (None if text is None else parse_time(text) for text in (start, end))
     if begin is not None and stop is not None and stop <= begin:
         raise typer.BadParameter(f"--end {end} is not after --start {start}")
@@ -178,11 +209,12 @@ def upscale(
     limit = parse_bytes(memory_limit)
     exact_size = parse_size(size)
     encoder_options = parse_encoder_arguments(encoder_arg or [])
+    image_rate = None if rate is None else parse_rate(rate)
+    if STREAM in paths:
+        check_streams(sources, target, dry_run=dry_run)
     with reported_errors(debug, log_file):
-        from ristn_cli.inference.job import Interrupted, upscale_video
+        from ristn_cli.inference.batch import Record, is_batch, plan_batch
         from ristn_cli.inference.plan import UpscaleOptions
-        from ristn_cli.inference.preflight import plan_job
-        from ristn_cli.inference.progress import Progress
 
         options = UpscaleOptions(
             codec=codec,
@@ -202,71 +234,55 @@ def upscale(
             deinterlace=deinterlace,
             drop_alpha=drop_alpha,
             strict=strict,
+            image_rate=image_rate,
         )
-        upscaler = build_upscaler(
-            model,
-            weights,
-            device,
-            precision,
-            tile,
-            window,
-            detect_cuts=not no_scene_cuts,
-            memory_limit=limit,
-            compilation=compilation,
-            quiet=quiet,
-        )
-        if dry_run:
-            plan = plan_job(source, target, upscaler, options, overwrite=overwrite, restart=restart)
-            if as_json:
-                write_json(asdict(plan))
-                return
-            for line in describe_plan(plan):
-                console.print(escape(line))
-            return
 
-        def tell_plan(plan: JobPlan) -> None:
-            for line in describe_plan(plan):
-                note(line, is_shown=verbose and not quiet)
-
-        note(f"{source} to {target}", is_shown=False)
-        done, damages = Progress(frames=0), 0
-
-        def tell_damage(message: str) -> None:
-            nonlocal damages
-            damages += 1
-            warn(message)
-
-        mode = "none" if quiet and progress == "auto" else progress
-        with shown_progress(mode, source.name) as show, stop_requests() as received:
-            job = upscale_video(
-                source,
-                target,
-                upscaler,
-                options,
-                overwrite=overwrite,
-                restart=restart,
-                disk_check=not no_disk_check,
-                should_stop=lambda: bool(received),
-                on_plan=tell_plan,
-                on_damage=tell_damage,
+        @cache
+        def build(name: str) -> Upscaler:
+            return build_upscaler(
+                name,
+                weights,
+                device,
+                precision,
+                tile,
+                window,
+                detect_cuts=not no_scene_cuts,
+                memory_limit=limit,
+                with_default=True,
+                compilation=compilation,
+                quiet=quiet,
             )
-            try:
-                for now in job:
-                    show(now)
-                    if now.part > done.part:
-                        log.info("part %d is finished, %d frames", done.part, done.frames)
-                    done = now
-            except Interrupted:
-                same = "the same command without --restart" if restart else "the same command"
-                note(f"stopped after {done.frames} frames; {same} goes on from there")
-                raise typer.Exit(EXIT_CODES[received[0]]) from None
-            finally:
-                job.close()  # whatever ended the loop: no stage may be left at work
-        if damages:
-            warn(f"{source}: damaged in {damages} places, which were concealed; --strict fails instead")
-        summary = (
-            f"{done.frames} frames in {format_seconds(done.elapsed_seconds)} ({done.mean_frames_per_second:.2f} fps)"
+
+        def engine_for(source: Path) -> Engine:
+            if model == "auto" and weights is None:
+                choice = choose_for(source)
+                return Engine(build(choice.name), choice.name, f"because {choice.reason}")
+            return Engine(build(model), str(weights or model), "as asked")
+
+        work = Work(
+            engine_for=engine_for,
+            options=options,
+            overwrite=overwrite,
+            restart=restart,
+            disk_check=not no_disk_check,
+            progress=progress,
+            quiet=quiet,
+            verbose=verbose,
+            raw=parse_raw(raw_size, raw_rate, raw_format),
+            stdout_format=stdout_format,
         )
-        log.info("%s: %s", target, summary)
+        if STREAM not in paths and is_batch(sources, target, recursive=recursive):
+            record = Record(target, lambda source: engine_for(source).upscaler.fingerprint, options)
+            items = plan_batch(sources, target, codec=codec, suffix=suffix, recursive=recursive, stills=stills)
+            if dry_run:
+                show_plans(items, record, work, as_json=as_json)
+                return
+            run_batch(items, record, work.run, overwrite=overwrite, restart=restart, quiet=quiet, debug=debug)
+            return
+        source = sources[0]
+        if dry_run:
+            work.show_plan(source, target, as_json=as_json)
+            return
+        summary = work.run(source, target, source.name)
         if not quiet:
-            console.print(escape(f"{target}: {summary}"))
+            (errors if target == STREAM else console).print(escape(summary))

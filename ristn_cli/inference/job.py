@@ -3,6 +3,7 @@
 Yields progress and raises typed errors; shows nothing.
 """
 
+import contextlib
 import os
 import shutil
 from collections import deque
@@ -21,13 +22,16 @@ from ristn_cli.inference.plan import (
     part_length,
 )
 from ristn_cli.inference.preflight import (
+    PUBLISHING,
     check_disk,
     check_job,
     check_target,
     describe_job,
+    for_target,
     identify,
     job_folder,
     no_frames,
+    part_suffix_of,
     read_source,
     settle_tiling,
 )
@@ -40,12 +44,15 @@ from ristn_cli.model import SCALE
 from ristn_cli.video import (
     Frame,
     FrameWriter,
+    ImagesWriter,
     VideoError,
     VideoInfo,
     choose_codec,
     join_and_mux,
-    part_suffix,
+    join_images,
+    publish_images,
     verify,
+    verify_images,
 )
 
 
@@ -89,11 +96,11 @@ def upscale_video(
         JobError: an earlier run was different, or another run is at work.
         Interrupted: `should_stop` said so.
     """
-    options = options or UpscaleOptions()
+    options = for_target(options or UpscaleOptions(), target)
     info, streams = check_job(source, target, options, overwrite=overwrite)
     folder = job_folder(target)
     try:
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(exist_ok=True, parents=options.images is not None)
         (folder / "lock").touch()
     except OSError as error:
         raise VideoError(f"{target}: cannot write there: {error.strerror}") from error
@@ -108,6 +115,9 @@ def upscale_video(
                 check_disk(plan, target)
             on_plan(plan)
             yield from write_parts(manifest, info, upscaler, options, should_stop, on_damage)
+            if options.images is not None:
+                finish_images(manifest, info, target, plan, check=lambda: check_target(source, target, overwrite))
+                return
             end = options.end
             if manifest.frames == options.max_frames:
                 end = manifest.parts[-1].end_time - info.start_time
@@ -145,7 +155,24 @@ def upscale_video(
     except BaseException as error:
         if not manifest.path.exists() and not isinstance(error, JobError):
             shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError):  # made for numbered images, or not empty
+                if options.images is not None:
+                    target.parent.rmdir()
         raise
+
+
+def finish_images(
+    manifest: Manifest, info: VideoInfo, target: Path, plan: JobPlan, *, check: Callable[[], None]
+) -> None:
+    """Take the images out of the parts, verify them, and give them their names; `check` raises if they may not."""
+    joined = manifest.folder / "joined"
+    shutil.rmtree(joined, ignore_errors=True)
+    join_images(manifest.files, info, target, joined)
+    verify_images(joined, target, frames=manifest.frames, width=plan.width, height=plan.height)
+    check()  # hours have passed
+    (manifest.folder / PUBLISHING).touch()
+    publish_images(joined, target)
+    shutil.rmtree(manifest.folder, ignore_errors=True)
 
 
 def publish(joined: Path, target: Path) -> None:
@@ -201,8 +228,8 @@ def write_parts(
         launched = pipeline.ahead(launched_windows(read, upscaler), 1, name="upscale")
         made = pipeline.ahead(made_frames(launched, upscaler), IMAGES_AHEAD, name="download")
 
-        def open_part(number: int) -> FrameWriter:
-            return open_writer(manifest.folder / f"part-{number:05}{part_suffix(options.codec)}", info, options)
+        def open_part(number: int) -> FrameWriter | ImagesWriter:
+            return open_writer(manifest.folder / f"part-{number:05}{part_suffix_of(options)}", info, options)
 
         parts = encoded_parts(made, open_part, part_length(info), finished=len(manifest.parts))
         try:
@@ -233,9 +260,17 @@ def continued_frames(
     return read_source(info, options, start=start, max_frames=frames, on_damage=on_damage)
 
 
-def open_writer(path: Path, info: VideoInfo, options: UpscaleOptions) -> FrameWriter:
+def open_writer(path: Path, info: VideoInfo, options: UpscaleOptions) -> FrameWriter | ImagesWriter:
     """The encoder of one part, which takes the network's frames and resamples them where another size is asked for."""
     shape = choose_shape(info, options)
+    if options.images is not None:
+        return ImagesWriter(
+            path,
+            width=shape.width,
+            height=shape.height,
+            frame_size=(SCALE * info.width, SCALE * info.height),
+            suffix=options.images,
+        )
     return FrameWriter(
         path,
         width=shape.width,

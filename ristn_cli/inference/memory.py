@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from ristn_cli.inference.defaults import MachineDefault
 from ristn_cli.inference.tiles import plan_spans
 from ristn_cli.model import SCALE, RISTNConfig
 
@@ -122,10 +123,12 @@ def queue_bytes(tiling: Tiling, *, width: int, height: int, image_bytes: int = 1
     return width * height * 3 * image_bytes * (read + finished * SCALE**2)
 
 
-def choose_window(width: int, height: int, *, image_bytes: int = 1, context: int = 2) -> int:
-    """Frames of a window: LONGEST_WINDOW, or as many as keep its finished images within OUTPUT_BYTES, one at least."""
+def choose_window(
+    width: int, height: int, *, image_bytes: int = 1, context: int = 2, longest: int = LONGEST_WINDOW
+) -> int:
+    """Frames of a window: the `longest`, or as many as keep its finished images within OUTPUT_BYTES, one at least."""
     kept = OUTPUT_BYTES // (width * height * 3 * SCALE**2 * image_bytes)
-    return min(LONGEST_WINDOW, max(1, kept) + 2 * context)
+    return min(longest, max(1, kept) + 2 * context)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,12 +140,20 @@ class AutoTiling:
         tile: largest side of a tile in LR pixels; None for what the memory allows.
         detect_cuts: as in `Tiling`.
         memory_bytes: what a window may take; None for what the device has free.
+        default: where neither window nor tile is given: the fastest ones, as measured on this machine; memory still
+            makes them smaller.
     """
 
     window: int | None = None
     tile: int | None = None
     detect_cuts: bool = True
     memory_bytes: int | None = None
+    default: MachineDefault | None = None
+
+    @property
+    def uses_default(self) -> bool:
+        """Whether windows and tiles are those measured on this machine, as far as they fit."""
+        return self.default is not None and self.window is None and self.tile is None
 
     def fit(
         self,
@@ -160,8 +171,11 @@ class AutoTiling:
         device has the last word.
         """
         sizes = {"width": width, "height": height, "value_bytes": value_bytes, "image_bytes": image_bytes}
-        window = self.window or choose_window(width, height, image_bytes=image_bytes)
-        side = self.tile or LARGEST_TILE
+        longest, largest = LONGEST_WINDOW, LARGEST_TILE
+        if self.uses_default and self.default is not None:
+            longest, largest = self.default.window, self.default.tile
+        window = self.window or choose_window(width, height, image_bytes=image_bytes, longest=longest)
+        side = self.tile or largest
         tiling = replace_tile(
             Tiling(window=window, context=min(2, (window - 1) // 2), detect_cuts=self.detect_cuts), side
         )

@@ -19,8 +19,8 @@ LOSSY_BITS_PER_PIXEL = 0.25
 """Of the output, in the disk estimate of h264, hevc and av1, whatever the quality: 12 Mbit/s for 1920x1080 at 24 frames
 a second, which is much for pictures as smooth as upscaled ones."""
 
-BITS_PER_PIXEL = {"prores": 4.0, "ffv1": 16.0}
-"""Of the codecs that take far more: ProRes 422 HQ by its data rate, FFV1 as if it hardly compressed."""
+BITS_PER_PIXEL = {"prores": 4.0, "ffv1": 16.0, "jpeg": 4.0, "png": 16.0, "tiff": 24.0, "webp": 2.0}
+"""Of what takes far more: ProRes 422 HQ by its data rate, FFV1 as if it hardly compressed, images of 8 bits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +45,8 @@ class UpscaleOptions:
         deinterlace: `auto` treats interlaced frames, `frame` all, `off` none; `field` makes two frames of each.
         drop_alpha: upscale a video with transparency without it, rather than carry or refuse it.
         strict: fail where packets cannot be decoded, rather than conceal and report them.
+        image_rate: frames a second of numbered images; None for 25.
+        images: suffix of the images to write instead of a video; a job sets it by the name of its output.
     """
 
     codec: str = "auto"
@@ -64,6 +66,8 @@ class UpscaleOptions:
     deinterlace: Deinterlace = "auto"
     drop_alpha: bool = False
     strict: bool = False
+    image_rate: Fraction | None = None
+    images: str | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError when more than one of `scale`, `size` and `fit` says how large the output is."""
@@ -99,6 +103,7 @@ class JobPlan:
         needed_bytes: free disk space that the job needs beside the output, at most, as an estimate.
         free_bytes: what is free there.
         seconds: time the network will take, measured on the first frames; None when it was not measured.
+        uses_default: windows and tiles are the fastest ones of a sweep on this machine, as far as they fit.
     """
 
     width: int
@@ -123,6 +128,7 @@ class JobPlan:
     needed_bytes: int | None
     free_bytes: int
     seconds: float | None = None
+    uses_default: bool = False
 
 
 def doubles_rate(info: VideoInfo, options: UpscaleOptions) -> bool:
@@ -185,17 +191,22 @@ def count_tiles(width: int, height: int, tiling: Tiling) -> int:
     return len(plan_spans(width, tiling.tile, tiling.overlap)) * len(plan_spans(height, tiling.tile, tiling.overlap))
 
 
-def estimate_disk(pixels: int, family: str, frames_left: int, finished_bytes: int, other_bytes: int) -> int:
+def estimate_disk(
+    pixels: int, family: str, frames_left: int, finished_bytes: int, other_bytes: int, *, is_deep: bool = False
+) -> int:
     """Bytes of disk that a job still needs at most: the parts that are missing, and all parts once more in the output.
 
     Args:
         pixels: of a frame of the output.
-        family: the codec, as in `video.CODECS`.
+        family: the codec, as in `video.CODECS`, or the kind of images.
         frames_left: frames still to be encoded.
         finished_bytes: of the parts that an earlier run finished.
         other_bytes: of sound and all else that goes along; the size of the source is enough.
+        is_deep: whether the source has more than 8 bits a sample, and so images of it 16.
     """
     bits = BITS_PER_PIXEL.get(family, LOSSY_BITS_PER_PIXEL)
+    if is_deep and family in ("png", "tiff"):
+        bits *= 3  # the lower eight of 16 bits are noise, which nothing compresses
     encoded = frames_left * pixels * bits / 8
     return math.ceil(2 * encoded) + finished_bytes + other_bytes
 

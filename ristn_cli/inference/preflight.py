@@ -35,21 +35,32 @@ from ristn_cli.inference.upscaler import Upscaler
 from ristn_cli.inference.windows import Window
 from ristn_cli.video import (
     CODECS,
+    IMAGES_PART_SUFFIX,
+    IMAGES_WITH_ALPHA,
     Frame,
     StreamPlan,
     VideoError,
     VideoInfo,
+    check_image_depth,
     check_mux,
     choose_codec,
+    existing_images,
     find_fields,
     find_transparency,
+    is_image_target,
+    is_numbered,
+    part_suffix,
     probe,
     read_frames,
+    single_image_error,
     try_mux,
 )
 
 MEASURED_SIDE = 96
 """LR pixels: the largest side of the piece of the first window that a time estimate is measured on."""
+
+PUBLISHING = "publishing"
+"""A file in the job's folder: images are being given their names, so that some have theirs already."""
 
 LONG_SECONDS = 2.0
 """A measurement that took as long is not repeated."""
@@ -62,13 +73,16 @@ class StreamChoice(TypedDict):
     with_subtitles: bool
 
 
-def check_target(source: Path, target: Path, overwrite: bool) -> None:
-    """Refuse, before any work, a target that cannot be written.
+def check_target(source: Path, target: Path, overwrite: bool, *, makes_folder: bool = False) -> None:
+    """Refuse, before any work, a target that cannot be written; `makes_folder`: its folder need not be there.
 
     Raises:
         VideoError: it exists and is not to be replaced, is the source itself, or its folder is not there.
     """
-    if not target.parent.is_dir():
+    if is_numbered(target):
+        check_numbered_target(source, target, overwrite, makes_folder=makes_folder)
+        return
+    if not target.parent.is_dir() and not makes_folder:
         raise VideoError(f"{target}: no such folder: {target.parent}")
     if target.is_dir():
         raise VideoError(f"{target}: is a folder; expected the name of a video file")
@@ -80,13 +94,74 @@ def check_target(source: Path, target: Path, overwrite: bool) -> None:
             raise VideoError(f"{target}: already exists; use --overwrite to replace it")
 
 
+def check_numbered_target(source: Path, target: Path, overwrite: bool, *, makes_folder: bool) -> None:
+    """The same for numbered images, whose folder is made when only it is missing."""
+    folder = target.parent
+    if folder.exists() and not folder.is_dir():
+        raise VideoError(f"{folder}: is a file; expected a folder for the images")
+    if not (makes_folder or folder.is_dir() or folder.parent.is_dir()):
+        raise VideoError(f"{target}: no such folder: {folder.parent}")
+    if source.is_dir() and folder.is_dir() and folder.samefile(source):
+        raise VideoError(f"{folder}: is the input itself; give the output another folder")
+    if not overwrite and not (job_folder(target) / PUBLISHING).exists() and existing_images(target):
+        raise VideoError(f"{target}: such images already exist; use --overwrite to replace them")
+
+
+def for_target(options: UpscaleOptions, target: Path) -> UpscaleOptions:
+    """The options with what the name of the output says: images or a video."""
+    return replace(options, images=target.suffix.lower() if is_image_target(target) else None)
+
+
+def family_of(options: UpscaleOptions, info: VideoInfo) -> tuple[str, str]:
+    """What the output is made of: a codec and its encoder, or a kind of images twice."""
+    if options.images is not None:
+        kind = {".jpg": "jpeg", ".tif": "tiff"}.get(options.images, options.images[1:])
+        return kind, kind
+    codec = CODECS[choose_codec(options.codec, info.bit_depth)]
+    return codec.name, codec.encoder
+
+
+def part_suffix_of(options: UpscaleOptions) -> str:
+    """The suffix of a job's parts."""
+    return IMAGES_PART_SUFFIX if options.images is not None else part_suffix(options.codec)
+
+
+def check_images(info: VideoInfo, target: Path, options: UpscaleOptions) -> tuple[StreamPlan, ...]:
+    """What becomes of the streams of a source whose pictures are written as images: all others are left out."""
+    check_image_depth(target, info.bit_depth)
+    if carries_alpha(info, options) and target.suffix.lower() not in IMAGES_WITH_ALPHA:
+        raise VideoError(
+            f"{target}: {target.suffix} holds no transparency, which {info.path.name} has; "
+            f"use {' or '.join(sorted(IMAGES_WITH_ALPHA))}, or --drop-alpha"
+        )
+    if not is_numbered(target) and (estimate_frames(info, options) or 1) > 1:
+        raise single_image_error(target)
+    kind, _ = family_of(options, info)
+    return tuple(
+        StreamPlan(stream, "upscale", kind)
+        if stream.index == info.video_index
+        else StreamPlan(stream, "drop", stream.codec, "images hold nothing else")
+        for stream in info.streams
+    )
+
+
 def job_folder(target: Path) -> Path:
     """Where the parts of an unfinished output lie: beside it, so that they are on the same disk."""
     return target.with_name(f".{target.name}.ristn")
 
 
+def examine(info: VideoInfo, options: UpscaleOptions) -> VideoInfo:
+    """What the header of a source does not tell, by its pictures: transparency, and interlacing that no flag states."""
+    if not options.drop_alpha:
+        has_alpha = find_transparency(info, start=options.start, end=options.end, max_frames=options.max_frames)
+        info = replace(info, has_alpha=has_alpha)
+    if options.deinterlace != "off":
+        info = find_fields(info, is_interlaced=options.deinterlace != "auto")
+    return info
+
+
 def check_job(
-    source: Path, target: Path, options: UpscaleOptions, *, overwrite: bool
+    source: Path, target: Path, options: UpscaleOptions, *, overwrite: bool, makes_folder: bool = False
 ) -> tuple[VideoInfo, tuple[StreamPlan, ...]]:
     """Refuse what can be refused before any work; what is in the source, and what becomes of its streams.
 
@@ -94,13 +169,11 @@ def check_job(
         VideoError: the source cannot be read, the target cannot hold its streams or cannot be written, or the encoder
             is missing or refuses its options.
     """
-    info = probe(source)
-    check_target(source, target, overwrite)
-    if not options.drop_alpha:
-        has_alpha = find_transparency(info, start=options.start, end=options.end, max_frames=options.max_frames)
-        info = replace(info, has_alpha=has_alpha)
-    if options.deinterlace != "off":
-        info = find_fields(info, is_interlaced=options.deinterlace != "auto")
+    info = probe(source, rate=options.image_rate)
+    check_target(source, target, overwrite, makes_folder=makes_folder)
+    info = examine(info, options)
+    if options.images is not None:
+        return info, check_images(info, target, options)
     keep: StreamChoice = {"with_audio": options.with_audio, "with_subtitles": options.with_subtitles}
     codec = choose_codec(options.codec, info.bit_depth)
     streams = check_mux(info, target, codec=codec, **keep)
@@ -130,15 +203,18 @@ def plan_job(
     *,
     overwrite: bool = False,
     restart: bool = False,
+    makes_folder: bool = False,
 ) -> JobPlan:
     """What `upscale_video` would do with the same arguments; it takes some seconds, and writes nothing there.
+
+    With `makes_folder` the folder of `target` need not be there.
 
     Raises:
         VideoError: what `upscale_video` would refuse, save for too small a disk, which the plan shows.
         JobError: an earlier run was different.
     """
-    options = options or UpscaleOptions()
-    info, streams = check_job(source, target, options, overwrite=overwrite)
+    options = for_target(options or UpscaleOptions(), target)
+    info, streams = check_job(source, target, options, overwrite=overwrite, makes_folder=makes_folder)
     settle_tiling(upscaler, info, job_folder(target), restart=restart)
     manifest = Manifest(job_folder(target), identify(info, upscaler, options))
     if not restart:
@@ -178,13 +254,15 @@ def describe_job(
     shape = choose_shape(info, options)
     frames = estimate_frames(info, options)
     left = None if frames is None else max(0, frames - manifest.frames)
-    codec = CODECS[choose_codec(options.codec, info.bit_depth)]
+    family, encoder = family_of(options, info)
     continued = manifest.parts[-1].next_context if manifest.parts else 0
     image_bytes = 1 if info.bit_depth <= 8 else 2
     needed = None
     if left is not None:
         finished = sum(path.stat().st_size for path in manifest.files)
-        needed = estimate_disk(shape.width * shape.height, codec.name, left, finished, source_bytes(info))
+        needed = estimate_disk(
+            shape.width * shape.height, family, left, finished, source_bytes(info), is_deep=info.bit_depth > 8
+        )
     return JobPlan(
         width=shape.width,
         height=shape.height,
@@ -194,7 +272,7 @@ def describe_job(
         has_alpha=carries_alpha(info, options),
         deinterlaced=choose_deinterlacing(info, options),
         field_order=info.field_order,
-        encoder=codec.encoder,
+        encoder=encoder,
         streams=streams,
         frames=frames,
         resumed_frames=manifest.frames,
@@ -214,8 +292,14 @@ def describe_job(
         )
         + queue_bytes(upscaler.tiling, width=info.width, height=info.height, image_bytes=image_bytes),
         needed_bytes=needed,
-        free_bytes=shutil.disk_usage(manifest.folder.parent).free,
+        free_bytes=shutil.disk_usage(existing_parent(manifest.folder)).free,
+        uses_default=upscaler.auto_tiling is not None and upscaler.auto_tiling.uses_default,
     )
+
+
+def existing_parent(path: Path) -> Path:
+    """The nearest folder above that is there."""
+    return next(folder for folder in path.absolute().parents if folder.is_dir())
 
 
 def source_bytes(info: VideoInfo) -> int:

@@ -46,7 +46,11 @@ def choose_shape(info: VideoInfo, options: UpscaleOptions) -> OutputShape:
     aspect = info.sample_aspect_ratio
     has_alpha = carries_alpha(info, options)
     try:
-        across, down = size_step(options.codec, options.pixel_format, info.bit_depth, has_alpha=has_alpha)
+        across, down = (
+            (1, 1)
+            if options.images is not None
+            else size_step(options.codec, options.pixel_format, info.bit_depth, has_alpha=has_alpha)
+        )
     except VideoError as error:
         raise VideoError(f"{info.path}: {error}") from error
     width, height = Fraction(SCALE * info.width), Fraction(SCALE * info.height)

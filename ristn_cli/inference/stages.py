@@ -13,7 +13,7 @@ from ristn_cli.inference.repeats import Run
 from ristn_cli.inference.transfer import Arrival
 from ristn_cli.inference.upscaler import Upscaler
 from ristn_cli.inference.windows import Window
-from ristn_cli.video import Frame, FrameWriter
+from ristn_cli.video import Frame, FrameWriter, ImagesWriter
 from ristn_cli.weights import file_sha256
 
 
@@ -116,7 +116,7 @@ def made_frames(
 
 def encoded_parts(
     frames: Iterator[Made],
-    open_part: Callable[[int], FrameWriter],
+    open_part: Callable[[int], FrameWriter | ImagesWriter],
     length: int,
     *,
     finished: int = 0,

@@ -260,10 +260,13 @@ class TrainingWindows(Dataset[tuple[Tensor, Tensor]]):
     """Batches by number, over all stages of a recipe and all processes of a run.
 
     Batch `number` belongs to step number // world of process number % world. `makers` processes each hold a copy of
-    this and make batches for one of them: they share its budget for decoded frames.
+    this and make batches for one of them: they share its budget for decoded frames. Runs on one folder, one after
+    another, decode it once if they are given the same `cache`.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path, world: int = 1, makers: int = 1) -> None:
+    def __init__(
+        self, recipe: Recipe, folder: Path, world: int = 1, makers: int = 1, cache: FrameCache | None = None
+    ) -> None:
         self.recipe = recipe
         self.world = world
         data = recipe.data
@@ -271,7 +274,7 @@ class TrainingWindows(Dataset[tuple[Tensor, Tensor]]):
         self.clips = list_files(folder / data.clips, CLIP_SUFFIXES) if data.clips else []
         if not self.photos and not self.clips:
             raise RecipeError(f"{folder}: neither photographs in {data.photos!r} nor clips in {data.clips!r}")
-        self.cache = FrameCache(int(data.cache_gib * 2**30) // makers)
+        self.cache = cache or FrameCache(int(data.cache_gib * 2**30) // makers)
 
     def __len__(self) -> int:
         return self.recipe.iterations * self.world

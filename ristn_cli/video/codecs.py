@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
-from av.codec.codec import UnknownCodecError
+from av.codec.codec import UnknownCodecError, codecs_available
 from av.container import OutputContainer
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
@@ -94,10 +94,18 @@ CODECS: dict[str, Codec] = {
 }
 
 
+AUTO = ("h264", "hevc", "av1")
+AUTO_DEEP = ("hevc", "av1")
+
+
 def choose_codec(name: str | None, bit_depth: int) -> str:
-    """`auto` or None resolved: h264 for 8-bit frames, hevc (10 bit) above. Raises VideoError for an unknown name."""
+    """`auto` or None resolved: h264 for 8-bit frames, hevc (10 bit) above; where FFmpeg lacks its encoder, the next.
+
+    Raises VideoError for an unknown name.
+    """
     if name is None or name == "auto":
-        return "hevc" if bit_depth > 8 else "h264"
+        preferred = AUTO_DEEP if bit_depth > 8 else AUTO
+        return next((codec for codec in preferred if CODECS[codec].encoder in codecs_available), preferred[0])
     if name not in CODECS:
         raise VideoError(f"codec '{name}' is unknown; expected auto, {', '.join(CODECS)}")
     return name

@@ -1,13 +1,15 @@
-"""Single RGB images: PNG and JPEG through imageio, more than 8 bits through FFmpeg, which alone keeps them."""
+"""Single RGB images: through imageio, more than 8 bits through FFmpeg, which alone keeps them."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, cast
 
 import av
 import imageio.v3 as iio
 import numpy as np
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -16,6 +18,16 @@ from ristn_cli.video.info import Color, Image, VideoError
 from ristn_cli.video.source import open_input
 
 JPEG_QUALITY = 95
+WEBP_QUALITY = 95
+IMAGES_WITH_ALPHA = frozenset({".png", ".tif", ".tiff", ".webp"})
+WRITABLE_IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
+PILLOW_OPTIONS: dict[str, dict[str, Any]] = {
+    ".png": {"compress_level": 6},
+    ".tif": {"compression": "tiff_deflate"},
+    ".tiff": {"compression": "tiff_deflate"},
+    ".webp": {"quality": WEBP_QUALITY},
+}
+DEEP_ENCODERS = {".png": ("png", "rgb48be"), ".tif": ("tiff", "rgb48le"), ".tiff": ("tiff", "rgb48le")}
 
 
 def read_image(path: str | Path, *, drop_alpha: bool = False) -> Image:
@@ -95,9 +107,46 @@ def encode_jpeg(image: Image, quality: int = JPEG_QUALITY) -> bytes:
 
 
 def _encode_deep_png(image: Image) -> bytes:
-    frame = VideoFrame.from_ndarray(image, format="rgb48le").reformat(format="rgb48be")
-    encoder = av.CodecContext.create("png", "w")
-    encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, "rgb48be"
+    return _encode_deep(image, *DEEP_ENCODERS[".png"])
+
+
+def _encode_deep(image: Image, codec: str, pixel_format: str) -> bytes:
+    if image.shape[2] == 4:
+        frame = VideoFrame.from_ndarray(image, format="rgba64le")
+        pixel_format = pixel_format.replace("rgb48", "rgba64")
+    else:
+        frame = VideoFrame.from_ndarray(image, format="rgb48le")
+    frame = frame.reformat(format=pixel_format)
+    encoder = av.CodecContext.create(codec, "w")
+    assert isinstance(encoder, VideoCodecContext)
+    encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, pixel_format
     encoder.framerate = encoder.time_base = Fraction(1)
+    if codec == "tiff":
+        encoder.options = {"compression_algo": "deflate"}
     frame.pts = 0
     return b"".join(bytes(packet) for packet in [*encoder.encode(frame), *encoder.encode(None)])
+
+
+def check_image_depth(path: str | Path, bit_depth: int) -> None:
+    """Raise VideoError when an image of the suffix of `path` cannot hold as many bits a sample."""
+    suffix = Path(path).suffix.lower()
+    if bit_depth > 8 and suffix not in DEEP_ENCODERS:
+        raise VideoError(f"{path}: {suffix} holds 8 bits a sample, the input has {bit_depth}; use .png or .tif")
+
+
+def encode_image(image: Image, suffix: str, alpha: Image | None = None) -> bytes:
+    """RGB (H, W, 3) as the bytes of a file of this suffix, one of `WRITABLE_IMAGES`; quality 95 where it has losses.
+
+    PNG and TIFF are lossless and take uint8 and uint16, the others uint8. `alpha` (H, W) is the transparency, for a
+    suffix in `IMAGES_WITH_ALPHA`. Raises VideoError for what cannot be encoded.
+    """
+    try:
+        if alpha is not None:
+            image = cast("Image", np.dstack([image, alpha]))
+        if image.dtype == np.uint16:
+            return _encode_deep(image, *DEEP_ENCODERS[suffix])
+        options = PILLOW_OPTIONS.get(suffix, {"quality": JPEG_QUALITY, "subsampling": 0})
+        data: bytes = iio.imwrite("<bytes>", image, plugin="pillow", extension=suffix, **options)
+        return data
+    except (OSError, ValueError, KeyError) as error:
+        raise VideoError(f"cannot encode {image.dtype} {image.shape} as an image of {suffix} ({error})") from error

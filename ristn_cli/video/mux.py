@@ -15,9 +15,10 @@ import subprocess
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,17 +27,19 @@ import ffmpeg
 import imageio_ffmpeg
 import numpy as np
 
-from ristn_cli.video.codecs import DEFAULT_CRF, part_suffix
-from ristn_cli.video.info import Frame, VideoError, VideoInfo
+from ristn_cli.video.codecs import CODECS, DEFAULT_CRF, part_suffix
+from ristn_cli.video.info import Frame, StreamInfo, VideoError, VideoInfo
 from ristn_cli.video.parts import PartLayout, feed_parts, read_layout
-from ristn_cli.video.plan import Container, StreamPlan, check_mux, container_of
+from ristn_cli.video.plan import CONTAINERS, Container, StreamPlan, check_mux, container_of
 from ristn_cli.video.source import FREE_RUNNING_FORMATS, file_url, open_input
 from ristn_cli.video.tags import extract_covers, format_tags
+from ristn_cli.video.verify import check_stream_list
 from ristn_cli.video.writer import FrameWriter
 
 MICROSECOND = Fraction(1, 1_000_000)
 STDERR_TAIL_LINES = 4
 TRIED_SECONDS = Fraction(10)
+STDOUT = Path("-")
 
 
 def find_ffmpeg() -> str:
@@ -106,6 +109,41 @@ def join_and_mux(
             raise
 
 
+def stream_mux(
+    parts: Iterable[Path],
+    source: VideoInfo,
+    sink: int,
+    *,
+    codec: str,
+    rate: Fraction,
+    start: Fraction | None = None,
+    end: Fraction | None = None,
+    with_audio: bool = True,
+    with_subtitles: bool = True,
+) -> None:
+    """What `join_and_mux` does, into the open file `sink` as Matroska, while the parts are still in the making.
+
+    `parts` may wait for the next; each was read when the one after it is asked for. Raises VideoError like
+    `join_and_mux`, also when whoever reads from `sink` stopped doing so.
+    """
+    coming = iter(parts)
+    first = next(coming)
+    container = CONTAINERS[".mkv"]
+    # How deep later parts are reordered cannot be looked up; the codec's own depth covers them all.
+    layout = replace(read_layout([first], rate), reorder_depth=CODECS[codec].reorder_depth)
+    plan = check_mux(source, "-.mkv", codec=codec, with_audio=with_audio, with_subtitles=with_subtitles)
+    is_trimmed = start is not None or end is not None
+    zero = source.start_time + (start or 0) if is_trimmed else _clock_zero(source)
+    clip = _Clip(zero, None if end is None else source.start_time + end, is_trimmed)
+    with tempfile.TemporaryDirectory(prefix="ristn-mux-") as scratch:
+        tags = Path(scratch) / "tags.txt"
+        tags.write_text(format_tags(source, zero, clip.until), encoding="utf-8")
+        covers = extract_covers(source, plan, Path(scratch))
+        subtitles = _cut_subtitles(source, plan, clip, Path(scratch)) if is_trimmed else {}
+        command = _command(source, STDOUT, container, plan, layout, rate, tags, covers, subtitles, clip)
+        _run(command, chain([first], coming), layout, Path("standard output"), sink)
+
+
 def try_mux(
     source: VideoInfo,
     target: str | Path,
@@ -157,6 +195,15 @@ def try_mux(
             with_subtitles=with_subtitles,
             drop_unsupported=drop_unsupported,
         )
+        plan = check_mux(
+            source,
+            target,
+            codec=codec,
+            with_audio=with_audio,
+            with_subtitles=with_subtitles,
+            drop_unsupported=drop_unsupported,
+        )
+        check_stream_list(Path(scratch) / f"tried{Path(target).suffix}", plan, is_trimmed=True)
 
 
 def _clock_zero(source: VideoInfo) -> Fraction:
@@ -207,6 +254,7 @@ def _command(
         output["copypriorss"] = "0"  # else packets from before the cut come along, and Matroska moves all to hold them
     inputs = ["pipe:0", str(tags)]
     position = 0
+    extra = _language_tag(video, 0, container)
     for entry in plan:
         if entry.action not in ("copy", "convert") or entry.stream.index in covers:
             continue
@@ -225,6 +273,7 @@ def _command(
         output[f"disposition:{position}"] = "+".join(dispositions) or "0"
         if entry.stream.title is not None:
             output[f"metadata:s:{position}"] = f"title={entry.stream.title}"
+        extra += _language_tag(entry.stream, position, container)
         if entry.action == "convert":
             output[f"c:{position}"] = entry.codec
     output["f"] = container.muxer
@@ -233,15 +282,21 @@ def _command(
         output["movie_timescale"] = output["video_track_timescale"] = str(layout.time_base.denominator)
         if layout.codec == "hevc":
             output["tag:0"] = "hvc1"  # Apple's players insist on it
-    stream = ffmpeg.output(*maps, file_url(target), **output)
+    url = "pipe:1" if target == STDOUT else file_url(target)
+    stream = ffmpeg.output(*maps, url, **output)
     stream = stream.global_args("-nostdin", "-hide_banner", "-loglevel", "error").overwrite_output()
     command = [str(word) for word in stream.compile(cmd=find_ffmpeg())]
     assert [command[k + 1] for k, word in enumerate(command) if word == "-i"] == inputs
-    attach: list[str] = []
     for number, (path, mime_type) in enumerate(covers.values(), start=position + 1):
-        attach += ["-attach", str(path), f"-metadata:s:{number}", f"mimetype={mime_type}"]
-    at = len(command) - 1 - command[::-1].index(file_url(target))
-    return [*command[:at], *attach, *command[at:]]
+        extra += ["-attach", str(path), f"-metadata:s:{number}", f"mimetype={mime_type}"]
+    at = len(command) - 1 - command[::-1].index(url)
+    return [*command[:at], *extra, *command[at:]]
+
+
+def _language_tag(stream: StreamInfo, position: int, container: Container) -> list[str]:
+    """The option for the language of the output stream at `position`, where the container has another code for it."""
+    language = container.languages.get(stream.language or "")
+    return [] if language is None else [f"-metadata:s:{position}", f"language={language}"]
 
 
 def _cut_input(source: VideoInfo, clip: _Clip) -> Any:
@@ -285,10 +340,12 @@ def _seconds(time: Fraction) -> str:
     return f"{float(round(time / MICROSECOND) * MICROSECOND):.6f}"
 
 
-def _run(command: list[str], parts: Sequence[Path], layout: PartLayout, target: Path) -> None:
+def _run(
+    command: list[str], parts: Iterable[Path], layout: PartLayout, target: Path, stdout: int = subprocess.DEVNULL
+) -> None:
     """Run ffmpeg, feed it the parts, drain its messages. Ctrl-C does not reach it: whoever calls decides what to do."""
     process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+        command, stdin=subprocess.PIPE, stdout=stdout, stderr=subprocess.PIPE, start_new_session=True
     )
     assert process.stdin is not None and process.stderr is not None
     messages: deque[str] = deque(maxlen=STDERR_TAIL_LINES)
@@ -311,6 +368,8 @@ def _run(command: list[str], parts: Sequence[Path], layout: PartLayout, target: 
         process.stderr.close()
         with contextlib.suppress(OSError):
             process.stdin.close()
+    if code != 0 and any("Broken pipe" in message for message in messages):
+        raise VideoError(f"{target}: whoever reads it stopped before the end")
     if code != 0 or broken is not None:
         said = " | ".join(messages) or (str(broken) if broken else "no message")
         raise VideoError(f"{target}: the final mux failed, ffmpeg ended with {code}: {said}")

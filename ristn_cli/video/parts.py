@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO
 
@@ -70,7 +70,7 @@ def read_layout(parts: Sequence[Path], rate: Fraction) -> PartLayout:
     return replace(layout, reorder_depth=depth)
 
 
-def joined_packets(parts: Sequence[Path], layout: PartLayout) -> Iterator[Packet[VideoStream]]:
+def joined_packets(parts: Iterable[Path], layout: PartLayout) -> Iterator[Packet[VideoStream]]:
     """Packets of all parts with their own presentation times, and decoding times made anew for the whole."""
     clock: DecodeClock | None = None
     previous: Packet[VideoStream] | None = None
@@ -99,22 +99,26 @@ def joined_packets(parts: Sequence[Path], layout: PartLayout) -> Iterator[Packet
         yield previous
 
 
-def feed_parts(parts: Sequence[Path], layout: PartLayout, pipe: IO[bytes]) -> None:
+def feed_parts(parts: Iterable[Path], layout: PartLayout, pipe: IO[bytes]) -> None:
     """Write the joined packets to ffmpeg as fragmented MP4 (ProRes: MOV), the first at a whole number of seconds.
+
+    A part is opened when all of the one before it was read, so that `parts` may still be in the making.
 
     A fragment cannot begin before zero, where B-frames decode; and a whole number of seconds is exact on every clock.
     """
     options = {"movflags": "frag_every_frame+empty_moov+default_base_moof+frag_discont", "use_editlist": "0"}
     delay = PIPE_DELAY * layout.time_base.denominator - layout.first_pts
+    coming = iter(parts)
+    beginning = next(coming)
     with (
-        open_input(parts[0]) as first,
+        open_input(beginning) as first,
         av.open(
             pipe, "w", format=layout.pipe_format, container_options=options, buffer_size=PIPE_BUFFER_BYTES
         ) as output,
     ):
-        stream = output.add_stream_from_template(main_video_stream(first, parts[0]), opaque=True)
+        stream = output.add_stream_from_template(main_video_stream(first, beginning), opaque=True)
         stream.time_base = layout.time_base
-        for packet in joined_packets(parts, layout):
+        for packet in joined_packets(chain([beginning], coming), layout):
             assert packet.pts is not None and packet.dts is not None
             packet.pts += delay
             packet.dts += delay

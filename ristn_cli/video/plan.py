@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +19,8 @@ COVER_CODECS = frozenset({"mjpeg", "png"})
 class Container:
     """What a container holds, as FFmpeg writes it: codecs copied as they are, and what the others are converted to.
 
-    None for `audio` or `subtitles` means nearly anything. `pcm_to` and `text_to` are the conversions.
+    None for `audio` or `subtitles` means nearly anything. `pcm_to` and `text_to` are the conversions. `languages` are
+    codes that must be written as another of the same language, or FFmpeg would leave them out.
     """
 
     muxer: str
@@ -30,6 +32,7 @@ class Container:
     holds_covers: bool = False
     holds_attachments: bool = False
     copies_pcm: bool = False
+    languages: Mapping[str, str] = field(default_factory=dict)
 
 
 MP4_AUDIO = frozenset({"aac", "mp3", "mp2", "ac3", "eac3", "alac", "opus", "flac", "dts"})
@@ -42,6 +45,12 @@ MP4 = Container(
     text_to="mov_text",
     holds_covers=True,
 )
+# QuickTime numbers its languages; FFmpeg knows each number by one of the codes that ISO 639-2 has for it.
+MOV_LANGUAGES = {
+    **{"bod": "tib", "cym": "wel", "cze": "ces", "deu": "ger", "ell": "gre", "eus": "baq", "fas": "per", "fre": "fra"},
+    **{"hye": "arm", "isl": "ice", "kat": "geo", "mkd": "mac", "msa": "may", "mya": "bur", "nld": "dut", "rum": "ron"},
+    **{"slo": "slk", "sqi": "alb", "swe": "sve", "zho": "chi"},
+}
 MOV = Container(
     "mov",
     frozenset({"h264", "hevc", "prores"}),
@@ -49,6 +58,7 @@ MOV = Container(
     frozenset({"mov_text"}),
     text_to="mov_text",
     copies_pcm=True,
+    languages=MOV_LANGUAGES,
 )
 MKV = Container(
     "matroska",

@@ -98,8 +98,10 @@ def file_url(path: Path) -> str:
 def _explain_unreadable(path: Path, error: Exception) -> str:
     if isinstance(error, PermissionError):
         return "permission denied; make the file readable"
-    with path.open("rb") as file:
-        head = file.read(12)
+    head = b""
+    if path.is_file():  # a pipe has been read, and opening it again would wait for ever
+        with path.open("rb") as file:
+            head = file.read(12)
     if head[4:8] in (b"ftyp", b"mdat", b"moov", b"wide", b"free"):
         return "is an MP4 or MOV without its index ('moov'): the file is cut short; copy or download it again"
     if isinstance(error, av.error.EOFError):

@@ -14,7 +14,7 @@ from av.video.stream import VideoStream
 
 from ristn_cli.video.convert import has_alpha_channel
 from ristn_cli.video.info import VideoError, VideoInfo
-from ristn_cli.video.plan import StreamPlan
+from ristn_cli.video.plan import CONTAINERS, StreamPlan
 from ristn_cli.video.source import main_video_stream, open_input
 
 # More pictures than any codec reorders: presentation times come out in order from a heap of this many.
@@ -23,6 +23,8 @@ REORDER_WINDOW = 32
 MILLISECOND = Fraction(1, 1000)
 # Frames whose times tell a variable rate from a constant one.
 RATE_FRAMES = 500
+# What an encoder's output is called where that is not the encoder's own name.
+ENCODED_AS = {"libopus": "opus", "srt": "subrip", "ssa": "ass"}
 
 
 def verify(
@@ -77,7 +79,11 @@ def verify(
         # A header may understate what the timestamps show; less than one frame, the longest, is the rule.
         _check_duration(target, max(expected_duration, last - first), max(longest, 1 / source.rate))
     if plan is not None:
-        _check_streams(target, kinds, covers, plan, start is not None or end is not None)
+        is_trimmed = start is not None or end is not None
+        _check_streams(target, kinds, covers, plan, is_trimmed)
+        check_stream_list(target, plan, is_trimmed=is_trimmed)
+        if check_times and not is_trimmed:
+            _check_sound(target, source, plan, max(longest, 1 / source.rate))
     _check_decodes(target, last, has_alpha)
 
 
@@ -192,6 +198,73 @@ def _check_streams(
             raise _mismatch(target, f"number of {kind} streams", str(found[kind]), str(expected[kind]))
     if covers != wanted_covers:
         raise _mismatch(target, "number of cover pictures", str(covers), str(wanted_covers))
+
+
+def check_stream_list(target: Path, plan: tuple[StreamPlan, ...], *, is_trimmed: bool) -> None:
+    """Codec and language of every stream of sound and subtitles, in order; trimmed, some may be missing.
+
+    Raises VideoError for the first mismatch.
+    """
+    languages = CONTAINERS[target.suffix.lower()].languages
+    has_own_codes = bool(languages)  # a container with codes of its own, which lacks some languages
+    for kind in ("audio", "subtitle"):
+        expected = [entry for entry in plan if entry.stream.kind == kind and entry.action in ("copy", "convert")]
+        with open_input(target) as container:
+            found = [
+                (stream.codec_context.codec.canonical_name, stream.metadata.get("language"))
+                for stream in container.streams
+                if stream.type == kind
+            ]
+        if is_trimmed and len(found) < len(expected):
+            continue
+        for number, (entry, (codec, language)) in enumerate(zip(expected, found, strict=True), start=1):
+            wanted = ENCODED_AS.get(entry.codec, entry.codec)
+            if codec != wanted:
+                raise _mismatch(target, f"codec of {kind} stream {number}", codec, wanted)
+            tag = entry.stream.language
+            if tag is None or len(tag) != 3 or (has_own_codes and tag not in languages):
+                continue  # longer tags are no language that every container can hold
+            tag = languages.get(tag, tag)
+            if (language or "und") != tag:
+                raise _mismatch(target, f"language of {kind} stream {number}", str(language), tag)
+
+
+def _check_sound(target: Path, source: VideoInfo, plan: tuple[StreamPlan, ...], tolerance: Fraction) -> None:
+    """Where each copied track of sound begins and ends beside the picture: within a frame of the source."""
+    sound = [entry for entry in plan if entry.stream.kind == "audio" and entry.action in ("copy", "convert")]
+    if not any(entry.action == "copy" for entry in sound):
+        return
+    with open_input(target) as container:
+        video = main_video_stream(container, target).index
+        indices = [stream.index for stream in container.streams.audio]
+    found = _spans(target, video, indices)
+    expected = _spans(source.path, source.video_index, [entry.stream.index for entry in sound])
+    for number, (entry, ours, theirs) in enumerate(zip(sound, found, expected, strict=True), start=1):
+        if entry.action != "copy" or ours is None or theirs is None:
+            continue
+        for end, (now, before) in zip(("begin", "end"), zip(ours, theirs, strict=True), strict=True):
+            if abs(now - before) >= tolerance:
+                raise _mismatch(
+                    target, f"{end} of audio stream {number}", f"{float(now):.3f} s", f"{float(before):.3f} s"
+                )
+
+
+def _spans(path: Path, video: int, indices: list[int]) -> list[tuple[Fraction, Fraction] | None]:
+    """Times of the first and the last packet of each stream, from the first frame on; None for an empty one."""
+    zero: Fraction | None = None
+    spans: dict[int, tuple[Fraction, Fraction]] = {}
+    with open_input(path) as container:
+        for packet in container.demux([container.streams[index] for index in (video, *indices)]):
+            if not packet.size or packet.is_discard or packet.pts is None:
+                continue
+            time = packet.pts * packet.time_base
+            if packet.stream.index == video:
+                zero = time if zero is None else min(zero, time)
+            else:
+                first, last = spans.get(packet.stream.index, (time, time))
+                spans[packet.stream.index] = (min(first, time), max(last, time))
+    shift = zero or Fraction(0)
+    return [(spans[index][0] - shift, spans[index][1] - shift) if index in spans else None for index in indices]
 
 
 def _check_decodes(target: Path, last: Fraction, has_alpha: bool) -> None:

@@ -1,0 +1,125 @@
+"""`ristn upscale` of several inputs: one after another, on after a failure, and what became of each at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ristn_cli.cli.terminal import FAILED, console, errors, expected_errors, log, note
+
+if TYPE_CHECKING:
+    from ristn_cli.cli.work import Work
+    from ristn_cli.inference.batch import Item, Record
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an input: `done`, `done already`, `failed`, or `not begun`; and a few words on it."""
+
+    source: Path
+    state: str
+    words: str = ""
+
+
+def run_batch(
+    items: Sequence[Item],
+    record: Record,
+    run: Callable[[Path, Path, str], str],
+    *,
+    overwrite: bool,
+    restart: bool,
+    quiet: bool,
+    debug: bool,
+) -> None:
+    """Do all items by `run(source, target, name)`, which returns a summary; tell of those that are done already.
+
+    A failure is told and the next input follows; at the end the program leaves with the code of a failure. A stop,
+    which `run` raises as `typer.Exit`, ends the batch; what is not begun then is done by the same command.
+    """
+    outcomes: list[Outcome] = []
+    try:
+        for number, item in enumerate(items, start=1):
+            try:
+                outcomes.append(_run_item(item, record, run, f"{number}/{len(items)} ", overwrite, restart))
+            except typer.Exit:
+                outcomes.append(Outcome(item.source, "stopped", "the same command goes on"))
+                raise
+            except Exception as error:  # one bad file must not cost a night's work, whatever is wrong with it
+                if debug:
+                    raise
+                ours = isinstance(error, OSError) or type(error).__module__.startswith("ristn_cli")
+                words = str(error) if ours else f"unexpected {type(error).__name__}: {error}"
+                log.error(words, exc_info=None if ours else error)
+                errors.print(f"[bold red]error:[/] {escape(words)}")
+                outcomes.append(Outcome(item.source, "failed", words))
+    finally:
+        outcomes += [Outcome(item.source, "not begun") for item in items[len(outcomes) :]]
+        _show(outcomes, console, quiet=quiet)
+    if any(outcome.state == "failed" for outcome in outcomes):
+        raise typer.Exit(FAILED)
+
+
+def show_plans(items: Sequence[Item], record: Record, work: Work, *, as_json: bool) -> None:
+    """What would be done with each item, on stdout: one JSON object a line, or a heading and lines."""
+    failures = 0
+    for item in items:
+        try:
+            if not as_json:
+                console.print(escape(f"{item.source} to {item.target}"))
+            if _is_done(item, record, work.overwrite, work.restart):
+                note(f"{item.target}: done already")
+                continue
+            work.show_plan(item.source, item.target, as_json=as_json, makes_folder=True)
+        except expected_errors() as error:
+            failures += 1
+            errors.print(f"[bold red]error:[/] {escape(str(error))}")
+    if failures:
+        raise typer.Exit(FAILED)
+
+
+def _run_item(
+    item: Item, record: Record, run: Callable[[Path, Path, str], str], prefix: str, overwrite: bool, restart: bool
+) -> Outcome:
+    if _is_done(item, record, overwrite, restart):
+        note(f"{item.target}: done already", is_shown=False)
+        return Outcome(item.source, "done already", str(item.target))
+    item.target.parent.mkdir(parents=True, exist_ok=True)
+    summary = run(item.source, item.target, prefix + item.source.name)
+    record.add(item)
+    return Outcome(item.source, "done", summary)
+
+
+def _is_done(item: Item, record: Record, overwrite: bool, restart: bool) -> bool:
+    """Whether there is nothing to do; raises JobError for the output of another job that is not to be replaced."""
+    from ristn_cli.inference.manifest import JobError
+
+    try:
+        return not restart and record.is_done(item)
+    except JobError:
+        if overwrite:
+            return False
+        raise
+
+
+def _show(outcomes: Sequence[Outcome], where: Console, *, quiet: bool) -> None:
+    """A table of all inputs, and how many there are of each kind."""
+    states = dict.fromkeys(outcome.state for outcome in outcomes)
+    counts = ", ".join(f"{sum(outcome.state == state for outcome in outcomes)} {state}" for state in states)
+    log.info("batch: %s", counts)
+    if quiet:
+        return
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for _ in range(2):
+        table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for outcome in outcomes:
+        table.add_row(escape(str(outcome.source)), outcome.state, escape(outcome.words))
+    where.print(table)
+    where.print(f"{len(outcomes)} inputs: {counts}")

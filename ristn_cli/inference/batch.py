@@ -1,0 +1,197 @@
+"""Several inputs into one folder: what becomes of each, and which are done already. Reads no pictures.
+
+a.mp4          -> OUT/a.mp4           its own container where that holds the codec, else .mkv; --suffix decides
+photo.jpg      -> OUT/photo.jpg       a still
+frames/*.png   -> OUT/frames/%05d.png a folder of nothing but images is one video of numbered images
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ristn_cli.inference.manifest import JobError, fingerprint
+from ristn_cli.inference.plan import UpscaleOptions
+from ristn_cli.video import (
+    CONTAINERS,
+    IMAGE_SUFFIXES,
+    WRITABLE_IMAGES,
+    VideoError,
+    choose_codec,
+    existing_images,
+    is_numbered,
+    list_images,
+)
+
+OTHER_SUFFIXES = (".3gp", ".avi", ".f4v", ".flv", ".m2ts", ".m2v", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts")
+VIDEO_SUFFIXES = frozenset((*CONTAINERS, *OTHER_SUFFIXES, ".vob", ".wmv", ".y4m"))
+"""Of the files in a folder that are taken for videos; a file that is named by itself may have any."""
+
+RECORD_NAME = ".ristn-done.json"
+IMAGE_NUMBER = "%05d"
+
+
+@dataclass(frozen=True)
+class Item:
+    """An input of a batch, and its output."""
+
+    source: Path
+    target: Path
+
+
+def is_batch(sources: Sequence[Path], target: Path, *, recursive: bool) -> bool:
+    """Whether the arguments mean a folder of outputs: several inputs, a folder as output, or of videos as input."""
+    if len(sources) > 1 or recursive or target.is_dir():
+        return True
+    return not target.suffix and sources[0].is_dir()
+
+
+def plan_batch(
+    sources: Sequence[Path], folder: Path, *, codec: str, suffix: str | None, recursive: bool, stills: bool
+) -> tuple[Item, ...]:
+    """Every input with its output in `folder`, in the order of the arguments, files of a folder by name.
+
+    Args:
+        sources: files, patterns of numbered images, and folders.
+        folder: where the outputs go; it need not be there yet.
+        codec: as in `UpscaleOptions`; a container that cannot hold it gives way to `.mkv`.
+        suffix: of the outputs: of videos if it names a container, else of images, which videos then become, too.
+        recursive: look into the folders of folders; their outputs lie in folders of the same names.
+        stills: take each image of a folder for a still.
+
+    Raises:
+        VideoError: an input is not there, two would become the same output, or there is none at all.
+    """
+    if suffix is not None and suffix not in CONTAINERS and suffix not in WRITABLE_IMAGES:
+        known = ", ".join([*CONTAINERS, *WRITABLE_IMAGES])
+        raise VideoError(f"--suffix {suffix}: cannot write files ending so; expected one of {known}")
+    items: list[Item] = []
+    for source in sources:
+        if source.is_dir():
+            # A single folder is the root of its files' places, of several each has one of its own.
+            place = folder if len(sources) == 1 else folder / source.resolve().name
+            found = _folder_items(source, place, folder, codec, suffix, recursive, stills)
+            items += found
+        elif source.exists():
+            items.append(Item(source, folder / _name_output(source, codec, suffix)))
+        elif list_images(source):
+            items.append(Item(source, _images_target(source.parent, folder / source.parent.resolve().name, suffix)))
+        else:
+            raise VideoError(f"{source}: no such file or directory; check the name")
+    items = list(dict.fromkeys(items))
+    if not items:
+        deeper = "" if recursive else "; --recursive looks into the folders in it"
+        raise VideoError(f"{sources[0]}: has no videos and no images{deeper}")
+    taken: dict[Path, Path] = {}
+    for item in items:
+        other = taken.setdefault(item.target, item.source)
+        if other != item.source:
+            raise VideoError(f"{item.source} and {other} would both become {item.target}; rename one of them")
+    return tuple(items)
+
+
+def _folder_items(
+    source: Path, place: Path, outputs: Path, codec: str, suffix: str | None, recursive: bool, stills: bool
+) -> Iterator[Item]:
+    entries = sorted(entry for entry in source.iterdir() if not entry.name.startswith("."))
+    videos = [entry for entry in entries if entry.is_file() and entry.suffix.lower() in VIDEO_SUFFIXES]
+    images = [entry for entry in entries if entry.is_file() and entry.suffix.lower() in IMAGE_SUFFIXES]
+    if images and not videos and not stills:
+        yield Item(source, _images_target(source, place, suffix, is_root=place == outputs))
+    for entry in sorted(videos + (images if stills else [])):
+        yield Item(entry, place / _name_output(entry, codec, suffix))
+    if recursive:
+        for entry in entries:
+            if entry.is_dir() and not (outputs.exists() and entry.samefile(outputs)):
+                yield from _folder_items(entry, place / entry.name, outputs, codec, suffix, recursive, stills)
+
+
+def _name_output(source: Path, codec: str, suffix: str | None) -> str | Path:
+    """The place of the output of a file, in the folder of the batch."""
+    own = source.suffix.lower()
+    if own in IMAGE_SUFFIXES:
+        wanted = suffix if suffix in WRITABLE_IMAGES else own if own in WRITABLE_IMAGES else ".png"
+        return f"{source.stem}{wanted}"
+    if suffix in WRITABLE_IMAGES:
+        return Path(source.stem) / f"{IMAGE_NUMBER}{suffix}"
+    if suffix is not None:
+        return f"{source.stem}{suffix}"
+    family = choose_codec(codec, 8).removesuffix("_nvenc")
+    return f"{source.stem}{own if own in CONTAINERS and family in CONTAINERS[own].video else '.mkv'}"
+
+
+def _images_target(source: Path, place: Path, suffix: str | None, *, is_root: bool = False) -> Path:
+    """Where the numbered images of the folder `source` go: into `place`, as a video beside it; `is_root`: in it."""
+    if suffix in CONTAINERS:
+        return (place if is_root else place.parent) / f"{source.resolve().name}{suffix}"
+    return place / f"{IMAGE_NUMBER}{suffix or '.png'}"
+
+
+class Record:
+    """What a batch has finished: a small file in its folder, so that the same command does nothing twice.
+
+    Args:
+        folder: of the outputs.
+        network_of: the fingerprint of the network that a source is upscaled with.
+        options: what shapes the outputs.
+    """
+
+    def __init__(self, folder: Path, network_of: Callable[[Path], str], options: UpscaleOptions) -> None:
+        self.folder = folder
+        self.path = folder / RECORD_NAME
+        self._network_of = network_of
+        # How a frame was computed (device, windows, versions) does not make another job of a finished one.
+        self._shape = {
+            name: str(value) for name, value in asdict(options).items() if name not in ("strict", "drop_alpha")
+        }
+
+    def is_done(self, item: Item) -> bool:
+        """Whether the output is there as this job made it.
+
+        Raises:
+            JobError: a batch made it, from another input or with other options.
+        """
+        entry = self._read().get(self._name(item))
+        size = output_size(item.target)
+        if not isinstance(entry, dict) or size is None or entry.get("size") != size:
+            return False
+        if entry.get("job") != self._job(item):
+            raise JobError(f"{item.target}: was made from another input or with other options; use --overwrite")
+        return True
+
+    def add(self, item: Item) -> None:
+        """Record a finished output: temporary file, fsync, rename."""
+        entries = self._read() | {self._name(item): {"job": self._job(item), "size": output_size(item.target)}}
+        temporary = self.path.with_suffix(".tmp")
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(entries, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self.path)
+
+    def _read(self) -> dict[str, object]:
+        try:
+            entries = json.loads(self.path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return entries if isinstance(entries, dict) else {}
+
+    def _name(self, item: Item) -> str:
+        return item.target.relative_to(self.folder).as_posix()
+
+    def _job(self, item: Item) -> str:
+        images = list_images(item.source)
+        shape = self._shape | {
+            "network": self._network_of(item.source),
+            "input": {path.name: fingerprint(path) for path in images} or fingerprint(item.source),
+        }
+        return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()
+
+
+def output_size(target: Path) -> int | None:
+    """Bytes of an output, of numbered images all together; None where there is none."""
+    if is_numbered(target):
+        return sum(path.stat().st_size for path in existing_images(target)) or None
+    return target.stat().st_size if target.is_file() else None

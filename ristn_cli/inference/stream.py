@@ -1,0 +1,339 @@
+"""A job with standard input or standard output at one of its ends: what flows through once, and cannot be resumed.
+
+stdin --> named pipes --> parts --> OUT                      parts are joined at the end, as of any job
+IN or stdin --> parts, one after another --> ffmpeg --> stdout, as Matroska: a part goes when it was passed on
+IN or stdin --> frames --> stdout, as Y4M
+"""
+
+import queue
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import IO, Literal
+
+from ristn_cli.inference.job import Interrupted, finish_images, publish, write_parts
+from ristn_cli.inference.manifest import Manifest
+from ristn_cli.inference.plan import JobPlan, UpscaleOptions, carries_alpha, doubles_rate, estimate_frames
+from ristn_cli.inference.preflight import (
+    check_images,
+    check_target,
+    describe_job,
+    examine,
+    for_target,
+    job_folder,
+    read_source,
+    settle_tiling,
+)
+from ristn_cli.inference.progress import Meter, Progress
+from ristn_cli.inference.shape import choose_shape
+from ristn_cli.inference.upscaler import Upscaler
+from ristn_cli.video import (
+    Frame,
+    PipeInput,
+    RawFormat,
+    Resampler,
+    StreamPlan,
+    VideoError,
+    VideoInfo,
+    Y4mWriter,
+    check_mux,
+    choose_codec,
+    join_and_mux,
+    probe,
+    stream_mux,
+    try_mux,
+    verify,
+)
+
+PIPE = Path("-")
+NAME = "standard input"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ends:
+    """Where a job reads and writes: files, or `-` for the standard streams; and what the streams carry.
+
+    `raw` is what frames without a header on standard input are; `stdout_format` what goes to standard output.
+    """
+
+    source: Path
+    target: Path
+    stdin: IO[bytes]
+    stdout: IO[bytes]
+    raw: RawFormat | None = None
+    stdout_format: Literal["y4m", "matroska"] = "y4m"
+
+
+@contextmanager
+def opened_source(ends: Ends, options: UpscaleOptions, report: Callable[[str], None]) -> Iterator[VideoInfo]:
+    """The source to be read, once; from standard input only its video, of which the others must be given up.
+
+    Raises:
+        VideoError: it cannot be read, or more would be lost of standard input than the options give up.
+    """
+    if ends.source != PIPE:
+        yield examine(probe(ends.source, rate=options.image_rate), options)
+        return
+    if options.start is not None:
+        raise VideoError(f"{NAME}: cannot be searched for --start; let the program that writes to it begin there")
+    with PipeInput(ends.stdin, ends.raw) as pipe:
+        try:
+            info = probe(pipe.first)
+            check_lost_streams(info, options)
+            video = tuple(stream for stream in info.streams if stream.index == info.video_index)
+            yield replace(info, path=pipe.second, streams=video, chapters=())
+        except VideoError as error:
+            # The paths of the named pipes mean nothing to anyone.
+            message = str(error).replace(str(pipe.first), NAME).replace(str(pipe.second), NAME)
+            raise VideoError(message) from error
+        for remark in pipe.remarks:
+            if options.strict:
+                raise VideoError(f"{remark}; read without --strict to go on")
+            report(remark)
+
+
+def check_lost_streams(info: VideoInfo, options: UpscaleOptions) -> None:
+    """Refuse sound and subtitles on standard input, which is read for its frames alone, unless they are given up."""
+    for kind, is_wanted in (("audio", options.with_audio), ("subtitle", options.with_subtitles)):
+        if is_wanted and any(stream.kind == kind for stream in info.streams):
+            flag = "--no-audio" if kind == "audio" else "--no-subtitles"
+            raise VideoError(f"{NAME}: has {kind} streams, which cannot be carried from there; name a file, or {flag}")
+
+
+def upscale_stream(
+    ends: Ends,
+    upscaler: Upscaler,
+    options: UpscaleOptions | None = None,
+    *,
+    overwrite: bool = False,
+    should_stop: Callable[[], bool] = lambda: False,
+    on_plan: Callable[[JobPlan], None] = lambda plan: None,
+    on_damage: Callable[[str], None] = lambda message: None,
+    on_loss: Callable[[str], None] = lambda message: None,
+) -> Generator[Progress, None, None]:
+    """`upscale_video` where an end of the job is a standard stream. Nothing is kept of a run that ends early.
+
+    `on_loss` is told in a line of what Y4M cannot hold.
+
+    Raises:
+        VideoError: as `upscale_video`, and when whoever reads standard output stopped doing so.
+        Interrupted: `should_stop` said so.
+    """
+    options = for_target(options or UpscaleOptions(), ends.target)
+    with opened_source(ends, options, on_damage) as info:
+        if ends.target != PIPE:
+            yield from _to_file(info, ends.target, upscaler, options, overwrite, should_stop, on_plan, on_damage)
+        elif ends.stdout_format == "y4m":
+            yield from _to_y4m(info, ends.stdout, upscaler, options, should_stop, on_plan, on_damage, on_loss)
+        else:
+            yield from _to_matroska(info, ends.stdout, upscaler, options, should_stop, on_plan, on_damage)
+
+
+def _to_file(
+    info: VideoInfo,
+    target: Path,
+    upscaler: Upscaler,
+    options: UpscaleOptions,
+    overwrite: bool,
+    should_stop: Callable[[], bool],
+    on_plan: Callable[[JobPlan], None],
+    on_damage: Callable[[str], None],
+) -> Iterator[Progress]:
+    check_target(info.path, target, overwrite)
+    streams = check_images(info, target, options) if options.images else _check_mux(info, target, options)
+    folder = job_folder(target)
+    if folder.exists():
+        raise VideoError(f"{folder}: holds an unfinished run on this output; finish it, or remove it")
+    folder.mkdir(parents=options.images is not None)
+    try:
+        settle_tiling(upscaler, info, folder, restart=True)
+        manifest = Manifest(folder, {"input": NAME})
+        plan = _describe(manifest, info, streams, upscaler, options)
+        on_plan(plan)
+        yield from write_parts(manifest, info, upscaler, options, should_stop, on_damage)
+        if options.images is not None:
+            finish_images(manifest, info, target, plan, check=lambda: check_target(info.path, target, overwrite))
+            return
+        joined = folder / f"joined{target.suffix}"
+        join_and_mux(manifest.files, info, joined, rate=plan.rate, codec=choose_codec(options.codec, info.bit_depth))
+        verify(
+            joined,
+            frames=manifest.frames,
+            width=plan.width,
+            height=plan.height,
+            source=info,
+            plan=streams,
+            has_alpha=plan.has_alpha,
+            has_field_rate=doubles_rate(info, options),
+            check_times=False,  # the source cannot be read again
+        )
+        check_target(info.path, target, overwrite)
+        publish(joined, target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _to_matroska(
+    info: VideoInfo,
+    stdout: IO[bytes],
+    upscaler: Upscaler,
+    options: UpscaleOptions,
+    should_stop: Callable[[], bool],
+    on_plan: Callable[[JobPlan], None],
+    on_damage: Callable[[str], None],
+) -> Iterator[Progress]:
+    streams = _check_mux(info, Path("-.mkv"), options)
+    end = options.end
+    if options.max_frames is not None:
+        # Sound ends with the last frame, whose time is not known yet: about there.
+        wanted = (options.start or Fraction(0)) + options.max_frames / info.rate
+        end = wanted if end is None else min(end, wanted)
+    ready: queue.SimpleQueue[Path | None] = queue.SimpleQueue()
+    failure: list[BaseException] = []
+
+    def pass_on() -> None:
+        try:
+            stream_mux(
+                _passing(ready),
+                info,
+                stdout.fileno(),
+                rate=choose_shape(info, options).rate,
+                codec=choose_codec(options.codec, info.bit_depth),
+                start=options.start,
+                end=end,
+                with_audio=options.with_audio,
+                with_subtitles=options.with_subtitles,
+            )
+        except BaseException as error:
+            failure.append(error)
+
+    with tempfile.TemporaryDirectory(prefix="ristn-stream-") as scratch:
+        settle_tiling(upscaler, info, Path(scratch), restart=True)
+        manifest = Manifest(Path(scratch), {"input": NAME})
+        on_plan(_describe(manifest, info, streams, upscaler, options))
+        mux: threading.Thread | None = None
+        sent = 0
+        try:
+            for progress in write_parts(manifest, info, upscaler, options, should_stop, on_damage):
+                for path in manifest.files[sent:]:
+                    ready.put(path)
+                    sent += 1
+                if sent and mux is None:
+                    mux = threading.Thread(target=pass_on, name="mux", daemon=True)
+                    mux.start()
+                if failure:
+                    raise failure[0]
+                yield progress
+        finally:
+            for path in manifest.files[sent:]:
+                ready.put(path)
+            if manifest.parts and mux is None:
+                mux = threading.Thread(target=pass_on, name="mux", daemon=True)
+                mux.start()
+            ready.put(None)
+            if mux is not None:
+                mux.join()
+        if failure:
+            raise failure[0]
+
+
+def _passing(ready: "queue.SimpleQueue[Path | None]") -> Iterator[Path]:
+    """Parts as they come; each is removed when the next is asked for."""
+    while (path := ready.get()) is not None:
+        yield path
+        path.unlink()
+
+
+def _to_y4m(
+    info: VideoInfo,
+    stdout: IO[bytes],
+    upscaler: Upscaler,
+    options: UpscaleOptions,
+    should_stop: Callable[[], bool],
+    on_plan: Callable[[JobPlan], None],
+    on_damage: Callable[[str], None],
+    on_loss: Callable[[str], None],
+) -> Iterator[Progress]:
+    others = [stream for stream in info.streams if stream.index != info.video_index and stream.kind != "data"]
+    streams = tuple(
+        StreamPlan(stream, "upscale", "rawvideo")
+        if stream.index == info.video_index
+        else StreamPlan(stream, "drop", stream.codec, "Y4M holds nothing but pictures")
+        for stream in info.streams
+    )
+    if others:
+        on_loss(f"Y4M holds nothing but pictures: {len(others)} other streams are left out")
+    if carries_alpha(info, options):
+        raise VideoError(f"{info.path}: has transparency, which Y4M cannot hold; use --drop-alpha to go on without it")
+    settle_tiling(upscaler, info, Path(), restart=True)
+    on_plan(_describe(Manifest(Path(tempfile.gettempdir()) / "-", {}), info, streams, upscaler, options))
+    meter = Meter(0, estimate_frames(info, options))
+    yield meter.read(0, 1)
+    shape = choose_shape(info, options)
+    resampler = Resampler(shape.width, shape.height)
+    writer = Y4mWriter(
+        stdout,
+        width=shape.width,
+        height=shape.height,
+        rate=shape.rate,
+        color=info.color,
+        is_deep=info.bit_depth > 8,
+        sample_aspect_ratio=shape.sample_aspect_ratio,
+        pixel_format=options.pixel_format,
+    )
+    frames = read_source(info, options, start=options.start, max_frames=options.max_frames, on_damage=on_damage)
+    for image in upscaler.upscale(frame.image for frame in _told_if_uneven(frames, info, on_loss)):
+        writer.write(resampler.apply(image))
+        yield meter.read(writer.frames_written, 1)
+        if should_stop():
+            raise Interrupted
+    if not writer.frames_written:
+        raise VideoError(f"{info.path}: has no frames between --start and --end")
+
+
+def _told_if_uneven(frames: Iterator[Frame], info: VideoInfo, report: Callable[[str], None]) -> Iterator[Frame]:
+    """The same frames; reported once when they do not lie evenly in time, which Y4M cannot tell."""
+    first: Fraction | None = None
+    is_even = True
+    for number, frame in enumerate(frames):
+        first = frame.time if first is None else first
+        if is_even and abs(frame.time - first - number / info.rate) > max(info.time_base, Fraction(1, 500)):
+            is_even = False
+            report("the frames do not lie evenly in time, which Y4M cannot tell; use --stdout-format matroska")
+        yield frame
+
+
+def _check_mux(info: VideoInfo, target: Path, options: UpscaleOptions) -> tuple[StreamPlan, ...]:
+    """The plan of the streams, after the mux was tried."""
+    codec = choose_codec(options.codec, info.bit_depth)
+    with_audio, with_subtitles = options.with_audio, options.with_subtitles
+    streams = check_mux(info, target, codec=codec, with_audio=with_audio, with_subtitles=with_subtitles)
+    shape = choose_shape(info, options)
+    try_mux(
+        info,
+        target,
+        width=shape.width,
+        height=shape.height,
+        sample_aspect_ratio=shape.sample_aspect_ratio,
+        codec=codec,
+        crf=options.crf,
+        preset=options.preset,
+        pixel_format=options.pixel_format,
+        encoder_options=options.encoder_options,
+        has_alpha=carries_alpha(info, options),
+        with_audio=with_audio,
+        with_subtitles=with_subtitles,
+    )
+    return streams
+
+
+def _describe(
+    manifest: Manifest, info: VideoInfo, streams: tuple[StreamPlan, ...], upscaler: Upscaler, options: UpscaleOptions
+) -> JobPlan:
+    """The plan; what the disk must hold is not estimated of what flows through."""
+    return replace(describe_job(manifest, info, streams, upscaler, options), needed_bytes=None)

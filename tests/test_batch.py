@@ -1,0 +1,138 @@
+"""Several inputs into a folder: names, what is done already, failures on the way, stops."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from clips import make_clip, make_picture
+from test_cli import QUICK, in_process
+
+from ristn_cli.cli.batch import run_batch
+from ristn_cli.inference.batch import Item, is_batch, plan_batch
+from ristn_cli.video import VideoError, probe, read_frames, read_image, write_image
+
+
+def names(folder: Path, target: Path, **options: object) -> dict[str, str]:
+    """Inputs of `folder` to outputs, both as paths in their folders."""
+    items = plan_batch([folder], target, **({"codec": "auto", "suffix": None} | options))  # type: ignore[arg-type]
+    return {str(item.source.relative_to(folder)): str(item.target.relative_to(target)) for item in items}
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Names alone: nothing of a file is read before its turn."""
+    root = tmp_path / "in"
+    for name in ("a.mp4", "b.webm", "c.AVI", "cover.jpg", "sub/d.mkv", "shot/1.png", "shot/2.png", ".x.mp4", "n.txt"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def test_outputs_are_named_by_rule(tree: Path, tmp_path: Path) -> None:
+    flat = {"a.mp4": "a.mp4", "b.webm": "b.mkv", "c.AVI": "c.mkv"}
+    deep = flat | {"sub/d.mkv": "sub/d.mkv", "shot": "shot/%05d.png"}
+    rules = {"recursive": False, "stills": False}
+    assert names(tree, tmp_path / "out", **rules) == flat
+    assert names(tree, tmp_path / "out", **rules | {"recursive": True}) == deep
+    # An output folder inside the input is no input.
+    (tree / "out" / "done").mkdir(parents=True)
+    (tree / "out" / "a.mp4").touch()
+    assert names(tree, tree / "out", **rules | {"recursive": True}) == deep
+    assert names(tree, tmp_path / "out", **rules, suffix=".mkv")["a.mp4"] == "a.mkv"
+    assert names(tree, tmp_path / "out", **rules, codec="av1")["b.webm"] == "b.webm"
+    assert names(tree, tmp_path / "out", **rules, suffix=".png")["a.mp4"] == "a/%05d.png"
+    with_stills = names(tree, tmp_path / "out", recursive=True, stills=True)
+    assert with_stills["cover.jpg"] == "cover.jpg"
+    assert with_stills["shot/2.png"] == "shot/2.png"
+    assert names(tree / "shot", tmp_path / "out", **rules) == {".": "%05d.png"}
+    assert names(tree / "shot", tmp_path / "out", **rules, suffix=".mkv") == {".": "shot.mkv"}
+
+
+def test_what_is_no_batch_is_refused(tree: Path, tmp_path: Path) -> None:
+    plain = {"codec": "auto", "suffix": None, "recursive": False, "stills": False}
+    (tree / "a.mkv").touch()
+    with pytest.raises(VideoError, match=r"would both become .*a\.mkv; rename"):
+        plan_batch([tree], tmp_path / "out", **plain | {"suffix": ".mkv"})  # type: ignore[arg-type]
+    with pytest.raises(VideoError, match="no such file"):
+        plan_batch([tree / "none.mp4"], tmp_path / "out", **plain)  # type: ignore[arg-type]
+    (tmp_path / "empty" / "below").mkdir(parents=True)
+    with pytest.raises(VideoError, match="no videos and no images; --recursive"):
+        plan_batch([tmp_path / "empty"], tmp_path / "out", **plain)  # type: ignore[arg-type]
+    with pytest.raises(VideoError, match=r"--suffix \.txt"):
+        plan_batch([tree], tmp_path / "out", **plain | {"suffix": ".txt"})  # type: ignore[arg-type]
+    assert not is_batch([tree / "a.mp4"], tmp_path / "out.mp4", recursive=False)
+    assert not is_batch([tree / "shot"], tmp_path / "out.mp4", recursive=False)
+    assert is_batch([tree / "a.mp4"], tmp_path, recursive=False)
+    assert is_batch([tree], tmp_path / "out", recursive=False)
+
+
+def test_a_folder_goes_on_after_a_failure_and_does_nothing_twice(tiny_weights: Path, tmp_path: Path) -> None:
+    source, target = tmp_path / "in", tmp_path / "out"
+    (source / "sub").mkdir(parents=True)
+    make_clip(tmp_path / "a.mp4", frames=3, width=32, height=32).rename(source / "a.mp4")
+    (source / "bad.mp4").write_text("no video")
+    make_clip(tmp_path / "c.mkv", frames=2, width=32, height=32).rename(source / "sub" / "c.mkv")
+    command = ["upscale", source, target, "--weights", tiny_weights, *QUICK, "--recursive"]
+    code, stdout, stderr = in_process(*command, "--progress", "json")
+    assert code == 1
+    assert "bad.mp4: is not a video" in stderr
+    assert "3 inputs: 2 done, 1 failed" in stdout
+    told = [json.loads(line) for line in stderr.splitlines() if line.startswith("{")]
+    assert {line["input"] for line in told} == {str(source / "a.mp4"), str(source / "sub" / "c.mkv")}
+    assert len(list(read_frames(target / "a.mp4"))) == 3
+    assert probe(target / "sub" / "c.mkv").width == 128
+    before = (target / "a.mp4").stat().st_mtime_ns
+
+    make_clip(source / "bad.mp4", frames=2, width=32, height=32)
+    (source / "bad.video.mp4").unlink()
+    code, stdout, _ = in_process(*command)
+    assert code == 0
+    assert "3 inputs: 2 done already, 1 done" in stdout
+    assert (target / "a.mp4").stat().st_mtime_ns == before
+
+    code, stdout, stderr = in_process(*command, "--crf", "30")
+    assert code == 1
+    assert "with other options; use --overwrite" in stderr
+    assert (target / "a.mp4").stat().st_mtime_ns == before
+    code, stdout, _ = in_process(*command, "--dry-run", "--overwrite", "--crf", "30", "--json")
+    assert code == 0
+    plans = [json.loads(line) for line in stdout.splitlines()]
+    assert [Path(plan["output"]).name for plan in plans] == ["a.mp4", "bad.mp4", "c.mkv"]
+
+
+def test_a_stop_ends_the_batch_and_tells_of_the_rest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Nothing:
+        def is_done(self, item: Item) -> bool:
+            return False
+
+        def add(self, item: Item) -> None:
+            raise AssertionError("a stopped job is not done")
+
+    def stop(source: Path, target: Path, name: str) -> str:
+        assert name == "1/2 a.mp4"
+        raise typer.Exit(130)
+
+    items = [Item(Path("a.mp4"), tmp_path / "a.mp4"), Item(Path("b.mp4"), tmp_path / "b.mp4")]
+    with pytest.raises(typer.Exit) as stopped:
+        run_batch(items, Nothing(), stop, overwrite=False, restart=False, quiet=False, debug=False)  # type: ignore[arg-type]
+    assert stopped.value.exit_code == 130
+    assert "1 stopped, 1 not begun" in capsys.readouterr().out
+
+
+def test_photographs_stay_what_they_are(tiny_weights: Path, tmp_path: Path) -> None:
+    """Stills of several sizes and depths; the tiny network is bicubic, so that flat pictures stay flat."""
+    deep = np.full((18, 20, 3), 1000, np.uint16)
+    write_image(tmp_path / "a.jpg", make_picture(3, 33, 17))
+    write_image(tmp_path / "b.png", deep)
+    sources = [tmp_path / "a.jpg", tmp_path / "b.png"]
+    code, _, stderr = in_process("upscale", *sources, tmp_path / "out", "--weights", tiny_weights, *QUICK)
+    assert code == 0, stderr
+    large = read_image(tmp_path / "out" / "a.jpg")
+    assert large.shape == (68, 132, 3)
+    assert np.abs(large[2::4, 2::4].astype(int) - make_picture(3, 33, 17)).mean() < 3
+    large = read_image(tmp_path / "out" / "b.png")
+    assert large.dtype == np.uint16
+    assert large.shape == (72, 80, 3)
+    assert np.abs(large.astype(int) - 1000).max() <= 1

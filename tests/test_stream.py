@@ -1,0 +1,141 @@
+"""The standard streams as ends of a job: what comes in, what goes out, and nothing else on standard output."""
+
+import json
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from clips import make_clip, make_picture, packet_times, run_ffmpeg
+
+from ristn_cli.video import PipeInput, RawFormat, VideoError, probe, read_frames
+
+pytestmark = pytest.mark.skipif(not hasattr(__import__("os"), "mkfifo"), reason="needs named pipes")
+QUICK = ["--preset", "ultrafast", "--precision", "fp32"]
+
+
+def stream(weights: Path, *arguments: object, given: bytes = b"") -> tuple[int, bytes, str]:
+    """Exit code, stdout and stderr of `ristn upscale` with `given` on its standard input."""
+    command = [sys.executable, "-m", "ristn_cli", "upscale", "--weights", weights, *QUICK, *arguments]
+    done = subprocess.run([str(word) for word in command], input=given, capture_output=True, check=False, timeout=120)
+    return done.returncode, done.stdout, done.stderr.decode()
+
+
+def decode(data: bytes, path: Path) -> list[np.ndarray]:
+    path.write_bytes(data)
+    return [frame.image for frame in read_frames(path)]
+
+
+def brightness(pictures: list[np.ndarray]) -> np.ndarray:
+    return np.array([picture.mean() for picture in pictures])
+
+
+def test_raw_frames_in_and_y4m_out(tiny_weights: Path, tmp_path: Path) -> None:
+    pictures = [make_picture(index, 32, 24) for index in range(5)]
+    raw = b"".join(picture.tobytes() for picture in pictures)
+    options = ["--raw-size", "32x24", "--raw-rate", "24000/1001", "--raw-format", "rgb24", "--progress", "json"]
+    code, stdout, stderr = stream(tiny_weights, "-", "-", *options, given=raw + b"half a frame")
+    assert code == 0, stderr
+    assert stdout.startswith(b"YUV4MPEG2 W128 H96 F24000:1001 Ip A1:1 C420")
+    assert stdout.count(b"FRAME\n") == 5
+    found = decode(stdout, tmp_path / "out.y4m")
+    np.testing.assert_allclose(brightness(found), brightness(pictures), atol=2)
+    lines = stderr.splitlines()
+    assert json.loads(lines[0])["total"] is None
+    assert json.loads(next(line for line in reversed(lines) if line.startswith("{")))["frames"] == 5
+    assert "ends in the middle of frame 6: 12 of 2304 bytes" in stderr
+
+
+def test_ten_bits_pass_through_y4m(tiny_weights: Path, tmp_path: Path) -> None:
+    run_ffmpeg(
+        "-f", "lavfi", "-i", "testsrc2=s=32x24:r=25", "-frames:v", "3", "-pix_fmt", "yuv420p10le", "-strict", "-1",
+        tmp_path / "in.y4m",
+    )  # fmt: skip
+    code, stdout, stderr = stream(tiny_weights, "-", "-", given=(tmp_path / "in.y4m").read_bytes())
+    assert code == 0, stderr
+    assert b" C420p10 XYSCSS=420P10 " in stdout.split(b"\n")[0]
+    before, after = list(read_frames(tmp_path / "in.y4m")), decode(stdout, tmp_path / "out.y4m")
+    assert len(after) == 3
+    assert after[0].dtype == np.uint16
+    assert abs(after[0].mean() - before[0].image.mean()) < 300
+
+
+def test_a_file_with_everything_out_as_matroska(tiny_weights: Path, tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mkv", frames=30, width=32, height=32, audio_tracks=2, subtitles=True)
+    code, stdout, stderr = stream(tiny_weights, source, "-", "--stdout-format", "matroska")
+    assert code == 0, stderr
+    (tmp_path / "out.mkv").write_bytes(stdout)
+    assert [frame.time for frame in read_frames(tmp_path / "out.mkv")] == [Fraction(k, 25) for k in range(30)]
+    assert [other.kind for other in probe(tmp_path / "out.mkv").streams] == ["video", "audio", "audio", "subtitle"]
+    assert packet_times(tmp_path / "out.mkv", 1) == packet_times(source, 1)
+
+
+def test_matroska_in_and_a_file_out(tiny_weights: Path, tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mkv", times=[0, 40, 80, 300], time_base=Fraction(1, 1000), audio_tracks=1)
+    target = tmp_path / "out.mp4"
+    code, _, stderr = stream(tiny_weights, "-", target, given=source.read_bytes())
+    assert code == 1
+    assert stderr == (
+        "error: standard input: has audio streams, which cannot be carried from there; name a file, or --no-audio\n"
+    )
+    code, stdout, stderr = stream(tiny_weights, "-", target, "--no-audio", given=source.read_bytes())
+    assert code == 0, stderr
+    assert b"4 frames" in stdout
+    times = [frame.time for frame in read_frames(target)]
+    assert times == [Fraction(k, 1000) for k in (0, 40, 80, 300)]
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_nobody_reads_the_output(tiny_weights: Path, tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mp4", frames=8, width=160, height=120)
+    command = [sys.executable, "-m", "ristn_cli", "upscale", source, "-", "--weights", tiny_weights, *QUICK]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([str(word) for word in command], **pipes) as process:  # type: ignore[call-overload]
+        assert process.stdout.read(9) == b"YUV4MPEG2"
+        process.stdout.close()
+        stderr = process.stderr.read().decode()
+        assert process.wait(60) == 1
+    assert "standard output: whoever reads it stopped after" in stderr
+    assert "Traceback" not in stderr
+    assert len(stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "given", "words"),
+    [
+        ([], b"", "standard input: is not a video"),
+        ([], b"just text", "standard input: is not a video"),
+        (["--raw-size", "4x4", "--raw-format", "nonsense"], b"", "check --raw-size and --raw-format"),
+        (["--start", "1"], b"", "cannot be searched for --start"),
+    ],
+)
+def test_bad_streams_are_one_line(
+    tiny_weights: Path, tmp_path: Path, options: list[str], given: bytes, words: str
+) -> None:
+    code, stdout, stderr = stream(tiny_weights, "-", tmp_path / "out.mkv", *options, given=given)
+    assert (code, stdout) == (1, b"")
+    assert words in stderr
+    assert len(stderr.splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.safetensors"]
+
+
+@pytest.mark.parametrize("arguments", [["a.mp4", "-", "out"], ["-", "out.mkv", "--dry-run"]])
+def test_streams_in_the_wrong_place(tiny_weights: Path, arguments: list[str]) -> None:
+    assert stream(tiny_weights, *arguments)[0] == 2
+
+
+def test_the_head_is_read_twice_and_the_rest_once(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mkv", frames=12)
+    with source.open("rb") as file, PipeInput(file) as pipe:
+        info = probe(pipe.first)
+        assert (info.width, info.height) == (64, 48)
+        with av.open(f"file:{pipe.second}") as container:
+            assert len(list(container.decode(video=0))) == 12
+
+
+def test_an_unknown_raw_format_is_refused_before_reading(tmp_path: Path) -> None:
+    with (tmp_path / "x").open("wb+") as file, pytest.raises(VideoError, match="--raw-format"):
+        PipeInput(file, RawFormat(4, 4, Fraction(25), "abc"))
