@@ -52,17 +52,14 @@ class OutOfMemory(Exception):
 
 
 @contextmanager
-def typed_memory_errors(tiling: Tiling) -> Iterator[None]:
+def typed_memory_errors() -> Iterator[None]:
     """Raise `OutOfMemory` for the several errors by which PyTorch and NumPy say that memory is short."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if type(error) is RuntimeError and "can't allocate memory" not in str(error):
             raise
-        raise OutOfMemory(
-            f"out of memory with tiles of {tiling.tile} pixels and windows of {tiling.window} frames; "
-            "use a smaller --tile or --window"
-        ) from error
+        raise OutOfMemory(str(error)) from error
 
 
 @contextmanager
@@ -193,7 +190,7 @@ class Upscaler:
             return
         while True:
             try:
-                with typed_memory_errors(self.tiling):
+                with typed_memory_errors():
                     arrival = self._launch_window(window)
             except OutOfMemory:
                 if self.recorded is not None:
