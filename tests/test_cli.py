@@ -18,7 +18,7 @@ from ristn_cli.cli import app
 from ristn_cli.cli.terminal import format_seconds, parse_time
 from ristn_cli.cli.upscale import shown_progress
 from ristn_cli.inference.progress import Progress
-from ristn_cli.video import probe, read_frames
+from ristn_cli.video import probe, read_frames, write_image
 
 COMMAND = [sys.executable, "-m", "ristn_cli"]
 QUICK = ["--preset", "ultrafast", "--precision", "fp32"]
@@ -131,6 +131,27 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(tiny_weights: Path, tmp_pat
     assert in_process(*arguments, "--codec", "ffv1")[0] == 1
 
 
+def test_a_plan_says_what_is_done_to_size_and_fields(tiny_weights: Path, tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mp4", frames=8, sample_aspect_ratio=Fraction(4, 3))
+    plain = ["upscale", source, tmp_path / "out.mkv", "--weights", tiny_weights, *QUICK]
+    code, stdout, stderr = in_process(*plain, "--scale", "2", "--deinterlace", "field", "--dry-run")
+    assert code == 0, stderr
+    for words in (
+        "output: 128x96 (pixels 4/3 as wide as high), 50 frames a second, libx264, frames: about 16",
+        "resampled from there by Lanczos",
+        "every field to a frame of its own",
+    ):
+        assert words in stdout
+    stdout = in_process(*plain, "--dry-run")[1]
+    assert "Lanczos" not in stdout
+    assert "interlaced" not in stdout
+    assert in_process(*plain, "--size", "100x61")[0] == 1
+    code, _, stderr = in_process(*plain, "--size", "100x60", "--square-pixels")
+    assert code == 0, stderr
+    found = probe(tmp_path / "out.mkv")
+    assert (found.width, found.height, found.sample_aspect_ratio) == (100, 60, 1)
+
+
 def test_progress_as_json_and_the_log(tiny_weights: Path, tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mp4", frames=16)
     plain = [
@@ -147,7 +168,7 @@ def test_progress_as_json_and_the_log(tiny_weights: Path, tmp_path: Path) -> Non
     code, stdout, stderr = in_process(*plain, "--progress", "json", "--log-file", tmp_path / "log")
     assert code == 0
     lines = [json.loads(line) for line in stderr.splitlines()]
-    assert [line["frames"] for line in lines] == [0, 8, 16]
+    assert [line["frames"] for line in lines] == list(range(17))
     assert {line["total"] for line in lines} == {16}
     assert lines[0]["remaining"] is None
     assert lines[-1]["remaining"] == 0
@@ -242,6 +263,11 @@ def test_bad_input_gives_one_line_and_leaves_nothing(tiny_weights: Path, tmp_pat
         ["--encoder-arg", "tune"],
         ["--json"],
         ["--progress", "loud"],
+        ["--scale", "5"],
+        ["--size", "1920"],
+        ["--scale", "2", "--fit", "1080p"],
+        ["--size", "640x360", "--fit", "2160p"],
+        ["--deinterlace", "sometimes"],
     ],
 )
 def test_wrong_usage_exits_with_2(tmp_path: Path, arguments: list[str]) -> None:
@@ -299,21 +325,47 @@ def test_a_killed_run_is_taken_up_again(tiny_weights: Path, tmp_path: Path) -> N
     assert len(list(read_frames(tmp_path / "out.mp4"))) == 60
 
 
-def test_evaluate_prints_a_table_and_json(tiny_weights: Path, tmp_path: Path) -> None:
+def test_evaluate_prints_tables_and_json(tiny_weights: Path, tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "clip.mp4", frames=4, width=96, height=64)
     arguments = ["evaluate", clip, "--weights", tiny_weights, "--precision", "fp32", "--temporal-gain"]
     code, table, _ = in_process(*arguments)
     assert code == 0
     assert "clip" in table
     assert "temporal gain" in table
-    code, stdout, _ = in_process(*arguments, "--json", "--skip", "1")
+    code, stdout, _ = in_process(*arguments, "--json", "--skip", "1", "--model", "lanczos")
     assert code == 0
     scores = json.loads(stdout)
-    assert scores["clips"]["clip"]["frames"] == 2
+    assert scores["clips"]["clip"] == {"frames": 4, "scored": 2}
     assert scores["protocol"]["skip"] == 1
+    assert list(scores["methods"]) == ["bicubic", "lanczos", "tiny"]
     # The tiny network is exactly bicubic, and reads its neighbours to no effect.
-    assert scores["mean"]["psnr_y"] == pytest.approx(scores["mean"]["bicubic_psnr_y"], abs=0.02)
-    assert scores["mean"]["temporal_gain"] == 0
+    bicubic, tiny = scores["methods"]["bicubic"]["mean"], scores["methods"]["tiny"]["mean"]
+    assert tiny["psnr_y"] == pytest.approx(bicubic["psnr_y"], abs=0.02)
+    assert tiny["temporal_gain"] == 0
+
+
+def test_evaluate_scores_outputs_and_writes_a_report(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mkv", frames=4, width=96, height=64, codec="ffv1")
+    frames = tmp_path / "outputs" / "clip"
+    frames.mkdir(parents=True)
+    for number, frame in zip(range(3), read_frames(clip), strict=False):
+        write_image(frames / f"frame_{number:04}.jpg", frame.image)
+    arguments = ["evaluate", clip, "--sr", frames.parent, "--report", tmp_path / "report", "--markdown"]
+    code, stdout, stderr = in_process(*arguments)
+    assert code == 0, stderr
+    assert "| clip | frames | bicubic | outputs |" in stdout
+    assert "| clip | 3 of 4 |" in stdout
+    assert "the first 3 of 4 for clip" in stdout
+    assert (tmp_path / "report" / "index.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    code, stdout, stderr = in_process(
+        "evaluate", frames, "--stills", "--model", "lanczos", "--json", "--report", tmp_path
+    )
+    assert code == 0, stderr
+    assert list(json.loads(stdout)["clips"]) == [f"frame_{number:04}" for number in range(3)]
+    assert "Temporal profiles" not in (tmp_path / "index.html").read_text(encoding="utf-8")
+    code, _, stderr = in_process("evaluate", clip, "--sr", frames.parent, "--skip", "2")
+    assert code == 2
+    assert "leaves none to score" in stderr
 
 
 def test_train_then_upscale_with_what_it_made(tmp_path: Path) -> None:

@@ -1,5 +1,9 @@
 """Devices and precisions by name, and what preparing a network for them keeps."""
 
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -49,6 +53,15 @@ def test_precisions_by_name() -> None:
         choose_precision("fp8", CPU)
 
 
+@pytest.mark.parametrize(("capability", "expected"), [((6, 1), "fp32"), ((7, 5), "fp16"), ((9, 0), "fp16")])
+def test_gpus_slow_in_half_precision_are_not_asked_for_it(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], expected: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    assert choose_precision("auto", torch.device("cuda")) == expected
+
+
 def test_preparing_copies_the_network_into_the_precision(tiny_model: RISTN) -> None:
     before = {name: value.clone() for name, value in tiny_model.state_dict().items()}
     ready = prepare(tiny_model, Backend(CPU, "bf16"))
@@ -66,3 +79,25 @@ def test_lower_precision_is_close(random_model: RISTN) -> None:
     sr = prepare(random_model, Backend(CPU, "bf16"))(lr)
     assert sr.dtype == torch.float32
     torch.testing.assert_close(sr, expected, rtol=0, atol=0.02 * float(expected.abs().max()))
+
+
+LOCATE = """
+import re, threading, torch
+from pathlib import Path
+from ristn_cli.inference.device import keep_memory
+keep_memory()
+def work():
+    address = torch.ones(4 << 20).data_ptr()
+    found = re.search(r"(\\w+)-(\\w+) .*\\[heap\\]", Path("/proc/self/maps").read_text())
+    print(int(found[1], 16) <= address < int(found[2], 16))
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+def test_memory_is_kept_in_threads_too() -> None:
+    """Tensors of the thread that computes lie in the one heap that is kept, not in what comes and goes with them."""
+    done = subprocess.run([sys.executable, "-c", LOCATE], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"

@@ -211,7 +211,7 @@ def test_a_failure_leaves_no_output(upscaler: Upscaler, tmp_path: Path, monkeypa
     def fail(*_: object) -> Iterator[np.ndarray]:
         raise RuntimeError("injected")
 
-    monkeypatch.setattr(upscaler, "upscale_window", fail)
+    monkeypatch.setattr(upscaler, "launch_window", fail)
     with pytest.raises(RuntimeError, match="injected"):
         run(source, target, upscaler)
     assert not list(tmp_path.glob("*out*"))
@@ -367,7 +367,7 @@ def test_short_memory_and_overflow_are_typed(upscaler: Upscaler, monkeypatch: py
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
 
     monkeypatch.setattr(upscaler.model, "forward", fail)
-    with pytest.raises(OutOfMemory, match="smaller --tile"):
+    with pytest.raises(OutOfMemory, match="out of memory even with tiles of 8 pixels"):
         list(upscaler.upscale([image]))
     monkeypatch.setattr(upscaler.model, "forward", lambda *_: torch.full((1, 1, 3, 32, 32), torch.nan))
     with pytest.raises(DeviceError, match="overflowed in fp32"):

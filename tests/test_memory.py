@@ -15,6 +15,8 @@ from ristn_cli.inference.memory import (
     Tiling,
     choose_window,
     free_bytes,
+    most_kept,
+    queue_bytes,
     shrink,
     usable_bytes,
     widest_channels,
@@ -47,6 +49,33 @@ def test_windows_are_shorter_for_large_frames(width: int, height: int, window: i
     assert choose_window(width, height) == window <= LONGEST_WINDOW
 
 
+@pytest.mark.parametrize("size", [(3840, 2160), (2160, 3840), (1920, 1080), (720, 480)])
+@pytest.mark.parametrize("value_bytes", [2, 4])
+@pytest.mark.parametrize("image_bytes", [1, 2])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_four_gibibytes_are_enough_for_any_input(
+    name: str, size: tuple[int, int], value_bytes: int, image_bytes: int
+) -> None:
+    """Of any size up to 3840x2160, precision and depth: with what waits for the encoder, if not with what is in it."""
+    sizes = {"width": size[0], "height": size[1], "image_bytes": image_bytes}
+    fitted = AutoTiling(memory_bytes=4096 * MIB).fit(
+        CONFIGS[name], torch.device("cpu"), value_bytes=value_bytes, **sizes
+    )
+    needed = window_bytes(CONFIGS[name], fitted, value_bytes=value_bytes, **sizes) + queue_bytes(fitted, **sizes)
+    assert needed <= 4096 * MIB
+    assert fitted.tile > SMALLEST_TILE
+
+
+def test_what_waits_is_counted_by_hand() -> None:
+    """Read ahead are 20 frames and the 16 by which windows advance; finished, 20 in hand and one on its way."""
+    assert queue_bytes(Tiling(window=20), width=10, height=10) == 300 * (20 + 16 + 16 * (20 + 1))
+
+
+@pytest.mark.parametrize(("size", "window", "kept"), [((480, 270), 20, 20), ((1920, 1080), 9, 5), ((3840, 2160), 5, 1)])
+def test_large_images_are_finished_by_fewer(size: tuple[int, int], window: int, kept: int) -> None:
+    assert most_kept(Tiling(window=window), width=size[0], height=size[1]) == kept
+
+
 @pytest.mark.parametrize("limit", [4096 * MIB, 1024 * MIB, 400 * MIB])
 @pytest.mark.parametrize("size", [(480, 270), (1920, 1080)])
 @pytest.mark.parametrize("name", ["ristn-lite", "paper"])
@@ -54,12 +83,16 @@ def test_what_is_fitted_fits_and_is_no_smaller_than_need_be(name: str, size: tup
     width, height = size
     numbers = {"width": width, "height": height, "value_bytes": 2}
     whole = Tiling(window=choose_window(width, height))
+
+    def needed(tiling: Tiling) -> int:
+        return window_bytes(CONFIGS[name], tiling, **numbers) + queue_bytes(tiling, width=width, height=height)
+
     fitted = AutoTiling(memory_bytes=limit).fit(CONFIGS[name], torch.device("cpu"), **numbers)
     if fitted.tile > SMALLEST_TILE:
-        assert window_bytes(CONFIGS[name], fitted, **numbers) <= limit
+        assert needed(fitted) <= limit
     larger = whole
     while (smaller := shrink(larger)) is not None and larger != fitted:
-        assert window_bytes(CONFIGS[name], larger, **numbers) > limit
+        assert needed(larger) > limit
         larger = smaller
     assert fitted == larger
 
@@ -108,7 +141,7 @@ upscaler.upscale_window(window)  # what is loaded at first use
 upscaler.fit(width, height)
 before = peak()
 frames = tuple(np.full((height, width, 3), level, np.uint8) for level in range(upscaler.tiling.window))
-upscaler.upscale_window(Window(frames, slice(2, 18)))
+upscaler.upscale_window(Window(frames, slice(0, 20)))
 config = upscaler.model.config
 print(peak() - before, window_bytes(config, upscaler.tiling, width=width, height=height, value_bytes=value))
 """

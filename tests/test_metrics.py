@@ -1,4 +1,4 @@
-"""PSNR, SSIM and luma against closed forms, hand-worked values and scikit-image."""
+"""PSNR, SSIM, luma and change over time against closed forms, hand-worked values and scikit-image."""
 
 import math
 
@@ -7,7 +7,16 @@ import pytest
 from numpy.typing import NDArray
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from ristn_cli.evaluation.metrics import psnr, psnr_y, rgb_to_y, ssim, ssim_y
+from ristn_cli.evaluation.metrics import (
+    psnr,
+    psnr_y,
+    rgb_to_y,
+    ssim,
+    ssim_rgb,
+    ssim_y,
+    temporal_error,
+    temporal_profile,
+)
 
 
 def _noise(*shape: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -150,3 +159,55 @@ def test_images_that_cannot_be_compared_are_refused() -> None:
         ssim(np.zeros((16, 16, 3)), np.zeros((16, 16, 3)))
     with pytest.raises(ValueError, match="at least 11x11"):
         ssim(a, a, crop_border=3)
+
+
+def test_rgb_ssim_agrees_with_scikit_image() -> None:
+    a = _picture(45, 61)
+    b = _disturbed(a, sigma=20)
+    _, ssim_map = structural_similarity(
+        a, b, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255, full=True, channel_axis=2
+    )
+    assert ssim_rgb(a, b, crop_border=3) == pytest.approx(ssim_map[8:-8, 8:-8].mean(), abs=1e-9)
+
+
+def test_rgb_psnr_is_over_all_channels_together() -> None:
+    a = np.full((9, 9, 3), 100, dtype=np.uint8)
+    b = a + np.array([3, 0, 0], dtype=np.uint8)
+    assert psnr(a, b) == pytest.approx(10 * math.log10(255**2 / 3))
+
+
+def test_temporal_error_of_errors_by_hand() -> None:
+    still = np.full((6, 8), 7.0)
+    assert temporal_error(still, still) == 0  # an error that stands still does not flicker
+    assert temporal_error(still + 3, still) == 3  # one that grows by 3 levels everywhere
+    half = still.copy()
+    half[:, :4] += 4
+    assert temporal_error(half, still) == pytest.approx(math.sqrt(8))
+    assert temporal_error(half, still, crop_border=2) == pytest.approx(math.sqrt(8))
+    outside = still.copy()
+    outside[0] += 50
+    assert temporal_error(outside, still, crop_border=1) == 0
+
+
+def test_temporal_error_does_not_punish_motion() -> None:
+    frames = [np.roll(_picture(30, 40), shift, axis=1) for shift in range(2)]
+    luma = [rgb_to_y(frame) for frame in frames]
+    assert temporal_error(luma[1] - luma[1], luma[0] - luma[0]) == 0
+    stuck = temporal_error(luma[0] - luma[1], luma[0] - luma[0])  # the first frame shown twice
+    assert stuck == pytest.approx(math.sqrt(float(np.mean((luma[1] - luma[0]) ** 2))))
+
+
+def test_temporal_profile_takes_one_line_of_every_frame() -> None:
+    frames = [_noise(5, 7, 3, seed=seed) for seed in range(4)]
+    rows = temporal_profile(iter(frames), row=2)
+    assert rows.shape == (4, 7, 3)
+    assert all(np.array_equal(rows[t], frame[2]) for t, frame in enumerate(frames))
+    columns = temporal_profile(frames, column=6)
+    assert columns.shape == (4, 5, 3)
+    assert all(np.array_equal(columns[t], frame[:, 6]) for t, frame in enumerate(frames))
+    with pytest.raises(ValueError, match="give one of them"):
+        temporal_profile(frames)
+    with pytest.raises(ValueError, match="give one of them"):
+        temporal_profile(frames, row=1, column=1)
+    with pytest.raises(ValueError, match="at least one frame"):
+        temporal_profile([], row=1)

@@ -9,6 +9,7 @@ from torch import nn
 
 from ristn_cli.model import CONFIGS, RISTN, RISTNConfig, inference
 from ristn_cli.model.inference import InferenceRISTN
+from ristn_cli.model.ristn import bicubic_upsample
 
 SMALL = RISTNConfig(branch_one=(1, 2), branch_two=(2, 1), lstm_layers=3, growth=4, upsampling_channels=(8, 8))
 
@@ -110,3 +111,18 @@ def test_runs_on_meta(name: str, dtype: torch.dtype) -> None:
     out = form(torch.empty(2, 7, 3, 45, 80, device="meta"), slice(2, 5))
     assert out.shape == (2, 3, 3, 180, 320)
     assert out.dtype == torch.float32
+
+
+@torch.inference_mode()
+def test_cells_and_the_skip_stay_in_float32() -> None:
+    model = trained(replace(SMALL, **VARIANTS["lite"]))
+    with torch.no_grad():
+        model.reconstruction.last.weight.zero_()
+        assert model.reconstruction.last.bias is not None
+        model.reconstruction.last.bias.zero_()
+    half = InferenceRISTN(model).to(torch.bfloat16)
+    lr = torch.rand(1, 2, 3, 6, 6)
+    assert torch.equal(half(lr)[0], bicubic_upsample(lr[0]))  # which bfloat16 could not hold
+    direction = half.features.layers[0].directions[0]  # type: ignore[union-attr,index]
+    hidden, cell = direction.step(torch.randn(1, 4 * direction.hidden, 3, 3).bfloat16(), None)
+    assert (hidden.dtype, cell.dtype) == (torch.bfloat16, torch.float32)

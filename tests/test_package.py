@@ -11,30 +11,53 @@ import torch
 
 import ristn_cli
 from ristn_cli.model import count_macs
-from ristn_cli.video import probe, read_frames
+from ristn_cli.video import probe, read_frames, read_image
 from ristn_cli.weights import RELEASES, find_weights, load_weights, read_metadata
 
 ROOT = Path(__file__).parents[1]
 
 
 def test_all_is_true() -> None:
-    assert sorted(ristn_cli.__all__) == ristn_cli.__all__
+    assert sorted(ristn_cli.__all__) == sorted(ristn_cli._HOMES)
     for name in ristn_cli.__all__:
         assert getattr(ristn_cli, name).__name__ == name
     with pytest.raises(AttributeError):
         _ = ristn_cli.nonsense
 
 
+def run_example(name: str, *arguments: object) -> str:
+    script = ROOT / "examples" / name
+    command = [sys.executable, str(script), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_the_python_example_runs(tmp_path: Path) -> None:
     target = tmp_path / "out.mp4"
-    script = ROOT / "examples" / "upscale_clip.py"
-    done = subprocess.run(
-        [sys.executable, str(script), str(target), "3"], capture_output=True, text=True, check=False, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    assert "3 of 3 frames" in done.stdout
+    assert "3 of 3 frames" in run_example("upscale_clip.py", target, 3)
     assert len(list(read_frames(target))) == 3
     assert (probe(target).width, probe(target).height) == (1280, 720)
+
+
+def test_the_example_with_frames_runs(tmp_path: Path) -> None:
+    stdout = run_example("upscale_frames.py", tmp_path / "new" / "frames", 2)
+    assert stdout.splitlines() == ["frame 0: 1280x720, uint8", "frame 1: 1280x720, uint8"]
+    small = next(read_frames(ROOT / "examples" / "bbb.mp4", max_frames=1)).image
+    large = read_image(tmp_path / "new" / "frames" / "0000.png")
+    means = large.reshape(180, 4, 320, 4, 3).mean(axis=(1, 3))
+    assert abs(means - small).mean() < 2  # the same picture
+
+
+def test_the_example_with_scores_runs() -> None:
+    bicubic, network = run_example("evaluate_clip.py", ROOT / "examples" / "bbb.mp4", 3).splitlines()
+    line = r"bbb, {}: 3 frames, ([\d.]+) dB, SSIM ([\d.]+)"
+    low = re.fullmatch(line.format("bicubic"), bicubic)
+    high = re.fullmatch(line.format("ristn-lite"), network)
+    assert low is not None
+    assert high is not None
+    assert float(high[1]) > float(low[1]) + 0.5
+    assert float(high[2]) > float(low[2])
 
 
 def test_the_example_clip_is_what_its_readme_says() -> None:
@@ -75,4 +98,4 @@ def test_the_readme_names_files_and_commands_that_exist() -> None:
     commands = re.findall(r"(?m)^(?:.*&& )?ristn ([a-z-]+) ", readme)
     assert "upscale" in commands
     for command in commands:
-        assert command in ("info", "upscale", "evaluate", "train"), command
+        assert command in ("info", "upscale", "evaluate", "compare", "train", "bench", "ablate"), command

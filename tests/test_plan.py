@@ -60,10 +60,10 @@ def test_frames_are_estimated_from_the_headers(info: VideoInfo) -> None:
 
 def test_disk_is_parts_and_output_and_all_else(info: VideoInfo) -> None:
     encoded = 100 * 256 * 192 * 0.25 / 8
-    assert estimate_disk(info, "h264", 100, finished_bytes=0, other_bytes=5) == 2 * encoded + 5
+    assert estimate_disk(256 * 192, "h264", 100, finished_bytes=0, other_bytes=5) == 2 * encoded + 5
     # Finished parts are there already, but the output holds them once more.
-    assert estimate_disk(info, "h264", 0, finished_bytes=700, other_bytes=5) == 705
-    assert estimate_disk(info, "prores", 100, 0, 0) == 16 * 2 * encoded
+    assert estimate_disk(256 * 192, "h264", 0, finished_bytes=700, other_bytes=5) == 705
+    assert estimate_disk(256 * 192, "prores", 100, 0, 0) == 16 * 2 * encoded
 
 
 def test_speed_is_that_of_late() -> None:

@@ -1,6 +1,7 @@
 """Upscaler: images to images, the same in tiles and windows as at once."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ from torch import Tensor, nn
 from ristn_cli.evaluation.metrics import psnr
 from ristn_cli.inference.device import Backend
 from ristn_cli.inference.memory import Tiling
-from ristn_cli.inference.upscaler import OutOfMemory, Upscaler, split_window
+from ristn_cli.inference.upscaler import OutOfMemory, Upscaler, split_window, stoppable
 from ristn_cli.inference.windows import Window
 from ristn_cli.model import RISTN
+from ristn_cli.video import read_frames
+from ristn_cli.weights import find_weights, load_weights
 
 CPU = Backend(torch.device("cpu"), "fp32")
 
@@ -101,6 +104,15 @@ def test_bfloat16_stays_close_to_float32(random_model: RISTN) -> None:
     assert min(psnr(a, b) for a, b in zip(exact, rough, strict=True)) > 40
 
 
+def test_half_precision_is_above_fifty_decibels_on_film() -> None:
+    model = load_weights(find_weights("ristn-lite"))
+    clip = Path(__file__).parents[1] / "examples" / "bbb.mp4"
+    images = [frame.image[40:104, 100:196] for frame in read_frames(clip, max_frames=5)]
+    exact = list(Upscaler(model, CPU).upscale(images))
+    rough = list(Upscaler(model, Backend(torch.device("cpu"), "bf16")).upscale(images))
+    assert 50 < min(psnr(a, b) for a, b in zip(exact, rough, strict=True)) < 80
+
+
 def test_the_model_given_is_not_changed(random_model: RISTN) -> None:
     Upscaler(random_model, Backend(torch.device("cpu"), "bf16"))
     assert all(parameter.dtype == torch.float32 for parameter in random_model.parameters())
@@ -144,11 +156,15 @@ def test_where_memory_is_short_nothing_is_dropped(random_model: RISTN, tile: int
     assert len(calls) <= 2 * count  # what was learnt of the device is not tried again for every window
 
 
-def test_a_device_that_is_too_small_says_so(random_model: RISTN) -> None:
+def test_a_device_that_is_too_small_says_what_would_do(random_model: RISTN, monkeypatch: pytest.MonkeyPatch) -> None:
     upscaler = Upscaler(random_model, CPU, Tiling(tile=100))
     upscaler.model = runs_out_above(8, 1, upscaler.model, [])  # type: ignore[assignment]
-    with pytest.raises(OutOfMemory, match="out of memory with tiles of 32 pixels"):
+    monkeypatch.setattr("ristn_cli.inference.upscaler.free_bytes", lambda device: 5 << 20)
+    with pytest.raises(
+        OutOfMemory, match=r"tiles of 32 pixels .* takes about \d+ MiB, and 5 MiB are free.*bf16"
+    ) as told:
         list(upscaler.upscale(noise(3, 70, 50)))
+    assert "\n" not in str(told.value)
 
 
 @pytest.mark.parametrize("keep", [slice(0, 9), slice(2, 7), slice(0, 1), slice(3, 5)])
@@ -163,3 +179,20 @@ def test_half_windows_keep_what_the_whole_one_did(keep: slice, context: int) -> 
     assert first.frames[first.keep] + second.frames[second.keep] == window.frames[keep]
     assert second.keep.start == min(context, first.keep.stop)
     assert len(first.frames) - first.keep.stop == min(context, 9 - first.keep.stop)
+
+
+def test_a_computation_can_be_stopped_before_any_layer(random_model: RISTN) -> None:
+    upscaler = Upscaler(random_model, CPU)
+    images = noise(2, 8, 8)
+    calls: list[None] = []
+
+    def check() -> None:
+        calls.append(None)
+        if len(calls) == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), stoppable(upscaler.model, check):
+        list(upscaler.upscale(images))
+    assert len(calls) == 7
+    assert len(list(upscaler.upscale(images))) == 2
+    assert len(calls) == 7

@@ -31,6 +31,7 @@ from ristn_cli.video import (
     VideoInfo,
     check_mux,
     choose_codec,
+    has_variable_rate,
     join_and_mux,
     part_suffix,
     probe,
@@ -244,6 +245,28 @@ class TestTime:
         frames = list(read_frames(info, start=Fraction(6007, 90000)))
         assert info.start_time == Fraction(1, 2)
         assert frames[0].time == VARIABLE_TIMES[3] * NINETY_KHZ
+
+    @pytest.mark.parametrize("codec", ["h264", "mpeg4"])
+    def test_avi_with_b_frames_is_whole_and_in_order(self, tmp_path: Path, codec: str) -> None:
+        """AVI holds no presentation times: frame k of the display is shown at the k-th decoding time."""
+        clip = tmp_path / "in.avi"
+        copied = ["-c", "copy"] if codec == "h264" else ["-c:v", "mpeg4", "-bf", "2", "-q:v", "2", "-c:a", "copy"]
+        run_ffmpeg("-i", make_clip(tmp_path / "a.mp4", frames=16, audio_tracks=1), *copied, clip)
+        info = probe(clip)
+        assert (info.codec, info.frame_count, info.rate) == (codec, 16, 25)
+        assert not has_variable_rate(info)
+        damage: list[str] = []
+        frames = list(read_frames(info, on_damage=damage.append))
+        assert damage == []
+        assert [frame.time - frames[0].time for frame in frames] == [Fraction(k, 25) for k in range(16)]
+        assert frames[-1].duration == Fraction(1, 25)
+        for index, frame in enumerate(frames):
+            assert np.abs(frame.image.astype(int) - make_picture(index, 64, 48)).mean() < 2
+        later = list(read_frames(info, start=Fraction(7, 25), end=Fraction(9, 25)))
+        assert [frame.time for frame in later] == [frame.time for frame in frames[7:9]]
+        assert np.array_equal(later[0].image, frames[7].image)
+        assert len(list(read_frames(upscale(clip, tmp_path / "out.mkv")))) == 16
+        upscale(clip, tmp_path / "cut.mp4", start=Fraction(7, 25), end=Fraction(12, 25))
 
     def test_times_must_lie_on_the_time_base(self, tmp_path: Path) -> None:
         with (

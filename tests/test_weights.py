@@ -9,9 +9,19 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ristn_cli import weights
 from ristn_cli.model import RISTN, RISTNConfig
-from ristn_cli.weights import Release, WeightsError, find_weights, load_weights, read_metadata, save_weights
+from ristn_cli.weights import (
+    RELEASES,
+    Release,
+    WeightsError,
+    file_sha256,
+    files,
+    find_weights,
+    finding,
+    load_weights,
+    read_metadata,
+    save_weights,
+)
 
 METRICS = {"psnr_y": 25.5, "recipe": "test"}
 
@@ -161,7 +171,7 @@ def test_a_failed_write_leaves_what_was_there(
     def fail(*_: object, **__: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(weights.os, "fsync", fail)
+    monkeypatch.setattr(files.os, "fsync", fail)
     with pytest.raises(OSError, match="no space"):
         save_weights(tiny_model, path, metrics={})
     assert path.read_bytes() == before
@@ -171,16 +181,20 @@ def test_released_weights_are_checked_by_their_sha256(
     tmp_path: Path, tiny_model: RISTN, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_valid(tmp_path / "tiny.safetensors", tiny_model)
-    monkeypatch.setattr(weights, "bundled_folder", lambda: tmp_path)
-    good = weights.file_sha256(path)
-    monkeypatch.setattr(
-        weights,
-        "RELEASES",
-        {"tiny": Release("tiny", good), "lost": Release("lost", good)},
+    monkeypatch.setattr(finding, "bundled_folder", lambda: tmp_path)
+    monkeypatch.setattr(finding, "user_cache", lambda: tmp_path / "cache")
+    monkeypatch.setattr(finding, "is_offline", lambda: True)
+    good = file_sha256(path)
+    record = Release(
+        name="tiny", sha256=good, size=path.stat().st_size, config="ristn-lite", repository="a/b", revision="v1"
     )
+    for name in list(RELEASES):
+        monkeypatch.delitem(RELEASES, name)
+    monkeypatch.setitem(RELEASES, "tiny", record)
+    monkeypatch.setitem(RELEASES, "lost", replace(record, name="lost"))
     assert find_weights("tiny") == path
     assert load_weights(find_weights("tiny")).config == tiny_model.config
-    with pytest.raises(WeightsError, match=r"lost\.safetensors: the released weights are missing"):
+    with pytest.raises(WeightsError, match=r"lost: not bundled, not in the cache"):
         find_weights("lost")
     with pytest.raises(WeightsError, match="unknown weights 'other': expected one of tiny, lost"):
         find_weights("other")

@@ -2,7 +2,12 @@
 
 import typer
 
+from ristn_cli.cli.ablate import ablate
+from ristn_cli.cli.bench import bench
+from ristn_cli.cli.compare import compare
+from ristn_cli.cli.download_weights import download_weights
 from ristn_cli.cli.evaluate import evaluate
+from ristn_cli.cli.export_weights import export_weights
 from ristn_cli.cli.info import info
 from ristn_cli.cli.train import train
 from ristn_cli.cli.upscale import upscale
@@ -14,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Upscale video 4x with RISTN, a Residual Invertible Spatio-Temporal Network.",
 )
-for command in (upscale, info, evaluate, train):
+for command in (upscale, info, compare, evaluate, bench, train, download_weights, export_weights, ablate):
     app.command()(command)
 
 

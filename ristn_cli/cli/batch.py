@@ -15,7 +15,7 @@ from rich.table import Table
 from ristn_cli.cli.terminal import FAILED, console, errors, expected_errors, log, note
 
 if TYPE_CHECKING:
-    from ristn_cli.cli.upscale import Work
+    from ristn_cli.cli.work import Work
     from ristn_cli.inference.batch import Item, Record
 
 

@@ -3,97 +3,168 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.table import Table
+from rich.markup import escape
+from rich.progress import TaskID
+from rich.table import Table as RichTable
 
 from ristn_cli.cli.terminal import (
     DebugOption,
     DeviceOption,
     MaxFramesOption,
-    ModelOption,
+    MemoryOption,
     PrecisionOption,
     TileOption,
     WeightsOption,
     WindowOption,
     build_upscaler,
     console,
+    note,
+    parse_bytes,
     progress_bar,
     reported_errors,
 )
 
 if TYPE_CHECKING:
-    from ristn_cli.evaluation.evaluate import FrameScores
+    from ristn_cli.evaluation.methods import Method
+    from ristn_cli.evaluation.tables import Table
+
+DEFAULT_MODEL = "ristn-lite"
 
 
 def evaluate(
     dataset: Annotated[Path, typer.Argument(help="A clip, or a folder of clips: the ground truth.")],
-    model: ModelOption = "ristn-lite",
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="bicubic, lanczos, released weights or a .safetensors file; repeat it to compare several."),
+    ] = None,
     weights: WeightsOption = None,
+    sr: Annotated[
+        list[Path] | None,
+        typer.Option(help="Frames that others made, a clip each by its name: scored instead of a network."),
+    ] = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     tile: TileOption = None,
     window: WindowOption = None,
+    memory_limit: MemoryOption = None,
     degradation: Annotated[
         Literal["BI", "BD"], typer.Option(help="How LR is made: bicubic, or blurred and decimated.")
     ] = "BI",
+    lr: Annotated[Path | None, typer.Option(help="LR frames, a clip each by its name, instead of making them.")] = None,
+    stills: Annotated[
+        bool, typer.Option("--stills", help="Every image of the folder is a clip of one frame, as in Set5.")
+    ] = False,
     skip: Annotated[int, typer.Option(min=0, help="Frames at each end of a clip that are not scored.")] = 0,
     max_frames: MaxFramesOption = None,
+    rgb: Annotated[bool, typer.Option("--rgb", help="Also PSNR and SSIM on RGB.")] = False,
     temporal_gain: Annotated[
         bool, typer.Option("--temporal-gain", help="Also PSNR with true neighbours minus PSNR with the frame repeated.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    vmaf: Annotated[bool, typer.Option("--vmaf", help="Also VMAF, where ffmpeg has libvmaf.")] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Folder for index.html: tables, pictures and curves in one file.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, every frame's scores in it.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables as Markdown.")] = False,
     debug: DebugOption = False,
 ) -> None:
-    """Measure PSNR-Y and SSIM against the original and against bicubic, as the paper's tables do."""
+    """Measure PSNR and SSIM against the original and against bicubic, as the paper's tables do."""
     with reported_errors(debug):
-        from ristn_cli.evaluation.evaluate import ClipScores, evaluate_clip, find_clips, mean_scores
+        from ristn_cli.evaluation.dataset import plan_clips
+        from ristn_cli.evaluation.evaluate import ClipScores, Protocol, ScoredFrame, evaluate_clip
+        from ristn_cli.evaluation.gallery import Gallery
+        from ristn_cli.evaluation.methods import INTERPOLATIONS, Interpolation, Network, Outputs
+        from ristn_cli.evaluation.pages import write_page
+        from ristn_cli.evaluation.report import make_report
+        from ristn_cli.evaluation.tables import (
+            MethodScores,
+            Results,
+            clip_table,
+            describe_protocol,
+            method_table,
+            to_json,
+            to_markdown,
+        )
+        from ristn_cli.video import find_vmaf
 
-        clips = find_clips(dataset)
-        upscaler = build_upscaler(model, weights, device, precision, tile, window)
-        rows: list[ClipScores] = []
+        protocol = Protocol(
+            degradation=degradation,
+            lr=lr,
+            skip=skip,
+            max_frames=max_frames,
+            with_rgb=rgb,
+            with_temporal_gain=temporal_gain,
+            with_vmaf=vmaf,
+        )
+        if vmaf:
+            find_vmaf()  # now, not after an hour
+        outputs = list(sr or [])
+        names = [*(model or []), *([str(weights)] if weights is not None else [])]
+        names = names or ([] if outputs else [DEFAULT_MODEL])
+        methods: list[Method] = [Interpolation("bicubic")]  # the baseline of every table
+        for name in dict.fromkeys(names):
+            if name in INTERPOLATIONS:
+                methods += [Interpolation(name)] if name != "bicubic" else []
+                continue
+            file = Path(name) if name.endswith(".safetensors") or name == str(weights) else None
+            upscaler = build_upscaler(
+                name, file, device, precision, tile, window, memory_limit=parse_bytes(memory_limit)
+            )
+            methods.append(Network(name if file is None else file.stem, upscaler))
+        methods += [Outputs(folder.resolve().name, folder) for folder in outputs]
+        if doubled := next((m.name for m in methods if [n.name for n in methods].count(m.name) > 1), None):
+            raise typer.BadParameter(f"two of the methods are called {doubled!r}; rename one of the files or folders")
+        given = [*outputs, *([lr] if lr is not None else [])]
+        clips = plan_clips(dataset, given, max_frames=max_frames, stills=stills)
+        if empty := next((clip for clip in clips if clip.frames <= 2 * skip), None):
+            raise typer.BadParameter(f"{empty.name} has {empty.frames} frames: --skip {skip} leaves none to score")
+        gallery = Gallery(clips, [method.name for method in methods], protocol) if report is not None else None
+        scores: dict[str, list[ClipScores]] = {method.name: [] for method in methods}
         with progress_bar() as bar:
             for clip in clips:
-                task = bar.add_task(clip.stem, total=None, note="")
-                scores = []
-                for score in evaluate_clip(
-                    clip,
-                    upscaler,
-                    degradation=degradation,
-                    skip=skip,
-                    max_frames=max_frames,
-                    temporal_gain=temporal_gain,
-                ):
-                    scores.append(score)
-                    bar.update(task, completed=len(scores), note=f"{score.psnr_y:.2f} dB")
-                rows.append(ClipScores(clip=clip.stem, frames=len(scores), means=mean_scores(scores)))
-        mean = mean_scores(row.means for row in rows)
+                for method in methods:
+                    task = bar.add_task(f"{clip.name}, {method.name}", total=clip.frames - 2 * skip, note="")
+
+                    def take(
+                        frame: ScoredFrame, task: TaskID = task, clip: str = clip.name, method: str = method.name
+                    ) -> None:
+                        bar.update(task, advance=1, note=f"{frame.scores.psnr_y:.2f} dB")
+                        if gallery is not None:
+                            gallery.add(clip, method, frame)
+
+                    scores[method.name].append(evaluate_clip(clip, method, protocol, on_frame=take))
+        results = Results(
+            protocol,
+            tuple(clips),
+            tuple(MethodScores(name, tuple(listed)) for name, listed in scores.items()),
+            tuple((method.name, method.upscaler.tiling.window) for method in methods if isinstance(method, Network)),
+        )
+        tables = (clip_table(results), method_table(results))
         if as_json:
-            protocol = {"degradation": degradation, "crop_border": 8, "skip": skip, "window": upscaler.tiling.window}
-            clips_json = {row.clip: {"frames": row.frames} | finite(row.means) for row in rows}
-            sys.stdout.write(json.dumps({"protocol": protocol, "clips": clips_json, "mean": finite(mean)}) + "\n")
-            return
-        ends = f"all but {skip} frames at each end" if skip else "all frames"
-        table = Table(title=f"PSNR-Y in dB / SSIM, {degradation}, 8 border pixels cut, {ends}")
-        for heading in ("clip", "frames", "bicubic", "ours", "gain", *(["temporal gain"] if temporal_gain else [])):
-            table.add_column(heading, justify="left" if heading == "clip" else "right")
-        for name, count, means in [*((r.clip, str(r.frames), r.means) for r in rows), ("mean", "", mean)]:
-            table.add_row(
-                name,
-                count,
-                f"{means.bicubic_psnr_y:.2f} / {means.bicubic_ssim_y:.4f}",
-                f"{means.psnr_y:.2f} / {means.ssim_y:.4f}",
-                f"{means.psnr_y - means.bicubic_psnr_y:+.2f}",
-                *([f"{means.temporal_gain:+.3f}"] if temporal_gain else []),
-            )
-        console.print(table)
+            sys.stdout.write(json.dumps(to_json(results)) + "\n")
+        elif markdown:
+            sys.stdout.write("\n\n".join([*map(to_markdown, tables), *describe_protocol(results)]) + "\n")
+        else:
+            for table in tables:
+                console.print(draw(table))
+            for line in describe_protocol(results):
+                console.print(escape(line))
+        if report is not None and gallery is not None:
+            write_page(report / "index.html", make_report(results, gallery))
+            note(f"report: {report / 'index.html'}")
 
 
-def finite(scores: FrameScores) -> dict[str, float]:
-    """Scores that were measured, for JSON, which has no NaN."""
-    return {name: round(value, 4) for name, value in asdict(scores).items() if math.isfinite(value)}
+def draw(table: Table) -> RichTable:
+    """A table for the terminal."""
+    drawn = RichTable(title=escape(table.title))
+    for position, heading in enumerate(table.headings):
+        drawn.add_column(escape(heading), justify="right" if position else "left")
+    for position, row in enumerate(table.rows):
+        is_before_mean = table.ends_in_mean and position == len(table.rows) - 2
+        drawn.add_row(*map(escape, row), end_section=is_before_mean)
+    return drawn

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, is_dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,9 +29,10 @@ def info(
 ) -> None:
     """Show what is in a video: picture, rate, colour, streams, chapters."""
     with reported_errors(debug):
-        from ristn_cli.video import has_variable_rate, probe
+        from ristn_cli.video import find_field_order, has_variable_rate, probe
 
         found = probe(source)
+        found = replace(found, field_order=find_field_order(found))
         is_variable = has_variable_rate(found)
         if as_json:
             write_json(asdict(found) | {"is_variable_rate": is_variable})
@@ -60,6 +61,8 @@ def describe_source(found: VideoInfo, is_variable: bool | None) -> Iterator[str]
     shape = "" if found.sample_aspect_ratio == 1 else f", pixels {found.sample_aspect_ratio} as wide as high"
     turn = f", rotated by {found.rotation} degrees" if found.rotation else ""
     scan = ", interlaced" if found.is_interlaced else ""
+    if found.field_order is not None:
+        scan = f", interlaced against its flags, {found.field_order} field first"
     alpha = ", with transparency" if found.has_alpha else ""
     yield f"picture: {found.width}x{found.height} as shown{shape}{turn}{scan}{alpha}"
     yield f"rate: {float(found.rate):.6g} frames a second ({found.rate}){kind}"
@@ -90,12 +93,23 @@ def describe_plan(plan: JobPlan) -> Iterator[str]:
         yield f"stream {describe_stream(entry.stream)}: {describe_action(entry, plan)}"
     frames = "unknown" if plan.frames is None else f"about {plan.frames}"
     rate = f"{float(plan.rate):.6g} frames a second"
-    yield f"output: {plan.width}x{plan.height}, {rate}, {plan.encoder}, frames: {frames}"
+    pixels = "" if plan.sample_aspect_ratio == 1 else f" (pixels {plan.sample_aspect_ratio} as wide as high)"
+    yield f"output: {plan.width}x{plan.height}{pixels}, {rate}, {plan.encoder}, frames: {frames}"
+    if plan.is_resampled:
+        yield "size: the network gives four times the source; resampled from there by Lanczos"
+    if plan.has_alpha:
+        yield "transparency: kept; resampled by a bicubic, apart from the network"
+    if plan.deinterlaced != "none":
+        what = {"flagged": "frames flagged so", "all": "every frame", "field": "every field to a frame of its own"}
+        order = "" if plan.field_order is None else f", found in the pictures, {plan.field_order} field first"
+        yield f"interlaced: deinterlaced by bwdif, {what[plan.deinterlaced]}{order}"
     if plan.resumed_frames:
         yield f"an unfinished run lies there: goes on after its {plan.resumed_frames} frames"
     counts = {"windows": plan.windows, "parts": plan.parts, "tiles a window": plan.tiles}
     told = ", ".join(f"{name}: {'unknown' if count is None else count}" for name, count in counts.items())
     yield f"work: {told}, {plan.window_frames} frames a window, {plan.precision} on {plan.device}"
+    if plan.uses_default:
+        yield "windows and tiles: the fastest on this machine, as ristn bench --sweep --save-default found them"
     yield f"memory: about {format_bytes(plan.memory_bytes)} for a window, beside the program and the encoder"
     needed = (
         "unknown" if plan.needed_bytes is None else f"{format_bytes(plan.needed_bytes)} (an estimate, on the high side)"

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -39,6 +39,9 @@ DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.
 PrecisionOption = Annotated[str, typer.Option(help="auto, fp32, fp16 or bf16.")]
 TileOption = Annotated[int | None, typer.Option(min=32, help="Largest side of a tile in source pixels.")]
 WindowOption = Annotated[int | None, typer.Option(min=1, help="Frames that the network reads together.")]
+CompileOption = Annotated[
+    Literal["auto", "on", "off"], typer.Option("--compile", help="Compile the network; auto does so on CUDA.")
+]
 MemoryOption = Annotated[
     str | None, typer.Option(help="What a window may take, such as 2GiB; else a share of what is free decides.")
 ]
@@ -110,6 +113,7 @@ def stop_requests() -> Iterator[list[signal.Signals]]:
 
 def expected_errors() -> tuple[type[Exception], ...]:
     """The errors that are told in one line, without a traceback."""
+    from ristn_cli.bench.report import BenchError
     from ristn_cli.inference.device import DeviceError
     from ristn_cli.inference.manifest import JobError
     from ristn_cli.inference.upscaler import OutOfMemory
@@ -118,7 +122,8 @@ def expected_errors() -> tuple[type[Exception], ...]:
     from ristn_cli.video import VideoError
     from ristn_cli.weights import WeightsError
 
-    return (VideoError, WeightsError, DeviceError, JobError, OutOfMemory, RecipeError, TrainingError, OSError)
+    ours = (VideoError, WeightsError, DeviceError, JobError, OutOfMemory, RecipeError, TrainingError, BenchError)
+    return (*ours, OSError)
 
 
 @contextmanager
@@ -155,21 +160,35 @@ def build_upscaler(
     *,
     detect_cuts: bool = True,
     memory_limit: int | None = None,
+    with_default: bool = False,
+    compilation: Literal["auto", "on", "off"] = "auto",
+    quiet: bool = False,
 ) -> Upscaler:
-    """The engine that the common options describe."""
-    from ristn_cli.inference.device import choose_backend
+    """The engine that the common options describe; what they leave open may be this machine's own default."""
+    from ristn_cli.inference.defaults import find_default
+    from ristn_cli.inference.device import choose_backend, choose_device
     from ristn_cli.inference.memory import AutoTiling
     from ristn_cli.inference.upscaler import Upscaler
     from ristn_cli.weights import find_weights, load_weights
 
-    backend = choose_backend(device, precision)
+    chosen = choose_device(device)
     network = load_weights(weights if weights is not None else find_weights(model))
-    tiling = AutoTiling(window=window, tile=tile, detect_cuts=detect_cuts, memory_bytes=memory_limit)
+    default = find_default(network.config, chosen) if with_default else None
+    backend = choose_backend(device, default.precision if default is not None and precision == "auto" else precision)
+    if default is not None and default.precision != backend.precision:
+        default = None  # it was the fastest in another one
+    tiling = AutoTiling(window=window, tile=tile, detect_cuts=detect_cuts, memory_bytes=memory_limit, default=default)
 
     def tell(smaller: Tiling) -> None:
         warn(f"memory is short: going on with tiles of {smaller.tile} pixels and windows of {smaller.window} frames")
 
-    return Upscaler(network, backend, tiling, on_shrink=tell)
+    def tell_compilation(message: str, has_failed: bool) -> None:
+        if has_failed:
+            warn(message)
+        else:
+            note(message, is_shown=not quiet)
+
+    return Upscaler(network, backend, tiling, on_shrink=tell, compilation=compilation, on_compile=tell_compilation)
 
 
 def parse_bytes(text: str | None) -> int | None:

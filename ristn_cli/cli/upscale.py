@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from fractions import Fraction
-from functools import partial
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
 
 from ristn_cli.cli.batch import run_batch, show_plans
-from ristn_cli.cli.info import JsonOption, describe_plan, write_json
+from ristn_cli.cli.info import JsonOption
 from ristn_cli.cli.terminal import (
-    EXIT_CODES,
+    CompileOption,
     DebugOption,
     DeviceOption,
     MaxFramesOption,
     MemoryOption,
-    ModelOption,
     PrecisionOption,
     TileOption,
     WeightsOption,
@@ -32,25 +27,15 @@ from ristn_cli.cli.terminal import (
     build_upscaler,
     console,
     errors,
-    format_seconds,
-    log,
-    note,
     parse_bytes,
     parse_time,
-    progress_bar,
     reported_errors,
-    stop_requests,
-    warn,
 )
+from ristn_cli.cli.work import STREAM, Engine, ProgressMode, Work, choose_for
 
 if TYPE_CHECKING:
-    from ristn_cli.inference.plan import JobPlan, UpscaleOptions
-    from ristn_cli.inference.progress import Progress
     from ristn_cli.inference.upscaler import Upscaler
     from ristn_cli.video import RawFormat
-
-ProgressMode = Literal["auto", "bar", "json", "none"]
-STREAM = Path("-")
 
 
 def parse_encoder_arguments(given: list[str]) -> dict[str, str]:
@@ -64,6 +49,20 @@ def parse_encoder_arguments(given: list[str]) -> dict[str, str]:
         if not (key and equals and value):
             raise typer.BadParameter(f"{key + equals + value!r} is not an encoder option; expected key=value")
     return {key: value for key, _, value in pairs}
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """Width and height of `1920x1080`.
+
+    Raises:
+        typer.BadParameter: it is no size.
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
+    if found is None:
+        raise typer.BadParameter(f"{text!r} is not a size; expected WIDTHxHEIGHT such as 1920x1080")
+    return int(found[1]), int(found[2])
 
 
 def parse_rate(text: str) -> Fraction:
@@ -113,148 +112,6 @@ def check_streams(sources: list[Path], target: Path, *, dry_run: bool) -> None:
         raise typer.BadParameter("standard output is a terminal; let a program or a file read from it")
 
 
-@contextmanager
-def shown_progress(
-    mode: ProgressMode, name: str, labels: Mapping[str, str] | None = None
-) -> Iterator[Callable[[Progress], None]]:
-    """Within, what to tell where the job stands: a bar (`auto`: on a terminal), JSON lines on stderr, or nothing.
-
-    `labels` go into each JSON line.
-    """
-    if mode == "json":
-        yield partial(write_progress, labels=labels or {})
-        return
-    with progress_bar(is_shown=mode == "bar" or (mode == "auto" and errors.is_terminal)) as bar:
-        task = bar.add_task(name, total=None, note="")
-
-        def update(done: Progress) -> None:
-            speed = f"{done.frames_per_second:.2f} fps, {format_seconds(done.remaining_seconds)} left"
-            bar.update(task, completed=done.frames, total=done.total, note=speed)
-
-        yield update
-
-
-def write_progress(done: Progress, labels: Mapping[str, str]) -> None:
-    """One JSON object on a line of stderr; null for what is unknown."""
-    remaining = done.remaining_seconds
-    values = {
-        **labels,
-        "frames": done.frames,
-        "total": done.total,
-        "fps": round(done.frames_per_second, 3),
-        "elapsed": round(done.elapsed_seconds, 3),
-        "remaining": None if remaining is None else round(remaining, 3),
-        "part": done.part,
-    }
-    sys.stderr.write(json.dumps(values) + "\n")
-    sys.stderr.flush()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """What is common to all jobs of a command; the fields are its options."""
-
-    upscaler: Upscaler
-    options: UpscaleOptions
-    overwrite: bool
-    restart: bool
-    disk_check: bool
-    progress: ProgressMode
-    quiet: bool
-    verbose: bool
-    raw: RawFormat | None = None
-    stdout_format: Literal["y4m", "matroska"] = "y4m"
-
-    def show_plan(self, source: Path, target: Path, *, as_json: bool, makes_folder: bool = False) -> None:
-        """What a job would do, on stdout; `makes_folder`: in a folder that need not be there yet."""
-        from ristn_cli.inference.preflight import plan_job
-
-        plan = plan_job(
-            source,
-            target,
-            self.upscaler,
-            self.options,
-            overwrite=self.overwrite,
-            restart=self.restart,
-            makes_folder=makes_folder,
-        )
-        if as_json:
-            write_json({"input": source, "output": target, **asdict(plan)})
-            return
-        for line in describe_plan(plan):
-            console.print(escape(line))
-
-    def begin(self, source: Path, target: Path, **told: Any) -> Iterator[Progress]:
-        """The job of two files, or, where one of them is `-`, of a standard stream."""
-        from ristn_cli.inference.job import upscale_video
-        from ristn_cli.inference.stream import Ends, upscale_stream
-
-        if STREAM in (source, target):
-            ends = Ends(
-                source=source,
-                target=target,
-                stdin=sys.stdin.buffer,
-                stdout=sys.stdout.buffer,
-                raw=self.raw,
-                stdout_format=self.stdout_format,
-            )
-            return upscale_stream(ends, self.upscaler, self.options, overwrite=self.overwrite, on_loss=warn, **told)
-        return upscale_video(
-            source,
-            target,
-            self.upscaler,
-            self.options,
-            overwrite=self.overwrite,
-            restart=self.restart,
-            disk_check=self.disk_check,
-            **told,
-        )
-
-    def run(self, source: Path, target: Path, name: str) -> str:
-        """Do a job under a `name` for the bar, telling of it on stderr; a summary in a line."""
-        from ristn_cli.inference.job import Interrupted
-        from ristn_cli.inference.progress import Progress
-
-        note(f"{source} to {target}", is_shown=False)
-        done, damages = Progress(frames=0), 0
-
-        def tell_plan(plan: JobPlan) -> None:
-            for line in describe_plan(plan):
-                note(line, is_shown=self.verbose and not self.quiet)
-
-        def tell_damage(message: str) -> None:
-            nonlocal damages
-            damages += 1
-            warn(message)
-
-        mode = "none" if self.quiet and self.progress == "auto" else self.progress
-        labels = {} if name == source.name else {"input": str(source)}  # one of several
-        with shown_progress(mode, name, labels) as show, stop_requests() as received:
-            job = self.begin(
-                source, target, should_stop=lambda: bool(received), on_plan=tell_plan, on_damage=tell_damage
-            )
-            try:
-                for now in job:
-                    show(now)
-                    if now.part > done.part:
-                        log.info("part %d is finished, %d frames", done.part, done.frames)
-                    done = now
-            except Interrupted:
-                if STREAM in (source, target):
-                    note(f"stopped after {done.frames} frames; what flows through a pipe cannot be resumed")
-                    raise typer.Exit(EXIT_CODES[received[0]]) from None
-                same = "the same command without --restart" if self.restart else "the same command"
-                note(f"stopped after {done.frames} frames; {same} goes on from there")
-                raise typer.Exit(EXIT_CODES[received[0]]) from None
-        if damages:
-            warn(f"{source}: damaged in {damages} places, which were concealed; --strict fails instead")
-        summary = (
-            f"{done.frames} frames in {format_seconds(done.elapsed_seconds)} ({done.mean_frames_per_second:.2f} fps)"
-        )
-        log.info("%s: %s", target, summary)
-        return f"{target}: {summary}"
-
-
 def upscale(
     paths: Annotated[
         list[Path],
@@ -264,10 +121,13 @@ def upscale(
             "or a folder for several.",
         ),
     ],
-    model: ModelOption = "ristn-lite",
+    model: Annotated[
+        str, typer.Option(help="Released weights to use; auto chooses by how the source is compressed.")
+    ] = "auto",
     weights: WeightsOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
+    compilation: CompileOption = "auto",
     tile: TileOption = None,
     window: WindowOption = None,
     memory_limit: MemoryOption = None,
@@ -290,8 +150,19 @@ def upscale(
     max_frames: MaxFramesOption = None,
     no_audio: Annotated[bool, typer.Option("--no-audio", help="Leave out the sound.")] = False,
     no_subtitles: Annotated[bool, typer.Option("--no-subtitles", help="Leave out the subtitles.")] = False,
+    scale: Annotated[
+        Literal["2", "3", "4"] | None, typer.Option(help="Times the size of the input; 2 and 3 by Lanczos from 4.")
+    ] = None,
+    size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT of the output, by Lanczos from the 4x result.")] = None,
+    fit: Annotated[
+        Literal["1080p", "2160p"] | None, typer.Option(help="As large as fits, 4x at most, by Lanczos from 4x.")
+    ] = None,
+    square_pixels: Annotated[
+        bool, typer.Option("--square-pixels", help="Resample to pixels as wide as they are high.")
+    ] = False,
     deinterlace: Annotated[
-        Literal["auto", "frame", "off"], typer.Option(help="Frames flagged as interlaced, all, or none.")
+        Literal["auto", "off", "frame", "field"],
+        typer.Option(help="auto: interlaced frames; off: none; frame: all; field: all, at twice the rate."),
     ] = "auto",
     drop_alpha: Annotated[bool, typer.Option("--drop-alpha", help="Go on without the source's transparency.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Fail where the source is damaged.")] = False,
@@ -333,7 +204,10 @@ def upscale(
         raise typer.BadParameter(f"--end {end} is not after --start {start}")
     if as_json and not dry_run:
         raise typer.BadParameter("--json goes with --dry-run; --progress json tells of the work")
+    if sum(given is not None for given in (scale, size, fit)) > 1:
+        raise typer.BadParameter("--scale, --size and --fit each say how large the output is; give one of them")
     limit = parse_bytes(memory_limit)
+    exact_size = parse_size(size)
     encoder_options = parse_encoder_arguments(encoder_arg or [])
     image_rate = None if rate is None else parse_rate(rate)
     if STREAM in paths:
@@ -353,16 +227,40 @@ def upscale(
             max_frames=max_frames,
             with_audio=not no_audio,
             with_subtitles=not no_subtitles,
+            scale=int(scale) if scale is not None else 4,  # type: ignore[arg-type]
+            size=exact_size,
+            fit=fit,
+            square_pixels=square_pixels,
             deinterlace=deinterlace,
             drop_alpha=drop_alpha,
             strict=strict,
             image_rate=image_rate,
         )
-        upscaler = build_upscaler(
-            model, weights, device, precision, tile, window, detect_cuts=not no_scene_cuts, memory_limit=limit
-        )
+
+        @cache
+        def build(name: str) -> Upscaler:
+            return build_upscaler(
+                name,
+                weights,
+                device,
+                precision,
+                tile,
+                window,
+                detect_cuts=not no_scene_cuts,
+                memory_limit=limit,
+                with_default=True,
+                compilation=compilation,
+                quiet=quiet,
+            )
+
+        def engine_for(source: Path) -> Engine:
+            if model == "auto" and weights is None:
+                choice = choose_for(source)
+                return Engine(build(choice.name), choice.name, f"because {choice.reason}")
+            return Engine(build(model), str(weights or model), "as asked")
+
         work = Work(
-            upscaler=upscaler,
+            engine_for=engine_for,
             options=options,
             overwrite=overwrite,
             restart=restart,
@@ -374,7 +272,7 @@ def upscale(
             stdout_format=stdout_format,
         )
         if STREAM not in paths and is_batch(sources, target, recursive=recursive):
-            record = Record(target, upscaler, options)
+            record = Record(target, lambda source: engine_for(source).upscaler.fingerprint, options)
             items = plan_batch(sources, target, codec=codec, suffix=suffix, recursive=recursive, stills=stills)
             if dry_run:
                 show_plans(items, record, work, as_json=as_json)

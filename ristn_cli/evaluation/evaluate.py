@@ -1,176 +1,266 @@
-"""Evaluation of a network on clips: degrade, upscale with the engine of `upscale`, measure against the original.
+"""Evaluation on clips: degrade, upscale with the engine of `upscale`, measure against the original.
 
-Streams: memory does not grow with the length of a clip. Protocol of the paper's tables: HR cut to a multiple of 4, LR
-rounded to 8 bits, PSNR and SSIM on BT.601 Y of 8-bit output, 8 border pixels cut, mean over frames, then over clips.
+Streams: memory does not grow with the length of a clip, save for its scores. Protocol of the paper's tables: HR cut to
+a multiple of 4, LR rounded to 8 bits, PSNR and SSIM on BT.601 Y of 8-bit output, 8 border pixels cut, mean over frames,
+then over clips.
 """
 
 import math
+import time
 from collections import deque
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
-import torch
 
-from ristn_cli.degradation import Degradation, crop_to_multiple, degrade, quantize
-from ristn_cli.evaluation.metrics import psnr_y, ssim_y
-from ristn_cli.inference.upscaler import Upscaler
-from ristn_cli.inference.windows import Window
-from ristn_cli.model import bicubic_upsample
-from ristn_cli.video import VideoError, list_images, probe, read_frames
+from ristn_cli.degradation import SCALE, Degradation, crop_to_multiple, degrade
+from ristn_cli.evaluation.dataset import Clip, find_counterpart, probe_clip
+from ristn_cli.evaluation.methods import Method, Network, to_image, to_tensor
+from ristn_cli.evaluation.metrics import psnr, rgb_to_y, ssim, ssim_rgb, temporal_error
+from ristn_cli.video import VideoError, VmafMeter, read_frames
+
+Item = TypeVar("Item")
 
 CROP_BORDER = 8
-
-SMALLEST_SIDE = 32
-"""HR pixels: what the border leaves must hold SSIM's window of 11."""
 
 HIGHEST_PSNR = 100.0
 """A frame that equals the original counts as this many dB, so that one black frame does not make a mean infinite."""
 
-CLIP_SUFFIXES = {".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v", ".y4m"}
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """How clips are degraded and scored.
+
+    Attributes:
+        degradation: how LR is made of HR, where it is not given.
+        lr: folder of LR frames, clip by clip; None to make them.
+        crop_border: pixels cut at each edge before anything is measured.
+        skip: frames at each end of a clip that are upscaled but not scored: 2 is the paper's protocol, whose first and
+            last two frames have no full window of 5.
+        max_frames: read no more than this many.
+        with_rgb: also PSNR and SSIM on RGB.
+        with_temporal_gain: also that, which costs a window of its own for every frame of a network.
+        with_vmaf: also VMAF, on whole frames.
+    """
+
+    degradation: Degradation = "BI"
+    lr: Path | None = None
+    crop_border: int = CROP_BORDER
+    skip: int = 0
+    max_frames: int | None = None
+    with_rgb: bool = False
+    with_temporal_gain: bool = False
+    with_vmaf: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrameScores:
-    """Scores of one frame: PSNR-Y in dB and SSIM-Y, ours and bicubic's; `temporal_gain` in dB when it was asked for.
+    """Scores of one frame, or means of several; NaN for what was not measured.
 
-    The temporal gain is PSNR with the true neighbours minus PSNR with the frame repeated in their place: what the
-    network takes from other frames.
+    Attributes:
+        psnr_y: dB, at most `HIGHEST_PSNR`.
+        ssim_y: at most 1.
+        psnr_rgb: dB, over the three channels together.
+        ssim_rgb: mean over the three channels.
+        temporal_error: of the change since the frame before, in 8-bit levels of Y; a clip's first frame has none.
+        temporal_gain: PSNR-Y with the true neighbours minus PSNR-Y with the frame repeated in their place, in dB: what
+            a network takes from other frames.
     """
 
     psnr_y: float
     ssim_y: float
-    bicubic_psnr_y: float
-    bicubic_ssim_y: float
+    psnr_rgb: float = math.nan
+    ssim_rgb: float = math.nan
+    temporal_error: float = math.nan
     temporal_gain: float = math.nan
+
+
+@dataclass(frozen=True)
+class ScoredFrame:
+    """A frame as it is scored: its number in the clip, its scores, and the three pictures, (H, W, 3) uint8."""
+
+    index: int
+    scores: FrameScores
+    hr: np.ndarray
+    lr: np.ndarray
+    sr: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipScores:
-    """Means over the `frames` of a clip that were counted."""
+    """What a method has on a clip.
+
+    Attributes:
+        clip: name of the clip.
+        first: number of the first frame scored, from 0.
+        frames: scores of the frames scored, in order.
+        seconds: that upscaling took a frame, reading and scoring left out; NaN where it was not done here.
+        vmaf: VMAF of the frames scored, NaN where it was not asked for.
+    """
 
     clip: str
-    frames: int
-    means: FrameScores
+    first: int
+    frames: tuple[FrameScores, ...]
+    seconds: float = math.nan
+    vmaf: float = math.nan
 
-
-def find_clips(dataset: Path) -> list[Path]:
-    """Clips of a dataset: a single file, the video files of a folder, or its folders of images.
-
-    Raises:
-        VideoError: there are none.
-    """
-    if dataset.is_file():
-        return [dataset]
-    if not dataset.is_dir():
-        raise VideoError(f"{dataset}: no such file or folder")
-    with suppress(VideoError):  # a folder without images is not itself a clip
-        list_images(dataset)
-        return [dataset]
-    clips = [p for p in sorted(dataset.iterdir()) if is_clip(p)]
-    if not clips:
-        raise VideoError(f"{dataset}: no clips found; expected video files, or a folder of images for each clip")
-    return clips
-
-
-def is_clip(path: Path) -> bool:
-    """Whether an entry of a dataset is a clip: a video file, or a folder of images."""
-    return path.suffix.lower() in CLIP_SUFFIXES or (path.is_dir() and not path.name.startswith("."))
-
-
-def frame_psnr(image: np.ndarray, truth: np.ndarray) -> float:
-    """PSNR-Y in dB within the border, at most `HIGHEST_PSNR`."""
-    return min(psnr_y(image, truth, crop_border=CROP_BORDER), HIGHEST_PSNR)
+    @property
+    def means(self) -> FrameScores:
+        """Means over the frames."""
+        return mean_scores(self.frames)
 
 
 def evaluate_clip(
-    path: Path,
-    upscaler: Upscaler,
+    clip: Clip,
+    method: Method,
+    protocol: Protocol | None = None,
     *,
-    degradation: Degradation = "BI",
-    skip: int = 0,
-    max_frames: int | None = None,
-    temporal_gain: bool = False,
-) -> Iterator[FrameScores]:
-    """Score the frames of a clip one by one.
-
-    Args:
-        path: video file or folder of images: the ground truth.
-        upscaler: the network under test.
-        degradation: how LR is made of it.
-        skip: frames at each end that are upscaled but not scored: 2 is the paper's protocol, whose first and last two
-            frames have no full window of 5.
-        max_frames: read no more than this many.
-        temporal_gain: measure it too, which costs a window of its own for every frame.
+    on_frame: Callable[[ScoredFrame], None] = lambda frame: None,
+) -> ClipScores:
+    """Score what a method makes of a clip, frame by frame; `on_frame` is told of each frame that counts.
 
     Raises:
-        VideoError: not readable, or not an 8-bit clip.
+        VideoError: a file that cannot be read, or frames of another size than they should have.
     """
-    info = probe(path)
-    if info.bit_depth > 8:
-        raise VideoError(f"{path}: has more than 8 bits a channel; PSNR and SSIM are defined here on 8-bit frames")
-    if min(info.width, info.height) < SMALLEST_SIDE:
-        raise VideoError(f"{path}: is {info.width}x{info.height}; expected {SMALLEST_SIDE} pixels a side or more")
-    truths: deque[tuple[np.ndarray, np.ndarray]] = deque()
+    protocol = protocol or Protocol()
+    pairs: deque[tuple[np.ndarray, np.ndarray]] = deque()
+    watch = Stopwatch()
+    scores: list[FrameScores] = []
+    previous_error: np.ndarray | None = None
 
-    def low_resolution() -> Iterator[np.ndarray]:
-        for frame in read_frames(path, max_frames=max_frames):
-            hr = crop_to_multiple(torch.from_numpy(frame.image).permute(2, 0, 1))
-            lr = to_image(degrade(hr[None].float() / 255, degradation)[0])
-            truths.append((hr.permute(1, 2, 0).numpy(), lr))
+    def lr_frames() -> Iterator[np.ndarray]:
+        for hr, lr in watch.paused(read_pairs(clip, protocol)):
+            pairs.append((hr, lr))
             yield lr
 
-    def scores() -> Iterator[FrameScores]:
-        for sr in upscaler.upscale(low_resolution()):
-            hr, lr = truths.popleft()
-            bicubic = to_image(bicubic_upsample(to_tensor(lr)[None])[0])
-            psnr = frame_psnr(sr, hr)
-            gain = math.nan
-            if temporal_gain:
-                context = upscaler.tiling.context
-                still = Window((lr,) * (2 * context + 1), slice(context, context + 1))
-                gain = psnr - frame_psnr(upscaler.upscale_window(still)[0], hr)
-            yield FrameScores(
-                psnr_y=psnr,
-                ssim_y=ssim_y(sr, hr, crop_border=CROP_BORDER),
-                bicubic_psnr_y=frame_psnr(bicubic, hr),
-                bicubic_ssim_y=ssim_y(bicubic, hr, crop_border=CROP_BORDER),
-                temporal_gain=gain,
-            )
-
-    yield from without_ends(scores(), skip)
-
-
-def without_ends(scores: Iterable[FrameScores], skip: int) -> Iterator[FrameScores]:
-    """All but the first and the last `skip` of a stream."""
-    held: deque[FrameScores] = deque()
-    for index, score in enumerate(scores):
-        if index < skip:
-            continue
-        held.append(score)
-        if len(held) > skip:
-            yield held.popleft()
-
-
-def mean_scores(scores: Iterable[FrameScores]) -> FrameScores:
-    """Means of each field; of nothing, NaN."""
-    listed = list(scores)
-    return FrameScores(
-        **{
-            field.name: float(np.mean([getattr(score, field.name) for score in listed])) if listed else math.nan
-            for field in fields(FrameScores)
-        }
+    with ExitStack() as stack:
+        meter = stack.enter_context(VmafMeter()) if protocol.with_vmaf else None
+        for index, sr in enumerate(watch.timed(method.restore(clip, lr_frames()))):
+            hr, lr = pairs.popleft()
+            if index >= clip.frames:
+                continue
+            sr = crop_as(sr, hr, clip, method)
+            error = rgb_to_y(sr) - rgb_to_y(hr)
+            if protocol.skip <= index < clip.frames - protocol.skip:
+                scored = score_frame(sr, hr, protocol)
+                if previous_error is not None:
+                    scored["temporal_error"] = temporal_error(error, previous_error, crop_border=protocol.crop_border)
+                if protocol.with_temporal_gain and isinstance(method, Network):
+                    still = method.restore_still(lr)
+                    still_psnr = psnr(rgb_to_y(still), rgb_to_y(hr), crop_border=protocol.crop_border)
+                    scored["temporal_gain"] = scored["psnr_y"] - limited(still_psnr)
+                scores.append(FrameScores(**scored))
+                if meter is not None:
+                    meter.add(sr, hr)
+                on_frame(ScoredFrame(index, scores[-1], hr, lr, sr))
+            previous_error = error
+        vmaf = meter.finish() if meter is not None else math.nan
+    return ClipScores(
+        clip=clip.name,
+        first=protocol.skip,
+        frames=tuple(scores),
+        seconds=watch.seconds / watch.count if method.is_timed and watch.count else math.nan,
+        vmaf=vmaf,
     )
 
 
-def to_tensor(image: np.ndarray) -> torch.Tensor:
-    """(H, W, 3) uint8 to (3, H, W) in [0, 1]."""
-    return torch.from_numpy(image).permute(2, 0, 1).float() / 255
+class Stopwatch:
+    """Time that a stream of frames takes to be made: `seconds` for `count` of them, without what feeds it."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.count = 0
+
+    def timed(self, frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        """The same frames; the time until each comes is counted."""
+        began = time.perf_counter()
+        for frame in frames:
+            self.seconds += time.perf_counter() - began
+            self.count += 1
+            yield frame
+            began = time.perf_counter()
+        self.seconds += time.perf_counter() - began
+
+    def paused(self, items: Iterator[Item]) -> Iterator[Item]:
+        """The same items, read from within the timed stream; the time until each comes is taken off."""
+        began = time.perf_counter()
+        for item in items:
+            self.seconds -= time.perf_counter() - began
+            yield item
+            began = time.perf_counter()
+        self.seconds -= time.perf_counter() - began
 
 
-def to_image(frame: torch.Tensor) -> np.ndarray:
-    """(3, H, W) in [0, 1] to (H, W, 3) uint8, rounded."""
-    image: np.ndarray = (quantize(frame) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
-    return image
+def read_pairs(clip: Clip, protocol: Protocol) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """HR frames cut to a multiple of 4, and the LR frame of each, made or given.
+
+    Raises:
+        VideoError: a given LR frame is not a quarter of its HR frame.
+    """
+    given: Iterator[np.ndarray] | None = None
+    if protocol.lr is not None:
+        given = (
+            frame.image for frame in read_frames(probe_clip(find_counterpart(protocol.lr, clip.name, clip.is_still)))
+        )
+    for frame in read_frames(clip.path, max_frames=protocol.max_frames):
+        height, width = (side - side % SCALE for side in frame.image.shape[:2])
+        hr = np.ascontiguousarray(frame.image[:height, :width])
+        if given is None:
+            yield hr, to_image(degrade(crop_to_multiple(to_tensor(hr))[None], protocol.degradation)[0])
+            continue
+        lr = next(given, None)
+        if lr is None:
+            return
+        if lr.shape[:2] != (height // SCALE, width // SCALE):
+            raise VideoError(
+                f"{protocol.lr}: the LR frames of {clip.name} are {lr.shape[1]}x{lr.shape[0]}, expected "
+                f"{width // SCALE}x{height // SCALE}: a quarter of {clip.path}, cut to a multiple of {SCALE}"
+            )
+        yield hr, lr
+
+
+def crop_as(sr: np.ndarray, hr: np.ndarray, clip: Clip, method: Method) -> np.ndarray:
+    """An output cut to the size of its HR frame, from which up to 3 rows and columns were cut.
+
+    Raises:
+        VideoError: it has another size.
+    """
+    excess = np.subtract(sr.shape[:2], hr.shape[:2])
+    if excess.min() < 0 or excess.max() >= SCALE:
+        raise VideoError(
+            f"{method.name}: the frames of {clip.name} are {sr.shape[1]}x{sr.shape[0]}, "
+            f"expected {hr.shape[1]}x{hr.shape[0]} as the original's"
+        )
+    return sr[: hr.shape[0], : hr.shape[1]]
+
+
+def score_frame(sr: np.ndarray, hr: np.ndarray, protocol: Protocol) -> dict[str, float]:
+    """The scores of a frame that need no other frame."""
+    border = protocol.crop_border
+    y, truth = rgb_to_y(sr), rgb_to_y(hr)
+    scored = {
+        "psnr_y": limited(psnr(y, truth, crop_border=border)),
+        "ssim_y": ssim(y, truth, crop_border=border),
+    }
+    if protocol.with_rgb:
+        scored["psnr_rgb"] = limited(psnr(sr, hr, crop_border=border))
+        scored["ssim_rgb"] = ssim_rgb(sr, hr, crop_border=border)
+    return scored
+
+
+def limited(decibels: float) -> float:
+    """PSNR that is finite: at most `HIGHEST_PSNR`."""
+    return min(decibels, HIGHEST_PSNR)
+
+
+def mean_scores(scores: Iterable[FrameScores]) -> FrameScores:
+    """Means of each field over the frames that have it; of nothing, NaN."""
+    columns = {field.name: [] for field in fields(FrameScores)}  # type: dict[str, list[float]]
+    for score in scores:
+        for name, value in asdict(score).items():
+            if not math.isnan(value):
+                columns[name].append(value)
+    return FrameScores(**{name: float(np.mean(v)) if v else math.nan for name, v in columns.items()})

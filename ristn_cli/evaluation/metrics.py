@@ -1,9 +1,10 @@
-"""PSNR and SSIM of single frames, as the paper's tables take them. Pure NumPy in float64; knows no files and no video.
+"""PSNR and SSIM of frames, as the paper's tables take them, and what changes from frame to frame.
 
-The protocol: both frames rounded to 8-bit RGB, BT.601 luma, 8 border pixels cut (``crop_border=8``), the mean over the
-frames of a clip, then over clips.
+Pure NumPy in float64; knows no files and no video. The protocol: both frames rounded to 8-bit RGB, BT.601 luma, 8
+border pixels cut (``crop_border=8``), the mean over the frames of a clip, then over clips.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,38 @@ def psnr_y(a: NDArray[np.uint8], b: NDArray[np.uint8], *, crop_border: int = 0) 
 def ssim_y(a: NDArray[np.uint8], b: NDArray[np.uint8], *, crop_border: int = 0) -> float:
     """SSIM between the luma of two 8-bit RGB images (H, W, 3)."""
     return ssim(rgb_to_y(a), rgb_to_y(b), crop_border=crop_border)
+
+
+def ssim_rgb(a: NDArray[np.uint8], b: NDArray[np.uint8], *, crop_border: int = 0) -> float:
+    """Mean of the SSIM of the red, green and blue planes of two 8-bit RGB images (H, W, 3)."""
+    return float(np.mean([ssim(a[..., c], b[..., c], crop_border=crop_border) for c in range(3)]))
+
+
+def temporal_error(error: NDArray[np.float64], previous_error: NDArray[np.float64], *, crop_border: int = 0) -> float:
+    """How unlike the original's the change from one frame to the next is, in 8-bit levels; 0 at best.
+
+    The root mean square over pixels of (SR(t) - SR(t-1)) - (HR(t) - HR(t-1)), which is that of E(t) - E(t-1) with the
+    errors E = SR - HR, (H, W), of luma. An error that stands still costs nothing, one that flickers, crawls or lags
+    does, and motion is not punished. It is the frame-difference error dtSSD of Erofeev et al. ("Perceptually Motivated
+    Benchmark for Video Matting", BMVC 2015), per pixel, so that frame sizes do not matter.
+    """
+    now, before = _prepare(error, previous_error, crop_border)
+    return float(np.sqrt(np.mean(np.square(now - before))))
+
+
+def temporal_profile(
+    frames: Iterable[NDArray[np.uint8]], *, row: int | None = None, column: int | None = None
+) -> NDArray[np.uint8]:
+    """One line of every frame (H, W, 3), time downwards: (T, W, 3) of a `row`, or (T, H, 3) of a `column` (Fig. 8).
+
+    Edges that hold still give straight lines; flicker and jitter give ragged ones.
+    """
+    if (row is None) == (column is None):
+        raise ValueError("a temporal profile is taken of a row or of a column: give one of them")
+    lines = [frame[row] if column is None else frame[:, column] for frame in frames]
+    if not lines:
+        raise ValueError("a temporal profile needs at least one frame")
+    return np.stack(lines)
 
 
 def _prepare(a: NDArray[Any], b: NDArray[Any], crop_border: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

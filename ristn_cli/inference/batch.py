@@ -8,13 +8,12 @@ frames/*.png   -> OUT/frames/%05d.png a folder of nothing but images is one vide
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ristn_cli.inference.manifest import JobError, fingerprint
 from ristn_cli.inference.plan import UpscaleOptions
-from ristn_cli.inference.upscaler import Upscaler
 from ristn_cli.video import (
     CONTAINERS,
     IMAGE_SUFFIXES,
@@ -135,17 +134,17 @@ class Record:
 
     Args:
         folder: of the outputs.
-        upscaler: the network it is made with.
+        network_of: the fingerprint of the network that a source is upscaled with.
         options: what shapes the outputs.
     """
 
-    def __init__(self, folder: Path, upscaler: Upscaler, options: UpscaleOptions) -> None:
+    def __init__(self, folder: Path, network_of: Callable[[Path], str], options: UpscaleOptions) -> None:
         self.folder = folder
         self.path = folder / RECORD_NAME
+        self._network_of = network_of
         # How a frame was computed (device, windows, versions) does not make another job of a finished one.
         self._shape = {
-            "network": upscaler.fingerprint,
-            **{name: str(value) for name, value in asdict(options).items() if name not in ("strict", "drop_alpha")},
+            name: str(value) for name, value in asdict(options).items() if name not in ("strict", "drop_alpha")
         }
 
     def is_done(self, item: Item) -> bool:
@@ -184,7 +183,10 @@ class Record:
 
     def _job(self, item: Item) -> str:
         images = list_images(item.source)
-        shape = self._shape | {"input": {path.name: fingerprint(path) for path in images} or fingerprint(item.source)}
+        shape = self._shape | {
+            "network": self._network_of(item.source),
+            "input": {path.name: fingerprint(path) for path in images} or fingerprint(item.source),
+        }
         return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()
 
 

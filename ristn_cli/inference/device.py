@@ -15,6 +15,10 @@ PrecisionName = Literal["fp32", "fp16", "bf16"]
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
+SLOW_HALF = {(5, 0), (5, 2), (6, 1)}
+"""CUDA capabilities that compute in half precision far slower than in float32. None is faster in bfloat16."""
+
+
 class DeviceError(Exception):
     """A device that is not there, or a precision it cannot compute in."""
 
@@ -68,7 +72,12 @@ def choose_precision(name: str, device: torch.device) -> PrecisionName:
     if name == "auto":
         if device.type == "cpu":
             return "bf16" if has_bfloat16_instructions() else "fp32"
-        return "fp16"
+        is_slow = (
+            device.type == "cuda"
+            and torch.cuda.is_available()
+            and torch.cuda.get_device_capability(device) in SLOW_HALF
+        )
+        return "fp32" if is_slow else "fp16"
     match name:
         case "fp16" if device.type == "cpu":
             raise DeviceError("precision fp16 is only emulated on processors and very slow there: use bf16 or fp32")
@@ -109,8 +118,9 @@ def keep_memory() -> None:
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD, M_MMAP_MAX of malloc.h
+        trim_threshold, mmap_max, arena_max = -1, -4, -8  # M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX of malloc.h
         mallopt(mmap_max, 0)
+        mallopt(arena_max, 1)  # a thread's own arena, of small heaps, gives them back all the same
         mallopt(trim_threshold, 2**31 - 1)
 
 

@@ -6,13 +6,18 @@ Yields progress and raises typed errors; shows nothing.
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
-from ristn_cli.inference.manifest import JobError, Manifest, Part, lock
+from ristn_cli.inference.manifest import JobError, Manifest, lock
+from ristn_cli.inference.memory import EVENTS_AHEAD, IMAGES_AHEAD, WINDOWS_AHEAD
+from ristn_cli.inference.pipeline import Pipeline
 from ristn_cli.inference.plan import (
     JobPlan,
     UpscaleOptions,
+    carries_alpha,
+    doubles_rate,
     estimate_frames,
     part_length,
 )
@@ -31,8 +36,10 @@ from ristn_cli.inference.preflight import (
     settle_tiling,
 )
 from ristn_cli.inference.progress import Meter, Progress
-from ristn_cli.inference.upscaler import Upscaler
-from ristn_cli.inference.windows import Window
+from ristn_cli.inference.repeats import join_repeats
+from ristn_cli.inference.shape import choose_shape
+from ristn_cli.inference.stages import Written, bordered_windows, encoded_parts, launched_windows, made_frames
+from ristn_cli.inference.upscaler import Upscaler, stoppable
 from ristn_cli.model import SCALE
 from ristn_cli.video import (
     Frame,
@@ -47,7 +54,6 @@ from ristn_cli.video import (
     verify,
     verify_images,
 )
-from ristn_cli.weights import file_sha256
 
 
 class Interrupted(Exception):
@@ -66,12 +72,12 @@ def upscale_video(
     should_stop: Callable[[], bool] = lambda: False,
     on_plan: Callable[[JobPlan], None] = lambda plan: None,
     on_damage: Callable[[str], None] = lambda message: None,
-) -> Iterator[Progress]:
+) -> Generator[Progress, None, None]:
     """Upscale `source` into `target`, keeping its timestamps, sound, subtitles and everything else.
 
     The output appears under its name only when it is whole and verified. What can be refused is refused before the
-    first frame. Finished parts outlive a run that ends early, in `job_folder(target)`: the same call goes on from there
-    and gives the same frames as an uninterrupted one.
+    first frame. Closing the generator stops at once. Finished parts outlive a run that ends early, in
+    `job_folder(target)`: the same call goes on from there and gives the same frames as an uninterrupted one.
 
     Args:
         source: a video, or a folder of numbered images.
@@ -122,6 +128,7 @@ def upscale_video(
                 joined,
                 start=options.start,
                 end=end,
+                rate=plan.rate,
                 codec=choose_codec(options.codec, info.bit_depth),
                 with_audio=options.with_audio,
                 with_subtitles=options.with_subtitles,
@@ -136,6 +143,8 @@ def upscale_video(
                     start=options.start,
                     end=end,
                     plan=streams,
+                    has_alpha=plan.has_alpha,
+                    has_field_rate=doubles_rate(info, options),
                     check_times=not any(part.is_damaged for part in manifest.parts),
                 )
             except VideoError as error:
@@ -187,48 +196,53 @@ def write_parts(
     should_stop: Callable[[], bool],
     on_damage: Callable[[str], None],
 ) -> Iterator[Progress]:
-    """Upscale and encode what the manifest lacks, part by part, cut between windows."""
+    """Upscale and encode what the manifest lacks, part by part, cut between windows.
+
+    Reading, the network and encoding run at the same time. Frames and parts are those of one after another, and so is
+    what a failure leaves: each part that was finished before it is recorded.
+    """
     meter = Meter(manifest.frames, estimate_frames(info, options))
-    length = part_length(info)
     yield meter.read(manifest.frames, max(1, len(manifest.parts)))
     if options.max_frames is not None and manifest.frames >= options.max_frames:
         return
-    damage: list[str] = []
+    damage: deque[str] = deque()
+    was_damaged = False
 
-    def report(message: str) -> None:
+    def note_damage(message: str) -> None:
+        nonlocal was_damaged
+        was_damaged = True
         damage.append(message)
-        on_damage(message)
 
-    windows = upscaler.windows(
-        continued_frames(manifest, info, options, report),
-        lambda frame: frame.image,
-        continued=manifest.parts[-1].next_context if manifest.parts else 0,
-    )
-    window = next(windows, None)
-    while window is not None:
-        before = manifest.frames
-        file = f"part-{len(manifest.parts) + 1:05}{part_suffix_of(options)}"
-        with open_writer(manifest.folder / file, info, options) as writer:
-            while window is not None and writer.frames_written < length:
-                for frame in upscale_window(window, upscaler):
-                    writer.write(frame)
-                written, window = window, next(windows, None)
-                yield meter.read(before + writer.frames_written, len(manifest.parts) + 1)
-        last = written.frames[written.keep][-1]
-        begins = window or Window((last,), slice(1, None))  # at the end of the stream nothing is left to keep
-        manifest.add(
-            Part(
-                file=file,
-                frames=writer.frames_written,
-                next_time=begins.frames[0].time,
-                next_context=begins.keep.start,
-                end_time=last.time + (last.duration or 1 / info.rate),
-                sha256=file_sha256(manifest.folder / file),
-                is_damaged=bool(damage),
-            )
+    def tell_damage() -> None:
+        while damage:
+            on_damage(damage.popleft())
+
+    pipeline = Pipeline()
+    with stoppable(upscaler.model, pipeline.check), pipeline:
+        windows = upscaler.windows(
+            join_repeats(continued_frames(manifest, info, options, note_damage)),
+            lambda run: run[0].image,
+            continued=manifest.parts[-1].next_context if manifest.parts else 0,
         )
-        if window is not None and should_stop():
-            raise Interrupted
+        read = pipeline.ahead(bordered_windows(windows, info.rate, lambda: was_damaged), WINDOWS_AHEAD, name="read")
+        launched = pipeline.ahead(launched_windows(read, upscaler), 1, name="upscale")
+        made = pipeline.ahead(made_frames(launched, upscaler), IMAGES_AHEAD, name="download")
+
+        def open_part(number: int) -> FrameWriter | ImagesWriter:
+            return open_writer(manifest.folder / f"part-{number:05}{part_suffix_of(options)}", info, options)
+
+        parts = encoded_parts(made, open_part, part_length(info), finished=len(manifest.parts))
+        try:
+            for event in pipeline.ahead(parts, EVENTS_AHEAD, name="encode"):
+                tell_damage()
+                if isinstance(event, Written):
+                    yield meter.read(manifest.frames + event.frames, event.part)
+                    continue
+                manifest.add(event.part)
+                if not event.is_last and should_stop():
+                    raise Interrupted
+        finally:
+            tell_damage()
     if not manifest.parts:
         raise no_frames(info)
 
@@ -242,33 +256,35 @@ def continued_frames(
         last = manifest.parts[-1]
         start = last.next_time - info.start_time
         if frames is not None:
-            frames -= manifest.frames - last.next_context
+            frames -= manifest.frames - last.next_context - last.next_repeats
     return read_source(info, options, start=start, max_frames=frames, on_damage=on_damage)
 
 
 def open_writer(path: Path, info: VideoInfo, options: UpscaleOptions) -> FrameWriter | ImagesWriter:
-    """The encoder of one part."""
+    """The encoder of one part, which takes the network's frames and resamples them where another size is asked for."""
+    shape = choose_shape(info, options)
     if options.images is not None:
-        return ImagesWriter(path, width=SCALE * info.width, height=SCALE * info.height, suffix=options.images)
+        return ImagesWriter(
+            path,
+            width=shape.width,
+            height=shape.height,
+            frame_size=(SCALE * info.width, SCALE * info.height),
+            suffix=options.images,
+        )
     return FrameWriter(
         path,
-        width=SCALE * info.width,
-        height=SCALE * info.height,
-        rate=info.rate,
-        time_base=info.time_base,
+        width=shape.width,
+        height=shape.height,
+        frame_size=(SCALE * info.width, SCALE * info.height),
+        rate=shape.rate,
+        time_base=shape.time_base,
         color=info.color,
-        sample_aspect_ratio=info.sample_aspect_ratio,
+        sample_aspect_ratio=shape.sample_aspect_ratio,
         codec=options.codec,
         crf=options.crf,
         preset=options.preset,
         pixel_format=options.pixel_format,
         encoder_options=options.encoder_options,
         mastering=info.mastering,
+        has_alpha=carries_alpha(info, options),
     )
-
-
-def upscale_window(window: Window[Frame], upscaler: Upscaler) -> Iterator[Frame]:
-    """A window's kept frames at 4x, each with its own timestamp."""
-    images = Window(tuple(frame.image for frame in window.frames), window.keep)
-    for source, image in zip(window.frames[window.keep], upscaler.upscale_window(images), strict=True):
-        yield Frame(image, source.time, source.duration)

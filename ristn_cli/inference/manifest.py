@@ -28,8 +28,9 @@ class Part:
     """A finished part: its file, how many frames it holds, and its SHA-256.
 
     `next_time` and `end_time` are seconds on the source's clock: of the first frame that the window after this part
-    reads, and of the end of this part's last frame. `next_context` is how many frames of this part that window reads.
-    `is_damaged` tells that packets of the source could not be decoded.
+    reads, and of the end of this part's last frame. `next_context` is how many frames of this part that window reads,
+    repeated ones counted once, and `next_repeats` how many more they are with their repeats. `is_damaged`
+    tells that packets of the source could not be decoded.
     """
 
     file: str
@@ -38,6 +39,7 @@ class Part:
     next_context: int
     end_time: Fraction
     sha256: str
+    next_repeats: int = 0
     is_damaged: bool = False
 
 

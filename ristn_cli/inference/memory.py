@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from ristn_cli.inference.defaults import MachineDefault
 from ristn_cli.inference.tiles import plan_spans
 from ristn_cli.model import SCALE, RISTNConfig
 
@@ -22,6 +23,15 @@ LONGEST_WINDOW = 20
 LARGEST_TILE = 288
 SMALLEST_TILE = 32
 """LR pixels a side. Above the largest nothing is gained, below the smallest a tile is all overlap."""
+
+WINDOWS_AHEAD = 1
+"""Windows that are read while another one is computed."""
+
+IMAGES_AHEAD = 1
+"""Finished images that wait for the encoder, besides the window they are of. More would not keep it busier."""
+
+EVENTS_AHEAD = 4
+"""Reports of the encoder that wait to be told."""
 
 ALLOCATOR_SHARE = 1.2
 """What the allocator holds for one byte in use, measured on a processor: 1.13 to 1.25 at 320x180 to 480x270."""
@@ -73,6 +83,16 @@ def widest_channels(config: RISTNConfig) -> int:
     return max(spatial, last_layer)
 
 
+def most_kept(tiling: Tiling, *, width: int, height: int, image_bytes: int = 1) -> int:
+    """Frames that are finished together at most.
+
+    The first and the last window of a shot keep context that others would only read. Where images are so large that
+    this would count, such a window is computed in halves.
+    """
+    within = OUTPUT_BYTES // (width * height * 3 * SCALE**2 * image_bytes)
+    return min(tiling.window, max(tiling.window - 2 * tiling.context, within))
+
+
 def window_bytes(
     config: RISTNConfig, tiling: Tiling, *, width: int, height: int, value_bytes: int, image_bytes: int = 1
 ) -> int:
@@ -86,7 +106,7 @@ def window_bytes(
         value_bytes: of a value on the device: 2 in half precision, else 4.
         image_bytes: of a value of an image: 1 for uint8, 2 for uint16.
     """
-    kept = tiling.window - 2 * tiling.context
+    kept = most_kept(tiling, width=width, height=height, image_bytes=image_bytes)
     across = plan_spans(width, tiling.tile, tiling.overlap)[0].size
     down = plan_spans(height, tiling.tile, tiling.overlap)[0].size
     network = across * down * tiling.window * widest_channels(config) * value_bytes
@@ -96,10 +116,19 @@ def window_bytes(
     return math.ceil(ALLOCATOR_SHARE * (max(network, tile) + carried) + images)
 
 
-def choose_window(width: int, height: int, *, image_bytes: int = 1, context: int = 2) -> int:
-    """Frames of a window: LONGEST_WINDOW, or as many as keep its finished images within OUTPUT_BYTES, one at least."""
+def queue_bytes(tiling: Tiling, *, width: int, height: int, image_bytes: int = 1) -> int:
+    """Memory that images take which wait for a window, or for the encoder, while another window is computed."""
+    read = WINDOWS_AHEAD * tiling.window + tiling.window - 2 * tiling.context  # and what the one after those adds
+    finished = most_kept(tiling, width=width, height=height, image_bytes=image_bytes) + IMAGES_AHEAD
+    return width * height * 3 * image_bytes * (read + finished * SCALE**2)
+
+
+def choose_window(
+    width: int, height: int, *, image_bytes: int = 1, context: int = 2, longest: int = LONGEST_WINDOW
+) -> int:
+    """Frames of a window: the `longest`, or as many as keep its finished images within OUTPUT_BYTES, one at least."""
     kept = OUTPUT_BYTES // (width * height * 3 * SCALE**2 * image_bytes)
-    return min(LONGEST_WINDOW, max(1, kept) + 2 * context)
+    return min(longest, max(1, kept) + 2 * context)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,12 +140,20 @@ class AutoTiling:
         tile: largest side of a tile in LR pixels; None for what the memory allows.
         detect_cuts: as in `Tiling`.
         memory_bytes: what a window may take; None for what the device has free.
+        default: where neither window nor tile is given: the fastest ones, as measured on this machine; memory still
+            makes them smaller.
     """
 
     window: int | None = None
     tile: int | None = None
     detect_cuts: bool = True
     memory_bytes: int | None = None
+    default: MachineDefault | None = None
+
+    @property
+    def uses_default(self) -> bool:
+        """Whether windows and tiles are those measured on this machine, as far as they fit."""
+        return self.default is not None and self.window is None and self.tile is None
 
     def fit(
         self,
@@ -134,13 +171,17 @@ class AutoTiling:
         device has the last word.
         """
         sizes = {"width": width, "height": height, "value_bytes": value_bytes, "image_bytes": image_bytes}
-        window = self.window or choose_window(width, height, image_bytes=image_bytes)
-        side = self.tile or LARGEST_TILE
+        longest, largest = LONGEST_WINDOW, LARGEST_TILE
+        if self.uses_default and self.default is not None:
+            longest, largest = self.default.window, self.default.tile
+        window = self.window or choose_window(width, height, image_bytes=image_bytes, longest=longest)
+        side = self.tile or largest
         tiling = replace_tile(
             Tiling(window=window, context=min(2, (window - 1) // 2), detect_cuts=self.detect_cuts), side
         )
         limit = self.memory_bytes or usable_bytes(device)
-        while window_bytes(config, tiling, **sizes) > limit:
+        waiting = {name: sizes[name] for name in ("width", "height", "image_bytes")}
+        while window_bytes(config, tiling, **sizes) + queue_bytes(tiling, **waiting) > limit:
             smaller = shrink(tiling)
             if smaller is None or (self.window and smaller.window < window) or (self.tile and smaller.tile < side):
                 break

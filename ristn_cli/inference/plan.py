@@ -7,8 +7,7 @@ from typing import Literal
 
 from ristn_cli.inference.memory import Tiling
 from ristn_cli.inference.tiles import plan_spans
-from ristn_cli.model import SCALE
-from ristn_cli.video import StreamPlan, VideoInfo
+from ristn_cli.video import Deinterlace, FieldOrder, StreamPlan, VideoInfo
 
 PART_PIXELS = 32_000_000
 """LR pixels of a part, about a minute to ten of work on a processor: what a crash may cost."""
@@ -39,8 +38,12 @@ class UpscaleOptions:
         max_frames: stop after as many frames.
         with_audio: keep the sound.
         with_subtitles: keep the subtitles, and the fonts that go with them.
-        deinterlace: `auto` treats frames flagged as interlaced, `frame` all, `off` none.
-        drop_alpha: upscale a video with transparency without it, rather than refuse it.
+        scale: size of the output in sizes of the source, at most the network's own 4; below, its result is resampled.
+        size: exact width and height of the output, instead of `scale`.
+        fit: as large as fits into 1920x1080 or 3840x2160, but not above 4x, instead of `scale`.
+        square_pixels: resample to pixels as wide as high.
+        deinterlace: `auto` treats interlaced frames, `frame` all, `off` none; `field` makes two frames of each.
+        drop_alpha: upscale a video with transparency without it, rather than carry or refuse it.
         strict: fail where packets cannot be decoded, rather than conceal and report them.
         image_rate: frames a second of numbered images; None for 25.
         images: suffix of the images to write instead of a video; a job sets it by the name of its output.
@@ -56,11 +59,20 @@ class UpscaleOptions:
     max_frames: int | None = None
     with_audio: bool = True
     with_subtitles: bool = True
-    deinterlace: Literal["auto", "frame", "off"] = "auto"
+    scale: Literal[2, 3, 4] = 4
+    size: tuple[int, int] | None = None
+    fit: Literal["1080p", "2160p"] | None = None
+    square_pixels: bool = False
+    deinterlace: Deinterlace = "auto"
     drop_alpha: bool = False
     strict: bool = False
     image_rate: Fraction | None = None
     images: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError when more than one of `scale`, `size` and `fit` says how large the output is."""
+        if (self.size is not None) + (self.fit is not None) + (self.scale != 4) > 1:
+            raise ValueError("give one of scale, size and fit: each says how large the output is")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +82,12 @@ class JobPlan:
     Attributes:
         width: of the output, in pixels.
         height: of the output, in pixels.
+        sample_aspect_ratio: of the output: how wide a pixel is for its height.
+        is_resampled: the output's frames are made from the network's, of another size, by a resampler.
         rate: nominal frames a second; each frame keeps its own time.
+        has_alpha: the output has the source's transparency, resampled apart from the network.
+        deinterlaced: the frames that are: `none`, `flagged` ones, `all`, or all, to one frame a `field`.
+        field_order: which field comes first, found by looking at pictures whose flags are silent.
         encoder: the encoder's name.
         streams: what becomes of each stream.
         frames: all frames of the output.
@@ -81,15 +98,22 @@ class JobPlan:
         tiles: tiles that each window is cut into.
         device: where the network computes.
         precision: in which precision.
-        memory_bytes: what a window takes at most, beside the program itself and the encoder; an estimate.
+        memory_bytes: what a window takes at most, and what waits meanwhile, beside the program itself and the encoder;
+            an estimate.
         needed_bytes: free disk space that the job needs beside the output, at most, as an estimate.
         free_bytes: what is free there.
         seconds: time the network will take, measured on the first frames; None when it was not measured.
+        uses_default: windows and tiles are the fastest ones of a sweep on this machine, as far as they fit.
     """
 
     width: int
     height: int
+    sample_aspect_ratio: Fraction
+    is_resampled: bool
     rate: Fraction
+    has_alpha: bool
+    deinterlaced: Literal["none", "flagged", "all", "field"]
+    field_order: FieldOrder | None
     encoder: str
     streams: tuple[StreamPlan, ...]
     frames: int | None
@@ -104,6 +128,26 @@ class JobPlan:
     needed_bytes: int | None
     free_bytes: int
     seconds: float | None = None
+    uses_default: bool = False
+
+
+def doubles_rate(info: VideoInfo, options: UpscaleOptions) -> bool:
+    """Whether a job makes two frames of each of the source's."""
+    return options.deinterlace == "field" and not (info.is_image_sequence or info.is_still)
+
+
+def carries_alpha(info: VideoInfo, options: UpscaleOptions) -> bool:
+    """Whether a job gives the output the source's transparency."""
+    return info.has_alpha and not options.drop_alpha
+
+
+def choose_deinterlacing(info: VideoInfo, options: UpscaleOptions) -> Literal["none", "flagged", "all", "field"]:
+    """Which frames of a source are deinterlaced; `field` stands for all, into one frame a field."""
+    if options.deinterlace == "off" or info.is_image_sequence or info.is_still:
+        return "none"
+    if options.deinterlace == "auto" and info.field_order is None:
+        return "flagged" if info.is_interlaced else "none"
+    return "field" if doubles_rate(info, options) else "all"
 
 
 def estimate_frames(info: VideoInfo, options: UpscaleOptions) -> int | None:
@@ -111,12 +155,15 @@ def estimate_frames(info: VideoInfo, options: UpscaleOptions) -> int | None:
     count = info.frame_count
     if count is None and info.duration is not None:
         count = round(info.duration * info.rate)
+    rate = info.rate
+    if doubles_rate(info, options):
+        count, rate = None if count is None else 2 * count, 2 * rate
     if count is None:
         return options.max_frames
     if options.end is not None:
-        count = min(count, round(options.end * info.rate))
+        count = min(count, round(options.end * rate))
     if options.start is not None:
-        count = max(0, count - round(options.start * info.rate))
+        count = max(0, count - round(options.start * rate))
     return count if options.max_frames is None else min(count, options.max_frames)
 
 
@@ -144,20 +191,23 @@ def count_tiles(width: int, height: int, tiling: Tiling) -> int:
     return len(plan_spans(width, tiling.tile, tiling.overlap)) * len(plan_spans(height, tiling.tile, tiling.overlap))
 
 
-def estimate_disk(info: VideoInfo, family: str, frames_left: int, finished_bytes: int, other_bytes: int) -> int:
+def estimate_disk(
+    pixels: int, family: str, frames_left: int, finished_bytes: int, other_bytes: int, *, is_deep: bool = False
+) -> int:
     """Bytes of disk that a job still needs at most: the parts that are missing, and all parts once more in the output.
 
     Args:
-        info: the source.
+        pixels: of a frame of the output.
         family: the codec, as in `video.CODECS`, or the kind of images.
         frames_left: frames still to be encoded.
         finished_bytes: of the parts that an earlier run finished.
         other_bytes: of sound and all else that goes along; the size of the source is enough.
+        is_deep: whether the source has more than 8 bits a sample, and so images of it 16.
     """
     bits = BITS_PER_PIXEL.get(family, LOSSY_BITS_PER_PIXEL)
-    if family in ("png", "tiff") and info.bit_depth > 8:
+    if is_deep and family in ("png", "tiff"):
         bits *= 3  # the lower eight of 16 bits are noise, which nothing compresses
-    encoded = frames_left * SCALE * info.width * SCALE * info.height * bits / 8
+    encoded = frames_left * pixels * bits / 8
     return math.ceil(2 * encoded) + finished_bytes + other_bytes
 
 

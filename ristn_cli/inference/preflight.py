@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from ristn_cli.inference.manifest import Manifest, fingerprint, read_identity
-from ristn_cli.inference.memory import Tiling, window_bytes
+from ristn_cli.inference.memory import Tiling, queue_bytes, window_bytes
 from ristn_cli.inference.plan import (
     JobPlan,
     UpscaleOptions,
+    carries_alpha,
+    choose_deinterlacing,
     count_parts,
     count_tiles,
     count_windows,
@@ -27,13 +29,14 @@ from ristn_cli.inference.plan import (
     format_bytes,
     part_length,
 )
+from ristn_cli.inference.shape import choose_shape
 from ristn_cli.inference.tiles import plan_spans
 from ristn_cli.inference.upscaler import Upscaler
 from ristn_cli.inference.windows import Window
-from ristn_cli.model import SCALE
 from ristn_cli.video import (
     CODECS,
     IMAGES_PART_SUFFIX,
+    IMAGES_WITH_ALPHA,
     Frame,
     StreamPlan,
     VideoError,
@@ -42,6 +45,8 @@ from ristn_cli.video import (
     check_mux,
     choose_codec,
     existing_images,
+    find_field_order,
+    find_transparency,
     is_image_target,
     is_numbered,
     part_suffix,
@@ -124,6 +129,11 @@ def part_suffix_of(options: UpscaleOptions) -> str:
 def check_images(info: VideoInfo, target: Path, options: UpscaleOptions) -> tuple[StreamPlan, ...]:
     """What becomes of the streams of a source whose pictures are written as images: all others are left out."""
     check_image_depth(target, info.bit_depth)
+    if carries_alpha(info, options) and target.suffix.lower() not in IMAGES_WITH_ALPHA:
+        raise VideoError(
+            f"{target}: {target.suffix} holds no transparency, which {info.path.name} has; "
+            f"use {' or '.join(sorted(IMAGES_WITH_ALPHA))}, or --drop-alpha"
+        )
     if not is_numbered(target) and (estimate_frames(info, options) or 1) > 1:
         raise single_image_error(target)
     kind, _ = family_of(options, info)
@@ -140,6 +150,16 @@ def job_folder(target: Path) -> Path:
     return target.with_name(f".{target.name}.ristn")
 
 
+def examine(info: VideoInfo, options: UpscaleOptions) -> VideoInfo:
+    """What the header of a source does not tell, by its pictures: transparency, and interlacing that no flag states."""
+    if not options.drop_alpha:
+        has_alpha = find_transparency(info, start=options.start, end=options.end, max_frames=options.max_frames)
+        info = replace(info, has_alpha=has_alpha)
+    if options.deinterlace != "off":
+        info = replace(info, field_order=find_field_order(info, is_interlaced=options.deinterlace != "auto"))
+    return info
+
+
 def check_job(
     source: Path, target: Path, options: UpscaleOptions, *, overwrite: bool, makes_folder: bool = False
 ) -> tuple[VideoInfo, tuple[StreamPlan, ...]]:
@@ -151,21 +171,25 @@ def check_job(
     """
     info = probe(source, rate=options.image_rate)
     check_target(source, target, overwrite, makes_folder=makes_folder)
+    info = examine(info, options)
     if options.images is not None:
         return info, check_images(info, target, options)
     keep: StreamChoice = {"with_audio": options.with_audio, "with_subtitles": options.with_subtitles}
     codec = choose_codec(options.codec, info.bit_depth)
     streams = check_mux(info, target, codec=codec, **keep)
+    shape = choose_shape(info, options)
     try_mux(
         info,
         target,
-        width=SCALE * info.width,
-        height=SCALE * info.height,
+        width=shape.width,
+        height=shape.height,
+        sample_aspect_ratio=shape.sample_aspect_ratio,
         codec=codec,
         crf=options.crf,
         preset=options.preset,
         pixel_format=options.pixel_format,
         encoder_options=options.encoder_options,
+        has_alpha=carries_alpha(info, options),
         **keep,
     )
     return info, streams
@@ -227,18 +251,27 @@ def describe_job(
     options: UpscaleOptions,
 ) -> JobPlan:
     """The plan of a job whose manifest is loaded, without a measurement of time."""
+    shape = choose_shape(info, options)
     frames = estimate_frames(info, options)
     left = None if frames is None else max(0, frames - manifest.frames)
     family, encoder = family_of(options, info)
     continued = manifest.parts[-1].next_context if manifest.parts else 0
+    image_bytes = 1 if info.bit_depth <= 8 else 2
     needed = None
     if left is not None:
         finished = sum(path.stat().st_size for path in manifest.files)
-        needed = estimate_disk(info, family, left, finished, source_bytes(info))
+        needed = estimate_disk(
+            shape.width * shape.height, family, left, finished, source_bytes(info), is_deep=info.bit_depth > 8
+        )
     return JobPlan(
-        width=SCALE * info.width,
-        height=SCALE * info.height,
-        rate=info.rate,
+        width=shape.width,
+        height=shape.height,
+        sample_aspect_ratio=shape.sample_aspect_ratio,
+        is_resampled=shape.is_resampled,
+        rate=shape.rate,
+        has_alpha=carries_alpha(info, options),
+        deinterlaced=choose_deinterlacing(info, options),
+        field_order=info.field_order,
         encoder=encoder,
         streams=streams,
         frames=frames,
@@ -250,15 +283,17 @@ def describe_job(
         device=str(upscaler.backend.device),
         precision=upscaler.backend.precision,
         memory_bytes=window_bytes(
-            upscaler.model.config,
+            upscaler.config,
             upscaler.tiling,
             width=info.width,
             height=info.height,
             value_bytes=upscaler.backend.dtype.itemsize,
-            image_bytes=1 if info.bit_depth <= 8 else 2,
-        ),
+            image_bytes=image_bytes,
+        )
+        + queue_bytes(upscaler.tiling, width=info.width, height=info.height, image_bytes=image_bytes),
         needed_bytes=needed,
         free_bytes=shutil.disk_usage(existing_parent(manifest.folder)).free,
+        uses_default=upscaler.auto_tiling is not None and upscaler.auto_tiling.uses_default,
     )
 
 
@@ -315,9 +350,10 @@ def identify(info: VideoInfo, upscaler: Upscaler, options: UpscaleOptions) -> di
         "network": upscaler.fingerprint,
         "precision": upscaler.backend.precision,
         "device": upscaler.backend.device.type,
+        "compilation": upscaler.is_compiled,
         **asdict(upscaler.tiling),
         # What only decides whether a run fails does not change the frames of one that goes on.
-        **{name: str(value) for name, value in asdict(options).items() if name not in ("strict", "drop_alpha")},
+        **{name: str(value) for name, value in asdict(options).items() if name != "strict"},
         "version of ristn": version("ristn"),
         "version of PyTorch": version("torch"),
         "version of PyAV": version("av"),
@@ -346,6 +382,7 @@ def read_source(
         max_frames=max_frames,
         deinterlace=options.deinterlace,
         drop_alpha=options.drop_alpha,
+        carry_alpha=carries_alpha(info, options),
         strict=options.strict,
         on_damage=on_damage,
     )

@@ -18,6 +18,9 @@ Item = TypeVar("Item")
 CUT_SCORE = 7.0
 """Percent of the range; `scdet` takes 10. A cut too many costs a frame its neighbours, one too few makes a ghost."""
 
+FLASH_SCORE = 40.0
+"""Percent of the range: what differs as much from the first image of a scene is no part of it. White noise has 33."""
+
 STEP = 4
 """Every fourth pixel of every fourth row is compared, in green, which stands for luma."""
 
@@ -31,7 +34,7 @@ def difference(before: np.ndarray, after: np.ndarray) -> float:
 def number_scenes(images: Iterable[np.ndarray], *, settled: int = 0) -> Iterator[int]:
     """Number of the scene of each image, from 0; the first `settled` images are known to be of one scene.
 
-    A scene's first difference has nothing to be compared with, so a scene is at least two images long, and two settled
+    A scene's first difference has nothing to be compared with, so only a flash is a scene of one image, and two settled
     images or the first of a scene are all that the numbering depends on.
     """
     scene = 0
@@ -40,9 +43,10 @@ def number_scenes(images: Iterable[np.ndarray], *, settled: int = 0) -> Iterator
     for index, image in enumerate(images):
         if before is not None:
             now = difference(before, image)
-            is_cut = (
-                last_difference is not None and index >= settled and min(now, abs(now - last_difference)) >= CUT_SCORE
+            is_new = (
+                now >= FLASH_SCORE if last_difference is None else min(now, abs(now - last_difference)) >= CUT_SCORE
             )
+            is_cut = is_new and index >= settled
             scene += is_cut
             last_difference = None if is_cut else now
         before = image
@@ -71,7 +75,8 @@ def scene_windows(
     if not detect_cuts:
         yield from slide_windows(frames, length, context, continued=continued)
         return
-    pairs = _with_scene(frames, image_of, continued)
+    settled = continued + 1 if continued else 0  # the window before has read one more at least, and gone on
+    pairs = _with_scene(frames, image_of, settled)
     for scene, members in groupby(pairs, key=lambda pair: pair[0]):
         kept = continued if scene == 0 else 0
         yield from slide_windows((frame for _, frame in members), length, context, continued=kept)

@@ -9,7 +9,7 @@ import queue
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -18,23 +18,25 @@ from typing import IO, Literal
 
 from ristn_cli.inference.job import Interrupted, finish_images, publish, write_parts
 from ristn_cli.inference.manifest import Manifest
-from ristn_cli.inference.plan import JobPlan, UpscaleOptions, estimate_frames
+from ristn_cli.inference.plan import JobPlan, UpscaleOptions, carries_alpha, doubles_rate, estimate_frames
 from ristn_cli.inference.preflight import (
     check_images,
     check_target,
     describe_job,
+    examine,
     for_target,
     job_folder,
     read_source,
     settle_tiling,
 )
 from ristn_cli.inference.progress import Meter, Progress
+from ristn_cli.inference.shape import choose_shape
 from ristn_cli.inference.upscaler import Upscaler
-from ristn_cli.model import SCALE
 from ristn_cli.video import (
     Frame,
     PipeInput,
     RawFormat,
+    Resampler,
     StreamPlan,
     VideoError,
     VideoInfo,
@@ -80,7 +82,7 @@ def opened_source(ends: Ends, options: UpscaleOptions, report: Callable[[str], N
         VideoError: it cannot be read, or more would be lost of standard input than the options give up.
     """
     if ends.source != PIPE:
-        yield probe(ends.source, rate=options.image_rate)
+        yield examine(probe(ends.source, rate=options.image_rate), options)
         return
     if options.start is not None:
         raise VideoError(f"{NAME}: cannot be searched for --start; let the program that writes to it begin there")
@@ -120,7 +122,7 @@ def upscale_stream(
     on_plan: Callable[[JobPlan], None] = lambda plan: None,
     on_damage: Callable[[str], None] = lambda message: None,
     on_loss: Callable[[str], None] = lambda message: None,
-) -> Iterator[Progress]:
+) -> Generator[Progress, None, None]:
     """`upscale_video` where an end of the job is a standard stream. Nothing is kept of a run that ends early.
 
     `on_loss` is told in a line of what Y4M cannot hold.
@@ -165,7 +167,7 @@ def _to_file(
             finish_images(manifest, info, target, plan, check=lambda: check_target(info.path, target, overwrite))
             return
         joined = folder / f"joined{target.suffix}"
-        join_and_mux(manifest.files, info, joined, codec=choose_codec(options.codec, info.bit_depth))
+        join_and_mux(manifest.files, info, joined, rate=plan.rate, codec=choose_codec(options.codec, info.bit_depth))
         verify(
             joined,
             frames=manifest.frames,
@@ -173,6 +175,8 @@ def _to_file(
             height=plan.height,
             source=info,
             plan=streams,
+            has_alpha=plan.has_alpha,
+            has_field_rate=doubles_rate(info, options),
             check_times=False,  # the source cannot be read again
         )
         check_target(info.path, target, overwrite)
@@ -205,6 +209,7 @@ def _to_matroska(
                 _passing(ready),
                 info,
                 stdout.fileno(),
+                rate=choose_shape(info, options).rate,
                 codec=choose_codec(options.codec, info.bit_depth),
                 start=options.start,
                 end=end,
@@ -270,23 +275,27 @@ def _to_y4m(
     )
     if others:
         on_loss(f"Y4M holds nothing but pictures: {len(others)} other streams are left out")
+    if carries_alpha(info, options):
+        raise VideoError(f"{info.path}: has transparency, which Y4M cannot hold; use --drop-alpha to go on without it")
     settle_tiling(upscaler, info, Path(), restart=True)
     on_plan(_describe(Manifest(Path(tempfile.gettempdir()) / "-", {}), info, streams, upscaler, options))
     meter = Meter(0, estimate_frames(info, options))
     yield meter.read(0, 1)
+    shape = choose_shape(info, options)
+    resampler = Resampler(shape.width, shape.height)
     writer = Y4mWriter(
         stdout,
-        width=SCALE * info.width,
-        height=SCALE * info.height,
-        rate=info.rate,
+        width=shape.width,
+        height=shape.height,
+        rate=shape.rate,
         color=info.color,
         is_deep=info.bit_depth > 8,
-        sample_aspect_ratio=info.sample_aspect_ratio,
+        sample_aspect_ratio=shape.sample_aspect_ratio,
         pixel_format=options.pixel_format,
     )
     frames = read_source(info, options, start=options.start, max_frames=options.max_frames, on_damage=on_damage)
     for image in upscaler.upscale(frame.image for frame in _told_if_uneven(frames, info, on_loss)):
-        writer.write(image)
+        writer.write(resampler.apply(image))
         yield meter.read(writer.frames_written, 1)
         if should_stop():
             raise Interrupted
@@ -311,16 +320,19 @@ def _check_mux(info: VideoInfo, target: Path, options: UpscaleOptions) -> tuple[
     codec = choose_codec(options.codec, info.bit_depth)
     with_audio, with_subtitles = options.with_audio, options.with_subtitles
     streams = check_mux(info, target, codec=codec, with_audio=with_audio, with_subtitles=with_subtitles)
+    shape = choose_shape(info, options)
     try_mux(
         info,
         target,
-        width=SCALE * info.width,
-        height=SCALE * info.height,
+        width=shape.width,
+        height=shape.height,
+        sample_aspect_ratio=shape.sample_aspect_ratio,
         codec=codec,
         crf=options.crf,
         preset=options.preset,
         pixel_format=options.pixel_format,
         encoder_options=options.encoder_options,
+        has_alpha=carries_alpha(info, options),
         with_audio=with_audio,
         with_subtitles=with_subtitles,
     )

@@ -5,22 +5,46 @@ The only module that turns images (H, W, 3) into tensors and back. Knows nothing
 
 import hashlib
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ristn_cli.inference.device import Backend, DeviceError, prepare, release_memory
-from ristn_cli.inference.memory import AutoTiling, Tiling, replace_tile, shrink
+from ristn_cli.inference.execution import (
+    CompileName,
+    CudaRecorder,
+    RecordedNetwork,
+    Tell,
+    choose_compilation,
+    compile_steps,
+)
+from ristn_cli.inference.memory import (
+    MIB,
+    AutoTiling,
+    Tiling,
+    free_bytes,
+    most_kept,
+    replace_tile,
+    shrink,
+    window_bytes,
+)
 from ristn_cli.inference.scenes import scene_windows
-from ristn_cli.inference.tiles import blend_weights, plan_spans
+from ristn_cli.inference.tiles import Span, blend_weights, plan_spans
+from ristn_cli.inference.transfer import Arrival, open_transfer
 from ristn_cli.inference.windows import Window
 from ristn_cli.model import RISTN, SCALE
 
 Item = TypeVar("Item")
+
+
+KEPT_WEIGHTS = 256
+"""Of tiles along an axis: more than any frame has."""
 
 
 class OutOfMemory(Exception):
@@ -41,6 +65,17 @@ def typed_memory_errors(tiling: Tiling) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def stoppable(model: nn.Module, check: Callable[[], None]) -> Iterator[None]:
+    """Within, `model` calls `check` before each of its layers: what that raises ends a long computation early."""
+    handles = [module.register_forward_pre_hook(lambda *_: check()) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 class Upscaler:
     """A network made ready for one device and precision.
 
@@ -49,6 +84,10 @@ class Upscaler:
         backend: device and precision.
         tiling: windows and tiles, or what decides them once the size of the frames is known.
         on_shrink: told of a smaller tiling, when memory turned out to be too short for the present one.
+        compilation: `auto`, `on` or `off`, as of `choose_compilation`.
+        on_compile: told in one line how long compiling took, or that it failed, and which of the two.
+
+    `on_shrink` and `on_compile` may be called by another thread than the one that began the work.
     """
 
     def __init__(
@@ -58,19 +97,30 @@ class Upscaler:
         tiling: Tiling | AutoTiling | None = None,
         *,
         on_shrink: Callable[[Tiling], None] = lambda tiling: None,
+        compilation: CompileName = "auto",
+        on_compile: Tell = lambda message, has_failed: None,
     ) -> None:
         self.backend = backend
         self.auto_tiling = tiling or AutoTiling() if not isinstance(tiling, Tiling) else None
         self.tiling = tiling if isinstance(tiling, Tiling) else Tiling()
+        self.config = model.config
         self.fingerprint = fingerprint(model)
+        self.is_compiled = choose_compilation(compilation, backend.device)
         self.model = prepare(model, backend)
+        self.recorded: RecordedNetwork | None = None
+        if self.is_compiled:
+            compile_steps(self.model, on_compile)
+            if backend.device.type == "cuda":
+                self.recorded = RecordedNetwork(self.model, CudaRecorder(backend.device), on_compile)
+        self.transfer = open_transfer(backend.device)
+        self._weights: dict[tuple[tuple[Span, ...], int], Tensor] = {}
         self.on_shrink = on_shrink
 
     def fit(self, width: int, height: int, *, image_bytes: int = 1) -> None:
         """Choose windows and tiles for frames of `width` x `height` LR pixels, unless they were given."""
         if self.auto_tiling is not None:
             self.tiling = self.auto_tiling.fit(
-                self.model.config,
+                self.config,
                 self.backend.device,
                 width=width,
                 height=height,
@@ -93,7 +143,8 @@ class Upscaler:
             return
         self.fit(first.shape[1], first.shape[0], image_bytes=first.itemsize)
         for window in self.windows(itertools.chain([first], stream), lambda image: image):
-            yield from self.upscale_window(window)
+            for arrival in self.launch_window(window):
+                yield from self.collect(arrival)
 
     def windows(
         self, frames: Iterable[Item], image_of: Callable[[Item], np.ndarray], *, continued: int = 0
@@ -109,23 +160,45 @@ class Upscaler:
             continued=continued,
         )
 
-    @torch.inference_mode()
     def upscale_window(self, window: Window[np.ndarray]) -> list[np.ndarray]:
-        """Images (4H, 4W, 3) of a window's kept frames.
+        """Images (4H, 4W, 3) of a window's kept frames, with the errors of `launch_window` and `collect`."""
+        return [image for arrival in self.launch_window(window) for image in self.collect(arrival)]
 
-        Where memory is short, the window is computed again in smaller tiles, and then as two: nothing is ever dropped.
+    def collect(self, arrival: Arrival) -> list[np.ndarray]:
+        """Images that `launch_window` began, once they are there; another thread than its may wait for them.
+
+        Raises:
+            DeviceError: the precision is too narrow for the network: values overflowed.
+        """
+        images = arrival.collect()
+        if images is None:
+            raise DeviceError(f"values overflowed in {self.backend.precision}; use --precision fp32")
+        return images
+
+    def launch_window(self, window: Window[np.ndarray]) -> Iterator[Arrival]:
+        """Begin to upscale a window's kept frames; a processor has done so when this yields, a GPU may be at it.
+
+        It yields all of them together, unless they are more than `most_kept`. Where memory is short, the window is
+        computed again in smaller tiles, and then as two: nothing is ever dropped.
 
         Raises:
             OutOfMemory: even the smallest tile is too large for the device.
-            DeviceError: the precision is too narrow for the network: values overflowed.
         """
+        first = window.frames[0]
+        height, width, _ = first.shape
+        kept = len(window.frames[window.keep])
+        if kept > most_kept(self.tiling, width=width, height=height, image_bytes=first.itemsize):
+            for half in split_window(window, self.tiling.context) or ():
+                yield from self.launch_window(half)
+            return
         while True:
             try:
                 with typed_memory_errors(self.tiling):
-                    return self._upscale_window(window)
+                    arrival = self._launch_window(window)
             except OutOfMemory:
+                if self.recorded is not None:
+                    self.recorded.forget()
                 release_memory(self.backend)
-                height, width, _ = window.frames[0].shape
                 smaller = shrink(replace_tile(self.tiling, min(self.tiling.tile, max(height, width))))
                 if smaller is not None and smaller.tile < self.tiling.tile:
                     self.tiling = smaller
@@ -133,28 +206,67 @@ class Upscaler:
                     continue
                 halves = split_window(window, self.tiling.context)
                 if halves is None:
-                    raise
-            return [image for half in halves for image in self.upscale_window(half)]
+                    raise OutOfMemory(self._tell_need(window)) from None
+            else:
+                yield arrival
+                return
+            for half in halves:
+                yield from self.launch_window(half)
+            return
 
-    def _upscale_window(self, window: Window[np.ndarray]) -> list[np.ndarray]:
-        images = np.stack(window.frames)  # (T, H, W, 3)
-        _, height, width, _ = images.shape
-        peak = np.iinfo(images.dtype).max
-        lr = torch.from_numpy(images).to(self.backend.device)
-        kept = len(range(len(images))[window.keep])
-        output = np.empty((kept, SCALE * height, SCALE * width, 3), images.dtype)
+    def _blend_weights(self, spans: tuple[Span, ...], index: int, device: torch.device) -> Tensor:
+        """`blend_weights` on the device. They are kept: to bring them there would wait for all that it is at."""
+        key = (spans, index)
+        if key not in self._weights:
+            if len(self._weights) >= KEPT_WEIGHTS:
+                self._weights.clear()
+            self._weights[key] = torch.from_numpy(blend_weights(spans, index, SCALE)).to(device)
+        return self._weights[key]
+
+    def _tell_need(self, window: Window[np.ndarray]) -> str:
+        """What even the smallest tile and window take, and what there is."""
+        height, width, _ = window.frames[0].shape
+        tiling = replace(self.tiling, window=len(window.frames), context=(len(window.frames) - 1) // 2)
+        needed = window_bytes(
+            self.config,
+            tiling,
+            width=width,
+            height=height,
+            value_bytes=self.backend.dtype.itemsize,
+            image_bytes=window.frames[0].itemsize,
+        )
+        free = free_bytes(self.backend.device)
+        there = "" if free is None else f", and {free // MIB} MiB are free"
+        half = "" if self.backend.dtype.itemsize == 2 else ", half of it in --precision bf16"
+        return (
+            f"{self.backend.device} is out of memory even with tiles of {tiling.tile} pixels and windows of "
+            f"{tiling.window} frames: one of {width}x{height} takes about {math.ceil(needed / MIB)} MiB{there}{half}; "
+            "end other programs, or upscale smaller pictures"
+        )
+
+    @torch.inference_mode()
+    def _launch_window(self, window: Window[np.ndarray]) -> Arrival:
+        dtype = window.frames[0].dtype
+        height, width, _ = window.frames[0].shape
+        peak = np.iinfo(dtype).max
+        lr = self.transfer.upload(window.frames)  # (T, H, W, 3)
+        kept = len(range(len(lr))[window.keep])
+        # A tensor a frame, so that each can go when it is encoded.
+        shape = (SCALE * height, SCALE * width, 3)
+        output = [torch.empty(shape, dtype=lr.dtype, device=lr.device) for _ in range(kept)]
+        is_finite = torch.ones((), dtype=torch.bool, device=lr.device)
         rows = plan_spans(height, self.tiling.tile, self.tiling.overlap)
         columns = plan_spans(width, self.tiling.tile, self.tiling.overlap)
         above: Tensor | None = None  # what the tiles above have added to rows that these share
         for r, row in enumerate(rows):
-            down = torch.from_numpy(blend_weights(rows, r, SCALE)).to(lr.device)
+            down = self._blend_weights(rows, r, lr.device)
             done = SCALE * ((rows[r + 1].start if r + 1 < len(rows) else row.stop) - row.start)
             below = torch.empty(kept, SCALE * row.size - done, SCALE * width, 3, device=lr.device)
             left: Tensor | None = None  # the same of the tile to the left, in columns
             for c, column in enumerate(columns):
-                across = torch.from_numpy(blend_weights(columns, c, SCALE)).to(lr.device)
+                across = self._blend_weights(columns, c, lr.device)
                 tile = lr[:, row.start : row.stop, column.start : column.stop].permute(0, 3, 1, 2).float() / peak
-                sr = self.model(tile[None], window.keep)[0].permute(0, 2, 3, 1)  # (T', h, w, 3)
+                sr = (self.recorded or self.model)(tile[None], window.keep)[0].permute(0, 2, 3, 1)  # (T', h, w, 3)
                 sr.mul_((down[:, None] * across[None]).unsqueeze(-1))
                 if left is not None:
                     sr[:, :, : left.shape[2]].add_(left)
@@ -165,18 +277,14 @@ class Upscaler:
                 if above is not None:
                     finished[:, : above.shape[1]].add_(above[:, :, at])
                 below[:, :, at] = finished[:, done:]
-                place = output[:, SCALE * row.start : SCALE * row.start + done, at]
-                np.copyto(place, self._to_levels(finished[:, :done], peak).numpy(), casting="unsafe")
-                del sr, finished  # or they would stay while the network makes the next tile
+                values = finished[:, :done]
+                is_finite &= values.sum(dtype=torch.float32).isfinite()
+                values.clamp_(0, 1).mul_(peak).round_()
+                for image, value in zip(output, values, strict=True):
+                    image[SCALE * row.start : SCALE * row.start + done, at].copy_(value)
+                del sr, finished, values  # or they would stay while the network makes the next tile
             above = below
-        return list(output)
-
-    def _to_levels(self, values: Tensor, peak: int) -> Tensor:
-        """Values in [0, 1] as rounded levels, on the CPU: uint8, or int32 above 8 bits."""
-        if not torch.isfinite(values.sum(dtype=torch.float32)):
-            raise DeviceError(f"values overflowed in {self.backend.precision}; use --precision fp32")
-        levels = values.clamp_(0, 1).mul_(peak).round_()
-        return levels.to(torch.uint8 if peak == 255 else torch.int32).cpu()
+        return self.transfer.download(output, is_finite)
 
 
 def fingerprint(model: RISTN) -> str:

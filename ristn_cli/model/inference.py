@@ -5,7 +5,7 @@ before it, activations and sums into the convolution that makes their input, and
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -168,16 +168,29 @@ class Spatial(nn.Module):
         return x
 
 
-class Direction(nn.Module):
-    """One direction of a ConvLSTM layer.
+def advance(gates: Tensor, half_cell: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The part of a ConvLSTM step behind its convolutions, which overwrites `gates`; values as of `Direction.step`.
 
     tanh costs a processor three times what a sigmoid does, so tanh(x) = 2 s(2x) - 1 takes its place, in float32, where
     it is exact near 0 too. The weights that make candidates are doubled for it, and cells are kept halved.
     """
+    hidden = gates.shape[1] // GATES
+    after = gates[:, -hidden:].to(torch.float32, copy=True).sigmoid_().sub_(0.5)
+    admit, forget, release, _ = gates.sigmoid_().chunk(GATES, dim=1)
+    after.mul_(admit)
+    if half_cell is not None:
+        after.addcmul_(half_cell, forget.float())
+    squashed = after.mul(4).sigmoid_().sub_(0.5).mul_(2)
+    return squashed.mul_(release).to(gates.dtype), after
+
+
+class Direction(nn.Module):
+    """One direction of a ConvLSTM layer. `advance` may be replaced by a compiled form of itself."""
 
     def __init__(self, input_weight: Tensor, input_bias: Tensor, hidden_weight: Tensor) -> None:
         super().__init__()
         self.hidden = hidden_weight.shape[1]
+        self.advance: Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]] = advance
         factor = torch.tensor([1.0, 1.0, 1.0, 2.0], dtype=torch.float64).repeat_interleave(self.hidden)
         self.input_gates = FusedConvolution(
             (input_weight.double() * factor[:, None, None, None]).float(), (input_bias.double() * factor).float()
@@ -186,15 +199,9 @@ class Direction(nn.Module):
 
     def step(self, gates: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
         """Hidden values (B, hidden, H, W) and halved cells (the same in float32) after a frame; overwrites `gates`."""
-        if state is not None:
-            gates = self.hidden_gates.add_to(gates, state[0])
-        half_cell = gates[:, -self.hidden :].to(torch.float32, copy=True).sigmoid_().sub_(0.5)
-        admit, forget, release, _ = gates.sigmoid_().chunk(GATES, dim=1)
-        half_cell.mul_(admit)
-        if state is not None:
-            half_cell.addcmul_(state[1], forget.float())
-        squashed = half_cell.mul(4).sigmoid_().sub_(0.5).mul_(2)
-        return squashed.mul_(release).to(gates.dtype), half_cell
+        if state is None:
+            return self.advance(gates, None)
+        return self.advance(self.hidden_gates.add_to(gates, state[0]), state[1])
 
 
 class Layer(nn.Module):
@@ -245,10 +252,13 @@ def take_from_borders(gates: Tensor, missing: Tensor) -> None:
     inside = missing.new_ones(1, 1, min(height, 3), min(width, 3))
     outside = missing.sum((1, 2))[:, None, None] - F.conv2d(inside, missing[:, None], padding=1)[0]
     outside = outside.to(gates.dtype)
-    columns = torch.tensor([0, *[1] * (width - 2), 2] if width > 2 else range(width), device=gates.device)
-    gates[:, :, 0].sub_(outside[:, 0, columns])
+    if width > 3:  # a slice, not an index: that would be a copy to the device in the middle of its work
+        across = torch.cat([outside[..., :1], outside[..., 1:2].expand(-1, -1, width - 2), outside[..., 2:]], dim=2)
+    else:
+        across = outside
+    gates[:, :, 0].sub_(across[:, 0])
     if height > 1:
-        gates[:, :, -1].sub_(outside[:, -1, columns])
+        gates[:, :, -1].sub_(across[:, -1])
     gates[:, :, 1:-1, 0].sub_(outside[:, 1:2, 0])
     if width > 1:
         gates[:, :, 1:-1, -1].sub_(outside[:, 1:2, -1])
@@ -339,7 +349,7 @@ class InferenceRISTN(nn.Module):
         with torch.no_grad():
             trained = copy.deepcopy(trained).eval().float()
             self.config: RISTNConfig = trained.config
-            self.spatial = Spatial(trained.spatial)
+            self.spatial_component = Spatial(trained.spatial)
             self.features = None if trained.temporal is None else Features(trained)
             self.mapping = trained.mapping
             self.refine = None if isinstance(trained.refine, nn.Identity) else Block(trained.refine)
@@ -349,23 +359,41 @@ class InferenceRISTN(nn.Module):
     def forward(self, lr: Tensor, keep: slice = slice(None)) -> Tensor:
         """As `RISTN.forward`: (B, T, 3, H, W) in [0, 1], best in float32, to (B, T', 3, 4H, 4W) in the same dtype."""
         batch, frames = lr.shape[:2]
-        rgb = lr.transpose(0, 1).flatten(0, 1).to(self.upsampling.last.weight.dtype)
-        spatial = self.spatial(rgb)
+        time_major = lr.transpose(0, 1)
+        fused = self.temporal(self.spatial(time_major.flatten(0, 1)), frames, keep)
+        sr = self.reconstruct(fused, time_major[keep].flatten(0, 1))
+        return sr.view(-1, batch, *sr.shape[1:]).transpose(0, 1)
+
+    def spatial(self, rgb: Tensor) -> Tensor:
+        """Spatial features (T*B, C, H, W), channels last, of frames (T*B, 3, H, W) in [0, 1]."""
+        features: Tensor = self.spatial_component(rgb.to(self.upsampling.last.weight.dtype))
+        return features
+
+    def temporal(self, spatial: Tensor, frames: int, keep: slice = slice(None)) -> Tensor:
+        """Fused features (T'*B, C, H, W) of the kept frames, from the spatial features (T*B, C, H, W).
+
+        Temporal component and fusion; in the single-image network, what stands in their place.
+        """
         if self.features is not None:
-            fused = self.features(spatial, frames, keep)
-        else:
-            assert self.mapping is not None
-            fused = self.mapping(spatial).unflatten(0, (frames, batch))[keep].flatten(0, 1)
-        del spatial
-        kept = lr.transpose(0, 1)[keep].flatten(0, 1)
+            fused: Tensor = self.features(spatial, frames, keep)
+            return fused
+        assert self.mapping is not None
+        mapped: Tensor = self.mapping(spatial).unflatten(0, (frames, -1))[keep].flatten(0, 1)
+        return mapped
+
+    def reconstruct(self, fused: Tensor, rgb: Tensor) -> Tensor:
+        """RGB (N, 3, 4H, 4W) in the dtype of the frames `rgb` (N, 3, H, W), from their fused features (N, C, H, W).
+
+        Refinement, upsampling and global skip, frame by frame: what is wide is never there for all of them.
+        """
         if self.config.global_skip:
-            sr = bicubic_upsample(kept)
+            sr = bicubic_upsample(rgb)
         else:
-            sr = kept.new_zeros(*kept.shape[:2], SCALE * kept.shape[2], SCALE * kept.shape[3])
-        for index in range(len(kept)):
+            sr = rgb.new_zeros(*rgb.shape[:2], SCALE * rgb.shape[2], SCALE * rgb.shape[3])
+        for index in range(len(rgb)):
             refined = fused[index : index + 1]
             if self.refine is not None:
                 refined = self.refine(refined)
-            for start, rgb in self.upsampling.strips(refined):
-                sr[index : index + 1, :, SCALE * start : SCALE * start + rgb.shape[2]].add_(rgb)
-        return sr.view(-1, batch, *sr.shape[1:]).transpose(0, 1)
+            for start, strip in self.upsampling.strips(refined):
+                sr[index : index + 1, :, SCALE * start : SCALE * start + strip.shape[2]].add_(strip)
+        return sr

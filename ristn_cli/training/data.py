@@ -260,10 +260,13 @@ class TrainingWindows(Dataset[tuple[Tensor, Tensor]]):
     """Batches by number, over all stages of a recipe and all processes of a run.
 
     Batch `number` belongs to step number // world of process number % world. `makers` processes each hold a copy of
-    this and make batches for one of them: they share its budget for decoded frames.
+    this and make batches for one of them: they share its budget for decoded frames. Runs on one folder, one after
+    another, decode it once if they are given the same `cache`.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path, world: int = 1, makers: int = 1) -> None:
+    def __init__(
+        self, recipe: Recipe, folder: Path, world: int = 1, makers: int = 1, cache: FrameCache | None = None
+    ) -> None:
         self.recipe = recipe
         self.world = world
         data = recipe.data
@@ -271,7 +274,7 @@ class TrainingWindows(Dataset[tuple[Tensor, Tensor]]):
         self.clips = list_files(folder / data.clips, CLIP_SUFFIXES) if data.clips else []
         if not self.photos and not self.clips:
             raise RecipeError(f"{folder}: neither photographs in {data.photos!r} nor clips in {data.clips!r}")
-        self.cache = FrameCache(int(data.cache_gib * 2**30) // makers)
+        self.cache = cache or FrameCache(int(data.cache_gib * 2**30) // makers)
 
     def __len__(self) -> int:
         return self.recipe.iterations * self.world
@@ -281,7 +284,8 @@ class TrainingWindows(Dataset[tuple[Tensor, Tensor]]):
         index, step = self.recipe.stage_at(number // self.world)
         stage = self.recipe.stages[index]
         rng = np.random.default_rng([self.recipe.seed, number])
-        frames = 1 if stage.part == "spatial" else stage.frames
+        lead = self.recipe.data.lead
+        frames = lead + (1 if stage.part == "spatial" else stage.frames)
         size = SCALE * (stage.patch + 2 * MARGIN)
         clip_share = self._clip_share(stage)
         hr = torch.stack([self._window(rng, frames, size, stage.fastest, clip_share) for _ in range(stage.batch)])
@@ -293,8 +297,8 @@ class TrainingWindows(Dataset[tuple[Tensor, Tensor]]):
             rng = np.random.default_rng([self.recipe.seed, number, 1])  # its own: the windows are BI's
             lr = torch.stack([degrade_footage(rng, window, self.recipe.data) for window in quantize(lr)])
         lr = quantize(lr)
-        lr = lr[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
-        hr = hr[..., SCALE * MARGIN : -SCALE * MARGIN, SCALE * MARGIN : -SCALE * MARGIN]
+        lr = lr[:, lead:, :, MARGIN:-MARGIN, MARGIN:-MARGIN]
+        hr = hr[:, lead:, :, SCALE * MARGIN : -SCALE * MARGIN, SCALE * MARGIN : -SCALE * MARGIN]
         return lr.mul(255).round().to(torch.uint8).contiguous(), hr.mul(255).round().to(torch.uint8).contiguous()
 
     def _clip_share(self, stage: StageRecipe) -> float:

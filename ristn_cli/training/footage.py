@@ -11,9 +11,6 @@ from ristn_cli.degradation import add_noise, blur, resample
 from ristn_cli.training.recipe import DataRecipe
 from ristn_cli.video import Compression, compress_images
 
-STEP_SHARE = 0.5
-"""Chance of each of blur, resampling and noise in a window that is degraded."""
-
 PRESETS = ("veryfast", "faster", "fast", "medium")
 RESAMPLING = ("bilinear", "bicubic", "area")
 
@@ -26,7 +23,7 @@ def degrade_footage(rng: np.random.Generator, lr: Tensor, data: DataRecipe) -> T
     """
     if rng.random() < data.clean_share:
         return lr
-    steps = [name for name in ("blur", "resample", "noise") if rng.random() < STEP_SHARE]
+    steps = [name for name in ("blur", "resample", "noise") if rng.random() < data.step_share]
     if rng.random() < data.compression_share:
         steps.append("compress")
     for name in rng.permutation(steps).tolist():

@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -36,6 +37,20 @@ def move_average(averages: Sequence[Tensor], values: Sequence[Tensor], share: fl
     for average, value in zip(averages, values, strict=True):
         if not average.is_floating_point():
             average.copy_(value)
+
+
+def read_checkpoint(path: Path, *, advice: str) -> dict[str, Any]:
+    """What `Run.save` wrote; nothing but plain values and tensors is unpickled.
+
+    Raises:
+        TrainingError: it cannot be read; `advice` says what to do.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return state | {"recipe": dict(state["recipe"])}
+    except Exception as error:
+        reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        raise TrainingError(f"{path}: not a readable checkpoint ({reason}); {advice}") from error
 
 
 class Run:
@@ -174,13 +189,8 @@ class Run:
         Raises:
             TrainingError: it is damaged, or of another recipe.
         """
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            made_by = dict(state["recipe"])
-        except Exception as error:
-            reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-            raise TrainingError(f"{path}: not a readable checkpoint ({reason}); remove it to start afresh") from error
-        if changed := changed_field(made_by, self.recipe.to_dict()):
+        state = read_checkpoint(path, advice="remove it to start afresh")
+        if changed := changed_field(state["recipe"], self.recipe.to_dict()):
             raise TrainingError(f"{path}: made by another recipe ({changed!r} differs); use another --output")
         self.start_stage(state["stage_index"], previous=None)
         self.model.load_state_dict(state["model"])

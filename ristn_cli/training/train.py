@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ristn_cli.inference.device import Backend
-from ristn_cli.training.data import TrainingWindows
+from ristn_cli.training.data import FrameCache, TrainingWindows
 from ristn_cli.training.journal import draw_curve, trim_log
 from ristn_cli.training.objective import learning_rate_at
 from ristn_cli.training.processes import agree, joined_processes, leave_signals_to_parent, mean_of_processes
@@ -65,6 +65,7 @@ def train(
     minutes: float | None = None,
     workers: int = 1,
     should_stop: Callable[[], bool] = lambda: False,
+    cache: FrameCache | None = None,
 ) -> Iterator[TrainingProgress]:
     """Carry out a recipe, going on from the checkpoint in `output` if there is one.
 
@@ -76,6 +77,7 @@ def train(
         minutes: save and stop after this long, to be resumed later; None for no limit.
         workers: processes that make batches; 0 makes them in this one.
         should_stop: asked after each step; a true answer saves and stops.
+        cache: decoded material of an earlier run on the same folder in this process; None to decode anew.
 
     Raises:
         RecipeError: no training material.
@@ -96,7 +98,7 @@ def train(
         elif recipe.start_from:
             run.start_from(locate_weights(recipe.start_from))
         history = trim_log(log, run.iteration) if rank == 0 else []
-        windows = TrainingWindows(recipe, data, world, makers=max(1, workers))
+        windows = TrainingWindows(recipe, data, world, makers=max(1, workers), cache=cache)
         validation = load_validation(recipe, data) if rank == 0 else []
         newest: dict[str, float] = next(
             (entry["validation"] for entry in reversed(history) if "validation" in entry), {}

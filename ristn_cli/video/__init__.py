@@ -3,14 +3,36 @@
 The only package that knows PyAV, FFmpeg and imageio. It knows nothing of networks, and shows nothing to anyone.
 """
 
-from ristn_cli.video.codecs import CODECS, choose_codec, part_suffix
+from ristn_cli.video.codecs import CODECS, choose_codec, part_suffix, size_step
 from ristn_cli.video.compress import Compression, compress_clip, compress_images
-from ristn_cli.video.images import WRITABLE_IMAGES, check_image_depth, encode_image, read_image, write_image
-from ristn_cli.video.info import Chapter, Color, Frame, Image, MasteringMetadata, StreamInfo, VideoError, VideoInfo
+from ristn_cli.video.drawing import Scaling, draw_label, resize_image, to_eight_bits
+from ristn_cli.video.images import (
+    IMAGES_WITH_ALPHA,
+    WRITABLE_IMAGES,
+    check_image_depth,
+    encode_image,
+    encode_jpeg,
+    encode_png,
+    read_image,
+    write_image,
+)
+from ristn_cli.video.info import (
+    Chapter,
+    Color,
+    FieldOrder,
+    Frame,
+    Image,
+    MasteringMetadata,
+    StreamInfo,
+    VideoError,
+    VideoInfo,
+)
+from ristn_cli.video.interlace import Deinterlace, find_field_order
 from ristn_cli.video.mux import join_and_mux, stream_mux, try_mux
 from ristn_cli.video.pipes import PipeInput, RawFormat
 from ristn_cli.video.plan import CONTAINERS, StreamPlan, check_mux
-from ristn_cli.video.reader import read_frames
+from ristn_cli.video.reader import find_transparency, read_frames
+from ristn_cli.video.resample import ALPHA_FLAGS, Resampler
 from ristn_cli.video.sequence import PART_SUFFIX as IMAGES_PART_SUFFIX
 from ristn_cli.video.sequence import (
     ImagesWriter,
@@ -23,19 +45,24 @@ from ristn_cli.video.sequence import (
     verify_images,
 )
 from ristn_cli.video.source import IMAGE_SUFFIXES, list_images, probe
-from ristn_cli.video.verify import has_variable_rate, verify
+from ristn_cli.video.verify import has_variable_rate, presentation_times, verify
+from ristn_cli.video.vmaf import VmafMeter, find_vmaf
 from ristn_cli.video.writer import FrameWriter
 from ristn_cli.video.y4m import Y4mWriter
 
 __all__ = [
+    "ALPHA_FLAGS",
     "CODECS",
     "CONTAINERS",
     "IMAGES_PART_SUFFIX",
+    "IMAGES_WITH_ALPHA",
     "IMAGE_SUFFIXES",
     "WRITABLE_IMAGES",
     "Chapter",
     "Color",
     "Compression",
+    "Deinterlace",
+    "FieldOrder",
     "Frame",
     "FrameWriter",
     "Image",
@@ -43,18 +70,27 @@ __all__ = [
     "MasteringMetadata",
     "PipeInput",
     "RawFormat",
+    "Resampler",
+    "Scaling",
     "StreamInfo",
     "StreamPlan",
     "VideoError",
     "VideoInfo",
+    "VmafMeter",
     "Y4mWriter",
     "check_image_depth",
     "check_mux",
     "choose_codec",
     "compress_clip",
     "compress_images",
+    "draw_label",
     "encode_image",
+    "encode_jpeg",
+    "encode_png",
     "existing_images",
+    "find_field_order",
+    "find_transparency",
+    "find_vmaf",
     "has_variable_rate",
     "is_image_target",
     "is_numbered",
@@ -62,12 +98,16 @@ __all__ = [
     "join_images",
     "list_images",
     "part_suffix",
+    "presentation_times",
     "probe",
     "publish_images",
     "read_frames",
     "read_image",
+    "resize_image",
     "single_image_error",
+    "size_step",
     "stream_mux",
+    "to_eight_bits",
     "try_mux",
     "verify",
     "verify_images",

@@ -10,10 +10,11 @@ from fractions import Fraction
 
 from av.codec.codec import UnknownCodecError, codecs_available
 from av.container import OutputContainer
+from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from ristn_cli.video.convert import FrameBuilder
+from ristn_cli.video.convert import FrameBuilder, has_alpha_channel
 from ristn_cli.video.info import UNSPECIFIED, Color, MasteringMetadata, VideoError
 
 DEFAULT_CRF = 17
@@ -27,6 +28,8 @@ NVENC_PRESETS = dict(zip(X26X_PRESETS, (1, 1, 2, 3, 4, 4, 5, 6, 7), strict=True)
 class Codec:
     """A `--codec`: its encoder, pixel formats for 8-bit and deeper frames, the suffix of its parts, quality option.
 
+    `alpha_pixel_format` and its deep sister hold transparency; None where the codec cannot.
+
     `reorder_depth` is by how many pictures the encoder reorders at most: 2 for x264 and x265, whose B-frames are
     references for at most one level of others; what NVENC may do is guessed generously.
     """
@@ -35,6 +38,8 @@ class Codec:
     encoder: str
     pixel_format: str
     deep_pixel_format: str
+    alpha_pixel_format: str | None = None
+    deep_alpha_pixel_format: str | None = None
     part_suffix: str = ".mp4"
     quality_option: str | None = "crf"
     presets: Mapping[str, int] | None = None
@@ -54,12 +59,24 @@ CODECS: dict[str, Codec] = {
             "prores_ks",
             "yuv422p10le",
             "yuv422p10le",
+            alpha_pixel_format="yuva444p10le",
+            deep_alpha_pixel_format="yuva444p10le",
             part_suffix=".mov",
             quality_option=None,
             has_presets=False,
             options={"profile": "hq", "vendor": "apl0"},
         ),
-        Codec("ffv1", "ffv1", "yuv420p", "yuv420p10le", quality_option=None, has_presets=False, options={"level": "3"}),
+        Codec(
+            "ffv1",
+            "ffv1",
+            "yuv420p",
+            "yuv420p10le",
+            alpha_pixel_format="yuva420p",
+            deep_alpha_pixel_format="yuva420p10le",
+            quality_option=None,
+            has_presets=False,
+            options={"level": "3"},
+        ),
         Codec(
             "h264_nvenc",
             "h264_nvenc",
@@ -94,6 +111,46 @@ def choose_codec(name: str | None, bit_depth: int) -> str:
     return name
 
 
+def choose_pixel_format(codec: str | None, pixel_format: str | None, bit_depth: int, *, has_alpha: bool = False) -> str:
+    """`pixel_format`, or when it is None the codec's own for frames of as many bits, by FFmpeg's name.
+
+    Raises VideoError when the frames have transparency and the format or the codec cannot hold it.
+    """
+    chosen = CODECS[choose_codec(codec, bit_depth)]
+    if not has_alpha:
+        return pixel_format or (chosen.deep_pixel_format if bit_depth > 8 else chosen.pixel_format)
+    name = pixel_format or (chosen.deep_alpha_pixel_format if bit_depth > 8 else chosen.alpha_pixel_format)
+    if name is None:
+        raise VideoError(
+            f"the video has transparency, which {chosen.name} cannot hold; use --codec prores with an output ending in "
+            ".mov, --codec ffv1 with one in .mkv, or give the transparency up with --drop-alpha"
+        )
+    if not has_alpha_channel(_layout(name)):
+        raise VideoError(
+            f"the video has transparency, which the pixel format {name} cannot hold; use another --pix-fmt, "
+            "or give the transparency up with --drop-alpha"
+        )
+    return name
+
+
+def size_step(
+    codec: str | None, pixel_format: str | None, bit_depth: int, *, has_alpha: bool = False
+) -> tuple[int, int]:
+    """What the width and the height of a picture must be multiples of, for its chroma; arguments as above.
+
+    Raises VideoError as `choose_pixel_format` does, and for a pixel format that FFmpeg does not know.
+    """
+    layout = _layout(choose_pixel_format(codec, pixel_format, bit_depth, has_alpha=has_alpha))
+    return 64 // layout.chroma_width(), 64 // layout.chroma_height()
+
+
+def _layout(pixel_format: str) -> VideoFormat:
+    try:
+        return VideoFormat(pixel_format, 64, 64)
+    except ValueError as error:
+        raise VideoError(f"pixel format '{pixel_format}' is unknown to FFmpeg; choose another --pix-fmt") from error
+
+
 def part_suffix(codec: str | None) -> str:
     """The suffix that a part file of this codec must have: `.mp4`, or `.mov` for ProRes."""
     return CODECS[choose_codec(codec, 8)].part_suffix
@@ -115,6 +172,7 @@ class EncoderSettings:
     pixel_format: str | None = None
     encoder_options: Mapping[str, str] = field(default_factory=dict)
     mastering: MasteringMetadata = field(default_factory=MasteringMetadata)
+    has_alpha: bool = False
 
 
 def output_color(color: Color) -> Color:
@@ -132,7 +190,8 @@ def add_stream(
     if codec.has_presets and codec.presets is None and settings.preset not in X26X_PRESETS:
         # x264 would say so itself, on stderr.
         raise VideoError(f"{codec.encoder} has no preset '{settings.preset}'; expected {', '.join(X26X_PRESETS)}")
-    pixel_format = settings.pixel_format or (codec.deep_pixel_format if is_deep else codec.pixel_format)
+    depth = 16 if is_deep else 8
+    pixel_format = choose_pixel_format(settings.codec, settings.pixel_format, depth, has_alpha=settings.has_alpha)
     color = settings.color
     if codec.encoder == "ffv1":
         # Only the container can tell its colours, and MP4 tells all three or none.
@@ -178,6 +237,8 @@ def _encoder_options(codec: Codec, settings: EncoderSettings, builder: FrameBuil
     """Quality, preset and colour as encoder options; the user's own come last and win."""
     color = settings.color
     options = dict(codec.options)
+    if codec.encoder == "prores_ks" and builder.has_alpha:
+        options["profile"] = "4444"
     if codec.quality_option is not None:
         options[codec.quality_option] = f"{settings.crf:g}"
     if codec.quality_option == "cq":
@@ -216,7 +277,9 @@ def _x265_parameters(settings: EncoderSettings, given: str) -> list[str]:
     if settings.mastering.light_level:
         parameters.append(f"max-cll={settings.mastering.light_level}")
     if color.transfer == "smpte2084":
-        parameters += ["hdr10=1", "repeat-headers=1"]
+        parameters.append("repeat-headers=1")
+        if not settings.mastering.light_level:
+            parameters.append("cll=0")  # x265 would state a light level of zero
     if color.chroma_location in CHROMA_LOCATIONS:
         parameters.append(f"chromaloc={CHROMA_LOCATIONS.index(color.chroma_location)}")
     return parameters

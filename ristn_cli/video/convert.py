@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
-from typing import cast
+from typing import Any, cast
 
 import av
 import av.filter
@@ -144,6 +144,16 @@ class RgbReader:
 
         Raises VideoError for a picture that is not wholly opaque, unless alpha is to be dropped.
         """
+        image, alpha = self.to_rgba(frame)
+        if alpha is not None and int(alpha.min()) < int(np.iinfo(alpha.dtype).max):
+            raise VideoError(
+                f"{self._path}: the picture has transparency, which the output would lose; "
+                "drop the alpha channel explicitly (--drop-alpha) to go on without it"
+            )
+        return image
+
+    def to_rgba(self, frame: VideoFrame) -> tuple[Image, Image | None]:
+        """The same, and alpha (H, W) of the same type: None when the format has none, or it is to be dropped."""
         key = (frame.format.name, frame.width, frame.height, int(frame.colorspace), int(frame.color_range))
         if key != self._key:
             self._configure(frame)
@@ -153,25 +163,15 @@ class RgbReader:
         if self._target in ("rgb24", "rgba"):
             channels = 4 if self._target == "rgba" else 3
             pixels = packed_plane(result, channels)
-            if channels == 4:
-                self._check_alpha(pixels[..., 3], 255)
-                return np.ascontiguousarray(pixels[..., :3])
-            return np.ascontiguousarray(pixels)
+            alpha8 = pixels[..., 3].copy() if channels == 4 else None
+            return np.ascontiguousarray(pixels[..., :3]), alpha8
+        alpha = None
+        if self._target.startswith(("gbra", "yuva")):
+            alpha = scale_codes(plane(result, 3), self._bits, 16)
         if self._target.startswith("gbr"):
-            if self._target.startswith("gbra"):
-                self._check_alpha(plane(result, 3), 2**self._bits - 1)
-            return planar_to_rgb16([plane(result, index) for index in (2, 0, 1)], self._bits)
-        if self._target.startswith("yuva"):
-            self._check_alpha(plane(result, 3), 2**self._bits - 1)
+            return planar_to_rgb16([plane(result, index) for index in (2, 0, 1)], self._bits), alpha
         planes = [plane(result, index) for index in range(3)]
-        return yuv_to_rgb16(planes, self._bits, self._color.conversion_matrix, self._color.conversion_range)
-
-    def _check_alpha(self, alpha: NDArray[np.generic], opaque: int) -> None:
-        if not self._drop_alpha and int(alpha.min()) < opaque:
-            raise VideoError(
-                f"{self._path}: the picture has transparency, which the output would lose; "
-                "drop the alpha channel explicitly (--drop-alpha) to go on without it"
-            )
+        return yuv_to_rgb16(planes, self._bits, self._color.conversion_matrix, self._color.conversion_range), alpha
 
     def _configure(self, frame: VideoFrame) -> None:
         self._target, self._bits = self._choose_target(frame.format)
@@ -212,17 +212,37 @@ class FrameBuilder:
         """True when the format stores RGB, so that no matrix is applied."""
         return bool(self._format.is_rgb)
 
-    def to_frame(self, image: Image) -> VideoFrame:
-        """`image` (H, W, 3), uint8 or uint16, as one frame without a timestamp. Values are rounded, not truncated."""
+    @property
+    def has_alpha(self) -> bool:
+        """True when the format holds transparency."""
+        return has_alpha_channel(self._format)
+
+    def to_frame(self, image: Image, alpha: Image | None = None) -> VideoFrame:
+        """`image` (H, W, 3), uint8 or uint16, as one frame without a timestamp. Values are rounded, not truncated.
+
+        `alpha` (H, W) is of the same type; opaque when not given, and unused when the format has none.
+        """
+        holds_alpha = self.has_alpha
+        if holds_alpha and alpha is None:
+            alpha = np.full(image.shape[:2], np.iinfo(image.dtype).max, image.dtype)
         if self._format.is_rgb:
             name = "rgb24" if image.dtype == np.uint8 else "rgb48le"
-            return self._through(name, VideoFrame.from_ndarray(image, format=name))
+            pixels: NDArray[Any] = image
+            if holds_alpha and alpha is not None:
+                name = "rgba" if image.dtype == np.uint8 else "rgba64le"
+                pixels = np.dstack((image, alpha))
+            return self._through(name, VideoFrame.from_ndarray(pixels, format=name))
         if image.dtype == np.uint8 and self._bits <= 8:
-            return self._through("rgb24", VideoFrame.from_ndarray(image, format="rgb24"))
-        name = "yuv444p" if self._bits <= 8 else f"yuv444p{self._bits}le"
+            frame = self._through("rgb24", VideoFrame.from_ndarray(image, format="rgb24"))
+            if holds_alpha and alpha is not None:
+                plane(frame, 3)[...] = alpha  # libswscale's own alpha is off by one here
+            return frame
+        name = ("yuva444p" if holds_alpha else "yuv444p") + ("" if self._bits <= 8 else f"{self._bits}le")
         frame = VideoFrame(self._width, self._height, name)
         planes = [plane(frame, index) for index in range(3)]
         rgb_to_yuv(image, planes, self._bits, self._color.conversion_matrix, self._color.conversion_range)
+        if holds_alpha and alpha is not None:
+            plane(frame, 3)[...] = scale_codes(alpha, 8 * alpha.itemsize, self._bits)
         return self._through(name, frame)
 
     def _through(self, name: str, frame: VideoFrame) -> VideoFrame:
@@ -256,6 +276,15 @@ def packed_plane(frame: VideoFrame, channels: int) -> NDArray[np.uint8]:
     rows = np.frombuffer(source, np.uint8).reshape(-1, source.line_size)  # type: ignore[call-overload]
     pixels = rows[: frame.height, : frame.width * channels]
     return cast("NDArray[np.uint8]", pixels.reshape(frame.height, frame.width, channels))
+
+
+def scale_codes(values: Image, bits: int, to_bits: int) -> Image:
+    """Full-range values of `bits` as such of `to_bits`, rounded: uint8 up to 8 bits, else uint16."""
+    if bits == to_bits:
+        return values.copy()
+    top, to_top = 2**bits - 1, 2**to_bits - 1
+    scaled: NDArray[np.uint32] = (values.astype(np.uint32) * to_top + top // 2) // top
+    return scaled.astype(np.uint8) if to_bits <= 8 else scaled.astype(np.uint16)
 
 
 def code_scale(bits: int, range_: str) -> tuple[float, float, float, float]:
@@ -320,8 +349,5 @@ def planar_to_rgb16(planes: list[NDArray[np.uint8] | NDArray[np.uint16]], bits: 
     """R, G, B planes of `bits`, each (H, W), to (H, W, 3) uint16 with white at 65535."""
     image = np.empty((*planes[0].shape, 3), np.uint16)
     for channel, values in enumerate(planes):
-        if bits == 16:
-            image[..., channel] = values
-        else:
-            image[..., channel] = (values.astype(np.uint32) * 65535 + (2**bits - 1) // 2) // (2**bits - 1)
+        image[..., channel] = scale_codes(values, bits, 16)
     return image

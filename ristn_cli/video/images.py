@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
 import imageio.v3 as iio
@@ -19,6 +19,7 @@ from ristn_cli.video.source import open_input
 
 JPEG_QUALITY = 95
 WEBP_QUALITY = 95
+IMAGES_WITH_ALPHA = frozenset({".png", ".tif", ".tiff", ".webp"})
 WRITABLE_IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
 PILLOW_OPTIONS: dict[str, dict[str, Any]] = {
     ".png": {"compress_level": 6},
@@ -34,6 +35,14 @@ def read_image(path: str | Path, *, drop_alpha: bool = False) -> Image:
 
     Raises VideoError for a file that is missing, empty, not an image, or not wholly opaque (unless `drop_alpha`).
     """
+    image, alpha = read_image_with_alpha(path)
+    if not drop_alpha and alpha is not None and int(alpha.min()) < int(np.iinfo(alpha.dtype).max):
+        raise VideoError(f"{path}: the picture has transparency; drop the alpha channel explicitly (--drop-alpha)")
+    return image
+
+
+def read_image_with_alpha(path: str | Path) -> tuple[Image, Image | None]:
+    """The same, and its alpha (H, W) of the image's type; None when the file has none."""
     path = Path(path)
     with open_input(path) as container:
         streams = [stream for stream in container.streams if isinstance(stream, VideoStream)]
@@ -41,21 +50,19 @@ def read_image(path: str | Path, *, drop_alpha: bool = False) -> Image:
             raise VideoError(f"{path}: is not an image; expected PNG or JPEG")
         pixel_format = streams[0].format  # None where nothing can be decoded, which the plugin below explains
         if pixel_format is not None and depth_of(pixel_format) > 8:  # type: ignore[redundant-expr]
-            return _read_deep(path, next(container.decode(streams[0]), None), drop_alpha)
+            return _read_deep(path, next(container.decode(streams[0]), None))
     try:
         pixels = np.asarray(iio.imread(path, plugin="pillow", index=0, mode="RGBA", rotate=True))
     except (OSError, ValueError, SyntaxError) as error:
         raise VideoError(f"{path}: cannot be read as an image ({error}); expected PNG or JPEG") from error
-    if not drop_alpha and int(pixels[..., 3].min()) < 255:
-        raise VideoError(f"{path}: the picture has transparency; drop the alpha channel explicitly (--drop-alpha)")
-    return np.ascontiguousarray(pixels[..., :3])
+    return np.ascontiguousarray(pixels[..., :3]), np.ascontiguousarray(pixels[..., 3])
 
 
-def _read_deep(path: Path, frame: VideoFrame | None, drop_alpha: bool) -> Image:
+def _read_deep(path: Path, frame: VideoFrame | None) -> tuple[Image, Image | None]:
     if frame is None:
         raise VideoError(f"{path}: has no picture; the file is damaged")
     color = Color(default_matrix="gbr" if frame.format.is_rgb else "bt709", default_range="pc")
-    return RgbReader(color, path=path, drop_alpha=drop_alpha).to_rgb(frame)
+    return RgbReader(color, path=path).to_rgba(frame)
 
 
 def write_image(path: str | Path, image: Image) -> None:
@@ -91,7 +98,7 @@ def encode_png(image: Image) -> bytes:
         raise VideoError(f"cannot encode {image.dtype} {image.shape} as PNG; expected uint8 or uint16 (H, W, 3)")
     if image.dtype == np.uint16:
         return _encode_deep_png(image)
-    return iio.imwrite("<bytes>", image, plugin="pillow", extension=".png", optimize=True)
+    return iio.imwrite("<bytes>", image, plugin="pillow", extension=".png")
 
 
 def encode_jpeg(image: Image, quality: int = JPEG_QUALITY) -> bytes:
@@ -104,7 +111,12 @@ def _encode_deep_png(image: Image) -> bytes:
 
 
 def _encode_deep(image: Image, codec: str, pixel_format: str) -> bytes:
-    frame = VideoFrame.from_ndarray(image, format="rgb48le").reformat(format=pixel_format)
+    if image.shape[2] == 4:
+        frame = VideoFrame.from_ndarray(image, format="rgba64le")
+        pixel_format = pixel_format.replace("rgb48", "rgba64")
+    else:
+        frame = VideoFrame.from_ndarray(image, format="rgb48le")
+    frame = frame.reformat(format=pixel_format)
     encoder = av.CodecContext.create(codec, "w")
     assert isinstance(encoder, VideoCodecContext)
     encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, pixel_format
@@ -122,12 +134,15 @@ def check_image_depth(path: str | Path, bit_depth: int) -> None:
         raise VideoError(f"{path}: {suffix} holds 8 bits a sample, the input has {bit_depth}; use .png or .tif")
 
 
-def encode_image(image: Image, suffix: str) -> bytes:
+def encode_image(image: Image, suffix: str, alpha: Image | None = None) -> bytes:
     """RGB (H, W, 3) as the bytes of a file of this suffix, one of `WRITABLE_IMAGES`; quality 95 where it has losses.
 
-    PNG and TIFF are lossless and take uint8 and uint16, the others uint8. Raises VideoError for what cannot be encoded.
+    PNG and TIFF are lossless and take uint8 and uint16, the others uint8. `alpha` (H, W) is the transparency, for a
+    suffix in `IMAGES_WITH_ALPHA`. Raises VideoError for what cannot be encoded.
     """
     try:
+        if alpha is not None:
+            image = cast("Image", np.dstack([image, alpha]))
         if image.dtype == np.uint16:
             return _encode_deep(image, *DEEP_ENCODERS[suffix])
         options = PILLOW_OPTIONS.get(suffix, {"quality": JPEG_QUALITY, "subsampling": 0})

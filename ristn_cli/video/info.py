@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 UNSPECIFIED = "unspecified"
+
+FieldOrder = Literal["top", "bottom"]
 
 Image = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -96,7 +99,9 @@ class VideoInfo:
     `duration` is that of the video stream, None when unknown; `end_time` is where its header says it ends, None for
     containers that do not say. `start_time` is the time of the first frame and `origin` the container's own zero.
     `transposed`, `flipped_x` and `flipped_y` undo the container's display matrix, in that order; `rotation` is the same
-    in degrees clockwise. `images` lists the files of an image sequence, and `is_still` is true for a single image.
+    in degrees clockwise. `is_interlaced` is what flags say; `field_order` is the field that comes first in a video that
+    is interlaced against its flags, None unless `find_field_order` was asked. `images` lists the files of an image
+    sequence, and `is_still` is true for a single image.
     """
 
     path: Path
@@ -128,6 +133,7 @@ class VideoInfo:
     metadata: Mapping[str, str] = field(default_factory=dict)
     images: tuple[Path, ...] = ()
     is_still: bool = False
+    field_order: FieldOrder | None = None
 
     @property
     def has_audio(self) -> bool:
@@ -138,6 +144,14 @@ class VideoInfo:
     def has_subtitles(self) -> bool:
         """True when there is at least one subtitle stream."""
         return any(stream.kind == "subtitle" for stream in self.streams)
+
+    @property
+    def has_decoding_times_only(self) -> bool:
+        """True when the container holds no presentation times of reordered pictures, and what FFmpeg guesses is wrong.
+
+        AVI holds none. FFmpeg's MPEG-4 parser works them out of the pictures; those of H.264 and HEVC do not.
+        """
+        return self.container == "avi" and self.codec in ("h264", "hevc")
 
     @property
     def is_image_sequence(self) -> bool:
@@ -151,10 +165,12 @@ class Frame:
 
     `image` is RGB (H, W, 3): uint8 from 8-bit sources, else uint16 on the full 16-bit scale (65535 is white). `time` is
     the source's own presentation time in seconds, `duration` the time until the next frame. `is_damaged` marks a
-    picture the decoder had to conceal.
+    picture the decoder had to conceal. `alpha` is (H, W), of the image's type and scale, 0 where nothing is seen; None
+    for a picture without transparency. The image is not multiplied with it (straight alpha).
     """
 
     image: Image
     time: Fraction
     duration: Fraction | None = None
     is_damaged: bool = False
+    alpha: Image | None = None

@@ -64,13 +64,15 @@ def join_and_mux(
     with_subtitles: bool = True,
     drop_unsupported: bool = False,
     codec: str | None = None,
+    rate: Fraction | None = None,
 ) -> None:
     """Write `target`: the frames of `parts` in order, and every other stream of `source` by the plan of `check_mux`.
 
     Parts hold absolute times on the source's clock, as FrameWriter writes them. Untrimmed, the output keeps that clock
     (a transport stream's is moved to zero), so that streams which start late stay late. With `start` or `end`, seconds
     after the first frame, `start` becomes zero and the other streams are cut to whole packets, subtitles to those that
-    begin in the range, chapters exactly. `codec` is the parts' own when not given. Raises VideoError for parts that
+    begin in the range, chapters exactly. `codec` is the parts' own when not given, `rate`, of frames a
+    second, the source's. Raises VideoError for parts that
     are missing, disagree or are out of order, for streams the container cannot hold, and with the last lines of
     ffmpeg's messages when it fails; then `target` is removed.
     """
@@ -78,7 +80,8 @@ def join_and_mux(
     if not parts:
         raise VideoError(f"{target}: there are no parts to join; expected at least one")
     container = container_of(target)
-    layout = replace(read_layout(parts, source.rate), adds_intervals=container.muxer in ("mp4", "mov"))
+    rate = rate or source.rate
+    layout = replace(read_layout(parts, rate), adds_intervals=container.muxer in ("mp4", "mov"))
     plan = check_mux(
         source,
         target,
@@ -98,7 +101,7 @@ def join_and_mux(
         covers = extract_covers(source, plan, Path(scratch)) if container.holds_attachments else {}
         clip = _Clip(zero, until, is_trimmed)
         subtitles = _cut_subtitles(source, plan, clip, Path(scratch)) if is_trimmed else {}
-        command = _command(source, target, container, plan, layout, tags, covers, subtitles, clip)
+        command = _command(source, target, container, plan, layout, rate, tags, covers, subtitles, clip)
         try:
             _run(command, parts, layout, target)
         except BaseException:
@@ -112,6 +115,7 @@ def stream_mux(
     sink: int,
     *,
     codec: str,
+    rate: Fraction,
     start: Fraction | None = None,
     end: Fraction | None = None,
     with_audio: bool = True,
@@ -127,7 +131,7 @@ def stream_mux(
     container = CONTAINERS[".mkv"]
     # How deep later parts are reordered cannot be looked up; the codec's own depth covers them all.
     depth = CODECS[codec].reorder_depth
-    layout = replace(read_layout([first], source.rate), reorder_depth=depth, adds_intervals=False)
+    layout = replace(read_layout([first], rate), reorder_depth=depth, adds_intervals=False)
     plan = check_mux(source, "-.mkv", codec=codec, with_audio=with_audio, with_subtitles=with_subtitles)
     is_trimmed = start is not None or end is not None
     zero = source.start_time + (start or 0) if is_trimmed else _clock_zero(source)
@@ -137,7 +141,7 @@ def stream_mux(
         tags.write_text(format_tags(source, zero, clip.until), encoding="utf-8")
         covers = extract_covers(source, plan, Path(scratch))
         subtitles = _cut_subtitles(source, plan, clip, Path(scratch)) if is_trimmed else {}
-        command = _command(source, STDOUT, container, plan, layout, tags, covers, subtitles, clip)
+        command = _command(source, STDOUT, container, plan, layout, rate, tags, covers, subtitles, clip)
         _run(command, chain([first], coming), layout, Path("standard output"), sink)
 
 
@@ -147,11 +151,13 @@ def try_mux(
     *,
     width: int,
     height: int,
+    sample_aspect_ratio: Fraction | None = None,
     codec: str | None = None,
     crf: float = DEFAULT_CRF,
     preset: str = "medium",
     pixel_format: str | None = None,
     encoder_options: Mapping[str, str] | None = None,
+    has_alpha: bool = False,
     with_audio: bool = True,
     with_subtitles: bool = True,
     drop_unsupported: bool = False,
@@ -171,13 +177,14 @@ def try_mux(
             rate=source.rate,
             time_base=source.time_base,
             color=source.color,
-            sample_aspect_ratio=source.sample_aspect_ratio,
+            sample_aspect_ratio=sample_aspect_ratio or source.sample_aspect_ratio,
             codec=codec,
             crf=crf,
             preset=preset,
             pixel_format=pixel_format,
             encoder_options=encoder_options,
             mastering=source.mastering,
+            has_alpha=has_alpha,
         ) as writer:
             writer.write(Frame(image, source.start_time))
         join_and_mux(
@@ -223,6 +230,7 @@ def _command(
     container: Container,
     plan: Sequence[StreamPlan],
     layout: PartLayout,
+    rate: Fraction,
     tags: Path,
     covers: dict[int, tuple[Path, str]],
     subtitles: dict[int, tuple[Path, Fraction]],
@@ -242,7 +250,7 @@ def _command(
     output = {"c": "copy", "map_metadata": "1", "map_chapters": "1", "map_metadata:s:0": "1:s:0"}
     output["disposition:0"] = "+".join(video.dispositions) or "0"
     # With a copy this only states the rate; ffmpeg's own guess falls for the first decoding intervals.
-    output["r:0"] = str(source.rate)
+    output["r:0"] = str(rate)
     if clip.is_trimmed:
         output["copypriorss"] = "0"  # else packets from before the cut come along, and Matroska moves all to hold them
     inputs = ["pipe:0", str(tags)]

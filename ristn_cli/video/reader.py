@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, cast
 
 import av
 import numpy as np
+from av.codec.context import CodecContext
 from av.container import InputContainer
+from av.video.codeccontext import VideoCodecContext
+from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from ristn_cli.video.convert import Chain, RgbReader
-from ristn_cli.video.images import read_image
+from ristn_cli.video.convert import RgbReader, has_alpha_channel
+from ristn_cli.video.images import read_image, read_image_with_alpha
 from ristn_cli.video.info import Frame, Image, VideoError, VideoInfo
-from ristn_cli.video.source import open_input, probe
+from ristn_cli.video.interlace import Deinterlace, deinterlaced
+from ristn_cli.video.source import open_input, probe, seek_before
 
-Deinterlace = Literal["auto", "off", "frame", "field"]
 # Demux errors in a row after which the rest of the file is taken to be unreadable.
 MOST_ERRORS_IN_A_ROW = 100
-# Formats whose frames have the same times after a seek; program and elementary streams derive theirs on the way.
-SEEKABLE_FORMATS = frozenset({"mov", "matroska", "mpegts", "avi", "flv"})
 # A stream that ends this much before the end its header states is reported as cut short.
 MISSING_END_SECONDS = Fraction(1, 10)
+
+
+# FFmpeg's own decoders pass over the second picture that WebM keeps its transparency in.
+ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
 @dataclass
@@ -56,6 +63,7 @@ def read_frames(
     max_frames: int | None = None,
     deinterlace: Deinterlace = "auto",
     drop_alpha: bool = False,
+    carry_alpha: bool = False,
     strict: bool = False,
     on_damage: Callable[[str], None] | None = None,
 ) -> Iterator[Frame]:
@@ -63,13 +71,15 @@ def read_frames(
 
     `start` and `end` are seconds after the video's first frame: the first frame given is the first with time >= start,
     the last the last with time < end. A frame's duration is the gap to its successor (cut at `end`). `deinterlace`:
-    `auto` runs bwdif on frames flagged as interlaced, `frame` on all, `field` on all at twice the rate, `off` never.
+    `auto` runs bwdif on frames flagged as interlaced, and on all when the source's `field_order` is known; `frame` on
+    all, `field` on all at twice the rate, `off` never.
     Packets that cannot be decoded are skipped and concealed pictures marked, each reported to `on_damage` in one line;
-    `strict` raises instead. Raises VideoError when nothing can be read, when a picture has transparency (unless
-    `drop_alpha`), and when the picture size changes on the way.
+    `strict` raises instead. `carry_alpha` gives frames their transparency, `drop_alpha` gives it up. Raises VideoError
+    when nothing can be read, when a picture has transparency and neither is said, and when the picture size changes on
+    the way.
     """
     info = source if isinstance(source, VideoInfo) else probe(source)
-    if info.has_alpha and not drop_alpha:
+    if info.has_alpha and not (drop_alpha or carry_alpha):
         raise VideoError(
             f"{info.path}: the video has transparency ({info.pixel_format}), which the output would lose; "
             "drop the alpha channel explicitly (--drop-alpha) to go on without it"
@@ -78,28 +88,54 @@ def read_frames(
     first = info.start_time + (start or 0)
     last = None if end is None else info.start_time + end
     if info.is_image_sequence:
-        frames = _image_frames(info, first, last, drop_alpha)
+        frames = _image_frames(info, first, last, drop_alpha, carry_alpha)
     else:
-        frames = _video_frames(info, first, last, deinterlace, drop_alpha, damage)
+        frames = _video_frames(info, first, last, deinterlace, drop_alpha, carry_alpha, damage)
     yield from islice(frames, max_frames)
 
 
-def _image_frames(info: VideoInfo, first: Fraction, last: Fraction | None, drop_alpha: bool) -> Iterator[Frame]:
+def find_transparency(
+    info: VideoInfo,
+    *,
+    start: Fraction | None = None,
+    end: Fraction | None = None,
+    max_frames: int | None = None,
+) -> bool:
+    """Whether any picture of the range is not wholly opaque.
+
+    Only a video with an alpha channel whose first picture is opaque has to be looked through for that.
+    """
+    if info.has_alpha or not has_alpha_channel(VideoFormat(info.pixel_format)):
+        return info.has_alpha
+    frames = read_frames(info, start=start, end=end, max_frames=max_frames, deinterlace="off", carry_alpha=True)
+    return any(
+        frame.alpha is not None and int(frame.alpha.min()) < int(np.iinfo(frame.alpha.dtype).max) for frame in frames
+    )
+
+
+def _image_frames(
+    info: VideoInfo, first: Fraction, last: Fraction | None, drop_alpha: bool, carry_alpha: bool
+) -> Iterator[Frame]:
     for index, path in enumerate(info.images):
         time = index / info.rate
         if time < first:
             continue
         if last is not None and time >= last:
             return
-        image: Image = read_image(path, drop_alpha=drop_alpha)
+        alpha: Image | None = None
+        if carry_alpha and not drop_alpha:
+            image, alpha = read_image_with_alpha(path)
+        else:
+            image = read_image(path, drop_alpha=drop_alpha)
         if image.shape[:2] != (info.height, info.width):
             found, expected = f"{image.shape[1]}x{image.shape[0]}", f"{info.width}x{info.height}"
             raise VideoError(f"{path}: is {found}, expected {expected} as the first image; all must have one size")
         if image.dtype == np.uint8 and info.bit_depth > 8:
             image = image.astype(np.uint16) * np.uint16(257)
+            alpha = None if alpha is None else alpha.astype(np.uint16) * np.uint16(257)
         elif image.dtype == np.uint16 and info.bit_depth <= 8:
             raise VideoError(f"{path}: has 16 bits a sample, expected 8 as the first image; all must have one depth")
-        yield Frame(image, time, 1 / info.rate)
+        yield Frame(image, time, 1 / info.rate, alpha=alpha)
 
 
 def _video_frames(
@@ -108,15 +144,17 @@ def _video_frames(
     last: Fraction | None,
     deinterlace: Deinterlace,
     drop_alpha: bool,
+    carry_alpha: bool,
     damage: _Damage,
 ) -> Iterator[Frame]:
     """Decode, deinterlace, cut to [first, last), convert; a frame is held back until its successor's time is known."""
     reader = RgbReader(info.color, path=info.path, drop_alpha=drop_alpha)
-    decoded = _deinterlaced(_decoded_from(info, first, damage), deinterlace)
+    decoded = deinterlaced(_decoded_from(info, first, damage, carry_alpha), deinterlace, info.field_order)
+    finish = partial(_finish, info, reader, damage, carry_alpha and not drop_alpha)
     held: tuple[Fraction, VideoFrame] | None = None
     for time, frame in _monotonic(decoded, info, damage):
         if held is not None:
-            yield _finish(info, reader, held, time if last is None else min(time, last), damage)
+            yield finish(held, time if last is None else min(time, last))
         if last is not None and time >= last:
             return
         held = (time, frame) if time >= first else None
@@ -131,17 +169,22 @@ def _video_frames(
             damage.add(f"ends {float(missing):.2f} s before the end its header states; the file is cut short")
         elif natural + missing > time:
             natural += missing
-    yield _finish(info, reader, held, natural if last is None else min(natural, last), damage)
+    yield finish(held, natural if last is None else min(natural, last))
 
 
 def _own_duration(frame: VideoFrame, info: VideoInfo) -> Fraction:
-    if not info.is_still and frame.duration and frame.time_base:
+    if not (info.is_still or info.has_decoding_times_only) and frame.duration and frame.time_base:
         return frame.duration * frame.time_base
     return 1 / info.rate
 
 
 def _finish(
-    info: VideoInfo, reader: RgbReader, held: tuple[Fraction, VideoFrame], until: Fraction, damage: _Damage
+    info: VideoInfo,
+    reader: RgbReader,
+    damage: _Damage,
+    with_alpha: bool,
+    held: tuple[Fraction, VideoFrame],
+    until: Fraction,
 ) -> Frame:
     time, frame = held
     width, height = (frame.height, frame.width) if info.transposed else (frame.width, frame.height)
@@ -152,14 +195,16 @@ def _finish(
         )
     if frame.is_corrupt:
         damage.add(f"the picture at {float(time - info.start_time):.3f} s is damaged and was concealed")
-    return Frame(_upright(reader.to_rgb(frame), info), time, until - time, frame.is_corrupt)
+    image, alpha = reader.to_rgba(frame) if with_alpha else (reader.to_rgb(frame), None)
+    alpha = None if alpha is None else _upright(alpha, info)
+    return Frame(_upright(image, info), time, until - time, frame.is_corrupt, alpha)
 
 
 def _upright(image: Image, info: VideoInfo) -> Image:
-    """Apply the display matrix to an (H, W, 3) image; a view where nothing moves, else a contiguous copy."""
+    """Apply the display matrix to an image (H, W, 3) or (H, W); a view where nothing moves, else a contiguous copy."""
     turned: NDArray[Any] = image
     if info.transposed:
-        turned = turned.transpose(1, 0, 2)
+        turned = turned.swapaxes(0, 1)
     if info.flipped_x:
         turned = turned[:, ::-1]
     if info.flipped_y:
@@ -167,9 +212,11 @@ def _upright(image: Image, info: VideoInfo) -> Image:
     return np.ascontiguousarray(turned)
 
 
-def _decoded_from(info: VideoInfo, first: Fraction, damage: _Damage) -> Iterator[VideoFrame]:
-    """Decoded frames from a keyframe at or before `first`; tried further back when a seek lands too late."""
-    # bwdif looks at both neighbours: two frames more, so that a frame does not depend on where reading began.
+def _decoded_from(info: VideoInfo, first: Fraction, damage: _Damage, with_alpha: bool) -> Iterator[VideoFrame]:
+    """Decoded frames from a keyframe before `first`, two frames before at least: tried further back until it is so.
+
+    Two, because bwdif looks at the neighbours of a frame, and the frame shown at `first` may have begun before it.
+    """
     back = 2 / info.rate
     while True:
         target = first - back
@@ -177,25 +224,18 @@ def _decoded_from(info: VideoInfo, first: Fraction, damage: _Damage) -> Iterator
             stream = container.streams[info.video_index]
             assert isinstance(stream, VideoStream)
             stream.thread_type = "AUTO"
-            sought = target > info.start_time and _seek(container, stream, target)
-            frames = _decoded(container, stream, sought, first, damage)
-            head = next(frames, None)
-            if not sought or (head is not None and _lies_before(head, target)):
-                if head is not None:
-                    yield head
+            sought = (
+                target > info.start_time
+                and not info.has_decoding_times_only  # which frame is shown when takes counting from the first
+                and seek_before(container, stream, target)
+            )
+            frames = _decoded(info, container, stream, sought, first, damage, with_alpha)
+            head = list(islice(frames, 3))
+            if not sought or (len(head) == 3 and _lies_before(head[-1], first)):
+                yield from head
                 yield from frames
                 return
         back = max(back * 4, Fraction(2))
-
-
-def _seek(container: InputContainer, stream: VideoStream, target: Fraction) -> bool:
-    if stream.time_base is None or SEEKABLE_FORMATS.isdisjoint(container.format.name.split(",")):
-        return False
-    try:
-        container.seek(int(target / stream.time_base), stream=stream, backward=True)
-    except av.error.FFmpegError:
-        return False
-    return True
 
 
 def _lies_before(frame: VideoFrame, target: Fraction) -> bool:
@@ -203,11 +243,23 @@ def _lies_before(frame: VideoFrame, target: Fraction) -> bool:
 
 
 def _decoded(
-    container: InputContainer, stream: VideoStream, sought: bool, first: Fraction, damage: _Damage
+    info: VideoInfo,
+    container: InputContainer,
+    stream: VideoStream,
+    sought: bool,
+    first: Fraction,
+    damage: _Damage,
+    with_alpha: bool,
 ) -> Iterator[VideoFrame]:
     """Frames as the decoder gives them; what fails at or after `first` is counted as damage and skipped."""
+    decoder: VideoCodecContext | None = None
+    if with_alpha and stream.metadata.get("alpha_mode") == "1" and stream.codec_context.name in ALPHA_DECODERS:
+        decoder = cast(VideoCodecContext, CodecContext.create(ALPHA_DECODERS[stream.codec_context.name], "r"))
     packets = container.demux(stream)
     awaits_keyframe = sought
+    # Decoding times of packets whose pictures are still to come: pictures are shown in order, the next at the least.
+    waiting: list[int] = []
+    delay: int | None = None
     errors = 0
     while errors < MOST_ERRORS_IN_A_ROW:
         try:
@@ -223,38 +275,25 @@ def _decoded(
         if awaits_keyframe and packet.size and not packet.is_keyframe:
             continue
         awaits_keyframe = False
+        if info.has_decoding_times_only and packet.size and packet.dts is not None:
+            if delay is None:
+                delay = round(info.start_time / packet.time_base) - packet.dts
+            heapq.heappush(waiting, packet.dts)
         try:
-            frames = packet.decode()
+            frames = packet.decode() if decoder is None else decoder.decode(packet if packet.size else None)
         except av.error.FFmpegError as error:
             time = None if packet.pts is None else packet.pts * packet.time_base
+            if packet.dts in waiting:
+                waiting.remove(packet.dts)
+                heapq.heapify(waiting)
             if time is None or time >= first:
                 where = "" if time is None else f" at {float(time):.3f} s"
                 damage.add(f"a video packet{where} cannot be decoded ({error.strerror})")
             continue
-        yield from frames
-
-
-def _deinterlaced(frames: Iterator[VideoFrame], mode: Deinterlace) -> Iterator[VideoFrame]:
-    """Pass frames through bwdif from the first that needs it; progressive frames leave it as they came."""
-    options = f"mode={'send_field' if mode == 'field' else 'send_frame'}:parity=auto"
-    options += f":deint={'interlaced' if mode == 'auto' else 'all'}"
-    chain: Chain | None = None
-    for frame in frames:
-        if chain is None:
-            if mode == "off" or (mode == "auto" and not frame.interlaced_frame):
-                yield frame
-                continue
-            chain = Chain(frame, [("bwdif", options)], frame.time_base or Fraction(1, 1000))
-        chain.push(frame)
-        yield from _drained(chain)
-    if chain is not None:
-        chain.push(None)
-        yield from _drained(chain)
-
-
-def _drained(chain: Chain) -> Iterator[VideoFrame]:
-    while (frame := chain.pull()) is not None:
-        yield frame
+        for frame in frames:
+            if waiting and delay is not None:
+                frame.pts = heapq.heappop(waiting) + delay
+            yield frame
 
 
 def _monotonic(frames: Iterator[VideoFrame], info: VideoInfo, damage: _Damage) -> Iterator[tuple[Fraction, VideoFrame]]:

@@ -19,6 +19,7 @@ from typing import Self
 
 from ristn_cli.video.images import WRITABLE_IMAGES, encode_image
 from ristn_cli.video.info import Frame, VideoError, VideoInfo
+from ristn_cli.video.resample import ALPHA_FLAGS, Resampler
 from ristn_cli.video.source import main_video_stream, open_input
 
 PART_SUFFIX = ".zip"
@@ -46,13 +47,16 @@ def existing_images(target: Path) -> list[Path]:
 class ImagesWriter:
     """Frames as images in one archive at `path`, which appears only when `close` has succeeded.
 
-    `suffix` is one of `WRITABLE_IMAGES`. As a context manager, an exception removes what was written.
+    Frames are of `frame_size`, width and height, and resampled to `width` x `height`, transparency too. `suffix` is one
+    of `WRITABLE_IMAGES`. As a context manager, an exception removes what was written.
     """
 
-    def __init__(self, path: Path, *, width: int, height: int, suffix: str) -> None:
+    def __init__(self, path: Path, *, width: int, height: int, frame_size: tuple[int, int], suffix: str) -> None:
         self.path = path
         self.frames_written = 0
-        self._shape = (height, width, 3)
+        self._shape = (frame_size[1], frame_size[0], 3)
+        self._resampler = Resampler(width, height)
+        self._alpha_resampler = Resampler(width, height, ALPHA_FLAGS)
         self._suffix = suffix
         self._times: list[tuple[str, str | None]] = []
         self._unfinished = path.with_name(f"{path.stem}.unfinished{path.suffix}")
@@ -73,7 +77,8 @@ class ImagesWriter:
         """Encode one frame. Raises VideoError when it has another size, or cannot be encoded or written."""
         if frame.image.shape != self._shape:
             raise VideoError(f"{self.path}: got a frame of shape {frame.image.shape}, expected {self._shape}")
-        data = encode_image(frame.image, self._suffix)
+        alpha = None if frame.alpha is None else self._alpha_resampler.apply(frame.alpha)
+        data = encode_image(self._resampler.apply(frame.image), self._suffix, alpha)
         try:
             if self._archive is None:
                 self._archive = zipfile.ZipFile(self._unfinished, "w", zipfile.ZIP_STORED)

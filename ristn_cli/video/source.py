@@ -35,6 +35,8 @@ DEFAULT_RATE = Fraction(25)
 HIGH_DEFINITION_LINES = 720
 # Formats whose clock starts anywhere; every other container's clock starts at its own zero.
 FREE_RUNNING_FORMATS = ("mpegts", "mpeg", "mpegtsraw", "rtp", "hls")
+# Formats whose frames have the same times after a seek; program and elementary streams derive theirs on the way.
+SEEKABLE_FORMATS = frozenset({"mov", "matroska", "mpegts", "avi", "flv"})
 # FFmpeg plays text files as terminal art; nobody who names one to an upscaler means that.
 TEXT_FORMATS = ("tty",)
 STILL_FORMATS = ("_pipe", "image2")
@@ -75,6 +77,17 @@ def open_input(path: Path) -> Iterator[InputContainer]:
         if container.format.name in TEXT_FORMATS:
             raise VideoError(f"{path}: is a text file, not a video; name a video file")
         yield container
+
+
+def seek_before(container: InputContainer, stream: VideoStream, target: Fraction) -> bool:
+    """Go to a keyframe at or before `target`, in seconds; False where frames would not have the same times after it."""
+    if stream.time_base is None or SEEKABLE_FORMATS.isdisjoint(container.format.name.split(",")):
+        return False
+    try:
+        container.seek(int(target / stream.time_base), stream=stream, backward=True)
+    except av.error.FFmpegError:
+        return False
+    return True
 
 
 def file_url(path: Path) -> str:
@@ -209,7 +222,9 @@ def _describe(
         duration = end - start
     if duration is None and container.duration:
         duration = Fraction(container.duration, av.time_base)
-    count = stream.frames or (round(duration * nominal) if duration else None)
+    # AVI counts empty chunks, which only pass the time, as frames.
+    counted = 0 if container.format.name == "avi" else stream.frames
+    count = counted or (round(duration * nominal) if duration else None)
     return VideoInfo(
         path=path,
         container=container.format.name,

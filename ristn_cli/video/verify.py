@@ -12,6 +12,7 @@ from pathlib import Path
 import av
 from av.video.stream import VideoStream
 
+from ristn_cli.video.convert import has_alpha_channel
 from ristn_cli.video.info import VideoError, VideoInfo
 from ristn_cli.video.plan import CONTAINERS, StreamPlan
 from ristn_cli.video.source import main_video_stream, open_input
@@ -37,12 +38,15 @@ def verify(
     end: Fraction | None = None,
     plan: tuple[StreamPlan, ...] | None = None,
     check_times: bool = True,
+    has_field_rate: bool = False,
+    has_alpha: bool = False,
 ) -> None:
     """Read `target` anew and compare: frames, size, timestamps, duration, streams, and that both ends decode.
 
     `frames` is what the job wrote, `start` and `end` its trim in seconds after the first frame, `plan` the result of
     `check_mux` (streams are compared only with it). `check_times` compares every frame's time, relative to the first,
-    with the source's packets; it must be off when frames were added (deinterlacing by field) or lost to damage.
+    with the source's packets, and must be off when frames were lost to damage. `has_field_rate` tells that each frame
+    of the source became two, the second halfway to the next, `has_alpha` that the output must hold transparency.
     Raises VideoError for the first mismatch, saying what was found and expected.
     """
     target = Path(target)
@@ -55,7 +59,7 @@ def verify(
         kinds = Counter(str(other.type) for other in container.streams)
         covers = sum(bool(other.disposition & other.disposition.attached_pic) for other in container.streams.video)
     counted, first, last, longest = 0, Fraction(0), Fraction(0), Fraction(0)
-    wanted = _source_times(source, start, end) if check_times else iter(())
+    wanted = _source_times(source, start, end, has_field_rate) if check_times else iter(())
     for found, expected in zip_longest(presentation_times(target, index), wanted):
         if found is None:
             break
@@ -78,29 +82,45 @@ def verify(
         check_stream_list(target, plan, is_trimmed=is_trimmed)
         if check_times and not is_trimmed:
             _check_sound(target, source, plan, max(longest, 1 / source.rate))
-    _check_decodes(target, last)
+    _check_decodes(target, last, has_alpha)
 
 
 def has_variable_rate(info: VideoInfo) -> bool | None:
     """Whether the first frames lie unevenly in time, by more than the clock's grain; None for too few to tell."""
     if info.is_image_sequence:
         return False
-    times = list(islice(presentation_times(info.path, info.video_index), RATE_FRAMES))
+    times = list(islice(source_times(info), RATE_FRAMES))
     gaps = [after - before for before, after in pairwise(times)]
     if len(gaps) < 2:
         return None
     return max(gaps) - min(gaps) > max(info.time_base, MILLISECOND)
 
 
-def presentation_times(path: Path, index: int) -> Iterator[Fraction]:
-    """Presentation times of a video stream's packets in display order, in seconds, without decoding."""
+def source_times(info: VideoInfo) -> Iterator[Fraction]:
+    """Presentation times of a source's frames in display order, in seconds; without decoding."""
+    if info.is_image_sequence:
+        yield from (index / info.rate for index in range(len(info.images)))
+        return
+    times = presentation_times(info.path, info.video_index, by_decoding=info.has_decoding_times_only)
+    delay: Fraction | None = None
+    for time in times:
+        if delay is None:
+            delay = info.start_time - time if info.has_decoding_times_only else Fraction(0)
+        yield time + delay
+
+
+def presentation_times(path: Path, index: int, *, by_decoding: bool = False) -> Iterator[Fraction]:
+    """Presentation times of a video stream's packets in display order, in seconds, without decoding.
+
+    `by_decoding` gives the times of decoding instead, for what has no others: they have the same gaps.
+    """
     heap: list[int] = []
     with open_input(path) as container:
         stream = container.streams[index]
         for packet in container.demux(stream):
             if not packet.size or packet.is_discard:
                 continue
-            time = packet.pts if packet.pts is not None else packet.dts
+            time = packet.dts if by_decoding or packet.pts is None else packet.pts
             if time is None:
                 continue
             heapq.heappush(heap, time)
@@ -111,12 +131,13 @@ def presentation_times(path: Path, index: int) -> Iterator[Fraction]:
             yield heapq.heappop(heap) * base
 
 
-def _source_times(source: VideoInfo, start: Fraction | None, end: Fraction | None) -> Iterator[Fraction]:
-    """Times of the source's frames in [start, end), relative to the first of them."""
-    if source.is_image_sequence:
-        times: Iterator[Fraction] = (index / source.rate for index in range(len(source.images)))
-    else:
-        times = presentation_times(source.path, source.video_index)
+def _source_times(
+    source: VideoInfo, start: Fraction | None, end: Fraction | None, has_field_rate: bool
+) -> Iterator[Fraction]:
+    """Times of the source's frames, or of their fields, in [start, end), relative to the first of them."""
+    times = source_times(source)
+    if has_field_rate:
+        times = _field_times(times, source.rate)
     zero: Fraction | None = None
     for time in times:
         since = time - source.start_time
@@ -126,6 +147,18 @@ def _source_times(source: VideoInfo, start: Fraction | None, end: Fraction | Non
             return
         zero = time if zero is None else zero
         yield time - zero
+
+
+def _field_times(times: Iterator[Fraction], rate: Fraction) -> Iterator[Fraction]:
+    """Each time, and the middle between it and the next; the last frame is as long as the one before it."""
+    before, gap = next(times, None), 1 / rate
+    if before is None:
+        return
+    for time in times:
+        gap = time - before
+        yield from (before, before + gap / 2)
+        before = time
+    yield from (before, before + gap / 2)
 
 
 def _check_time(target: Path, number: int, found: Fraction, expected: Fraction) -> None:
@@ -228,15 +261,18 @@ def _spans(path: Path, video: int, indices: list[int]) -> list[tuple[Fraction, F
     return [(spans[index][0] - shift, spans[index][1] - shift) if index in spans else None for index in indices]
 
 
-def _check_decodes(target: Path, last: Fraction) -> None:
+def _check_decodes(target: Path, last: Fraction, has_alpha: bool) -> None:
     """Decode the first picture, and all from the last keyframe to the end."""
     with open_input(target) as container:
         stream = main_video_stream(container, target)
         assert isinstance(stream, VideoStream)
         stream.thread_type = "AUTO"
         try:
-            if next(container.decode(stream), None) is None:
+            picture = next(container.decode(stream), None)
+            if picture is None:
                 raise VideoError(f"{target}: the finished file has no picture that decodes")
+            if has_alpha and not has_alpha_channel(picture.format):
+                raise _mismatch(target, "pixel format", picture.format.name, "one with transparency")
             assert stream.time_base is not None
             container.seek(int(last / stream.time_base), stream=stream, backward=True)
             if not any(not frame.is_corrupt for frame in container.decode(stream)):

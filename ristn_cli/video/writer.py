@@ -35,6 +35,7 @@ from ristn_cli.video.codecs import (
 )
 from ristn_cli.video.convert import FrameBuilder
 from ristn_cli.video.info import Color, Frame, Image, MasteringMetadata, VideoError
+from ristn_cli.video.resample import ALPHA_FLAGS, Resampler
 from ristn_cli.video.source import file_url
 
 # The slowest clock movenc keeps as it is; slower ones it doubles until they are above.
@@ -70,7 +71,9 @@ class DecodeClock:
 class FrameWriter:
     """Encodes frames into `path`, which appears only when `close` has succeeded.
 
-    Frames are (height, width, 3) RGB, uint8 or uint16 on the full scale; the first decides for all. `time_base` must
+    Frames are RGB (H, W, 3), uint8 or uint16 on the full scale; the first decides for all. They are of `frame_size`,
+    width and height, and resampled to `width` x `height`, which are also the default for it. `has_alpha` chooses a
+    pixel format that holds their transparency, which may be of any size: it is resampled too. `time_base` must
     hold every frame's time exactly (the source's does); times are absolute and kept. `codec` is None, `auto` or a
     key of `CODECS`; `pixel_format` defaults to 4:2:0 of 8 bits, 10 for uint16 frames. `crf` becomes `cq` for NVENC and
     means nothing for ProRes and FFV1. `color` is the source's: an untagged matrix or range is written as it was taken,
@@ -84,6 +87,7 @@ class FrameWriter:
         *,
         width: int,
         height: int,
+        frame_size: tuple[int, int] | None = None,
         rate: Fraction,
         time_base: Fraction,
         color: Color,
@@ -94,10 +98,14 @@ class FrameWriter:
         pixel_format: str | None = None,
         encoder_options: Mapping[str, str] | None = None,
         mastering: MasteringMetadata | None = None,
+        has_alpha: bool = False,
     ) -> None:
         choose_codec(codec, 8)
         self.path = Path(path)
         self.frames_written = 0
+        self._frame_size = frame_size or (width, height)
+        self._resampler = Resampler(width, height)
+        self._alpha_resampler = Resampler(width, height, ALPHA_FLAGS)
         self._settings = EncoderSettings(
             codec,
             width,
@@ -111,6 +119,7 @@ class FrameWriter:
             pixel_format,
             dict(encoder_options or {}),
             mastering or MasteringMetadata(),
+            has_alpha,
         )
         self._unfinished = self.path.with_name(f"{self.path.stem}.unfinished{self.path.suffix}")
         self._container: OutputContainer | None = None
@@ -141,8 +150,8 @@ class FrameWriter:
         settings = self._settings
         if self._is_closed:
             raise VideoError(f"{self.path}: a frame was written after the file was closed")
-        if frame.image.shape != (settings.height, settings.width, 3):
-            expected = f"{settings.width}x{settings.height}"
+        if frame.image.shape != (*self._frame_size[::-1], 3):
+            expected = f"{self._frame_size[0]}x{self._frame_size[1]}"
             raise VideoError(f"{self.path}: got a frame of shape {frame.image.shape}, expected {expected} RGB")
         if self._dtype is not None and frame.image.dtype != self._dtype:
             raise VideoError(f"{self.path}: got a {frame.image.dtype} frame, expected {self._dtype} as the first")
@@ -154,7 +163,8 @@ class FrameWriter:
             if self._container is None:
                 self._open(frame.image)
             assert self._builder is not None and self._stream is not None
-            picture = self._builder.to_frame(frame.image)
+            alpha = None if frame.alpha is None else self._alpha_resampler.apply(frame.alpha)
+            picture = self._builder.to_frame(self._resampler.apply(frame.image), alpha)
             picture.pts, picture.time_base = pts, settings.time_base
             tag_picture(picture, settings.color)
             self._durations[pts] = max(1, round(duration / settings.time_base))

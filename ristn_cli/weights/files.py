@@ -1,13 +1,11 @@
-"""Weights: released records, where they are found, and reading and writing safetensors files.
+"""Reading and writing weights as safetensors files.
 
 A file carries the network's configuration and its metrics in its metadata, so a path is all that is needed to load it.
 Pickled checkpoints are refused: they can execute code.
 """
 
-import hashlib
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,63 +13,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from ristn_cli.model import RISTN, RISTNConfig
+from ristn_cli.weights.records import WeightsError
 
 FORMAT = "ristn-1"
-
-
-class WeightsError(Exception):
-    """Weights that cannot be found, read or trusted."""
-
-
-@dataclass(frozen=True)
-class Release:
-    """A released weights file: its name, and the SHA-256 of its bytes."""
-
-    name: str
-    sha256: str
-
-    @property
-    def file_name(self) -> str:
-        """Name of the file in `weights/`."""
-        return f"{self.name}.safetensors"
-
-
-RELEASES = {
-    release.name: release
-    for release in (Release("ristn-lite", "bd464853badcf62e4d8e5c8b7eb7f715e6baef833e185886c44bed2cd670e0f2"),)
-}
-
-
-def bundled_folder() -> Path:
-    """Where released weights lie: inside an installed wheel, or at the top of a checkout."""
-    installed = Path(__file__).parent / "_weights"
-    return installed if installed.is_dir() else Path(__file__).parents[1] / "weights"
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def find_weights(name: str) -> Path:
-    """File of released weights, found without any network and checked by its SHA-256.
-
-    Raises:
-        WeightsError: unknown, missing, or not the released bytes.
-    """
-    if name not in RELEASES:
-        raise WeightsError(f"unknown weights {name!r}: expected one of {', '.join(RELEASES)}, or a file by --weights")
-    release = RELEASES[name]
-    path = bundled_folder() / release.file_name
-    if not path.is_file():
-        raise WeightsError(f"{path}: the released weights are missing; install ristn again")
-    found = file_sha256(path)
-    if found != release.sha256:
-        raise WeightsError(
-            f"{path}: damaged: SHA-256 is {found[:12]}..., expected {release.sha256[:12]}...; install ristn again"
-        )
-    return path
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -129,6 +73,3 @@ def save_weights(model: RISTN, path: Path, *, metrics: dict[str, Any]) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-
-
-__all__ = ["RELEASES", "Release", "WeightsError", "find_weights", "load_weights", "read_metadata", "save_weights"]

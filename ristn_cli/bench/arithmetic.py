@@ -1,0 +1,33 @@
+"""Floating-point operations of a finished frame, counted on the `meta` device, where nothing is computed."""
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ristn_cli.bench.report import Arithmetic
+from ristn_cli.inference.memory import Tiling
+from ristn_cli.inference.tiles import plan_spans
+from ristn_cli.model import RISTN, RISTNConfig, count_macs
+from ristn_cli.model.inference import InferenceRISTN
+
+
+def count_window(model: RISTN, frames: int, kept: int, height: int, width: int) -> int:
+    """FLOP of convolutions and matrix products of one window of `frames` x `height` x `width`, as PyTorch counts them.
+
+    Counted in the form that the engine makes of `model`.
+
+    The gates' hidden share is not computed where there is no state yet, in the first frame of each direction.
+    """
+    shapes = InferenceRISTN(model).to("meta")
+    lr = torch.empty(1, frames, 3, height, width, device="meta")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        shapes(lr, slice(0, kept))
+    return int(counter.get_total_flops())
+
+
+def count_arithmetic(model: RISTN, tiling: Tiling, width: int, height: int, *, frames: int, kept: int) -> Arithmetic:
+    """What the network asks for, and what the engine does, for a finished frame: windows of `frames` keep `kept`."""
+    config: RISTNConfig = model.config
+    rows = plan_spans(height, tiling.tile, tiling.overlap)
+    columns = plan_spans(width, tiling.tile, tiling.overlap)
+    window = count_window(model, frames, kept, rows[0].size, columns[0].size) * len(rows) * len(columns)
+    return Arithmetic(network_flops=2 * count_macs(config) * width * height, executed_flops=round(window / kept))

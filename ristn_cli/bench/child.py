@@ -1,0 +1,30 @@
+"""Run as a program: measures the case that a request file describes, in a process whose peak memory is its own."""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from ristn_cli.bench.measure import Request, measure_case
+from ristn_cli.bench.report import BenchError
+from ristn_cli.inference.device import DeviceError
+from ristn_cli.inference.manifest import JobError
+from ristn_cli.inference.upscaler import OutOfMemory
+from ristn_cli.video import VideoError
+from ristn_cli.weights import WeightsError
+
+EXPECTED = (BenchError, DeviceError, JobError, OutOfMemory, VideoError, WeightsError, OSError)
+
+
+def main(request_file: str, result_file: str) -> None:
+    """Read the request, write the case or the error, both as JSON."""
+    folder = Path(request_file).parent
+    try:
+        result = asdict(measure_case(Request(**json.loads(Path(request_file).read_text(encoding="utf-8"))), folder))
+    except EXPECTED as error:
+        result = {"error": str(error)}
+    Path(result_file).write_text(json.dumps(result, allow_nan=False), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

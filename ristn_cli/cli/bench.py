@@ -1,0 +1,310 @@
+"""`ristn bench`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from ristn_cli.cli.info import JsonOption
+from ristn_cli.cli.terminal import (
+    CompileOption,
+    DebugOption,
+    DeviceOption,
+    MemoryOption,
+    TileOption,
+    WindowOption,
+    console,
+    note,
+    parse_bytes,
+    reported_errors,
+)
+
+if TYPE_CHECKING:
+    from ristn_cli.bench.report import Case, Comparison, Report, Setting
+
+DEFAULT_SIZE = "480x270"
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Width and height of `480x270`.
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal() and 1 <= int(width) <= 16384 and 1 <= int(height) <= 16384):
+        raise typer.BadParameter(f"{text!r} is not a size; expected such as {DEFAULT_SIZE}")
+    return int(width), int(height)
+
+
+def bench(
+    source: Annotated[
+        Path | None, typer.Argument(help="Video to measure with; without one, a moving scene is made.")
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="Network: ristn-lite, ristn, paper, paper-2x2 or a .safetensors file; may be repeated."),
+    ] = None,
+    size: Annotated[
+        list[str] | None, typer.Option(help=f"Of the frames before upscaling; {DEFAULT_SIZE}; may be repeated.")
+    ] = None,
+    precision: Annotated[list[str] | None, typer.Option(help="auto, fp32, fp16 or bf16; may be repeated.")] = None,
+    device: DeviceOption = "auto",
+    compilation: CompileOption = "auto",
+    window: WindowOption = None,
+    tile: TileOption = None,
+    memory_limit: MemoryOption = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of PyTorch; all cores if not given.")] = None,
+    frames: Annotated[int | None, typer.Option(min=1, help="Of the clip that goes from end to end.")] = None,
+    preset: Annotated[str, typer.Option(help="Speed preset of the encoder.")] = "veryfast",
+    seconds: Annotated[float, typer.Option(min=1, help="About how long a case, or the whole sweep, may take.")] = 60,
+    network_only: Annotated[bool, typer.Option("--network-only", help="Leave out reading and writing files.")] = False,
+    reference: Annotated[
+        bool, typer.Option("--reference", help="Also run the plain float32 module, a window for every frame.")
+    ] = False,
+    profile: Annotated[bool, typer.Option("--profile", help="Also list the operators the time goes to.")] = False,
+    sweep: Annotated[bool, typer.Option("--sweep", help="Look for the fastest precision, tile and window.")] = False,
+    save_default: Annotated[
+        bool, typer.Option("--save-default", help="Let upscale use what the sweep found, on this machine.")
+    ] = False,
+    forget_default: Annotated[bool, typer.Option("--forget-default", help="Forget what was saved.")] = False,
+    compare: Annotated[Path | None, typer.Option(help="Show ratios to this older report.")] = None,
+    chart: Annotated[Path | None, typer.Option(help="Draw the report into this PNG.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Write the report as JSON into this file.")] = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Measure how fast networks run here, stage by stage, and how near the machine's limits that is."""
+    sizes = [parse_size(text) for text in size or [DEFAULT_SIZE]]
+    limit = parse_bytes(memory_limit)
+    if source is not None and size:
+        raise typer.BadParameter("--size is of made frames; a video has its own")
+    if save_default and not sweep:
+        raise typer.BadParameter("--save-default goes with --sweep")
+    if sweep and (source is not None or reference or profile or compare or chart or window or tile):
+        raise typer.BadParameter(
+            "--sweep chooses windows and tiles on made frames, and goes with none of SOURCE, "
+            "--window, --tile, --reference, --profile, --compare, --chart"
+        )
+    if save_default and (len(sizes) > 1):
+        raise typer.BadParameter("--save-default takes what one --size shows")
+    with reported_errors(debug):
+        if forget_default:
+            from ristn_cli.inference.defaults import forget_defaults
+
+            console.print(f"forgot {forget_defaults()} saved defaults")
+            return
+        import torch
+
+        from ristn_cli.bench.chart import check_chart, draw_report
+        from ristn_cli.bench.measure import Request
+        from ristn_cli.bench.report import compare_reports, read_report
+        from ristn_cli.bench.run import make_report, run_cases
+
+        older = None if compare is None else read_report(compare)
+        if chart is not None:
+            check_chart()
+        models, precisions = model or ["ristn-lite"], precision or ["auto"]
+        cases: list[Case] = []
+        settings: list[Setting] = []
+        if threads is not None:
+            torch.set_num_threads(threads)
+        if sweep:
+            for name in models:
+                for width, height in sizes:
+                    settings += run_sweep(name, width, height, device, precision, seconds, save_default)
+        else:
+            cases = run_cases(
+                [
+                    Request(
+                        network=name,
+                        width=width,
+                        height=height,
+                        source=None if source is None else str(source),
+                        device=device,
+                        precision=chosen,
+                        window=window,
+                        tile=tile,
+                        memory_bytes=limit,
+                        compilation=compilation,
+                        threads=threads,
+                        frames=frames,
+                        preset=preset,
+                        seconds=seconds,
+                        network_only=network_only,
+                        with_reference=reference,
+                        with_profile=profile,
+                    )
+                    for name in models
+                    for width, height in sizes
+                    for chosen in precisions
+                ],
+                note,
+            )
+        report = make_report(cases, settings, device)
+        if output is not None:
+            write_report(report, output)
+        if chart is not None:
+            draw_report(report, chart)
+        if as_json:
+            write_report(report, None)
+            return
+        for table in describe_report(report):
+            console.print(table)
+        if older is not None:
+            console.print(describe_comparison(compare_reports(report, older)))
+
+
+def run_sweep(
+    name: str, width: int, height: int, device: str, precisions: list[str] | None, seconds: float, is_saved: bool
+) -> list[Setting]:
+    """Try settings, tell of each, and keep the best where that is asked for."""
+    from ristn_cli.bench.networks import open_network
+    from ristn_cli.bench.sweep import as_default, sweep, sweep_backends
+    from ristn_cli.inference.defaults import save_default
+
+    network = open_network(name)
+    note(f"sweeping {name}, {width}x{height}")
+    found = sweep(network, sweep_backends(device, precisions), width, height, seconds=seconds, tell=note)
+    if is_saved:
+        path = save_default(as_default(found, network))
+        tiling = found.tiling
+        best = f"{found.backend.precision}, tiles of {tiling.tile} pixels, windows of {tiling.window} frames"
+        note(f"saved for {name} in {path}: {best}; ristn bench --forget-default undoes it")
+    return found.settings
+
+
+def write_report(report: Report, path: Path | None) -> None:
+    """The report as JSON, into a file or on stdout."""
+    import json
+
+    text = json.dumps(report.to_dict(), indent=2, allow_nan=False) + "\n"
+    if path is None:
+        sys.stdout.write(text)
+    else:
+        path.write_text(text, encoding="utf-8")
+
+
+def make_table(title: str, *columns: str) -> Table:
+    """A table whose first column is text and whose others are numbers."""
+    table = Table(title=title or None, title_justify="left")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right")
+    return table
+
+
+def told(value: float | None, form: Callable[[float], str]) -> str:
+    """A figure, or a dash for none."""
+    return "-" if value is None else form(value)
+
+
+def describe_report(report: Report) -> Iterator[Table | str]:
+    """The machine, and tables of what was measured."""
+    machine = report.machine
+    yield escape(
+        f"{machine.processor}, {machine.cores} cores, {machine.threads} threads; {machine.device}; "
+        f"PyTorch {machine.torch}; ristn {report.version}"
+    )
+    if report.cases:
+        yield describe_cases(report.cases)
+    for case in report.cases:
+        if case.profile is not None:
+            yield describe_profile(case)
+    if report.sweep:
+        yield describe_sweep(report.sweep)
+
+
+def name_of(case: Case) -> str:
+    """What tells a case from the others."""
+    weights = "" if case.weights == "released" else f" ({case.weights} weights)"
+    return escape(f"{case.model}{weights} {case.width}x{case.height} {case.precision}")
+
+
+def describe_cases(cases: list[Case]) -> Table:
+    """All figures, a row each, a column for each case."""
+    table = make_table("", "", *(name_of(case) for case in cases))
+    columns = [list(case_figures(case)) for case in cases]
+    for rows in zip(*columns, strict=True):
+        table.add_row(rows[0][0], *(text for _, text in rows))
+    return table
+
+
+def case_figures(case: Case) -> Iterator[tuple[str, str]]:
+    """Name and value of each figure of a case."""
+    from ristn_cli.bench.chart import LABELS
+
+    def seconds(value: float | None) -> str:
+        return told(value, lambda known: f"{known:.3f} s")
+
+    took, rates, flops, whole, reference = case.network, case.limits, case.arithmetic, case.end_to_end, case.reference
+    yield "window, tile, tiles", f"{case.window}, {case.tile}, {case.tiles}"
+    yield "network, a frame", seconds(took.median)
+    yield "  lowest to highest", f"{took.lowest:.3f}-{took.highest:.3f} s ({took.repeats}x)"
+    yield "  frames a second", f"{case.frames_per_second:.2f}"
+    for stage, label in LABELS.items():
+        yield f"  {label}", told(case.stages[stage], lambda known: f"{1000 * known:.1f} ms")
+    yield "arithmetic of the network, a frame", f"{flops.network_flops / 1e9:.1f} GFLOP"
+    yield "  executed, with context and overlap", f"{flops.executed_flops / 1e9:.1f} GFLOP"
+    yield "machine: matrix product of 2048", f"{rates.matrix_flops_per_second / 1e9:.0f} GFLOP/s"
+    yield "  best 3x3 convolution", f"{rates.convolution_flops_per_second / 1e9:.0f} GFLOP/s"
+    yield "  copy, read and written", f"{rates.copy_bytes_per_second / 1e9:.1f} GB/s"
+    yield "share of the matrix rate, network", f"{case.network_share:.0%}"
+    yield "  executed", f"{case.executed_share:.0%}"
+    yield "end to end, a frame", seconds(None if whole is None else whole.seconds_per_frame)
+    yield "  network alone on the same clip", seconds(None if whole is None else whole.network_seconds_per_frame)
+    yield "  ratio", told(None if whole is None else whole.ratio, lambda known: f"{known:.2f}")
+    yield "peak memory of the process", told(case.peak_memory_bytes, lambda known: f"{known / (1 << 20):.0f} MiB")
+    if case.device_memory_bytes is not None:
+        yield "  of the device", f"{case.device_memory_bytes / (1 << 20):.0f} MiB"
+    yield "bicubic by ffmpeg, a frame", seconds(case.bicubic_seconds_per_frame)
+    yield "reference, a frame", seconds(None if reference is None else reference.seconds_per_frame.median)
+    yield "  network / reference", told(None if reference is None else reference.ratio, lambda known: f"{known:.3f}")
+
+
+def describe_profile(case: Case) -> Table:
+    """Where one window's time goes."""
+    table = make_table(f"operators of {name_of(case)}", "operator", "calls", "s", "share")
+    for operator in case.profile or []:
+        table.add_row(escape(operator.name), str(operator.calls), f"{operator.seconds:.3f}", f"{operator.share:.1%}")
+    return table
+
+
+def describe_sweep(settings: list[Setting]) -> Table:
+    """What was tried, and the best."""
+    table = make_table("sweep", "network", "precision", "tile", "window", "s a frame", "to the default", "")
+    defaults = {(s.model, s.width, s.height): s.seconds_per_frame for s in settings if s.is_default}
+    for setting in settings:
+        base, took = defaults[setting.model, setting.width, setting.height], setting.seconds_per_frame
+        marks = [mark for mark, is_set in (("default", setting.is_default), ("best", setting.is_best)) if is_set]
+        table.add_row(
+            escape(f"{setting.model} {setting.width}x{setting.height}"),
+            setting.precision,
+            str(setting.tile),
+            str(setting.window),
+            told(took, lambda value: f"{value:.3f}"),
+            told(took / base if took and base else None, lambda value: f"{value:.2f}"),
+            ", ".join(marks),
+        )
+    return table
+
+
+def describe_comparison(rows: list[Comparison]) -> Table | str:
+    """Each figure now and then."""
+    if not rows:
+        return "nothing to compare: the older report has none of these cases"
+    table = make_table("compared", "case", "figure", "now", "then", "ratio")
+    for row in rows:
+        table.add_row(
+            escape(row.case),
+            row.figure,
+            told(row.now, lambda value: f"{value:.4g}"),
+            told(row.then, lambda value: f"{value:.4g}"),
+            told(row.ratio, lambda value: f"{value:.3f}"),
+        )
+    return table

@@ -1,0 +1,137 @@
+"""`ristn compare`."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.markup import escape
+
+from ristn_cli.cli.terminal import DebugOption, console, parse_time, progress_bar, reported_errors
+
+IMAGE_SUFFIXES = (".png", ".jpg")
+DEFAULT_OUTPUT = Path("compare.html")
+
+
+def parse_crop(text: str) -> tuple[int, int, int, int]:
+    """Left, top, width and height of `x,y,w,h`.
+
+    Raises:
+        typer.BadParameter: it is no such four numbers.
+    """
+    found = re.fullmatch(r"\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*", text)
+    if found is None:
+        raise typer.BadParameter(f"{text!r} is not a crop; expected x,y,width,height in pixels, such as 100,80,64,64")
+    x, y, width, height = (int(group) for group in found.groups())
+    return x, y, width, height
+
+
+def check_targets(targets: list[Path], sources: list[Path], overwrite: bool) -> None:
+    """Refuse what cannot be meant.
+
+    Raises:
+        typer.BadParameter: two outputs of one name, an output that is an input, or one that exists already.
+    """
+    resolved = [target.resolve() for target in targets]
+    for target, path in zip(targets, resolved, strict=True):
+        if resolved.count(path) > 1:
+            raise typer.BadParameter(f"{target} is named for two outputs; give each its own name")
+        if path in [source.resolve() for source in sources]:
+            raise typer.BadParameter(f"{target} is one of the inputs; give the output another name")
+        if target.exists() and not overwrite:
+            raise typer.BadParameter(f"{target} exists; add --overwrite to replace it")
+
+
+def compare(
+    sources: Annotated[
+        list[Path], typer.Argument(help="Two or more videos, images or folders of images of one scene.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option(help="HTML page to write; compare.html unless only --png or --video is asked for.")
+    ] = None,
+    png: Annotated[
+        Path | None, typer.Option(help="Also a picture: the scene, and enlarged crops of every input.")
+    ] = None,
+    video: Annotated[
+        Path | None, typer.Option(help="Also a split-screen clip, with the sound of the first video.")
+    ] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(help="Name to show for an input, in their order; repeat it. Else file names.")
+    ] = None,
+    frames: Annotated[
+        int | None, typer.Option(min=1, help="Frames in the page; else up to 12, as many as fit into --limit.")
+    ] = None,
+    every: Annotated[
+        int | None, typer.Option(min=1, help="Take each k-th frame, from the start on; else spread over the range.")
+    ] = None,
+    start: Annotated[str | None, typer.Option(help="Begin here: seconds, M:SS or H:MM:SS.")] = None,
+    end: Annotated[str | None, typer.Option(help="Stop here: seconds, M:SS or H:MM:SS.")] = None,
+    offset: Annotated[
+        str | None, typer.Option(help="Where in the first input all others begin, if they are cut from it.")
+    ] = None,
+    scaling: Annotated[
+        Literal["nearest", "bicubic"], typer.Option(help="How smaller inputs are enlarged to the largest.")
+    ] = "bicubic",
+    crop: Annotated[
+        list[str] | None,
+        typer.Option(help="x,y,width,height to enlarge for --png, in pixels of the largest input; repeat it."),
+    ] = None,
+    limit: Annotated[float, typer.Option(min=0.1, help="Largest size of the page in megabytes.")] = 20,
+    quality: Annotated[
+        int | None, typer.Option(min=1, max=100, help="JPEG of this quality in the page; else lossless PNG.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show videos or images of one scene against each other: a page with a slider, a picture, a split-screen clip."""
+    if len(sources) < 2:
+        raise typer.BadParameter("a comparison takes two inputs or more")
+    if label and len(label) > len(sources):
+        raise typer.BadParameter(f"{len(label)} labels for {len(sources)} inputs")
+    if crop and png is None:
+        raise typer.BadParameter("--crop is for --png, which was not asked for")
+    if png is not None and png.suffix.lower() not in IMAGE_SUFFIXES:
+        raise typer.BadParameter(f"{png}: --png writes files ending in {' or '.join(IMAGE_SUFFIXES)}")
+    crops = [parse_crop(text) for text in crop or []]
+    first, last = (None if text is None else parse_time(text) for text in (start, end))
+    shift: Fraction | None = None if offset is None else parse_time(offset)
+    if output is None and png is None and video is None:
+        output = DEFAULT_OUTPUT
+    check_targets([path for path in (output, png, video) if path is not None], sources, overwrite)
+    with reported_errors(debug):
+        from ristn_cli.evaluation.alignment import Crop
+        from ristn_cli.evaluation.compare import open_comparison
+        from ristn_cli.evaluation.compare_clip import write_clip
+        from ristn_cli.evaluation.compare_page import DEFAULT_FRAMES, MEGABYTE, PageOptions, save_page
+        from ristn_cli.evaluation.compare_strip import save_strip
+
+        comparison = open_comparison(sources, labels=label or (), offset=shift)
+        what = f"{len(sources)} inputs at {comparison.width}x{comparison.height}"
+        if output is not None:
+            options = PageOptions(
+                start=first,
+                end=last,
+                every=every,
+                most=frames,
+                limit_bytes=round(limit * MEGABYTE),
+                quality=quality,
+                scaling=scaling,
+            )
+            count = save_page(comparison, output, options)
+            size = output.stat().st_size / MEGABYTE
+            console.print(escape(f"{output}: {count} frame{'s' * (count != 1)} of {what}, {size:.1f} MB"))
+        if png is not None:
+            moments = comparison.moments(start=first, end=last, every=every, most=frames or DEFAULT_FRAMES)
+            moment = save_strip(comparison, png, moments, crops=[Crop(*values) for values in crops], scaling=scaling)
+            at = "" if comparison.is_still else f" at {float(moment.time):.3f} s"
+            console.print(escape(f"{png}: {what}{at}"))
+        if video is not None:
+            count = 0
+            with progress_bar() as bar:
+                task = bar.add_task(video.name, total=None, note="")
+                for count in write_clip(comparison, video, start=first, end=last, scaling=scaling):
+                    bar.update(task, completed=count)
+            console.print(escape(f"{video}: {count} frames of {what}"))

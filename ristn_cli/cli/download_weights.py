@@ -1,0 +1,88 @@
+"""`ristn download-weights`."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
+
+from ristn_cli.cli.terminal import DebugOption, console, errors, reported_errors
+
+if TYPE_CHECKING:
+    from ristn_cli.weights import Release
+
+
+def download_weights(
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Released weights.")] = None,
+    all_of_them: Annotated[bool, typer.Option("--all", help="All released weights.")] = False,
+    list_them: Annotated[bool, typer.Option("--list", help="Show what is released and where it lies here.")] = False,
+    folder: Annotated[Path | None, typer.Option("--dir", help="Put the files here rather than into the cache.")] = None,
+    repository: Annotated[
+        str | None, typer.Option("--repo", metavar="OWNER/NAME", help="Repository on the Hub to fetch from.")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the repository.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Fetch even what is there.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Fetch released weights from the Hugging Face Hub, checked by their SHA-256.
+
+    What is bundled, cached or in --dir already is only checked, without any network. HF_ENDPOINT, HF_TOKEN, HF_HOME and
+    HF_HUB_OFFLINE are honoured. A transfer that broke off is continued.
+    """
+    if list_them + all_of_them + bool(names) != 1:
+        raise typer.BadParameter("expected names of weights, or --all, or --list")
+    with reported_errors(debug):
+        from ristn_cli.weights import RELEASES, cached_file, find_release, locate, obtain
+
+        if list_them:
+            for release in RELEASES.values():
+                console.print(escape(describe_release(release)))
+            return
+        # All names are looked up before anything is fetched.
+        for release in RELEASES.values() if all_of_them else [find_release(name) for name in names or []]:
+            there = None if force or folder or repository or revision else locate(release)
+            if there is None:
+                with transfer_bar() as bar:
+                    task = bar.add_task(release.file_name, total=release.size)
+                    there = obtain(
+                        release,
+                        cached_file(release) if folder is None else folder / release.file_name,
+                        repository=repository,
+                        revision=revision,
+                        force=force,
+                        on_progress=partial(show_received, bar, task),
+                    )
+            console.print(escape(f"{release.name}: {there}, SHA-256 {release.sha256[:12]}..."))
+
+
+def show_received(bar: Progress, task: TaskID, received: int) -> None:
+    """Let the bar stand at the bytes received."""
+    bar.update(task, completed=received)
+
+
+def transfer_bar() -> Progress:
+    """A bar of bytes on stderr, on terminals only."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        console=errors,
+        disable=not errors.is_terminal,
+    )
+
+
+def describe_release(release: Release) -> str:
+    """What is released, and where it lies here, in one line."""
+    from ristn_cli.weights import locate
+
+    here = locate(release) or "not here"
+    figures = "".join(f", {name} {value:.2f} dB" for name, value in release.metrics.items())
+    return (
+        f"{release.name}: for {release.source} footage, network {release.config}{figures}; {release.size:,} bytes, "
+        f"SHA-256 {release.sha256}; {release.repository} at {release.revision}; {here}"
+    )

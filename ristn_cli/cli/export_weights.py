@@ -1,0 +1,81 @@
+"""`ristn export-weights`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from ristn_cli.cli.terminal import DebugOption, console, note, reported_errors
+
+
+def export_weights(
+    checkpoint: Annotated[Path, typer.Argument(help="checkpoint.pt of a run of ristn train, or the run's folder.")],
+    output: Annotated[Path, typer.Argument(help="File to write: NAME.safetensors; its card is NAME.md beside it.")],
+    measured: Annotated[
+        list[Path] | None,
+        typer.Option(help="LABEL.json that ristn evaluate --json wrote of these weights; may be repeated."),
+    ] = None,
+    card: Annotated[
+        Path | None, typer.Option(help="Card whose prose to take; else that of a NAME.md that is there.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Make a weights file to release, with its model card, from a training checkpoint: the averaged weights.
+
+    What the file states of itself is filled into the card; the record for the registry is printed.
+    """
+    if output.suffix != ".safetensors":
+        raise typer.BadParameter(f"{output}: expected a name that ends in .safetensors")
+    if output.exists() and not overwrite:
+        raise typer.BadParameter(f"{output}: already exists; use --overwrite to replace it")
+    with reported_errors(debug):
+        from ristn_cli.training.release import read_trained
+        from ristn_cli.weights import save_weights
+        from ristn_cli.weights.card import BARE_CARD, config_name, fill_card
+
+        trained = read_trained(checkpoint)
+        config_name(trained.model.config)
+        figures = {path.stem: read_figures(path) for path in measured or []}
+        own = output.with_suffix(".md")
+        prose_of = card or (own if own.exists() else None)
+        prose = BARE_CARD if prose_of is None else prose_of.read_text(encoding="utf-8")
+        save_weights(trained.model, output, metrics=trained.record | ({"measured": figures} if figures else {}))
+        own.write_text(fill_card(prose, output), encoding="utf-8")
+        note(f"{output} and {own.name}; the record of it:")
+        console.print(escape(describe_record(output)))
+
+
+def read_figures(path: Path) -> dict[str, Any]:
+    """What `ristn evaluate --json` wrote. Raises WeightsError for anything else."""
+    from ristn_cli.weights import WeightsError
+
+    try:
+        figures = json.loads(path.read_text(encoding="utf-8"))
+        return {part: dict(figures[part]) for part in ("protocol", "clips", "mean")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"{path}: not what ristn evaluate --json writes") from error
+
+
+def describe_record(path: Path) -> str:
+    """The lines of a weights file for `RELEASES`."""
+    from ristn_cli.weights import file_sha256, read_metadata
+    from ristn_cli.weights.card import config_name, headline
+
+    metadata = read_metadata(path)
+    fields = {
+        "name": path.stem,
+        "sha256": file_sha256(path),
+        "size": path.stat().st_size,
+        "config": config_name(metadata["config"]),
+        "source": metadata["metrics"].get("source", "clean"),
+        "metrics": headline(metadata["metrics"]),
+        "repository": f"ristn/{path.stem}",
+        "revision": "v1",
+    }
+    values = (f"    {name}={json.dumps(value)}," for name, value in fields.items())
+    return "\n".join(["Release(", *values, "),"])

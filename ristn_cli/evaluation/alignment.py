@@ -1,0 +1,112 @@
+"""Which frames, which size and which places of several pictures of one scene belong together. Pure; knows no files."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ristn_cli.video import Image
+
+SHAPE_TOLERANCE = 0.02
+"""Shapes (width by height) that differ by less are one shape: a border cut to a multiple of 4 is not another scene."""
+
+
+class Crop(NamedTuple):
+    """A rectangle in pixels: left, top, width, height."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+def nearest_index(times: Sequence[Fraction], time: Fraction) -> int:
+    """Index of the time nearest to `time` in growing times; the earlier of two equally near.
+
+    Nearest rather than latest, because Matroska rounds to milliseconds: 0.033 s must find a frame at 1/30 s.
+    """
+    after = bisect_left(times, time)
+    if after == 0:
+        return 0
+    if after == len(times) or time - times[after - 1] <= times[after] - time:
+        return after - 1
+    return after
+
+
+def choose_times(
+    times: Sequence[Fraction],
+    *,
+    start: Fraction | None = None,
+    end: Fraction | None = None,
+    every: int | None = None,
+    most: int | None = None,
+) -> list[Fraction]:
+    """Times in [start, end): each `every`-th, the first `most` of them; without `every`, `most` spread evenly.
+
+    Spread means the first of each of `most` equal stretches, so that one alone is the first.
+    """
+    kept = [time for time in times if time >= (start or 0) and (end is None or time < end)]
+    if every is not None:
+        return kept[::every][:most]
+    if most is None or len(kept) <= most:
+        return kept
+    return [kept[k * len(kept) // most] for k in range(most)]
+
+
+def common_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """The largest (width, height): the others are scaled up to it.
+
+    Raises:
+        ValueError: shapes that differ by more than `SHAPE_TOLERANCE`.
+    """
+    width, height = max(sizes, key=lambda size: size[0] * size[1])
+    for other_width, other_height in sizes:
+        ratio = other_width * height / (other_height * width)
+        if max(ratio, 1 / ratio) > 1 + SHAPE_TOLERANCE:
+            raise ValueError(f"{other_width}x{other_height} and {width}x{height} are not of one shape")
+    return width, height
+
+
+def distinct_labels(paths: Sequence[Path]) -> list[str]:
+    """File names without suffixes; with suffixes, then folders before them, as far as they are needed to differ."""
+    resolved = [path.resolve() for path in paths]
+    labels = [path.stem for path in resolved]
+    deepest = max(len(path.parts) for path in resolved)
+    for depth in range(1, deepest + 1):
+        if len(set(labels)) == len(labels):
+            return labels
+        labels = ["/".join(path.parts[-depth:]) for path in resolved]
+    return [f"{label} ({number})" for number, label in enumerate(labels, start=1)]
+
+
+def find_details(image: Image, side: int, count: int) -> list[Crop]:
+    """The `count` squares of `side` pixels with the strongest gradients, half a side apart; strongest first.
+
+    `image` is (H, W, 3). Fewer come back where no more fit that far apart; the side is cut to the picture's.
+    """
+    luma: NDArray[np.float64] = image.astype(np.float64).mean(axis=2)
+    energy = np.abs(np.diff(luma, axis=0, append=luma[-1:])) + np.abs(np.diff(luma, axis=1, append=luma[:, -1:]))
+    height, width = energy.shape
+    side = min(side, height, width)
+    sums = np.zeros((height + 1, width + 1))
+    sums[1:, 1:] = energy.cumsum(axis=0).cumsum(axis=1)
+    boxes = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
+    reach = side + side // 2
+    found: list[Crop] = []
+    while len(found) < count and np.isfinite(boxes).any():
+        y, x = (int(k) for k in np.unravel_index(int(np.argmax(boxes)), boxes.shape))
+        found.append(Crop(x, y, side, side))
+        boxes[max(0, y - reach + 1) : y + reach, max(0, x - reach + 1) : x + reach] = -np.inf
+    return found
+
+
+def detail(image: Image) -> float:
+    """Mean absolute difference of neighbouring pixels of an (H, W, 3) image, in levels."""
+    luma: NDArray[np.float64] = image.astype(np.float64).mean(axis=2)
+    return float(sum(np.abs(np.diff(luma, axis=axis)).mean() if luma.shape[axis] > 1 else 0 for axis in (0, 1)))

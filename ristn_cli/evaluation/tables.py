@@ -1,0 +1,224 @@
+"""Results of an evaluation as tables, as JSON, and the protocol in words. Shows nothing to anyone."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ristn_cli.evaluation.dataset import Clip
+from ristn_cli.evaluation.evaluate import ClipScores, FrameScores, Protocol, mean_scores
+
+METRICS = {
+    "psnr_y": ("PSNR-Y", "dB", 2),
+    "ssim_y": ("SSIM-Y", "", 4),
+    "psnr_rgb": ("PSNR-RGB", "dB", 2),
+    "ssim_rgb": ("SSIM-RGB", "", 4),
+    "temporal_error": ("temporal error", "levels", 2),
+    "temporal_gain": ("temporal gain", "dB", 2),
+}
+"""Title, unit and decimals of every score of a frame."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text: a title, the headings of its columns, and its rows; the last row may be means."""
+
+    title: str
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    ends_in_mean: bool = False
+
+
+@dataclass(frozen=True)
+class MethodScores:
+    """A method's scores, a clip each, in the order of the results' clips."""
+
+    name: str
+    clips: tuple[ClipScores, ...]
+
+    @property
+    def means(self) -> FrameScores:
+        """Means over the clips' means: every clip counts alike, as in the paper's tables."""
+        return mean_scores(clip.means for clip in self.clips)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds a frame, mean over clips; NaN for frames that were not made here."""
+        return mean_of(clip.seconds for clip in self.clips)
+
+    @property
+    def vmaf(self) -> float:
+        """VMAF, mean over clips; NaN where it was not measured."""
+        return mean_of(clip.vmaf for clip in self.clips)
+
+
+@dataclass(frozen=True)
+class Results:
+    """An evaluation: what was scored how, and what each method has. The first method is the baseline."""
+
+    protocol: Protocol
+    clips: tuple[Clip, ...]
+    methods: tuple[MethodScores, ...]
+    windows: tuple[tuple[str, int], ...] = ()
+    """Frames of a window of each network."""
+
+
+def mean_of(values: Iterable[float]) -> float:
+    """Mean of what is a number; NaN of nothing."""
+    numbers = [value for value in values if not math.isnan(value)]
+    return float(np.mean(numbers)) if numbers else math.nan
+
+
+def shown(value: float, decimals: int, *, sign: bool = False) -> str:
+    """A number as tables show it; a dash for one that was not measured."""
+    return "-" if math.isnan(value) else f"{value:{'+' if sign else ''}.{decimals}f}"
+
+
+def clip_table(results: Results) -> Table:
+    """PSNR-Y / SSIM-Y of every method on every clip and in the mean, and the temporal gain where it was measured."""
+    gains = [k for k, method in enumerate(results.methods) if not math.isnan(method.means.temporal_gain)]
+    several = len(gains) > 1
+    headings = ["clip", "frames", *(method.name for method in results.methods)]
+    headings += [f"temporal gain of {results.methods[k].name}" if several else "temporal gain" for k in gains]
+    rows = []
+    for position, clip in enumerate([*results.clips, None]):
+        columns = [method.means if clip is None else method.clips[position].means for method in results.methods]
+        count = "" if clip is None else count_text(results, position)
+        rows.append(
+            (
+                "mean" if clip is None else clip.name,
+                count,
+                *(f"{shown(means.psnr_y, 2)} / {shown(means.ssim_y, 4)}" for means in columns),
+                *(shown(columns[k].temporal_gain, 2, sign=True) for k in gains),
+            )
+        )
+    return Table("PSNR-Y in dB / SSIM-Y, clip by clip", tuple(headings), tuple(rows), ends_in_mean=True)
+
+
+def count_text(results: Results, position: int) -> str:
+    """Frames scored of a clip, and of how many where that is not all."""
+    scored, total = len(results.methods[0].clips[position].frames), results.clips[position].total
+    return str(scored) if scored == total else f"{scored} of {total}"
+
+
+def method_table(results: Results) -> Table:
+    """A row for every measured score, means over clips, and the time; a column for every method."""
+    methods = results.methods
+    rows = [
+        (
+            title(name),
+            *(shown(getattr(method.means, name), METRICS[name][2], sign=name == "temporal_gain") for method in methods),
+        )
+        for name in METRICS
+        if any(not math.isnan(getattr(method.means, name)) for method in methods)
+    ]
+    base = methods[0]
+    gains = (shown(method.means.psnr_y - base.means.psnr_y, 2, sign=True) for method in methods)
+    rows.insert(1, (f"PSNR-Y above {base.name}, dB", *gains))
+    if any(not math.isnan(method.vmaf) for method in methods):
+        rows.append(("VMAF", *(shown(method.vmaf, 2) for method in methods)))
+    rows.append(("seconds a frame", *(shown(method.seconds, 3) for method in methods)))
+    return Table("Means over clips", ("", *(method.name for method in methods)), tuple(rows))
+
+
+def title(metric: str) -> str:
+    """Heading of a score, with its unit."""
+    name, unit, _ = METRICS[metric]
+    return f"{name}, {unit}" if unit else name
+
+
+def describe_protocol(results: Results) -> list[str]:
+    """What was measured and how, in sentences."""
+    protocol = results.protocol
+    made = {
+        "BI": "LR by BI: antialiased bicubic to a quarter, rounded to 8 bits",
+        "BD": "LR by BD: Gaussian blur of sigma 1.6, every fourth pixel, rounded to 8 bits",
+    }[protocol.degradation]
+    lines = [
+        f"{f'LR frames from {protocol.lr}' if protocol.lr else made}; HR cut to a multiple of 4.",
+        f"PSNR and SSIM on BT.601 Y of 8-bit frames, {protocol.crop_border} border pixels cut, "
+        "mean over frames, then over clips.",
+    ]
+    short = [f"{clip.frames} of {clip.total} for {clip.name}" for clip in results.clips if clip.frames < clip.total]
+    if short:
+        lines.append(
+            f"Fewer frames were given than the originals have: the first {', '.join(short)}; the rest is not scored."
+        )
+    if protocol.max_frames is not None:
+        lines.append(f"No more than {protocol.max_frames} frames of a clip were read.")
+    lines.append(
+        f"The first and last {protocol.skip} frames of each clip are upscaled but not scored."
+        if protocol.skip
+        else "No frame is left out at the ends of a clip."
+    )
+    if results.windows:
+        lines.append(f"Windows: {', '.join(f'{name} {frames} frames' for name, frames in results.windows)}.")
+    if any(not math.isnan(method.means.temporal_error) for method in results.methods):
+        lines.append(
+            "Temporal error: root mean square, in 8-bit levels of Y, of the difference between the change from frame "
+            "to frame and the original's change (dtSSD of Erofeev et al., BMVC 2015, a pixel); 0 is best."
+        )
+    if protocol.with_temporal_gain:
+        lines.append("Temporal gain: PSNR-Y with the true neighbours minus PSNR-Y with the frame repeated.")
+    if protocol.with_vmaf:
+        lines.append("VMAF: model v0.6.1 of ffmpeg's libvmaf, whole frames, no border cut.")
+    lines.append("Seconds a frame: upscaling alone, on this machine.")
+    return lines
+
+
+def to_markdown(table: Table) -> str:
+    """A table in Markdown, its first column to the left, the others to the right, means in bold."""
+    lines = [line_of(table.headings), "|---" + "|---:" * (len(table.headings) - 1) + "|"]
+    for position, row in enumerate(table.rows):
+        is_mean = table.ends_in_mean and position == len(table.rows) - 1
+        lines.append(line_of([f"**{cell}**" if is_mean and cell else cell for cell in row]))
+    return "\n".join(lines)
+
+
+def line_of(cells: Sequence[str]) -> str:
+    """One line of a Markdown table."""
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def to_json(results: Results) -> dict[str, Any]:
+    """Everything, plain values only: the protocol, the clips, and for every method means, clips and frames."""
+    protocol = asdict(results.protocol)
+    protocol["lr"] = None if results.protocol.lr is None else str(results.protocol.lr)
+    return {
+        "protocol": protocol | {"windows": dict(results.windows)},
+        "clips": {
+            clip.name: {"frames": clip.total, "scored": len(results.methods[0].clips[position].frames)}
+            for position, clip in enumerate(results.clips)
+        },
+        "methods": {
+            method.name: {
+                "mean": finite(method.means, seconds_per_frame=method.seconds, vmaf=method.vmaf),
+                "clips": {
+                    scores.clip: {
+                        "mean": finite(scores.means, seconds_per_frame=scores.seconds, vmaf=scores.vmaf),
+                        "first_frame": scores.first,
+                        "frames": curves(scores.frames),
+                    }
+                    for scores in method.clips
+                },
+            }
+            for method in results.methods
+        },
+    }
+
+
+def finite(scores: FrameScores, **more: float) -> dict[str, float]:
+    """Scores that were measured, rounded, for JSON, which has no NaN."""
+    return {name: round(value, 4) for name, value in (asdict(scores) | more).items() if math.isfinite(value)}
+
+
+def curves(frames: Sequence[FrameScores]) -> dict[str, list[float | None]]:
+    """Every measured score over the frames; null for a frame that has none."""
+    columns: dict[str, list[float | None]] = {}
+    for name in METRICS:
+        values = [getattr(frame, name) for frame in frames]
+        if any(math.isfinite(value) for value in values):
+            columns[name] = [round(value, 4) if math.isfinite(value) else None for value in values]
+    return columns

@@ -1,0 +1,149 @@
+"""How a network is started on a device: as it is, compiled, or recorded once and replayed. The result is the same.
+
+What is compiled is the step of the recurrence, whose many small operations become one or two. It does not depend on the
+length of a window, so one compilation serves all of them; of the whole network each length would take minutes.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Literal, Protocol, get_args
+
+import torch
+from torch import Tensor
+
+from ristn_cli.inference.device import DeviceError
+from ristn_cli.model.inference import Direction, InferenceRISTN, advance
+
+CompileName = Literal["auto", "on", "off"]
+
+Tell = Callable[[str, bool], None]
+"""Told in one line what compiling took, and false, or why something failed that the work goes on without, and true."""
+
+RECORDED_SHAPES = 4
+"""Recordings that are kept: of the first, the middle and the last window of a shot, and one more."""
+
+
+def choose_compilation(name: str, device: torch.device) -> bool:
+    """Whether to compile; `auto` does where starting operations takes as long as computing them, which is on CUDA.
+
+    Raises:
+        DeviceError: an unknown name.
+    """
+    if name not in get_args(CompileName):
+        raise DeviceError(f"unknown compilation {name!r}: expected auto, on or off")
+    return device.type == "cuda" if name == "auto" else name == "on"
+
+
+def compile_steps(network: InferenceRISTN, tell: Tell, *, backend: str = "inductor") -> None:
+    """Let the network's recurrent steps run compiled.
+
+    Compilation happens when a new shape comes, and `tell` is told how long it took. Where it fails, for want of a
+    compiler, say, `tell` is told why, and the steps run as they were. `backend` is one of `torch.compile`'s.
+    """
+    compiled: Callable[..., tuple[Tensor, Tensor]] = torch.compile(advance, dynamic=False, backend=backend)
+    seen: set[tuple[object, ...]] = set()
+    has_failed = False
+
+    def step(gates: Tensor, half_cell: Tensor | None) -> tuple[Tensor, Tensor]:
+        nonlocal has_failed
+        if has_failed:
+            return advance(gates, half_cell)
+        shape = (tuple(gates.shape), gates.stride(), half_cell is None)
+        began = time.monotonic()
+        try:
+            result = compiled(gates, half_cell)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # any of a dozen, from three packages and the compiler they call
+            has_failed = True
+            reason = str(error).strip().splitlines()
+            tell(f"compilation failed, going on without it: {reason[0] if reason else type(error).__name__}", True)
+            return advance(gates, half_cell)
+        if shape not in seen:
+            seen.add(shape)
+            tell(f"compiled in {time.monotonic() - began:.1f} s", False)
+        return result
+
+    for module in network.modules():
+        if isinstance(module, Direction):
+            module.advance = step
+
+
+class Recorder(Protocol):
+    """What records the operations that a function starts on a device."""
+
+    def record(self, function: Callable[[Tensor], Tensor], given: Tensor) -> Callable[[Tensor], Tensor]:
+        """`function` for inputs of the shape of `given`, with all its operations started at once."""
+        ...
+
+
+class CudaRecorder:
+    """Records CUDA graphs. They share their memory, because what one leaves there is copied before the next begins."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        with torch.cuda.device(device):
+            self.pool = torch.cuda.graph_pool_handle()
+
+    def record(self, function: Callable[[Tensor], Tensor], given: Tensor) -> Callable[[Tensor], Tensor]:
+        """As in `Recorder`."""
+        standing = given.clone()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.device(self.device), torch.cuda.graph(graph, pool=self.pool):
+            made = function(standing)
+
+        def replay(values: Tensor) -> Tensor:
+            standing.copy_(values)
+            graph.replay()
+            return made.clone()
+
+        return replay
+
+
+class RecordedNetwork:
+    """A network whose operations are recorded when a shape comes for the second time, and replayed from then on.
+
+    Args:
+        network: the network; it is not changed.
+        recorder: of its device.
+        tell: told when recording fails; the network then runs as it is.
+    """
+
+    def __init__(self, network: InferenceRISTN, recorder: Recorder, tell: Tell) -> None:
+        self.network = network
+        self.recorder: Recorder | None = recorder
+        self.tell = tell
+        self.seen: set[tuple[object, ...]] = set()
+        self.recordings: dict[tuple[object, ...], Callable[[Tensor], Tensor]] = {}
+
+    def __call__(self, lr: Tensor, keep: slice = slice(None)) -> Tensor:
+        """As `InferenceRISTN.forward`."""
+        key = (tuple(lr.shape), lr.dtype, keep.indices(lr.shape[1]))
+        recording = self.recordings.pop(key, None)
+        if recording is None and self.recorder is not None and key in self.seen:
+            recording = self.record(self.recorder, lr, keep)
+        self.seen.add(key)
+        if recording is None:
+            result: Tensor = self.network(lr, keep)
+            return result
+        self.recordings[key] = recording  # behind all others: the first is the one longest unused
+        return recording(lr)
+
+    def record(self, recorder: Recorder, lr: Tensor, keep: slice) -> Callable[[Tensor], Tensor] | None:
+        """Make room for a recording, and make it; None when it fails."""
+        while len(self.recordings) >= RECORDED_SHAPES:
+            del self.recordings[next(iter(self.recordings))]
+        try:
+            return recorder.record(lambda values: self.network(values, keep), lr)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            self.forget()
+            self.recorder = None
+            self.tell(f"recording the network failed, going on without it: {str(error).splitlines()[0]}", True)
+            return None
+
+    def forget(self) -> None:
+        """Give back the memory of all recordings: other shapes will come."""
+        self.recordings.clear()
+        self.seen.clear()

@@ -1,0 +1,254 @@
+"""The paper's ablations, trained and evaluated: Table 1's blocks, Table 2's fusions, Table 3's recurrent variants.
+
+Every network sees the same windows for the same number of steps. A run of this has one folder for each network; what is
+finished there is not done again.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ristn_cli.evaluation.dataset import Clip, plan_clips
+from ristn_cli.evaluation.evaluate import Protocol, evaluate_clip, mean_scores
+from ristn_cli.evaluation.methods import Interpolation, Method, Network
+from ristn_cli.inference.device import Backend
+from ristn_cli.inference.upscaler import Upscaler
+from ristn_cli.training.data import FrameCache
+from ristn_cli.training.recipe import Recipe, changed_field, load_recipe
+from ristn_cli.training.train import train
+from ristn_cli.weights import load_weights
+
+RESULT = "result.json"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of the paper's tables.
+
+    Attributes:
+        table: number of the table.
+        name: the paper's name of it.
+        changes: fields of `RISTNConfig` in which it differs from the recipe's network.
+        psnr: the paper's PSNR in dB.
+        ssim: the paper's SSIM; None where it prints none.
+        layers: ConvLSTM layers, where the table varies them.
+    """
+
+    table: int
+    name: str
+    changes: tuple[tuple[str, Any], ...]
+    psnr: float
+    ssim: float | None = None
+    layers: int | None = None
+
+    @property
+    def key(self) -> str:
+        """Name of its folder; variants that are the same network share one."""
+        return "-".join(str(value) for _, value in self.changes)
+
+
+def blocks(block: str) -> tuple[tuple[str, Any], ...]:
+    """Table 1: without the temporal component, as the paper has it."""
+    return (("block", block), ("lstm_layers", 0))
+
+
+def recurrent(fusion: str, pattern: str, layers: int) -> tuple[tuple[str, Any], ...]:
+    """Tables 2 and 3."""
+    return (("fusion", fusion), ("pattern", pattern), ("lstm_layers", layers))
+
+
+# Table 3's C-LSTM of 8 layers and more ends below bicubic, and its RDC-LSTM of 10 layers near Table 2's RISTN-NF: so
+# the spatial features do not go past the recurrence there, and we compare the variants without fusion.
+TABLE_3 = {
+    "c": (24.81, 24.90, 21.98, 22.13),
+    "rc": (25.18, 25.26, 25.35, 25.40),
+    "dc": (25.09, 25.13, 25.29, 25.36),
+    "rdc": (25.16, 25.35, 25.47, 25.60),
+}
+DEPTHS = (3, 5, 8, 10)
+
+VARIANTS = (
+    Variant(1, "IB", blocks("ib"), 31.30, 0.872),
+    Variant(1, "RB", blocks("rb"), 31.49, 0.885),
+    Variant(1, "RIB", blocks("rib"), 31.65, 0.897),
+    Variant(2, "RISTN-NF", recurrent("none", "rdc", 10), 25.74, 0.782),
+    Variant(2, "RISTN-DF", recurrent("dense", "rdc", 10), 25.97, 0.789),
+    Variant(2, "RISTN", recurrent("sparse", "rdc", 10), 26.13, 0.792),
+    *(
+        Variant(3, f"{pattern.upper()}-LSTM", recurrent("none", pattern, layers), psnr, layers=layers)
+        for pattern, psnrs in TABLE_3.items()
+        for layers, psnr in zip(DEPTHS, psnrs, strict=True)
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblationResult:
+    """What a network has on the test clips.
+
+    Attributes:
+        psnr_y: dB, mean over frames, then over clips.
+        ssim_y: likewise.
+        parameters: learned values.
+        seconds: that its training took.
+    """
+
+    psnr_y: float
+    ssim_y: float
+    parameters: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblationProgress:
+    """Where an ablation stands: the network at work, its step, and all networks finished so far.
+
+    Attributes:
+        position: number of the network, from 0, of `count`.
+        name: of its folder.
+        iteration: step of its training, of `iterations`.
+    """
+
+    position: int
+    count: int
+    name: str
+    iteration: int
+    iterations: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablation:
+    """An ablation to be carried out.
+
+    Attributes:
+        data: folder that the recipe's folders are relative to.
+        test: clips to score on.
+        output: folder of the runs.
+        tables: numbers of the tables.
+        iterations: steps of each network; None for the recipe's.
+        frames: frames of each test clip that are scored.
+    """
+
+    data: Path
+    test: Path
+    output: Path
+    tables: tuple[int, ...] = (1, 2, 3)
+    iterations: int | None = None
+    frames: int = 10
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        """The rows of its tables."""
+        return tuple(variant for variant in VARIANTS if variant.table in self.tables)
+
+    def make_recipe(self, variant: Variant) -> Recipe:
+        """The recipe of a variant: the shipped one with its changes, Table 1's on as many pixels of stills."""
+        base = load_recipe("ablation")
+        (stage,) = base.stages
+        if self.iterations is not None:
+            stage = replace(stage, iterations=self.iterations, warmup=min(stage.warmup, self.iterations))
+        if variant.table == 1:
+            stage = replace(stage, part="spatial", batch=stage.batch * stage.frames, frames=1)
+        return replace(base, name=variant.key, model=replace(base.model, **dict(variant.changes)), stages=(stage,))
+
+
+def run_ablation(
+    ablation: Ablation,
+    backend: Backend,
+    *,
+    minutes: float | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[AblationProgress]:
+    """Train and evaluate every network that is not finished; the same call goes on where a stopped one was.
+
+    Args:
+        ablation: what to do.
+        backend: device and precision.
+        minutes: stop after this long, to be taken up later; None for no limit.
+        should_stop: asked after each step; a true answer stops.
+
+    Raises:
+        RecipeError, TrainingError: as `train`.
+        VideoError: the test clips cannot be read.
+    """
+    clips = plan_clips(ablation.test, max_frames=ablation.frames)
+    finished = read_results(ablation, clips)
+    ends = None if minutes is None else time.monotonic() + 60 * minutes
+    cache = FrameCache(int(load_recipe("ablation").data.cache_gib * 2**30))
+    pending = {variant.key: variant for variant in ablation.variants}
+    for position, (key, variant) in enumerate(pending.items()):
+        recipe, folder = ablation.make_recipe(variant), ablation.output / key
+        done = AblationProgress(
+            position=position, count=len(pending), name=key, iteration=0, iterations=recipe.iterations
+        )
+        if key in finished:
+            yield replace(done, iteration=recipe.iterations)
+            continue
+        left = None if ends is None else (ends - time.monotonic()) / 60
+        if should_stop() or (left is not None and left <= 0):
+            return
+        # Batches are made in this process: what is short is the processor, and one more waits for it.
+        for step in train(
+            recipe,
+            data=ablation.data,
+            output=folder,
+            backend=backend,
+            minutes=left,
+            workers=0,
+            should_stop=should_stop,
+            cache=cache,
+        ):
+            done = replace(done, iteration=step.iteration)
+            yield done
+        weights = folder / f"{recipe.name}.safetensors"
+        if not weights.exists():  # stopped on the way
+            return
+        network = load_weights(weights)
+        result = score(Network(key, Upscaler(network, backend)), clips, ablation)
+        log = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+        result = replace(result, parameters=network.count_parameters(), seconds=json.loads(log[-1])["seconds"])
+        write_result(folder / RESULT, result, recipe, clips)
+        yield replace(done, iteration=recipe.iterations)
+
+
+def score(method: Method, clips: Sequence[Clip], ablation: Ablation) -> AblationResult:
+    """Means of a method over the test clips."""
+    protocol = Protocol(max_frames=ablation.frames)
+    means = mean_scores(evaluate_clip(clip, method, protocol).means for clip in clips)
+    return AblationResult(psnr_y=means.psnr_y, ssim_y=means.ssim_y)
+
+
+def score_bicubic(ablation: Ablation) -> AblationResult:
+    """What bicubic has on the test clips."""
+    return score(Interpolation("bicubic"), plan_clips(ablation.test, max_frames=ablation.frames), ablation)
+
+
+def write_result(path: Path, result: AblationResult, recipe: Recipe, clips: Sequence[Clip]) -> None:
+    """Record a result, with what it is the result of, whole or not at all."""
+    entry = {"recipe": recipe.to_dict(), "clips": describe_clips(clips), "result": asdict(result)}
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(entry, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def read_results(ablation: Ablation, clips: Sequence[Clip] | None = None) -> dict[str, AblationResult]:
+    """Finished networks by their key; results of other recipes or other test clips do not count."""
+    clips = clips if clips is not None else plan_clips(ablation.test, max_frames=ablation.frames)
+    results = {}
+    for variant in ablation.variants:
+        path = ablation.output / variant.key / RESULT
+        if not path.exists():
+            continue
+        entry = json.loads(path.read_text(encoding="utf-8"))
+        wanted = json.loads(json.dumps(ablation.make_recipe(variant).to_dict()))
+        if not changed_field(entry["recipe"], wanted) and entry["clips"] == describe_clips(clips):
+            results[variant.key] = AblationResult(**entry["result"])
+    return results
+
+
+def describe_clips(clips: Sequence[Clip]) -> dict[str, int]:
+    """Test clips and the frames scored of each."""
+    return {clip.name: clip.frames for clip in clips}

@@ -1,0 +1,39 @@
+"""Steps of reading and writing on their own, to be timed: decoding alone, and bicubic scaling by ffmpeg alone."""
+
+import subprocess
+from itertools import islice
+from pathlib import Path
+
+from av.video.frame import VideoFrame
+
+from ristn_cli.video.codecs import output_color
+from ristn_cli.video.convert import FrameBuilder, RgbReader
+from ristn_cli.video.info import VideoError
+from ristn_cli.video.mux import find_ffmpeg
+from ristn_cli.video.source import main_video_stream, open_input
+
+
+def decode_pictures(path: Path, count: int) -> list[VideoFrame]:
+    """The first `count` pictures as the decoder gives them. Raises VideoError for a file that cannot be opened."""
+    with open_input(path) as container:
+        stream = main_video_stream(container, path)
+        stream.thread_type = "AUTO"
+        return list(islice(container.decode(stream), count))
+
+
+def scale_bicubic(source: Path, target: Path, *, width: int, height: int, frames: int, crf: float, preset: str) -> None:
+    """Decode, ffmpeg's `scale=flags=bicubic` to `width` x `height`, and H.264, in one ffmpeg process.
+
+    Raises:
+        VideoError: ffmpeg failed.
+    """
+    command = [find_ffmpeg(), "-nostdin", "-hide_banner", "-loglevel", "error", "-y", "-i", str(source)]
+    command += ["-map", "0:v:0", "-frames:v", str(frames), "-vf", f"scale={width}:{height}:flags=bicubic"]
+    command += ["-pix_fmt", "yuv420p", "-c:v", "libx264", "-crf", str(crf), "-preset", preset, str(target)]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode != 0:
+        said = " | ".join(done.stderr.strip().splitlines()[-4:])
+        raise VideoError(f"{source}: bicubic scaling failed, ffmpeg ended with {done.returncode}: {said}")
+
+
+__all__ = ["FrameBuilder", "RgbReader", "decode_pictures", "output_color", "scale_bicubic"]

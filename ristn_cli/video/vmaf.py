@@ -1,0 +1,108 @@
+"""VMAF of a stream of frames by the ffmpeg program's libvmaf, where it was built with it."""
+
+import json
+import math
+import shutil
+import subprocess
+from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Self
+
+import imageio_ffmpeg
+import numpy as np
+
+from ristn_cli.video.info import Image, VideoError
+
+LOG = "vmaf.json"
+MESSAGES = "messages.txt"
+
+
+@lru_cache(maxsize=1)
+def find_vmaf() -> str:
+    """The first ffmpeg with libvmaf: the one on PATH, or the one that imageio-ffmpeg carries.
+
+    Raises:
+        VideoError: neither has it.
+    """
+    programs = [shutil.which("ffmpeg"), str(imageio_ffmpeg.get_ffmpeg_exe())]
+    for program in programs:
+        if program is not None:
+            listed = subprocess.run([program, "-hide_banner", "-filters"], capture_output=True, text=True, check=False)
+            if " libvmaf " in listed.stdout:
+                return program
+    raise VideoError("VMAF needs an ffmpeg with libvmaf: neither that on PATH nor imageio-ffmpeg's has it")
+
+
+class VmafMeter:
+    """VMAF (model v0.6.1, the mean over frames) of frames that are added in order, held by ffmpeg, not here.
+
+    Distorted and original frames go stacked through one pipe, so that neither can wait for the other. VMAF looks at
+    luma, here BT.601 as in PSNR-Y, and at the whole frame.
+    """
+
+    def __init__(self) -> None:
+        self._folder = TemporaryDirectory(prefix="ristn-vmaf-")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        if self._process is not None and self._process.stdin is not None and not self._process.stdin.closed:
+            self._process.stdin.close()
+        self._folder.cleanup()
+
+    def add(self, sr: Image, hr: Image) -> None:
+        """The next frame and its original, (H, W, 3) uint8 of one size, even in both directions."""
+        both = np.concatenate([sr, hr])
+        if self._process is None:
+            self._process = self._start(both.shape[1], both.shape[0])
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(both.tobytes())
+        except OSError as error:
+            raise VideoError(f"VMAF failed: {self._said() or error}") from error
+
+    def finish(self) -> float:
+        """The score, 0 to 100; NaN when no frame was added.
+
+        Raises:
+            VideoError: ffmpeg failed.
+        """
+        if self._process is None:
+            return math.nan
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        if self._process.wait() != 0:
+            raise VideoError(f"VMAF failed: {self._said()}")
+        log = json.loads((Path(self._folder.name) / LOG).read_text(encoding="utf-8"))
+        return float(log["pooled_metrics"]["vmaf"]["mean"])
+
+    def _start(self, width: int, height: int) -> subprocess.Popen[bytes]:
+        program = find_vmaf()
+        graph = (
+            "scale=out_color_matrix=bt601:out_range=tv,format=yuv420p,split[a][b];"
+            "[a]crop=iw:ih/2:0:0[sr];[b]crop=iw:ih/2:0:ih/2[hr];"
+            f"[sr][hr]libvmaf=log_fmt=json:log_path={LOG}"
+        )
+        source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", "25", "-i", "pipe:0"]
+        with (Path(self._folder.name) / MESSAGES).open("wb") as messages:
+            return subprocess.Popen(
+                [program, "-hide_banner", "-loglevel", "error", *source, "-lavfi", graph, "-f", "null", "-"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=messages,
+                cwd=self._folder.name,
+                start_new_session=True,  # Ctrl-C does not reach it: whoever calls decides
+            )
+
+    def _said(self) -> str:
+        lines = (Path(self._folder.name) / MESSAGES).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return " | ".join(lines[-3:]) or "ffmpeg gave no message"

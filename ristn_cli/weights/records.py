@@ -1,0 +1,62 @@
+"""Records of the released weights, each stated once. Knows no file and no library."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+class WeightsError(Exception):
+    """Weights that cannot be found, read, fetched or trusted. One line: what, what was expected, what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """A released weights file.
+
+    Attributes:
+        name: what users call it.
+        sha256: of the file's bytes, in hexadecimal: whatever they come from, only these bytes are used.
+        size: of the file in bytes.
+        config: key of `model.CONFIGS`.
+        source: the footage it was made for.
+        metrics: figures of the file's own metadata that listings show.
+        repository: on the Hub.
+        revision: of the repository: a tag of this release. What pins the bytes is `sha256`.
+    """
+
+    name: str
+    sha256: str
+    size: int
+    config: str
+    source: Literal["clean", "compressed"] = "clean"
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    repository: str
+    revision: str
+
+    @property
+    def file_name(self) -> str:
+        """Name of the file in `weights/` and in the repository."""
+        return f"{self.name}.safetensors"
+
+
+RELEASES = {
+    release.name: release
+    for release in (
+        Release(
+            name="ristn-lite",
+            sha256="bd464853badcf62e4d8e5c8b7eb7f715e6baef833e185886c44bed2cd670e0f2",
+            size=1_621_148,
+            config="ristn-lite",
+            metrics={"psnr_y": 32.5865, "temporal_gain": 0.0622},
+            repository="ristn/ristn-lite",
+            revision="v1",
+        ),
+    )
+}
+
+
+def find_release(name: str) -> Release:
+    """The record of a name. Raises WeightsError for one that there is none of."""
+    if name not in RELEASES:
+        raise WeightsError(f"unknown weights {name!r}: expected one of {', '.join(RELEASES)}, or a file by --weights")
+    return RELEASES[name]

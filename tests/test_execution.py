@@ -1,0 +1,145 @@
+"""Compiled and recorded networks: the same pictures, by fewer starts; and what happens where it cannot be done."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ristn_cli.inference import execution
+from ristn_cli.inference.device import Backend, DeviceError, prepare
+from ristn_cli.inference.execution import RecordedNetwork, choose_compilation, compile_steps
+from ristn_cli.inference.memory import Tiling
+from ristn_cli.inference.upscaler import Upscaler
+from ristn_cli.model import RISTN
+
+CPU = Backend(torch.device("cpu"), "fp32")
+
+
+def lr(frames: int, side: int = 8) -> Tensor:
+    return torch.rand(1, frames, 3, side, side, generator=torch.Generator().manual_seed(frames))
+
+
+def never(message: str, _: bool) -> None:
+    pytest.fail(message)
+
+
+class FakeRecorder:
+    """Records nothing, counts, and holds as much memory as it is told."""
+
+    def __init__(self, most_frames: int = 100, error: str | None = None) -> None:
+        self.recorded: list[tuple[int, ...]] = []
+        self.replayed = 0
+        self.most_frames = most_frames
+        self.error = error
+
+    def record(self, function: Callable[[Tensor], Tensor], given: Tensor) -> Callable[[Tensor], Tensor]:
+        if self.error is not None:
+            raise RuntimeError(self.error)
+        if given.shape[1] > self.most_frames:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        self.recorded.append(tuple(given.shape))
+
+        def replay(values: Tensor) -> Tensor:
+            assert values.shape == given.shape
+            self.replayed += 1
+            return function(values)
+
+        return replay
+
+
+def test_a_shape_is_recorded_when_it_comes_again(random_model: RISTN) -> None:
+    recorder = FakeRecorder()
+    model = prepare(random_model, CPU)
+    network = RecordedNetwork(model, recorder, never)
+    for _ in range(3):
+        assert torch.equal(network(lr(4), slice(0, 3)), model(lr(4), slice(0, 3)))
+    assert (recorder.recorded, recorder.replayed) == ([(1, 4, 3, 8, 8)], 2)
+    network(lr(4), slice(1, 3))  # other frames kept are other operations
+    assert (len(recorder.recorded), recorder.replayed) == (1, 2)
+
+
+def test_the_recording_longest_unused_goes(random_model: RISTN, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execution, "RECORDED_SHAPES", 2)
+    recorder = FakeRecorder()
+    network = RecordedNetwork(prepare(random_model, CPU), recorder, never)
+    for frames in (1, 1, 2, 2, 1, 3, 3, 1, 2):
+        network(lr(frames))
+    assert [shape[1] for shape in recorder.recorded] == [1, 2, 3, 2]
+    assert len(network.recordings) == 2
+    network.forget()
+    assert not network.recordings
+    network(lr(2))
+    assert len(recorder.recorded) == 4
+
+
+def test_where_recording_fails_the_network_runs_as_it_is(random_model: RISTN) -> None:
+    told: list[tuple[str, bool]] = []
+    model = prepare(random_model, CPU)
+    network = RecordedNetwork(model, FakeRecorder(error="capture failed\nand more"), lambda *line: told.append(line))
+    for _ in range(4):
+        assert torch.equal(network(lr(2)), model(lr(2)))
+    assert told == [("recording the network failed, going on without it: capture failed", True)]
+
+
+def test_short_memory_in_a_recording_shrinks_the_work(random_model: RISTN) -> None:
+    """As anywhere else: smaller tiles, then halves of windows, and every frame comes."""
+    images = list(np.random.default_rng(0).integers(60, 190, (30, 24, 40, 3)).astype(np.uint8))
+    expected = list(Upscaler(random_model, CPU, Tiling(window=5, tile=32)).upscale(images))
+    upscaler = Upscaler(random_model, CPU, Tiling(window=9, tile=40))
+    recorder = FakeRecorder(most_frames=6)
+    upscaler.recorded = RecordedNetwork(upscaler.model, recorder, never)
+    result = list(upscaler.upscale(images))
+    assert len(result) == 30
+    assert upscaler.tiling.tile == 32
+    assert recorder.replayed
+    assert np.abs(np.stack(result).astype(int) - np.stack(expected)).mean() < 1
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # what the compiler imports
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_compiled_steps_compute_the_same(random_model: RISTN, precision: str) -> None:
+    """By the backend that only traces, which needs no compiler; steps of one shape are traced once."""
+    backend = Backend(CPU.device, precision)  # type: ignore[arg-type]
+    plain, compiled, told = prepare(random_model, backend), prepare(random_model, backend), list[tuple[str, bool]]()
+    compile_steps(compiled, lambda *line: told.append(line), backend="aot_eager")
+    with torch.inference_mode():
+        for frames in (3, 5):
+            torch.testing.assert_close(compiled(lr(frames)), plain(lr(frames)), rtol=0, atol=1e-6)
+    assert len(told) == 2  # with a state, and without
+    assert all(line.startswith("compiled in ") and not has_failed for line, has_failed in told)
+
+
+def test_where_compilation_fails_the_steps_run_as_they_were(
+    random_model: RISTN, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no C compiler\nand a long trace")
+
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: fail)
+    told: list[tuple[str, bool]] = []
+    upscaler = Upscaler(random_model, CPU, compilation="on", on_compile=lambda *line: told.append(line))
+    images = [np.full((8, 8, 3), level, np.uint8) for level in (10, 20, 30)]
+    result = list(upscaler.upscale(images))
+    assert np.array_equal(result, list(Upscaler(random_model, CPU).upscale(images)))
+    assert told == [("compilation failed, going on without it: no C compiler", True)]
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "expected"),
+    [
+        ("auto", "cpu", False),
+        ("auto", "cuda", True),
+        ("auto", "mps", False),
+        ("on", "cpu", True),
+        ("off", "cuda", False),
+    ],
+)
+def test_compilation_by_name(name: str, device: str, expected: bool) -> None:
+    assert choose_compilation(name, torch.device(device)) is expected
+
+
+def test_an_unknown_compilation_is_refused(random_model: RISTN) -> None:
+    with pytest.raises(DeviceError, match="unknown compilation 'fast': expected auto, on or off"):
+        Upscaler(random_model, CPU, compilation="fast")  # type: ignore[arg-type]
