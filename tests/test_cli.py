@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from ristn_cli.cli import app
 from ristn_cli.cli.terminal import format_seconds, parse_time
-from ristn_cli.cli.upscale import shown_progress
+from ristn_cli.cli.work import shown_progress
 from ristn_cli.inference.progress import Progress
 from ristn_cli.video import probe, read_frames, write_image
 
