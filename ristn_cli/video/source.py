@@ -340,6 +340,19 @@ def _mastering(frame: VideoFrame) -> MasteringMetadata:
     return MasteringMetadata(display, light)
 
 
+def _unnamed_side_data(cls: type[SideData], value: object) -> SideData:
+    """A kind of side data that this PyAV has no name for, such as the EXIF of a photograph.
+
+    Without it, PyAV shows none of the side data of a frame that has such a kind.
+    """
+    kind = cast("SideData", object.__new__(cls))
+    kind._name_, kind._value_ = f"UNNAMED_{value}", value
+    return kind
+
+
+SideData._missing_ = classmethod(_unnamed_side_data)  # type: ignore[assignment,method-assign]
+
+
 def _side_data(frame: VideoFrame, kind: SideData) -> bytes | None:
     """The raw structure of a kind of side data, None when the frame has none."""
     # PyAV's stubs say that iteration gives names; it gives the entries.
