@@ -10,7 +10,7 @@ from dataclasses import replace
 from fractions import Fraction
 from math import atan2, degrees
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import av
 from av.codec.context import CodecContext
@@ -340,12 +340,12 @@ def _mastering(frame: VideoFrame) -> MasteringMetadata:
     return MasteringMetadata(display, light)
 
 
-def _unnamed_side_data(cls: type[SideData], value: object) -> SideData:
+def _unnamed_side_data(cls: type[SideData], value: Any) -> SideData:
     """A kind of side data that this PyAV has no name for, such as the EXIF of a photograph.
 
     Without it, PyAV shows none of the side data of a frame that has such a kind.
     """
-    kind = cast("SideData", object.__new__(cls))
+    kind = object.__new__(cls)
     kind._name_, kind._value_ = f"UNNAMED_{value}", value
     return kind
 
