@@ -41,8 +41,9 @@ def test_windows_are_counted_as_they_are_cut(tiling: Tiling, continued: int) -> 
 
 
 def test_parts_and_tiles(info: VideoInfo) -> None:
-    assert part_length(info) == PART_PIXELS // (64 * 48)
-    assert part_length(replace(info, width=4096, height=4096)) == 24
+    assert part_length(info, UpscaleOptions()) == PART_PIXELS // (64 * 48)
+    assert part_length(replace(info, width=4096, height=4096), UpscaleOptions()) == 24
+    assert part_length(info, UpscaleOptions(segment_frames=7)) == 7
     # 24 frames are four windows that keep six each; one frame more needs another part.
     assert [count_parts(frames, 24, TILING) for frames in (1, 24, 25, 48)] == [1, 1, 2, 2]
     assert count_tiles(128, 128, TILING) == 1

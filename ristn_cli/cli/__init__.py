@@ -11,6 +11,7 @@ from ristn_cli.cli.export_weights import export_weights
 from ristn_cli.cli.info import info
 from ristn_cli.cli.train import train
 from ristn_cli.cli.upscale import upscale
+from ristn_cli.cli.workers import RayCommand
 
 app = typer.Typer(
     add_completion=False,
@@ -19,7 +20,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Upscale video 4x with RISTN, a Residual Invertible Spatio-Temporal Network.",
 )
-for command in (upscale, info, compare, evaluate, bench, train, download_weights, export_weights, ablate):
+app.command(cls=RayCommand)(upscale)
+for command in (info, compare, evaluate, bench, train, download_weights, export_weights, ablate):
     app.command()(command)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
+from contextlib import ExitStack
 from fractions import Fraction
-from functools import cache
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -17,24 +18,29 @@ from ristn_cli.cli.info import JsonOption
 from ristn_cli.cli.terminal import (
     CompileOption,
     DebugOption,
-    DeviceOption,
     MaxFramesOption,
     MemoryOption,
     PrecisionOption,
     TileOption,
     WeightsOption,
     WindowOption,
-    build_upscaler,
     console,
     errors,
     parse_bytes,
     parse_time,
     reported_errors,
 )
-from ristn_cli.cli.work import STREAM, Engine, ProgressMode, Work, choose_for
+from ristn_cli.cli.work import STREAM, Engines, ProgressMode, Work
+from ristn_cli.cli.workers import (
+    DevicesOption,
+    RayOption,
+    RayThreadsOption,
+    RayWorkersOption,
+    check_ray_options,
+    open_engine,
+)
 
 if TYPE_CHECKING:
-    from ristn_cli.inference.upscaler import Upscaler
     from ristn_cli.video import RawFormat
 
 
@@ -125,7 +131,7 @@ def upscale(
         str, typer.Option(help="Released weights to use; auto chooses by how the source is compressed.")
     ] = "auto",
     weights: WeightsOption = None,
-    device: DeviceOption = "auto",
+    device: DevicesOption = "auto",
     precision: PrecisionOption = "auto",
     compilation: CompileOption = "auto",
     tile: TileOption = None,
@@ -180,6 +186,12 @@ def upscale(
         str | None, typer.Option(help="Of the outputs in a folder, such as .mkv, or .png for numbered images.")
     ] = None,
     stills: Annotated[bool, typer.Option("--stills", help="Take each image of a folder for a still.")] = False,
+    segment_frames: Annotated[
+        int | None, typer.Option(min=1, help="Frames after which a part ends; else their size and the workers decide.")
+    ] = None,
+    ray: RayOption = None,
+    ray_workers: RayWorkersOption = None,
+    ray_threads: RayThreadsOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Forget what an earlier, unfinished run did.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and how long it takes.")] = False,
@@ -206,13 +218,14 @@ def upscale(
         raise typer.BadParameter("--json goes with --dry-run; --progress json tells of the work")
     if sum(given is not None for given in (scale, size, fit)) > 1:
         raise typer.BadParameter("--scale, --size and --fit each say how large the output is; give one of them")
+    check_ray_options(ray, ray_workers, ray_threads)
     limit = parse_bytes(memory_limit)
     exact_size = parse_size(size)
     encoder_options = parse_encoder_arguments(encoder_arg or [])
     image_rate = None if rate is None else parse_rate(rate)
     if STREAM in paths:
         check_streams(sources, target, dry_run=dry_run)
-    with reported_errors(debug, log_file):
+    with reported_errors(debug, log_file), ExitStack() as stack:
         from ristn_cli.inference.batch import Record, is_batch, plan_batch
         from ristn_cli.inference.plan import UpscaleOptions
 
@@ -235,32 +248,26 @@ def upscale(
             drop_alpha=drop_alpha,
             strict=strict,
             image_rate=image_rate,
+            segment_frames=segment_frames,
         )
-
-        @cache
-        def build(name: str) -> Upscaler:
-            return build_upscaler(
-                name,
-                weights,
-                device,
-                precision,
-                tile,
-                window,
-                detect_cuts=not no_scene_cuts,
-                memory_limit=limit,
-                with_default=True,
-                compilation=compilation,
-                quiet=quiet,
-            )
-
-        def engine_for(source: Path) -> Engine:
-            if model == "auto" and weights is None:
-                choice = choose_for(source)
-                return Engine(build(choice.name), choice.name, f"because {choice.reason}")
-            return Engine(build(model), str(weights or model), "as asked")
-
+        open_named = partial(
+            open_engine,
+            weights=weights,
+            device=device,
+            precision=precision,
+            tile=tile,
+            window=window,
+            detect_cuts=not no_scene_cuts,
+            memory_limit=limit,
+            compilation=compilation,
+            quiet=quiet,
+            ray=None if dry_run else ray,
+            ray_workers=ray_workers,
+            ray_threads=ray_threads,
+        )
+        engines = stack.enter_context(Engines(open_named, model, weights))
         work = Work(
-            engine_for=engine_for,
+            engines=engines,
             options=options,
             overwrite=overwrite,
             restart=restart,
@@ -272,7 +279,7 @@ def upscale(
             stdout_format=stdout_format,
         )
         if STREAM not in paths and is_batch(sources, target, recursive=recursive):
-            record = Record(target, lambda source: engine_for(source).upscaler.fingerprint, options)
+            record = Record(target, engines.network_of, options)
             items = plan_batch(sources, target, codec=codec, suffix=suffix, recursive=recursive, stills=stills)
             if dry_run:
                 show_plans(items, record, work, as_json=as_json)

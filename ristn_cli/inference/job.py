@@ -9,6 +9,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Protocol
 
 from ristn_cli.inference.manifest import JobError, Manifest, lock
 from ristn_cli.inference.memory import EVENTS_AHEAD, IMAGES_AHEAD, WINDOWS_AHEAD
@@ -60,6 +61,20 @@ class Interrupted(Exception):
     """The job was asked to stop, and did so after a finished part: the same command goes on."""
 
 
+class PartMaker(Protocol):
+    """Makes the parts that a manifest lacks and records them there: `write_parts`, or one with several devices."""
+
+    def __call__(
+        self,
+        manifest: Manifest,
+        info: VideoInfo,
+        upscaler: Upscaler,
+        options: UpscaleOptions,
+        should_stop: Callable[[], bool],
+        on_damage: Callable[[str], None],
+    ) -> Iterator[Progress]: ...
+
+
 def upscale_video(
     source: Path,
     target: Path,
@@ -72,6 +87,7 @@ def upscale_video(
     should_stop: Callable[[], bool] = lambda: False,
     on_plan: Callable[[JobPlan], None] = lambda plan: None,
     on_damage: Callable[[str], None] = lambda message: None,
+    make_parts: PartMaker | None = None,
 ) -> Generator[Progress, None, None]:
     """Upscale `source` into `target`, keeping its timestamps, sound, subtitles and everything else.
 
@@ -90,6 +106,7 @@ def upscale_video(
         should_stop: asked at the end of each part.
         on_plan: told once, before the first frame, what will be done.
         on_damage: told in one line of each packet that could not be decoded and was concealed.
+        make_parts: what makes the parts; None for `write_parts`, on the device of `upscaler`.
 
     Raises:
         VideoError: the source cannot be read, the target cannot hold its streams or cannot be written.
@@ -114,7 +131,7 @@ def upscale_video(
             if disk_check:
                 check_disk(plan, target)
             on_plan(plan)
-            yield from write_parts(manifest, info, upscaler, options, should_stop, on_damage)
+            yield from (make_parts or write_parts)(manifest, info, upscaler, options, should_stop, on_damage)
             if options.images is not None:
                 finish_images(manifest, info, target, plan, check=lambda: check_target(source, target, overwrite))
                 return
@@ -231,7 +248,7 @@ def write_parts(
         def open_part(number: int) -> FrameWriter | ImagesWriter:
             return open_writer(manifest.folder / f"part-{number:05}{part_suffix_of(options)}", info, options)
 
-        parts = encoded_parts(made, open_part, part_length(info), finished=len(manifest.parts))
+        parts = encoded_parts(made, open_part, part_length(info, options), finished=len(manifest.parts))
         try:
             for event in pipeline.ahead(parts, EVENTS_AHEAD, name="encode"):
                 tell_damage()

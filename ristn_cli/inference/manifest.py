@@ -7,7 +7,7 @@ against their SHA-256, not trusted.
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -88,8 +88,20 @@ def read_identity(folder: Path) -> dict[str, Any]:
     return identity if isinstance(identity, dict) else {}
 
 
+def part_row(part: Part) -> dict[str, Any]:
+    """A part as plain values."""
+    return asdict(part) | {"next_time": str(part.next_time), "end_time": str(part.end_time)}
+
+
+def read_part(values: dict[str, Any]) -> Part:
+    """The part that `part_row` made `values` of."""
+    return Part(**(values | {name: Fraction(values[name]) for name in ("next_time", "end_time")}))
+
+
 class Manifest:
-    """Finished parts of one job.
+    """Finished parts of one job: `parts` from the first on without a gap, and by number those finished `ahead` of them.
+
+    What an earlier run finished ahead is in `earlier`, until it proves to begin and end as the plan has it.
 
     Args:
         folder: the job's folder.
@@ -101,6 +113,8 @@ class Manifest:
         self.path = folder / "manifest.json"
         self.identity: dict[str, Any] = json.loads(json.dumps(identity))
         self.parts: list[Part] = []
+        self.ahead: dict[int, Part] = {}
+        self.earlier: dict[int, Part] = {}
 
     @property
     def files(self) -> list[Path]:
@@ -113,7 +127,7 @@ class Manifest:
         return sum(part.frames for part in self.parts)
 
     def load(self) -> None:
-        """Take up what an earlier run of the same job finished; parts that are missing or damaged, and all after, go.
+        """Take up what an earlier run of the same job finished; parts that are missing or damaged go.
 
         Raises:
             JobError: the earlier run was of another input, network or option.
@@ -131,23 +145,39 @@ class Manifest:
                 raise JobError(
                     f"{self.folder}: holds an unfinished run with another {name}{shown}; use --restart to begin afresh"
                 )
-        for values in state["parts"]:
-            times = {name: Fraction(values[name]) for name in ("next_time", "end_time")}
-            part = Part(**(values | times))
-            file = self.folder / part.file
-            if not file.is_file() or file_sha256(file) != part.sha256:
+        rows = state["parts"]
+        for number, values in enumerate(rows, start=1):
+            part = read_part(values)
+            if not self.is_whole(part):
+                self.earlier = self._whole_parts(enumerate(rows[number:], start=number + 1))
                 break
             self.parts.append(part)
+        self.earlier |= self._whole_parts((int(number), values) for number, values in state.get("ahead", {}).items())
+
+    def _whole_parts(self, rows: Iterable[tuple[int, dict[str, Any]]]) -> dict[int, Part]:
+        parts = {number: read_part(values) for number, values in rows}
+        return {number: part for number, part in parts.items() if self.is_whole(part)}
+
+    def is_whole(self, part: Part) -> bool:
+        """Whether the part's file is there, as it was recorded."""
+        file = self.folder / part.file
+        return file.is_file() and file_sha256(file) == part.sha256
 
     def add(self, part: Part) -> None:
-        """Record a finished part: temporary file, fsync, rename."""
-        self.parts.append(part)
-        rows = [
-            asdict(item) | {"next_time": str(item.next_time), "end_time": str(item.end_time)} for item in self.parts
-        ]
+        """Record the part behind `parts`."""
+        self.record(len(self.parts) + 1, part)
+
+    def record(self, number: int, part: Part) -> None:
+        """Record the finished part of a number: temporary file, fsync, rename."""
+        self.earlier.pop(number, None)
+        self.ahead[number] = part
+        while (behind := len(self.parts) + 1) in self.ahead:
+            self.parts.append(self.ahead.pop(behind))
+        ahead = {str(key): part_row(item) for key, item in sorted((self.earlier | self.ahead).items())}
         temporary = self.path.with_suffix(".tmp")
         with temporary.open("w", encoding="utf-8") as file:
-            json.dump({"identity": self.identity, "parts": rows}, file, indent=1)
+            state = {"identity": self.identity, "parts": [part_row(item) for item in self.parts]}
+            json.dump(state | ({"ahead": ahead} if ahead else {}), file, indent=1)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(self.path)

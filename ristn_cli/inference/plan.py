@@ -47,6 +47,7 @@ class UpscaleOptions:
         strict: fail where packets cannot be decoded, rather than conceal and report them.
         image_rate: frames a second of numbered images; None for 25.
         images: suffix of the images to write instead of a video; a job sets it by the name of its output.
+        segment_frames: frames after which a part ends; None for what PART_PIXELS makes of their size.
     """
 
     codec: str = "auto"
@@ -68,6 +69,7 @@ class UpscaleOptions:
     strict: bool = False
     image_rate: Fraction | None = None
     images: str | None = None
+    segment_frames: int | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError when more than one of `scale`, `size` and `fit` says how large the output is."""
@@ -167,9 +169,9 @@ def estimate_frames(info: VideoInfo, options: UpscaleOptions) -> int | None:
     return count if options.max_frames is None else min(count, options.max_frames)
 
 
-def part_length(info: VideoInfo) -> int:
+def part_length(info: VideoInfo, options: UpscaleOptions) -> int:
     """Frames after which a part ends, with the window that reaches them."""
-    return max(SHORTEST_PART, PART_PIXELS // (info.width * info.height))
+    return options.segment_frames or max(SHORTEST_PART, PART_PIXELS // (info.width * info.height))
 
 
 def count_windows(frames: int, tiling: Tiling, *, continued: int = 0) -> int:

@@ -276,7 +276,7 @@ def describe_job(
         streams=streams,
         frames=frames,
         resumed_frames=manifest.frames,
-        parts=None if frames is None else count_parts(frames, part_length(info), upscaler.tiling),
+        parts=None if frames is None else count_parts(frames, part_length(info, options), upscaler.tiling),
         windows=None if left is None else count_windows(left, upscaler.tiling, continued=continued),
         window_frames=upscaler.tiling.window,
         tiles=count_tiles(info.width, info.height, upscaler.tiling),

@@ -10,6 +10,25 @@ SPEED_SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
+class WorkerProgress:
+    """What one of several workers is at.
+
+    Attributes:
+        name: by which people know it.
+        is_ready: false while it is started, or waited for.
+        segment: number of the segment at work; None for none.
+        frames: it has written for all jobs, of segments at work included.
+        frames_per_second: of late.
+    """
+
+    name: str
+    is_ready: bool
+    segment: int | None
+    frames: int
+    frames_per_second: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Progress:
     """Where a job stands.
 
@@ -20,6 +39,8 @@ class Progress:
         part: number of the part at work, from 1.
         elapsed_seconds: since this run read its first frame.
         frames_per_second: of late; 0 before the first frame.
+        segments: how many are finished, and how many are planned so far; None with a single device.
+        workers: what each is at; empty with a single device.
     """
 
     frames: int
@@ -28,6 +49,8 @@ class Progress:
     part: int = 1
     elapsed_seconds: float = 0.0
     frames_per_second: float = 0.0
+    segments: tuple[int, int] | None = None
+    workers: tuple[WorkerProgress, ...] = ()
 
     @property
     def mean_frames_per_second(self) -> float:
@@ -55,6 +78,11 @@ class Meter:
         self._resumed, self._total, self._clock = resumed_frames, total, clock
         self._began = clock()
         self._marks: deque[tuple[float, int]] = deque([(self._began, resumed_frames)])
+
+    def skip(self, frames: int) -> None:
+        """Count as many frames more as finished by earlier runs."""
+        self._resumed += frames
+        self._marks = deque((at, before + frames) for at, before in self._marks)
 
     def read(self, frames: int, part: int) -> Progress:
         """Where the job stands now that `frames` are written."""

@@ -1,0 +1,338 @@
+"""Segments on a Ray cluster of this machine: the frames of one process, whatever dies on the way.
+
+Every cluster here has two processor cores for workers and less than 1 GiB of object store.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from clips import make_clip
+from conftest import TINY
+
+from ristn_cli.inference.device import Backend
+from ristn_cli.inference.job import upscale_video
+from ristn_cli.inference.manifest import JobError, Manifest, Part, fingerprint
+from ristn_cli.inference.memory import MIB, AutoTiling, Tiling
+from ristn_cli.inference.plan import UpscaleOptions
+from ristn_cli.inference.pool import Pool, SegmentJob
+from ristn_cli.inference.preflight import job_folder
+from ristn_cli.inference.progress import Progress
+from ristn_cli.inference.segments import Segment, plan_segments
+from ristn_cli.inference.spread import run_together, spread_over
+from ristn_cli.inference.upscaler import Upscaler
+from ristn_cli.model import RISTN
+from ristn_cli.video import probe, read_frames
+from ristn_cli.weights import load_weights, save_weights
+
+ray = pytest.importorskip("ray", reason="Ray is an extra: pip install 'ristn[ray]'")
+
+from ray.cluster_utils import Cluster as Machines  # noqa: E402 # only where there is Ray
+
+from ristn_cli.distributed import Cluster, WorkerNeeds, cluster, open_cluster, plan_for  # noqa: E402
+from ristn_cli.distributed.worker import Hello, Refused, Seen, SegmentWorker  # noqa: E402
+
+pytestmark = [
+    # Ray leaves the sockets, log files and processes that it opens in this process to the garbage collector.
+    pytest.mark.filterwarnings("ignore:.*unclosed:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore:.*subprocess .* is still running:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+CPU = Backend(torch.device("cpu"), "fp32")
+NEEDS = WorkerNeeds(device="cpu", precision="fp32", threads=1)
+TILING = Tiling(window=6, context=2)
+OPTIONS = UpscaleOptions(codec="ffv1", segment_frames=2)
+STORE_BYTES = 100 * MIB
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> RISTN:
+    """A tiny network whose every part matters, with the weights that a file of it has."""
+    generator = torch.Generator().manual_seed(1)
+    network = RISTN(TINY).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * (0.5 / parameter[0].numel() ** 0.5))
+    file = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_weights(network, file, metrics={})
+    return load_weights(file)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_clip(tmp_path_factory.mktemp("clip") / "in.mkv", frames=60, width=64, height=48)
+
+
+@pytest.fixture(scope="module")
+def expected(model: RISTN, clip: Path, tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
+    """The frames of one process."""
+    target = tmp_path_factory.mktemp("expected") / "out.mkv"
+    torch.set_num_threads(1)
+    list(upscale_video(clip, target, Upscaler(model, CPU, TILING), OPTIONS))
+    return images(target)
+
+
+@pytest.fixture
+def _machine() -> Iterator[None]:
+    """A cluster of this machine that outlives the workers of one test."""
+    cluster.connect(cluster.LOCAL, 2, NEEDS, STORE_BYTES)
+    yield
+    ray.shutdown()
+
+
+def images(path: Path) -> np.ndarray:
+    return np.stack([frame.image for frame in read_frames(path)])
+
+
+def run(
+    source: Path, target: Path, model: RISTN, workers: Cluster, notices: list[str], watch: Callable[[Progress], None]
+) -> None:
+    with Pool(workers.workers, on_notice=notices.append) as pool:
+        for now in upscale_video(source, target, Upscaler(model, CPU, TILING), OPTIONS, make_parts=spread_over(pool)):
+            watch(now)
+
+
+def pids(workers: Cluster) -> dict[str, int]:
+    return {worker.name: worker.hello.pid for worker in workers.workers if worker.hello is not None}
+
+
+class Striker:
+    """Does something once to the process of a worker that is at work, when some segments are finished."""
+
+    def __init__(self, workers: Cluster, strike: Callable[[int], None]) -> None:
+        self.workers, self.strike = workers, strike
+        self.struck: list[str] = []
+
+    def __call__(self, now: Progress) -> None:
+        if self.struck or now.segments is None or not now.segments[0]:
+            return
+        running = pids(self.workers)
+        for worker in now.workers:
+            if worker.segment is not None and worker.name in running:
+                self.strike(running[worker.name])
+                self.struck.append(worker.name)
+                return
+
+
+@pytest.mark.usefixtures("_machine")
+def test_two_workers_give_the_frames_of_one_process(
+    model: RISTN, clip: Path, expected: np.ndarray, tmp_path: Path
+) -> None:
+    told: list[Progress] = []
+    with open_cluster(model, workers=2, needs=NEEDS) as workers:
+        assert (workers.first.device, workers.first.precision) == ("cpu", "fp32")
+        planner = plan_for(workers, model, AutoTiling(memory_bytes=workers.memory_bytes))
+        assert planner.backend == CPU
+        assert planner.fingerprint == Upscaler(model, CPU).fingerprint
+        workers.workers[1].start()  # or the first might finish before the second is ready
+        run(clip, tmp_path / "out.mkv", model, workers, [], told.append)
+    assert np.array_equal(images(tmp_path / "out.mkv"), expected)
+    planned = len(list(plan_segments(Manifest(tmp_path, {}), probe(clip), Upscaler(model, CPU, TILING), OPTIONS)))
+    assert planned > 20
+    assert told[-1].segments == (planned, planned)
+    assert [worker.name.split(" (")[0] for worker in told[-1].workers] == ["worker 1", "worker 2"]
+    assert sum(worker.frames for worker in told[-1].workers) == 60
+    assert all(worker.frames > 0 for worker in told[-1].workers)
+
+
+@pytest.mark.usefixtures("_machine")
+def test_without_a_shared_disk_source_and_parts_travel_in_pieces(
+    model: RISTN, clip: Path, expected: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "PIECE_BYTES", 10_000)
+    monkeypatch.setattr(cluster, "fingerprint", lambda file: {})
+    monkeypatch.setattr(cluster, "make_token", lambda folder: folder / "making-unseen")
+    notices: list[str] = []
+    with (
+        open_cluster(model, workers=1, needs=NEEDS) as workers,
+        Pool(workers.workers, on_notice=notices.append) as pool,
+    ):
+        make_parts = spread_over(pool)
+        targets = [tmp_path / "a.mkv", tmp_path / "b.mkv"]
+        jobs = [
+            lambda target=target: upscale_video(
+                clip, target, Upscaler(model, CPU, TILING), replace(OPTIONS, segment_frames=20), make_parts=make_parts
+            )
+            for target in targets
+        ]
+        ends = [told for told in run_together(jobs, at_once=2) if told.is_finished]
+        assert workers.workers[0]._seen == Seen(False, False)
+    assert [told.error for told in ends] == [None, None]
+    assert notices == []
+    for target in targets:
+        assert np.array_equal(images(target), expected)
+
+
+@pytest.mark.usefixtures("_machine")
+def test_a_worker_killed_or_hung_in_the_middle_changes_nothing(
+    model: RISTN, clip: Path, expected: np.ndarray, tmp_path: Path
+) -> None:
+    for number, reason in ((signal.SIGKILL, "Died"), (signal.SIGSTOP, "no sign of life for 5 s")):
+        notices: list[str] = []
+        target = tmp_path / f"{number}.mkv"
+        with open_cluster(model, workers=2, needs=replace(NEEDS, stall_seconds=5)) as workers:
+            strike = Striker(workers, lambda pid, number=number: os.kill(pid, number))
+            run(clip, target, model, workers, notices, strike)
+        assert np.array_equal(images(target), expected)
+        assert any(notice.startswith(f"{strike.struck[0]} is lost") and reason in notice for notice in notices), notices
+
+
+def test_machines_that_leave_are_waited_for(
+    model: RISTN, clip: Path, expected: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of two machines leaves, then the other; the work waits, says so, and goes on with a third.
+
+    No segment is begun while Ray has not noticed yet, or the processes that are left might finish the job.
+    """
+    is_noticed = threading.Event()
+    is_noticed.set()
+
+    class Held(cluster.RayWorker):
+        def compute(self, job: SegmentJob, segment: Segment, path: Path, tell: Callable[[int], None]) -> Part:
+            assert is_noticed.wait(60)
+            return super().compute(job, segment, path, tell)
+
+    monkeypatch.setattr(cluster, "RayWorker", Held)
+    monkeypatch.setattr("ristn_cli.inference.pool.WAITING_SECONDS", 1.0)
+    quick = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
+    head = {"num_cpus": 0, "object_store_memory": STORE_BYTES, "_system_config": quick, "include_dashboard": False}
+    machines = Machines(initialize_head=True, head_node_args=head)
+    notices: list[str] = []
+    try:
+        nodes = [machines.add_node(num_cpus=1, object_store_memory=STORE_BYTES) for _ in range(2)]
+
+        def remove_one() -> None:
+            is_noticed.clear()
+            machines.remove_node(nodes.pop(), allow_graceful=False)
+            while sum(node["Alive"] for node in ray.nodes()) > 1 + len(nodes):
+                time.sleep(0.1)
+            is_noticed.set()
+
+        with open_cluster(model, machines.address, needs=NEEDS) as workers:
+            assert len(workers.workers) == 2
+            workers.workers[1].start()  # or it might be on no machine yet when that leaves
+
+            def change(now: Progress) -> None:
+                assert now.segments is not None
+                if nodes and now.segments[0] >= 1 + 4 * (2 - len(nodes)):
+                    remove_one()
+                elif "added" not in notices and any("waiting for one" in notice for notice in notices):
+                    machines.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
+                    notices.append("added")
+
+            run(clip, tmp_path / "out.mkv", model, workers, notices, change)
+    finally:
+        ray.shutdown()
+        machines.shutdown()
+    assert np.array_equal(images(tmp_path / "out.mkv"), expected)
+    assert sum("is lost" in notice for notice in notices) >= 2
+    assert "a worker is there again; going on" in notices[notices.index("added") :]
+
+
+def test_a_killed_driver_goes_on_with_the_same_command(
+    model: RISTN, clip: Path, expected: np.ndarray, tmp_path: Path
+) -> None:
+    weights, target = tmp_path / "tiny.safetensors", tmp_path / "out.mkv"
+    save_weights(model, weights, metrics={})
+    command = [sys.executable, "-m", "ristn_cli", "upscale", str(clip), str(target), "--ray", "--weights", str(weights)]
+    command += ["--ray-workers", "2", "--ray-threads", "1", "--device", "cpu", "--precision", "fp32", "--window", "6"]
+    command += ["--codec", "ffv1", "--segment-frames", "2", "--progress", "json"]
+    killed = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert killed.stderr is not None
+    finished = 0
+    for line in killed.stderr:
+        if line.startswith("{") and (finished := json.loads(line)["segments"]["finished"]) >= 3:
+            killed.send_signal(signal.SIGKILL)
+            break
+    assert killed.wait(60) == -signal.SIGKILL
+    killed.stderr.close()
+    assert finished >= 3
+    assert not target.exists()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    assert lines[-1]["frames"] == 60
+    assert [worker["name"].split(" (")[0] for worker in lines[-1]["workers"]] == ["worker 1", "worker 2"]
+    # A segment has two frames at least.
+    assert 0 < sum(worker["frames"] for worker in lines[-1]["workers"]) <= 60 - 2 * finished
+    assert np.array_equal(images(target), expected)
+    assert not job_folder(target).exists()
+
+
+def test_an_address_where_nothing_is_is_an_error(model: RISTN, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster.ray, "init", lambda **_: (_ for _ in ()).throw(ConnectionError("refused")))
+    with (
+        pytest.raises(JobError, match=r"cannot join the Ray cluster at 127.0.0.1:1: refused"),
+        open_cluster(model, "127.0.0.1:1"),
+    ):
+        pass
+
+
+def test_a_worker_tells_what_it_sees_and_takes_what_it_does_not(model: RISTN, clip: Path, tmp_path: Path) -> None:
+    info = probe(clip)
+    job = SegmentJob(key="a", info=info, options=OPTIONS, tiling=TILING, folder=tmp_path)
+    worker = SegmentWorker(model, "cpu", "fp32", 1)
+    token = cluster.make_token(tmp_path)
+    assert worker.open(job, [fingerprint(clip)], token) == Seen(source=True, folder=True)
+    assert worker.open(job, [fingerprint(clip) | {"size": 1}], tmp_path / "nothing") == Seen(False, False)
+    for offset, piece in cluster.read_pieces(clip):
+        worker.receive(0, offset, piece)
+    segment = next(plan_segments(Manifest(tmp_path, {}), info, Upscaler(model, CPU, TILING), OPTIONS))
+    part = worker.compute(segment, "made.mkv")
+    assert not isinstance(part, Refused)
+    assert worker.signs()[0] == segment.frames
+    assert worker.signs()[1] > 0
+    assert not (tmp_path / "made.mkv").exists()
+    received = (
+        b"".join(iter(lambda: worker.read("made.mkv", 0, 1 << 30), b""))
+        if False
+        else worker.read("made.mkv", 0, 1 << 30)
+    )
+    assert len(received) > 1000
+    assert worker.read("made.mkv", len(received), 10) == b""
+    worker.close()
+    assert isinstance(SegmentWorker(model, "cpu", "fp16", 1).hello(), Refused)
+
+
+def test_pieces_are_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "PIECE_BYTES", 4)
+    file = tmp_path / "file"
+    for content, pieces in (
+        (b"", [(0, b"")]),
+        (b"abcd", [(0, b"abcd")]),
+        (b"abcdefghij", [(0, b"abcd"), (4, b"efgh"), (8, b"ij")]),
+    ):
+        file.write_bytes(content)
+        assert list(cluster.read_pieces(file)) == pieces
+
+
+def test_rooms_and_shares() -> None:
+    assert cluster.default_threads([{"CPU": 2.0}, {"CPU": 64.0}]) == 4
+    assert cluster.default_threads([{"CPU": 2.0}, {}]) == 1
+    assert cluster.machine_room({"CPU": 9.0}, 4, False) == 2
+    assert cluster.machine_room({"CPU": 64.0, "GPU": 8.0}, 4, True) == 8
+    assert cluster.machine_room({"CPU": 8.0, "GPU": 8.0}, 4, True) == 2
+    hello = Hello(
+        host="a",
+        pid=1,
+        device="cpu",
+        precision="fp32",
+        is_compiled=False,
+        free_bytes=1000,
+        usable_bytes=500,
+        versions=(),
+    )
+    assert cluster.worker_memory(hello, 1) == 500
+    assert cluster.worker_memory(hello, 3) == 200
+    assert cluster.worker_memory(replace(hello, free_bytes=None), 3) == 500
