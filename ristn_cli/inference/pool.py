@@ -18,10 +18,11 @@ from typing import Protocol, Self
 from ristn_cli.inference.manifest import JobError, Part
 from ristn_cli.inference.memory import Tiling
 from ristn_cli.inference.plan import UpscaleOptions
+from ristn_cli.inference.preflight import part_suffix_of
 from ristn_cli.inference.progress import SPEED_SECONDS, WorkerProgress
 from ristn_cli.inference.segments import Segment, compute_segment
 from ristn_cli.inference.upscaler import OutOfMemory, Upscaler
-from ristn_cli.video import VideoInfo, part_suffix
+from ristn_cli.video import VideoInfo
 from ristn_cli.weights import file_sha256
 
 ATTEMPTS = 4
@@ -274,7 +275,7 @@ class Pool:
         served = False
         while (task := self._take(seat)) is not None:
             # A name that no other attempt has, nor an earlier run: workers taken for dead may still be writing.
-            suffix = part_suffix(task.job.options.codec)
+            suffix = part_suffix_of(task.job.options)
             name = f"making-{task.segment.number:05}-{len(task.failed_on)}-{task.job.key[:8]}{suffix}"
             path = task.job.folder / name
 
