@@ -37,7 +37,7 @@ from ristn_cli.cli.workers import (
     RayThreadsOption,
     RayWorkersOption,
     check_ray_options,
-    open_engine,
+    open_devices,
 )
 
 if TYPE_CHECKING:
@@ -219,6 +219,8 @@ def upscale(
     if sum(given is not None for given in (scale, size, fit)) > 1:
         raise typer.BadParameter("--scale, --size and --fit each say how large the output is; give one of them")
     check_ray_options(ray, ray_workers, ray_threads)
+    if STREAM in paths and (ray is not None or "," in device):
+        raise typer.BadParameter("- cannot be cut into segments: --ray and several devices go with files")
     limit = parse_bytes(memory_limit)
     exact_size = parse_size(size)
     encoder_options = parse_encoder_arguments(encoder_arg or [])
@@ -251,7 +253,7 @@ def upscale(
             segment_frames=segment_frames,
         )
         open_named = partial(
-            open_engine,
+            open_devices,
             weights=weights,
             device=device,
             precision=precision,

@@ -26,7 +26,7 @@ from ristn_cli.cli.terminal import (
     stop_requests,
     warn,
 )
-from ristn_cli.cli.workers import Engine, describe_workers
+from ristn_cli.cli.workers import Devices, describe_workers
 
 if TYPE_CHECKING:
     from ristn_cli.inference.plan import JobPlan, UpscaleOptions
@@ -107,10 +107,10 @@ class Engines(AbstractContextManager["Engines"]):
     """
 
     def __init__(
-        self, open_named: Callable[[str], AbstractContextManager[Engine]], model: str, weights: Path | None
+        self, open_named: Callable[[str], AbstractContextManager[Devices]], model: str, weights: Path | None
     ) -> None:
         self._open, self._model, self._weights = open_named, model, weights
-        self._opened: tuple[str, Engine] | None = None
+        self._opened: tuple[str, Devices] | None = None
         self._stack = ExitStack()
         self._networks: dict[str, str] = {}
 
@@ -125,7 +125,7 @@ class Engines(AbstractContextManager["Engines"]):
             return ModelChoice(str(self._weights or self._model), "it was asked for")
         return choose_for(source)
 
-    def open(self, choice: ModelChoice) -> Engine:
+    def open(self, choice: ModelChoice) -> Devices:
         """The engine with these weights; the one before is closed."""
         if self._opened is None or self._opened[0] != choice.name:
             self._opened = None
@@ -164,12 +164,12 @@ class Work:
         from ristn_cli.inference.preflight import plan_job
 
         choice = self.engines.choose(source)
-        engine = self.engines.open(choice)
+        devices = self.engines.open(choice)
         plan = plan_job(
             source,
             target,
-            engine.upscaler,
-            engine.settle(source, target, self.options, restart=self.restart),
+            devices.upscaler,
+            self.settle(source, target, devices),
             overwrite=self.overwrite,
             restart=self.restart,
             makes_folder=makes_folder,
@@ -180,7 +180,13 @@ class Work:
         for line in (describe_model(choice), *describe_plan(plan)):
             console.print(escape(line))
 
-    def begin(self, source: Path, target: Path, engine: Engine, **told: Any) -> Generator[Progress, None, None]:
+    def settle(self, source: Path, target: Path, devices: Devices) -> UpscaleOptions:
+        """The options with segments for as many workers as there are; see `settle_segments`."""
+        from ristn_cli.inference.spread import settle_segments
+
+        return settle_segments(source, target, self.options, workers=devices.workers, restart=self.restart)
+
+    def begin(self, source: Path, target: Path, devices: Devices, **told: Any) -> Generator[Progress, None, None]:
         """The job of two files, or, where one of them is `-`, of a standard stream."""
         from ristn_cli.inference.job import upscale_video
         from ristn_cli.inference.stream import Ends, upscale_stream
@@ -194,16 +200,16 @@ class Work:
                 raw=self.raw,
                 stdout_format=self.stdout_format,
             )
-            return upscale_stream(ends, engine.upscaler, self.options, overwrite=self.overwrite, on_loss=warn, **told)
+            return upscale_stream(ends, devices.upscaler, self.options, overwrite=self.overwrite, on_loss=warn, **told)
         return upscale_video(
             source,
             target,
-            engine.upscaler,
-            engine.settle(source, target, self.options, restart=self.restart),
+            devices.upscaler,
+            self.settle(source, target, devices),
             overwrite=self.overwrite,
             restart=self.restart,
             disk_check=self.disk_check,
-            make_parts=engine.make_parts,
+            make_parts=devices.make_parts,
             **told,
         )
 
@@ -214,7 +220,7 @@ class Work:
 
         note(f"{source} to {target}", is_shown=False)
         choice = self.engines.choose(source)
-        engine = self.engines.open(choice)
+        devices = self.engines.open(choice)
         done, damages = Progress(frames=0), 0
 
         def tell_plan(plan: JobPlan) -> None:
@@ -232,7 +238,7 @@ class Work:
             job = self.begin(
                 source,
                 target,
-                engine,
+                devices,
                 should_stop=lambda: bool(received),
                 on_plan=tell_plan,
                 on_damage=tell_damage,

@@ -1,4 +1,4 @@
-"""The engine that `ristn upscale` works with: one device, several of them, or the workers of a Ray cluster."""
+"""What `ristn upscale` computes on: one device, several of them, or the workers of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from ristn_cli.distributed import WorkerNeeds
     from ristn_cli.inference.job import PartMaker
     from ristn_cli.inference.memory import AutoTiling
-    from ristn_cli.inference.plan import UpscaleOptions
     from ristn_cli.inference.progress import Progress
     from ristn_cli.inference.upscaler import Upscaler
     from ristn_cli.model import RISTN
@@ -67,22 +66,16 @@ def check_ray_options(ray: str | None, workers: int | None, threads: int | None)
 
 
 @dataclass(frozen=True)
-class Engine:
+class Devices:
     """What computes: the upscaler by which jobs are planned, and what makes their parts if it is not that alone."""
 
     upscaler: Upscaler
     make_parts: PartMaker | None = None
     workers: int = 1
 
-    def settle(self, source: Path, target: Path, options: UpscaleOptions, *, restart: bool) -> UpscaleOptions:
-        """The options of a job with segments for as many workers; see `settle_segments`."""
-        from ristn_cli.inference.spread import settle_segments
-
-        return settle_segments(source, target, options, workers=self.workers, restart=restart)
-
 
 @contextmanager
-def open_engine(
+def open_devices(
     model: str,
     weights: Path | None,
     device: str,
@@ -97,8 +90,8 @@ def open_engine(
     ray: str | None,
     ray_workers: int | None,
     ray_threads: int | None,
-) -> Iterator[Engine]:
-    """The engine that the options describe, with its workers at work until the end of the context."""
+) -> Iterator[Devices]:
+    """The devices that the options describe, with their workers at work until the end of the context."""
     if ray is not None:
         from ristn_cli.distributed import WorkerNeeds
         from ristn_cli.inference.memory import AutoTiling
@@ -107,8 +100,8 @@ def open_engine(
         network = load_weights(weights if weights is not None else find_weights(model))
         tiling = AutoTiling(window=window, tile=tile, detect_cuts=detect_cuts, memory_bytes=memory_limit)
         needs = WorkerNeeds(device=device, precision=precision, threads=ray_threads, compilation=compilation)
-        with open_ray_engine(network, tiling, ray, ray_workers, needs, quiet=quiet) as engine:
-            yield engine
+        with open_ray_devices(network, tiling, ray, ray_workers, needs, quiet=quiet) as devices:
+            yield devices
         return
     names = device.split(",")
     upscalers = [
@@ -128,7 +121,7 @@ def open_engine(
         for name in names
     ]
     if len(names) == 1:
-        yield Engine(upscalers[0])
+        yield Devices(upscalers[0])
         return
     from ristn_cli.inference.device import DeviceError
     from ristn_cli.inference.pool import LocalWorker, Pool
@@ -139,13 +132,13 @@ def open_engine(
         raise DeviceError(f"--device {device}: expected devices of one kind, found {' and '.join(sorted(kinds))}")
     workers = [LocalWorker(name, upscaler) for name, upscaler in zip(names, upscalers, strict=True)]
     with Pool(workers, on_notice=warn) as pool:
-        yield Engine(upscalers[0], spread_over(pool), len(workers))
+        yield Devices(upscalers[0], spread_over(pool), len(workers))
 
 
 @contextmanager
-def open_ray_engine(
+def open_ray_devices(
     network: RISTN, tiling: AutoTiling, address: str, workers: int | None, needs: WorkerNeeds, *, quiet: bool
-) -> Iterator[Engine]:
+) -> Iterator[Devices]:
     """The same with the workers of a Ray cluster, whose memory decides on the tiling unless a limit is given."""
     from ristn_cli.distributed import open_cluster, plan_for
     from ristn_cli.inference.pool import Pool
@@ -156,7 +149,7 @@ def open_ray_engine(
         note(f"{len(cluster.workers)} workers, the first on {first.host} ({first.device})", is_shown=not quiet)
         tiling = replace(tiling, memory_bytes=tiling.memory_bytes or cluster.memory_bytes)
         with Pool(cluster.workers, on_notice=warn) as pool:
-            yield Engine(plan_for(cluster, network, tiling), spread_over(pool), len(cluster.workers))
+            yield Devices(plan_for(cluster, network, tiling), spread_over(pool), len(cluster.workers))
 
 
 def describe_workers(done: Progress) -> str:
