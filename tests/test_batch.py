@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import typer
 from clips import make_clip, make_picture
+from PIL import Image
 from test_cli import QUICK, in_process
 
 from ristn_cli.cli.batch import run_batch
@@ -136,3 +137,18 @@ def test_photographs_stay_what_they_are(tiny_weights: Path, tmp_path: Path) -> N
     assert large.dtype == np.uint16
     assert large.shape == (72, 80, 3)
     assert np.abs(large.astype(int) - 1000).max() <= 1
+
+
+def test_a_photograph_with_exif_is_turned_upright(tiny_weights: Path, tmp_path: Path) -> None:
+    """Orientation 6, as a telephone held upright writes it: the left edge of the file is the top of the picture."""
+    pixels = np.full((24, 32, 3), 40, np.uint8)
+    pixels[:, :16] = 200
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "a camera"
+    Image.fromarray(pixels).save(tmp_path / "a.jpg", exif=exif, quality=95)
+    code, _, stderr = in_process("upscale", tmp_path / "a.jpg", tmp_path / "b.png", "--weights", tiny_weights, *QUICK)
+    assert code == 0, stderr
+    large = read_image(tmp_path / "b.png")
+    assert large.shape == (128, 96, 3)
+    assert abs(int(large[:40].mean()) - 200) <= 2
+    assert abs(int(large[-40:].mean()) - 40) <= 2

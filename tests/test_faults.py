@@ -32,6 +32,7 @@ from ristn_cli.video import VideoError, read_frames
 
 KILLS = int(os.environ.get("RISTN_KILLS", "4"))
 LOSSLESS = UpscaleOptions(codec="ffv1")
+LOSSLESS_MP4 = UpscaleOptions(preset="ultrafast", crf=0)
 CPU = Backend(torch.device("cpu"), "fp32")
 
 
@@ -217,3 +218,70 @@ def test_kills_at_random_moments(tiny_weights: Path, tmp_path: Path) -> None:
     for index in (0, 1):
         assert packet_times(target, index) == packet_times(whole, index)
     assert not list(tmp_path.glob(".out*"))
+
+
+def test_the_mux_is_killed(upscaler: Upscaler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one program that is started: what was encoded is kept, and only the mux is done again."""
+    source, target = (
+        make_clip(tmp_path / "in.mp4", frames=12, width=32, height=32, audio_tracks=1),
+        tmp_path / "out.mp4",
+    )
+    begin = subprocess.Popen
+
+    def begin_and_kill(*arguments: object, **keywords: object) -> subprocess.Popen[bytes]:
+        process = begin(*arguments, **keywords)  # type: ignore[call-overload]
+        process.kill()
+        return process  # type: ignore[no-any-return]
+
+    job = upscale_video(source, target, upscaler, LOSSLESS_MP4)
+    next(job)
+    with monkeypatch.context() as broken:
+        broken.setattr("ristn_cli.video.mux.subprocess.Popen", begin_and_kill)
+        with pytest.raises(VideoError, match="the final mux failed, ffmpeg ended with -9") as caught:
+            list(job)
+    assert len(str(caught.value).splitlines()) == 1
+    assert not target.exists()
+    progress = list(upscale_video(source, target, upscaler, LOSSLESS_MP4))
+    assert (progress[0].resumed_frames, progress[-1].frames) == (12, 12)
+    assert packet_times(target, 1) == packet_times(source, 1)
+    assert not job_folder(target).exists()
+
+
+@pytest.mark.parametrize("share", [0.3, 1.3])
+def test_a_full_disk_of_images(upscaler: Upscaler, tmp_path: Path, share: float) -> None:
+    """Full in a part, and while the images are taken out of the parts."""
+    source = make_noise(tmp_path / "in.mkv", 10)
+    run(source, tmp_path / "whole" / "%03d.png", upscaler, LOSSLESS)
+    size = round(share * sum(path.stat().st_size for path in (tmp_path / "whole").iterdir()))
+    with small_disk(tmp_path / "disk", str(size)) as remount:
+        target = tmp_path / "disk" / "out" / "%03d.png"
+        with pytest.raises(VideoError, match="No space left on device") as caught:
+            run(source, target, upscaler, LOSSLESS, disk_check=False)
+        assert len(str(caught.value).splitlines()) == 1
+        assert not target.parent.exists() or not list(target.parent.glob("*.png"))
+        remount("size=40m")
+        assert run(source, target, upscaler, LOSSLESS) == 10
+        assert np.array_equal(images(target.parent), images(tmp_path / "whole"))
+        assert not job_folder(target).exists()
+
+
+def test_a_stop_between_the_names_of_images(
+    upscaler: Upscaler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some images have their names, some not: the same command gives the rest theirs, and computes nothing again."""
+    source, target = make_clip(tmp_path / "in.mp4", frames=8, width=32, height=32), tmp_path / "out" / "%03d.png"
+    move = Path.replace
+
+    def stop(self: Path, place: Path) -> Path:
+        if Path(place).name == "005.png":
+            raise KeyboardInterrupt
+        return move(self, place)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "replace", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(source, target, upscaler, LOSSLESS)
+    assert len(list(target.parent.glob("*.png"))) == 4
+    progress = list(upscale_video(source, target, upscaler, LOSSLESS))
+    assert (progress[0].resumed_frames, progress[-1].frames) == (8, 8)
+    assert sorted(path.name for path in target.parent.iterdir()) == [f"{k:03}.png" for k in range(1, 9)]

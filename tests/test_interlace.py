@@ -1,7 +1,6 @@
 """Interlaced sources: found, deinterlaced the same wherever reading begins, and doubled in rate, through whole jobs."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from ristn_cli.inference.plan import UpscaleOptions
 from ristn_cli.inference.preflight import plan_job
 from ristn_cli.inference.upscaler import Upscaler
 from ristn_cli.model import RISTN
-from ristn_cli.video import Deinterlace, FieldOrder, find_field_order, probe, read_frames
+from ristn_cli.video import Deinterlace, FieldOrder, find_fields, probe, read_frames
 from ristn_cli.video.convert import Chain
 
 CPU = Backend(torch.device("cpu"), "fp32")
@@ -102,35 +101,42 @@ class TestDetection:
     def test_silent_flags(self, tmp_path: Path, order: FieldOrder) -> None:
         clip = encode(tmp_path / "a.mp4", [woven(index, order) for index in range(20)])
         assert not probe(clip).is_interlaced
-        assert find_field_order(probe(clip)) == order
+        assert find_fields(probe(clip)).field_order == order
 
     def test_flags_are_trusted(self, tmp_path: Path) -> None:
         clip = encode(tmp_path / "a.mp4", [woven(index) for index in range(20)], is_flagged=True)
         assert probe(clip).is_interlaced
-        assert find_field_order(probe(clip)) is None
-        assert find_field_order(probe(clip), is_interlaced=True) == "top"
+        assert find_fields(probe(clip)).field_order is None
+        assert find_fields(probe(clip), is_interlaced=True).field_order == "top"
 
     def test_progressive_is_left_alone(self, tmp_path: Path) -> None:
         moving = encode(tmp_path / "a.mp4", [field(2 * index) for index in range(20)])
         run_ffmpeg("-f", "lavfi", "-i", "testsrc2=s=320x240:d=1.5", tmp_path / "graphics.mp4")
-        assert find_field_order(probe(tmp_path / "graphics.mp4")) is None
+        assert find_fields(probe(tmp_path / "graphics.mp4")).field_order is None
         noise = np.random.default_rng(0).integers(0, 255, (20, HEIGHT, WIDTH, 3)).astype(np.uint8)
         for clip in (moving, encode(tmp_path / "b.mp4", list(noise)), make_clip(tmp_path / "c.mp4", frames=2)):
-            assert find_field_order(probe(clip)) is None
+            assert find_fields(probe(clip)).field_order is None
 
     def test_it_looks_beyond_the_beginning(self, tmp_path: Path) -> None:
         images = [field(0)] * 60 + [woven(index) for index in range(60)]
-        assert find_field_order(probe(encode(tmp_path / "a.mp4", images, keyframes=25))) == "top"
+        assert find_fields(probe(encode(tmp_path / "a.mp4", images, keyframes=25))).field_order == "top"
+
+    def test_flags_beyond_the_beginning_are_seen(self, tiny_model: RISTN, tmp_path: Path, hybrid: Path) -> None:
+        assert not probe(hybrid).is_interlaced
+        found = find_fields(probe(hybrid))
+        assert (found.is_interlaced, found.field_order) == (True, None)
+        upscaler = Upscaler(tiny_model, CPU, Tiling(window=8, context=0))
+        assert plan_job(hybrid, tmp_path / "out.mp4", upscaler).deinterlaced == "flagged"
 
     def test_telecined_film_is_taken_as_interlaced(self, tmp_path: Path) -> None:
         film = encode(tmp_path / "film.mp4", [field(4 * index) for index in range(24)])
         run_ffmpeg("-i", film, "-vf", "telecine", "-crf", "4", tmp_path / "a.mp4")
-        assert find_field_order(probe(tmp_path / "a.mp4")) == "top"
+        assert find_fields(probe(tmp_path / "a.mp4")).field_order == "top"
 
 
 class TestFrames:
     def test_each_frame_is_its_first_field(self, interlaced: Path) -> None:
-        info = replace(probe(interlaced), field_order=find_field_order(probe(interlaced)))
+        info = find_fields(probe(interlaced))
         whole = list(read_frames(info))
         raw = list(read_frames(info, deinterlace="off"))
         assert [frame.time for frame in whole] == [frame.time for frame in raw]
@@ -139,7 +145,7 @@ class TestFrames:
             assert np.abs(frame.image[::2].astype(int) - field(2 * index)[::2]).mean() < 3
 
     def test_each_field_becomes_a_frame_halfway(self, interlaced: Path) -> None:
-        info = replace(probe(interlaced), field_order=find_field_order(probe(interlaced)))
+        info = find_fields(probe(interlaced))
         frames = list(read_frames(info, deinterlace="field"))
         assert len(frames) == 48
         assert [frame.time - frames[0].time for frame in frames] == [Fraction(20 * index, 1000) for index in range(48)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -653,6 +654,18 @@ class TestVerify:
         ):
             with pytest.raises(VideoError, match=message):
                 verify(target, **{**good, **changes})
+
+    def test_packets_of_single_fields_are_no_frames(self, tmp_path: Path) -> None:
+        """Broadcasts of H.264 may have a packet a field: twice the packets at half the distance, for as many frames."""
+        target = make_clip(tmp_path / "out.mp4", frames=8)
+        fields = probe(make_clip(tmp_path / "fields.mkv", frames=16, rate=50))
+        good = {"frames": 8, "width": 64, "height": 48}
+        verify(target, source=replace(fields, is_interlaced=True), **good)
+        with pytest.raises(VideoError, match="time of frame 2"):
+            verify(target, source=fields, **good)
+        uneven = make_clip(tmp_path / "uneven.mp4", times=[0, 1, 2, 3, 4, 6, 7, 8], time_base=Fraction(1, 25))
+        with pytest.raises(VideoError, match="time of frame 6"):
+            verify(uneven, source=replace(fields, is_interlaced=True), **good)
 
 
 class TestWriter:

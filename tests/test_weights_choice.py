@@ -112,7 +112,7 @@ def test_upscale_follows_the_rule_and_says_so(
     assert stdout.startswith("model: ristn-lite, because ffv1 loses nothing\n")
     assert json.loads(run(lossless, tmp_path / "out.mp4", "--dry-run", "--json")[1])["model"] == "ristn-lite"
     assert run(lossy, tmp_path / "out.mp4", "--dry-run", "--model", "ristn-lite")[1].startswith(
-        "model: ristn-lite, as asked\n"
+        "model: ristn-lite, because it was asked for\n"
     )
     code, _, stderr = run(lossy, tmp_path / "out.mp4", "--verbose", "--log-file", tmp_path / "log", "--max-frames", "2")
     assert code == 0, stderr

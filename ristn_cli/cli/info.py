@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, is_dataclass, replace
+from dataclasses import asdict, is_dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,10 +29,9 @@ def info(
 ) -> None:
     """Show what is in a video: picture, rate, colour, streams, chapters."""
     with reported_errors(debug):
-        from ristn_cli.video import find_field_order, has_variable_rate, probe
+        from ristn_cli.video import find_fields, has_variable_rate, probe
 
-        found = probe(source)
-        found = replace(found, field_order=find_field_order(found))
+        found = find_fields(probe(source))
         is_variable = has_variable_rate(found)
         if as_json:
             write_json(asdict(found) | {"is_variable_rate": is_variable})

@@ -6,7 +6,7 @@ import re
 import sys
 from contextlib import ExitStack
 from fractions import Fraction
-from functools import cache
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -30,9 +30,8 @@ from ristn_cli.cli.terminal import (
     parse_time,
     reported_errors,
 )
-from ristn_cli.cli.work import STREAM, Engine, ProgressMode, Work, choose_for
+from ristn_cli.cli.work import STREAM, Engines, ProgressMode, Work
 from ristn_cli.cli.workers import (
-    Devices,
     DevicesOption,
     RayOption,
     RayThreadsOption,
@@ -43,7 +42,6 @@ from ristn_cli.cli.workers import (
 
 if TYPE_CHECKING:
     from ristn_cli.video import RawFormat
-    from ristn_cli.weights import ModelChoice
 
 
 def parse_encoder_arguments(given: list[str]) -> dict[str, str]:
@@ -174,12 +172,6 @@ def upscale(
     ] = "auto",
     drop_alpha: Annotated[bool, typer.Option("--drop-alpha", help="Go on without the source's transparency.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Fail where the source is damaged.")] = False,
-    segment_frames: Annotated[
-        int | None, typer.Option(min=1, help="Frames after which a part ends; else their size and the workers decide.")
-    ] = None,
-    ray: RayOption = None,
-    ray_workers: RayWorkersOption = None,
-    ray_threads: RayThreadsOption = None,
     rate: Annotated[
         str | None, typer.Option(help="Frames a second of numbered images, such as 24 or 24000/1001; else 25.")
     ] = None,
@@ -194,6 +186,12 @@ def upscale(
         str | None, typer.Option(help="Of the outputs in a folder, such as .mkv, or .png for numbered images.")
     ] = None,
     stills: Annotated[bool, typer.Option("--stills", help="Take each image of a folder for a still.")] = False,
+    segment_frames: Annotated[
+        int | None, typer.Option(min=1, help="Frames after which a part ends; else their size and the workers decide.")
+    ] = None,
+    ray: RayOption = None,
+    ray_workers: RayWorkersOption = None,
+    ray_threads: RayThreadsOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Forget what an earlier, unfinished run did.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and how long it takes.")] = False,
@@ -254,42 +252,24 @@ def upscale(
             image_rate=image_rate,
             segment_frames=segment_frames,
         )
-
-        @cache
-        def build(name: str) -> Devices:
-            return stack.enter_context(
-                open_devices(
-                    name,
-                    weights,
-                    device,
-                    precision,
-                    tile,
-                    window,
-                    detect_cuts=not no_scene_cuts,
-                    memory_limit=limit,
-                    compilation=compilation,
-                    quiet=quiet,
-                    ray=None if dry_run else ray,
-                    ray_workers=ray_workers,
-                    ray_threads=ray_threads,
-                )
-            )
-
-        @cache
-        def choose(source: Path | None) -> ModelChoice:
-            return choose_for(source if source is not None else begun[0])
-
-        begun: list[Path] = []
-
-        def engine_for(source: Path) -> Engine:
-            begun.append(source)
-            if model == "auto" and weights is None:
-                choice = choose(source if ray is None else None)  # a cluster's workers have the network of the first
-                return Engine(build(choice.name), choice.name, f"because {choice.reason}")
-            return Engine(build(model), str(weights or model), "as asked")
-
+        open_named = partial(
+            open_devices,
+            weights=weights,
+            device=device,
+            precision=precision,
+            tile=tile,
+            window=window,
+            detect_cuts=not no_scene_cuts,
+            memory_limit=limit,
+            compilation=compilation,
+            quiet=quiet,
+            ray=None if dry_run else ray,
+            ray_workers=ray_workers,
+            ray_threads=ray_threads,
+        )
+        engines = stack.enter_context(Engines(open_named, model, weights))
         work = Work(
-            engine_for=engine_for,
+            engines=engines,
             options=options,
             overwrite=overwrite,
             restart=restart,
@@ -301,7 +281,7 @@ def upscale(
             stdout_format=stdout_format,
         )
         if STREAM not in paths and is_batch(sources, target, recursive=recursive):
-            record = Record(target, lambda source: engine_for(source).devices.upscaler.fingerprint, options)
+            record = Record(target, engines.network_of, options)
             items = plan_batch(sources, target, codec=codec, suffix=suffix, recursive=recursive, stills=stills)
             if dry_run:
                 show_plans(items, record, work, as_json=as_json)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -81,13 +81,9 @@ def write_progress(done: Progress, labels: Mapping[str, str]) -> None:
     sys.stderr.flush()
 
 
-@dataclass(frozen=True)
-class Engine:
-    """What a source is upscaled with: devices, the weights' name, and why these, in words that follow `model:`."""
-
-    devices: Devices
-    model: str
-    reason: str
+def describe_model(choice: ModelChoice) -> str:
+    """The weights and why these, in a line of the plan."""
+    return f"model: {choice.name}, because {choice.reason}"
 
 
 def choose_for(source: Path) -> ModelChoice:
@@ -101,11 +97,58 @@ def choose_for(source: Path) -> ModelChoice:
     return choose_model(found, 0 if found.is_image_sequence else found.path.stat().st_size)
 
 
+class Engines(AbstractContextManager["Engines"]):
+    """The engine of a command, opened for its first source, and anew where another source needs other weights.
+
+    Args:
+        open_named: opens the engine of released weights by their name.
+        model: their name, or `auto` for what suits each source.
+        weights: a file that is used instead.
+    """
+
+    def __init__(
+        self, open_named: Callable[[str], AbstractContextManager[Devices]], model: str, weights: Path | None
+    ) -> None:
+        self._open, self._model, self._weights = open_named, model, weights
+        self._opened: tuple[str, Devices] | None = None
+        self._stack = ExitStack()
+        self._networks: dict[str, str] = {}
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def choose(self, source: Path) -> ModelChoice:
+        """The weights for a source, and why these."""
+        from ristn_cli.weights import ModelChoice
+
+        if self._weights is not None or self._model != "auto":
+            return ModelChoice(str(self._weights or self._model), "it was asked for")
+        return choose_for(source)
+
+    def open(self, choice: ModelChoice) -> Devices:
+        """The engine with these weights; the one before is closed."""
+        if self._opened is None or self._opened[0] != choice.name:
+            self._opened = None
+            self._stack.close()
+            self._opened = choice.name, self._stack.enter_context(self._open(choice.name))
+        return self._opened[1]
+
+    def network_of(self, source: Path) -> str:
+        """Fingerprint of the network for a source, without opening the engine."""
+        from ristn_cli.inference.upscaler import fingerprint
+        from ristn_cli.weights import find_weights, load_weights
+
+        name = self.choose(source).name
+        if name not in self._networks:
+            self._networks[name] = fingerprint(load_weights(self._weights or find_weights(name)))
+        return self._networks[name]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Work:
     """What is common to all jobs of a command; the fields are its options."""
 
-    engine_for: Callable[[Path], Engine]
+    engines: Engines
     options: UpscaleOptions
     overwrite: bool
     restart: bool
@@ -120,29 +163,30 @@ class Work:
         """What a job would do, on stdout; `makes_folder`: in a folder that need not be there yet."""
         from ristn_cli.inference.preflight import plan_job
 
-        engine = self.engine_for(source)
+        choice = self.engines.choose(source)
+        devices = self.engines.open(choice)
         plan = plan_job(
             source,
             target,
-            engine.devices.upscaler,
-            self.settle(source, target, engine),
+            devices.upscaler,
+            self.settle(source, target, devices),
             overwrite=self.overwrite,
             restart=self.restart,
             makes_folder=makes_folder,
         )
         if as_json:
-            write_json({"input": source, "output": target, "model": engine.model, **asdict(plan)})
+            write_json({"input": source, "output": target, "model": choice.name, **asdict(plan)})
             return
-        for line in (f"model: {engine.model}, {engine.reason}", *describe_plan(plan)):
+        for line in (describe_model(choice), *describe_plan(plan)):
             console.print(escape(line))
 
-    def settle(self, source: Path, target: Path, engine: Engine) -> UpscaleOptions:
+    def settle(self, source: Path, target: Path, devices: Devices) -> UpscaleOptions:
         """The options with segments for as many workers as there are; see `settle_segments`."""
         from ristn_cli.inference.spread import settle_segments
 
-        return settle_segments(source, target, self.options, workers=engine.devices.workers, restart=self.restart)
+        return settle_segments(source, target, self.options, workers=devices.workers, restart=self.restart)
 
-    def begin(self, source: Path, target: Path, engine: Engine, **told: Any) -> Generator[Progress, None, None]:
+    def begin(self, source: Path, target: Path, devices: Devices, **told: Any) -> Generator[Progress, None, None]:
         """The job of two files, or, where one of them is `-`, of a standard stream."""
         from ristn_cli.inference.job import upscale_video
         from ristn_cli.inference.stream import Ends, upscale_stream
@@ -156,18 +200,16 @@ class Work:
                 raw=self.raw,
                 stdout_format=self.stdout_format,
             )
-            return upscale_stream(
-                ends, engine.devices.upscaler, self.options, overwrite=self.overwrite, on_loss=warn, **told
-            )
+            return upscale_stream(ends, devices.upscaler, self.options, overwrite=self.overwrite, on_loss=warn, **told)
         return upscale_video(
             source,
             target,
-            engine.devices.upscaler,
-            self.settle(source, target, engine),
+            devices.upscaler,
+            self.settle(source, target, devices),
             overwrite=self.overwrite,
             restart=self.restart,
             disk_check=self.disk_check,
-            make_parts=engine.devices.make_parts,
+            make_parts=devices.make_parts,
             **told,
         )
 
@@ -177,11 +219,12 @@ class Work:
         from ristn_cli.inference.progress import Progress
 
         note(f"{source} to {target}", is_shown=False)
-        engine = self.engine_for(source)
+        choice = self.engines.choose(source)
+        devices = self.engines.open(choice)
         done, damages = Progress(frames=0), 0
 
         def tell_plan(plan: JobPlan) -> None:
-            for line in (f"model: {engine.model}, {engine.reason}", *describe_plan(plan)):
+            for line in (describe_model(choice), *describe_plan(plan)):
                 note(line, is_shown=self.verbose and not self.quiet)
 
         def tell_damage(message: str) -> None:
@@ -195,7 +238,7 @@ class Work:
             job = self.begin(
                 source,
                 target,
-                engine,
+                devices,
                 should_stop=lambda: bool(received),
                 on_plan=tell_plan,
                 on_damage=tell_damage,

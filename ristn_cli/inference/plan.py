@@ -45,9 +45,9 @@ class UpscaleOptions:
         deinterlace: `auto` treats interlaced frames, `frame` all, `off` none; `field` makes two frames of each.
         drop_alpha: upscale a video with transparency without it, rather than carry or refuse it.
         strict: fail where packets cannot be decoded, rather than conceal and report them.
-        segment_frames: frames after which a part ends; None for what PART_PIXELS makes of their size.
         image_rate: frames a second of numbered images; None for 25.
         images: suffix of the images to write instead of a video; a job sets it by the name of its output.
+        segment_frames: frames after which a part ends; None for what PART_PIXELS makes of their size.
     """
 
     codec: str = "auto"
@@ -67,9 +67,9 @@ class UpscaleOptions:
     deinterlace: Deinterlace = "auto"
     drop_alpha: bool = False
     strict: bool = False
-    segment_frames: int | None = None
     image_rate: Fraction | None = None
     images: str | None = None
+    segment_frames: int | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError when more than one of `scale`, `size` and `fit` says how large the output is."""

@@ -45,7 +45,7 @@ from ristn_cli.video import (
     check_mux,
     choose_codec,
     existing_images,
-    find_field_order,
+    find_fields,
     find_transparency,
     is_image_target,
     is_numbered,
@@ -156,7 +156,7 @@ def examine(info: VideoInfo, options: UpscaleOptions) -> VideoInfo:
         has_alpha = find_transparency(info, start=options.start, end=options.end, max_frames=options.max_frames)
         info = replace(info, has_alpha=has_alpha)
     if options.deinterlace != "off":
-        info = replace(info, field_order=find_field_order(info, is_interlaced=options.deinterlace != "auto"))
+        info = find_fields(info, is_interlaced=options.deinterlace != "auto")
     return info
 
 

@@ -68,6 +68,11 @@ class Ends:
     raw: RawFormat | None = None
     stdout_format: Literal["y4m", "matroska"] = "y4m"
 
+    @property
+    def is_y4m(self) -> bool:
+        """Whether plain frames go to standard output."""
+        return self.target == PIPE and self.stdout_format == "y4m"
+
 
 @contextmanager
 def opened_source(ends: Ends, options: UpscaleOptions, report: Callable[[str], None]) -> Iterator[VideoInfo]:
@@ -84,9 +89,11 @@ def opened_source(ends: Ends, options: UpscaleOptions, report: Callable[[str], N
     with PipeInput(ends.stdin, ends.raw) as pipe:
         try:
             info = probe(pipe.first)
-            check_lost_streams(info, options)
-            video = tuple(stream for stream in info.streams if stream.index == info.video_index)
-            yield replace(info, path=pipe.second, streams=video, chapters=())
+            streams = info.streams
+            if options.images is None and not ends.is_y4m:  # which hold nothing but pictures, and say so
+                check_lost_streams(info, options)
+                streams = tuple(stream for stream in streams if stream.index == info.video_index)
+            yield replace(info, path=pipe.second, streams=streams, chapters=())
         except VideoError as error:
             # The paths of the named pipes mean nothing to anyone.
             message = str(error).replace(str(pipe.first), NAME).replace(str(pipe.second), NAME)
@@ -128,7 +135,7 @@ def upscale_stream(
     with opened_source(ends, options, on_damage) as info:
         if ends.target != PIPE:
             yield from _to_file(info, ends.target, upscaler, options, overwrite, should_stop, on_plan, on_damage)
-        elif ends.stdout_format == "y4m":
+        elif ends.is_y4m:
             yield from _to_y4m(info, ends.stdout, upscaler, options, should_stop, on_plan, on_damage, on_loss)
         else:
             yield from _to_matroska(info, ends.stdout, upscaler, options, should_stop, on_plan, on_damage)

@@ -27,7 +27,7 @@ from ristn_cli.video.info import (
     VideoError,
     VideoInfo,
 )
-from ristn_cli.video.interlace import Deinterlace, find_field_order
+from ristn_cli.video.interlace import Deinterlace, find_fields
 from ristn_cli.video.mux import join_and_mux, stream_mux, try_mux
 from ristn_cli.video.pipes import PipeInput, RawFormat
 from ristn_cli.video.plan import CONTAINERS, StreamPlan, check_mux
@@ -88,7 +88,7 @@ __all__ = [
     "encode_jpeg",
     "encode_png",
     "existing_images",
-    "find_field_order",
+    "find_fields",
     "find_transparency",
     "find_vmaf",
     "has_variable_rate",

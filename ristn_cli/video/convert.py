@@ -8,6 +8,7 @@ at the source's own depth, and the matrix is applied here, in float32.
 from __future__ import annotations
 
 import re
+import threading
 from fractions import Fraction
 from typing import Any, cast
 
@@ -31,6 +32,9 @@ LUMA_WEIGHTS: dict[str, tuple[float, float]] = {
     "bt2020nc": (0.2627, 0.0593),
 }
 SWS_FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
+# FFmpeg has one log level for all threads. Two that raise it at once would leave it raised, and then a decoder's own
+# threads, which need Python's lock to log, stand still where that waits for them.
+LOG_LOCK = threading.Lock()
 # Rows converted at a time above 8 bits: three float32 planes of a 4096-pixel strip stay in the second-level cache.
 STRIP_ROWS = 16
 PLANAR_DEPTHS = (9, 10, 12, 14, 16)
@@ -84,13 +88,14 @@ def read_color_names(frame: VideoFrame) -> dict[str, str]:
 
     PyAV does not give the chroma location, but libavfilter's showinfo prints it with all the others.
     """
-    level = av.logging.get_level()
-    av.logging.set_level(av.logging.INFO)
-    try:
-        with av.logging.Capture() as records:
-            Chain(frame, [("showinfo", "checksum=0:udu_sei_as_ascii=0")]).apply(frame)
-    finally:
-        av.logging.set_level(level)
+    with LOG_LOCK:
+        level = av.logging.get_level()
+        av.logging.set_level(av.logging.INFO)
+        try:
+            with av.logging.Capture() as records:
+                Chain(frame, [("showinfo", "checksum=0:udu_sei_as_ascii=0")]).apply(frame)
+        finally:
+            av.logging.set_level(level)
     text = "".join(message for _, source, message in records if "showinfo" in source)
     names: dict[str, str] = {}
     for name, label in (

@@ -100,7 +100,7 @@ class VideoInfo:
     containers that do not say. `start_time` is the time of the first frame and `origin` the container's own zero.
     `transposed`, `flipped_x` and `flipped_y` undo the container's display matrix, in that order; `rotation` is the same
     in degrees clockwise. `is_interlaced` is what flags say; `field_order` is the field that comes first in a video that
-    is interlaced against its flags, None unless `find_field_order` was asked. `images` lists the files of an image
+    is interlaced against its flags, None unless `find_fields` was asked. `images` lists the files of an image
     sequence, and `is_still` is true for a single image.
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
 from typing import Literal
@@ -33,28 +34,32 @@ LEAST_COMBED_SHARE = 0.3
 SAME_ORDER_SHARE = 0.9
 
 
-def find_field_order(info: VideoInfo, *, is_interlaced: bool = False) -> FieldOrder | None:
-    """Which field comes first in a video that is interlaced though its flags are silent; None where it is not.
+def find_fields(info: VideoInfo, *, is_interlaced: bool = False) -> VideoInfo:
+    """The same with what its pictures tell: `is_interlaced` when one is flagged so, else `field_order` when they comb.
 
     FFmpeg's idet looks at up to SAMPLES x SAMPLE_FRAMES pictures. Where any of these is flagged as interlaced the flags
-    are trusted, and the answer is None too. `is_interlaced` says that all pictures are known to be, whatever flags say:
-    only the order is asked for, None when it cannot be told.
+    are trusted, and `field_order` stays None. The argument `is_interlaced` says that all pictures are known to be,
+    whatever flags say: only the order is asked for, and stays None when it cannot be told.
     """
     if info.is_image_sequence or info.is_still:
-        return None
+        return info
     counts: Counter[str] = Counter()
     seen: set[int | None] = set()
-    for index in range(SAMPLES):
-        share = Fraction(index, SAMPLES)
-        if index > 0 and info.duration is None:
-            break
-        for time, kind, is_flagged in _look(info, share * (info.duration or 0)):
-            if is_flagged and not is_interlaced:
-                return None
+    is_flagged = False  # a container may say so of pictures that do not
+    for index in range(SAMPLES if info.duration is not None else 1):
+        for time, kind, flag in _look(info, Fraction(index, SAMPLES) * (info.duration or 0)):
+            is_flagged |= flag
             if time in seen:
                 break  # the same keyframe as before
             seen.add(time)
             counts[kind] += 1
+        if is_flagged and not is_interlaced:
+            return replace(info, is_interlaced=True)
+    return replace(info, is_interlaced=info.is_interlaced or is_flagged, field_order=_judge(counts, is_interlaced))
+
+
+def _judge(counts: Counter[str], is_interlaced: bool) -> FieldOrder | None:
+    """The field order that idet's verdicts amount to."""
     combed = counts["tff"] + counts["bff"]
     is_combed = combed >= max(LEAST_COMBED, LEAST_COMBED_SHARE * (combed + counts["progressive"]))
     if combed < 1 or not (is_combed or is_interlaced):

@@ -81,7 +81,7 @@ def join_and_mux(
         raise VideoError(f"{target}: there are no parts to join; expected at least one")
     container = container_of(target)
     rate = rate or source.rate
-    layout = read_layout(parts, rate)
+    layout = replace(read_layout(parts, rate), adds_intervals=container.muxer in ("mp4", "mov"))
     plan = check_mux(
         source,
         target,
@@ -130,7 +130,8 @@ def stream_mux(
     first = next(coming)
     container = CONTAINERS[".mkv"]
     # How deep later parts are reordered cannot be looked up; the codec's own depth covers them all.
-    layout = replace(read_layout([first], rate), reorder_depth=CODECS[codec].reorder_depth)
+    depth = CODECS[codec].reorder_depth
+    layout = replace(read_layout([first], rate), reorder_depth=depth, adds_intervals=False)
     plan = check_mux(source, "-.mkv", codec=codec, with_audio=with_audio, with_subtitles=with_subtitles)
     is_trimmed = start is not None or end is not None
     zero = source.start_time + (start or 0) if is_trimmed else _clock_zero(source)

@@ -28,7 +28,8 @@ PIPE_BUFFER_BYTES = 1 << 20
 class PartLayout:
     """What the parts have in common, how deep their pictures are reordered, and the time of the first.
 
-    `first_pts` and `frame_ticks`, a frame at the nominal rate, are in ticks of `time_base`.
+    `first_pts` and `frame_ticks`, a frame at the nominal rate, are in ticks of `time_base`. `adds_intervals` is true of
+    a target that sums decoding intervals to know where a track ends (MP4, MOV), false where the last frame tells.
     """
 
     codec: str
@@ -36,6 +37,7 @@ class PartLayout:
     reorder_depth: int
     first_pts: int
     frame_ticks: int
+    adds_intervals: bool = True
 
     @property
     def pipe_format(self) -> str:
@@ -95,7 +97,8 @@ def joined_packets(parts: Iterable[Path], layout: PartLayout) -> Iterator[Packet
             end_pts = part_end
     if previous is not None and previous.dts is not None and clock is not None:
         # As FrameWriter does: the last decoded packet must end where the last frame ends.
-        previous.duration = max(1, end_pts - layout.first_pts + clock.first - previous.dts)
+        begins = layout.first_pts - clock.first + previous.dts if layout.adds_intervals else previous.pts or 0
+        previous.duration = max(1, end_pts - begins)
         yield previous
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from fractions import Fraction
 from math import atan2, degrees
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import av
 from av.codec.context import CodecContext
@@ -338,6 +338,19 @@ def _mastering(frame: VideoFrame) -> MasteringMetadata:
         most, average = struct.unpack("=2I", levels[:8])
         light = f"{most},{average}"
     return MasteringMetadata(display, light)
+
+
+def _unnamed_side_data(cls: type[SideData], value: Any) -> SideData:
+    """A kind of side data that this PyAV has no name for, such as the EXIF of a photograph.
+
+    Without it, PyAV shows none of the side data of a frame that has such a kind.
+    """
+    kind = object.__new__(cls)
+    kind._name_, kind._value_ = f"UNNAMED_{value}", value
+    return kind
+
+
+SideData._missing_ = classmethod(_unnamed_side_data)  # type: ignore[assignment,method-assign]
 
 
 def _side_data(frame: VideoFrame, kind: SideData) -> bytes | None:
