@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from clips import make_clip
 from conftest import TINY
+from test_cli import in_process
 from typer.testing import CliRunner
 
 from ristn_cli.cli import app
+from ristn_cli.cli.export_weights import read_figures
 from ristn_cli.inference.device import Backend
 from ristn_cli.model import CONFIGS, RISTN
 from ristn_cli.training.recipe import DataRecipe, Recipe, StageRecipe
@@ -41,6 +44,21 @@ FIGURES = {
         "bicubic_psnr_y": 25.0912,
         "bicubic_ssim_y": 0.59969,
         "temporal_gain": 0.8123,
+    },
+}
+
+EVALUATED = {
+    "protocol": {"degradation": "BI", "lr": None, "crop_border": 8, "skip": 0, "windows": {"tiny": 20}},
+    "clips": {"city": {"frames": 30, "scored": 30}},
+    "methods": {
+        "bicubic": {
+            "mean": {"psnr_y": 25.0912, "ssim_y": 0.59969},
+            "clips": {"city": {"mean": {"psnr_y": 25.0912, "ssim_y": 0.59969}}},
+        },
+        "tiny": {
+            "mean": {"psnr_y": 26.4567, "ssim_y": 0.72271, "temporal_gain": 0.8123},
+            "clips": {"city": {"mean": {"psnr_y": 26.4567, "ssim_y": 0.72271, "temporal_gain": 0.8123}}},
+        },
     },
 }
 
@@ -124,7 +142,7 @@ def test_what_was_measured_goes_into_file_and_card(run: Run, tmp_path: Path) -> 
     run.save(tmp_path / "checkpoint.pt")
     output, before = tmp_path / "tiny.safetensors", tmp_path / "before.safetensors"
     assert export(tmp_path / "checkpoint.pt", before)[0] == 0
-    (tmp_path / "Vid4.json").write_text(json.dumps(FIGURES))
+    (tmp_path / "Vid4.json").write_text(json.dumps(EVALUATED))
     prose = tmp_path / "other.md"
     prose.write_text(
         "# other\n\nWords.\n<!-- facts -->\nold\n<!-- end -->\nMore.\n<!-- measured -->\n<!-- end -->\nEnd.\n"
@@ -146,6 +164,20 @@ def test_what_was_measured_goes_into_file_and_card(run: Run, tmp_path: Path) -> 
     )
     assert fill_card(card, output) == card
     assert fill_card(card.replace("+0.81", "+0.91"), output) == card
+
+
+def test_what_evaluate_writes_is_what_export_reads(run: Run, tmp_path: Path) -> None:
+    run.save(tmp_path / "checkpoint.pt")
+    weights = tmp_path / "tiny.safetensors"
+    assert export(tmp_path / "checkpoint.pt", weights)[0] == 0
+    clip = make_clip(tmp_path / "in.mp4", frames=3, width=64, height=48)
+    code, stdout, stderr = in_process("evaluate", clip, "--model", weights, "--precision", "fp32", "--json")
+    assert code == 0, stderr
+    (tmp_path / "set.json").write_text(stdout)
+    figures = read_figures(tmp_path / "set.json")
+    assert figures["protocol"] == {"degradation": "BI", "crop_border": 8, "skip": 0, "window": 20}
+    assert figures["clips"] == {"in": {"frames": 3} | figures["mean"]}
+    assert figures["mean"]["bicubic_psnr_y"] > 0
 
 
 def test_figures_without_a_temporal_gain_have_no_column_of_it() -> None:

@@ -35,7 +35,7 @@ def export_weights(
         raise typer.BadParameter(f"{output}: already exists; use --overwrite to replace it")
     with reported_errors(debug):
         from ristn_cli.training.release import read_trained
-        from ristn_cli.weights import save_weights
+        from ristn_cli.weights import WeightsError, save_weights
         from ristn_cli.weights.card import BARE_CARD, config_name, fill_card
 
         trained = read_trained(checkpoint)
@@ -44,6 +44,8 @@ def export_weights(
         own = output.with_suffix(".md")
         prose_of = card or (own if own.exists() else None)
         prose = BARE_CARD if prose_of is None else prose_of.read_text(encoding="utf-8")
+        if figures and "<!-- measured -->" not in prose:
+            raise WeightsError(f"{prose_of}: has no <!-- measured --> and <!-- end --> around what was measured")
         save_weights(trained.model, output, metrics=trained.record | ({"measured": figures} if figures else {}))
         own.write_text(fill_card(prose, output), encoding="utf-8")
         note(f"{output} and {own.name}; the record of it:")
@@ -51,14 +53,33 @@ def export_weights(
 
 
 def read_figures(path: Path) -> dict[str, Any]:
-    """What `ristn evaluate --json` wrote. Raises WeightsError for anything else."""
+    """What `ristn evaluate --json` wrote of one network, beside bicubic: `protocol`, and figures of `clips` and `mean`.
+
+    Raises:
+        WeightsError: anything else.
+    """
     from ristn_cli.weights import WeightsError
 
     try:
-        figures = json.loads(path.read_text(encoding="utf-8"))
-        return {part: dict(figures[part]) for part in ("protocol", "clips", "mean")}
+        report = json.loads(path.read_text(encoding="utf-8"))
+        (ours,) = (name for name in report["protocol"]["windows"])
+        bicubic, network = (report["methods"][name] for name in ("bicubic", ours))
+
+        def figures(below: dict[str, Any], of: dict[str, Any]) -> dict[str, float]:
+            scores = {name: of["mean"][name] for name in ("psnr_y", "ssim_y")}
+            scores |= {f"bicubic_{name}": below["mean"][name] for name in ("psnr_y", "ssim_y")}
+            gain = of["mean"].get("temporal_gain")
+            return scores if gain is None else scores | {"temporal_gain": gain}
+
+        told = {name: report["protocol"][name] for name in ("degradation", "crop_border", "skip")}
+        clips = {
+            name: {"frames": clip["scored"]} | figures(bicubic["clips"][name], network["clips"][name])
+            for name, clip in report["clips"].items()
+        }
+        window = report["protocol"]["windows"][ours]
+        return {"protocol": told | {"window": window}, "clips": clips, "mean": figures(bicubic, network)}
     except (ValueError, KeyError, TypeError) as error:
-        raise WeightsError(f"{path}: not what ristn evaluate --json writes") from error
+        raise WeightsError(f"{path}: not what ristn evaluate --json writes of one network") from error
 
 
 def describe_record(path: Path) -> str:

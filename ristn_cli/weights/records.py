@@ -44,10 +44,10 @@ RELEASES = {
     for release in (
         Release(
             name="ristn-lite",
-            sha256="bd464853badcf62e4d8e5c8b7eb7f715e6baef833e185886c44bed2cd670e0f2",
-            size=1_621_148,
+            sha256="b31937204c87b19836323bc24ab7e3031e78cc536207ad4b3525b84dee7e22cd",
+            size=1_622_516,
             config="ristn-lite",
-            metrics={"psnr_y": 32.5865, "temporal_gain": 0.0622},
+            metrics={"psnr_y": 25.696, "temporal_gain": 0.8317},
             repository="ristn/ristn-lite",
             revision="v1",
         ),
