@@ -1,7 +1,9 @@
 """Several inputs into a folder: names, what is done already, failures on the way, stops."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -115,9 +117,10 @@ def test_a_stop_ends_the_batch_and_tells_of_the_rest(tmp_path: Path, capsys: pyt
         assert name == "1/2 a.mp4"
         raise typer.Exit(130)
 
+    work = SimpleNamespace(overwrite=False, restart=False, quiet=False, looking_ahead=lambda items: nullcontext(stop))
     items = [Item(Path("a.mp4"), tmp_path / "a.mp4"), Item(Path("b.mp4"), tmp_path / "b.mp4")]
     with pytest.raises(typer.Exit) as stopped:
-        run_batch(items, Nothing(), stop, overwrite=False, restart=False, quiet=False, debug=False)  # type: ignore[arg-type]
+        run_batch(items, Nothing(), work, debug=False)  # type: ignore[arg-type]
     assert stopped.value.exit_code == 130
     assert "1 stopped, 1 not begun" in capsys.readouterr().out
 

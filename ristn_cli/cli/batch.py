@@ -31,37 +31,35 @@ class Outcome:
 def run_batch(
     items: Sequence[Item],
     record: Record,
-    run: Callable[[Path, Path, str], str],
+    work: Work,
     *,
-    overwrite: bool,
-    restart: bool,
-    quiet: bool,
     debug: bool,
 ) -> None:
-    """Do all items by `run(source, target, name)`, which returns a summary; tell of those that are done already.
+    """Do all items; tell of those that are done already.
 
     A failure is told and the next input follows; at the end the program leaves with the code of a failure. A stop,
-    which `run` raises as `typer.Exit`, ends the batch; what is not begun then is done by the same command.
+    which comes as `typer.Exit`, ends the batch; what is not begun then is done by the same command.
     """
     outcomes: list[Outcome] = []
     try:
-        for number, item in enumerate(items, start=1):
-            try:
-                outcomes.append(_run_item(item, record, run, f"{number}/{len(items)} ", overwrite, restart))
-            except typer.Exit:
-                outcomes.append(Outcome(item.source, "stopped", "the same command goes on"))
-                raise
-            except Exception as error:  # one bad file must not cost a night's work, whatever is wrong with it
-                if debug:
+        with work.looking_ahead([item for item in items if _is_to_do(item, record, work)]) as run:
+            for number, item in enumerate(items, start=1):
+                try:
+                    outcomes.append(_run_item(item, record, work, run, f"{number}/{len(items)} "))
+                except typer.Exit:
+                    outcomes.append(Outcome(item.source, "stopped", "the same command goes on"))
                     raise
-                ours = isinstance(error, OSError) or type(error).__module__.startswith("ristn_cli")
-                words = str(error) if ours else f"unexpected {type(error).__name__}: {error}"
-                log.error(words, exc_info=None if ours else error)
-                errors.print(f"[bold red]error:[/] {escape(words)}")
-                outcomes.append(Outcome(item.source, "failed", words))
+                except Exception as error:  # one bad file must not cost a night's work, whatever is wrong with it
+                    if debug:
+                        raise
+                    ours = isinstance(error, OSError) or type(error).__module__.startswith("ristn_cli")
+                    words = str(error) if ours else f"unexpected {type(error).__name__}: {error}"
+                    log.error(words, exc_info=None if ours else error)
+                    errors.print(f"[bold red]error:[/] {escape(words)}")
+                    outcomes.append(Outcome(item.source, "failed", words))
     finally:
         outcomes += [Outcome(item.source, "not begun") for item in items[len(outcomes) :]]
-        _show(outcomes, console, quiet=quiet)
+        _show(outcomes, console, quiet=work.quiet)
     if any(outcome.state == "failed" for outcome in outcomes):
         raise typer.Exit(FAILED)
 
@@ -73,7 +71,7 @@ def show_plans(items: Sequence[Item], record: Record, work: Work, *, as_json: bo
         try:
             if not as_json:
                 console.print(escape(f"{item.source} to {item.target}"))
-            if _is_done(item, record, work.overwrite, work.restart):
+            if _is_done(item, record, work):
                 note(f"{item.target}: done already")
                 continue
             work.show_plan(item.source, item.target, as_json=as_json, makes_folder=True)
@@ -84,10 +82,8 @@ def show_plans(items: Sequence[Item], record: Record, work: Work, *, as_json: bo
         raise typer.Exit(FAILED)
 
 
-def _run_item(
-    item: Item, record: Record, run: Callable[[Path, Path, str], str], prefix: str, overwrite: bool, restart: bool
-) -> Outcome:
-    if _is_done(item, record, overwrite, restart):
+def _run_item(item: Item, record: Record, work: Work, run: Callable[[Path, Path, str], str], prefix: str) -> Outcome:
+    if _is_done(item, record, work):
         note(f"{item.target}: done already", is_shown=False)
         return Outcome(item.source, "done already", str(item.target))
     item.target.parent.mkdir(parents=True, exist_ok=True)
@@ -96,14 +92,22 @@ def _run_item(
     return Outcome(item.source, "done", summary)
 
 
-def _is_done(item: Item, record: Record, overwrite: bool, restart: bool) -> bool:
+def _is_to_do(item: Item, record: Record, work: Work) -> bool:
+    """Whether an item will be begun; one that cannot be is told of when it is its turn."""
+    try:
+        return not _is_done(item, record, work)
+    except Exception:
+        return False
+
+
+def _is_done(item: Item, record: Record, work: Work) -> bool:
     """Whether there is nothing to do; raises JobError for the output of another job that is not to be replaced."""
     from ristn_cli.inference.manifest import JobError
 
     try:
-        return not restart and record.is_done(item)
+        return not work.restart and record.is_done(item)
     except JobError:
-        if overwrite:
+        if work.overwrite:
             return False
         raise
 

@@ -286,7 +286,7 @@ def upscale(
             if dry_run:
                 show_plans(items, record, work, as_json=as_json)
                 return
-            run_batch(items, record, work.run, overwrite=overwrite, restart=restart, quiet=quiet, debug=debug)
+            run_batch(items, record, work, debug=debug)
             return
         source = sources[0]
         if dry_run:

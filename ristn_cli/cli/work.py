@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import typer
 from rich.markup import escape
 
+from ristn_cli.cli.ahead import Ahead
 from ristn_cli.cli.info import describe_plan, write_json
 from ristn_cli.cli.terminal import (
     EXIT_CODES,
     console,
     errors,
+    expected_errors,
     format_seconds,
     log,
     note,
@@ -29,6 +31,7 @@ from ristn_cli.cli.terminal import (
 from ristn_cli.cli.workers import Devices, describe_workers
 
 if TYPE_CHECKING:
+    from ristn_cli.inference.batch import Item
     from ristn_cli.inference.plan import JobPlan, UpscaleOptions
     from ristn_cli.inference.progress import Progress
     from ristn_cli.video import RawFormat
@@ -213,7 +216,26 @@ class Work:
             **told,
         )
 
-    def run(self, source: Path, target: Path, name: str) -> str:
+    @contextmanager
+    def looking_ahead(self, items: Sequence[Item]) -> Iterator[Callable[[Path, Path, str], str]]:
+        """Within, `run` for jobs that are done in the order of `items`: over several workers, each before its turn.
+
+        Where the sources need different weights, one job follows the other.
+        """
+        choices: dict[Item, ModelChoice] = {}
+        for item in items:
+            with suppress(*expected_errors()):  # what cannot be read is told of when it is its turn
+                choices[item] = self.engines.choose(item.source)
+        is_one = len({choice.name for choice in choices.values()}) == 1
+        devices = self.engines.open(next(iter(choices.values()))) if is_one else None
+        if devices is None or devices.make_parts is None:
+            yield self.run
+            return
+        pairs = [(item.source, item.target) for item in choices]
+        with Ahead(partial(self.begin, devices=devices), pairs) as ahead:
+            yield partial(self.run, ahead=ahead)
+
+    def run(self, source: Path, target: Path, name: str, *, ahead: Ahead | None = None) -> str:
         """Do a job under a `name` for the bar, telling of it on stderr; a summary in a line."""
         from ristn_cli.inference.job import Interrupted
         from ristn_cli.inference.progress import Progress
@@ -235,10 +257,11 @@ class Work:
         mode = "none" if self.quiet and self.progress == "auto" else self.progress
         labels = {} if name == source.name else {"input": str(source)}  # one of several
         with shown_progress(mode, name, labels) as show, stop_requests() as received:
-            job = self.begin(
+            has_begun = ahead is not None and (source, target) in ahead
+            begin = ahead.follow if ahead is not None and has_begun else partial(self.begin, devices=devices)
+            job = begin(
                 source,
                 target,
-                devices,
                 should_stop=lambda: bool(received),
                 on_plan=tell_plan,
                 on_damage=tell_damage,

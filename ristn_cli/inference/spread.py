@@ -213,7 +213,7 @@ class Told(Generic[Outcome]):
 
 def run_together(
     jobs: Sequence[Callable[[], Generator[Outcome, None, object]]], *, at_once: int
-) -> Iterator[Told[Outcome]]:
+) -> Generator[Told[Outcome], None, None]:
     """Run several jobs, `at_once` of them at a time, in order, each in a thread; what they yield, as it comes.
 
     While one is joined and verified, the segments of the next keep the workers of their pool busy. An error ends the

@@ -1,0 +1,105 @@
+"""Jobs of a batch over several workers: while one is told of, the next is at work, so that none idles at its end."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict, deque
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ristn_cli.inference.progress import Progress
+    from ristn_cli.inference.spread import Told
+
+AT_ONCE = 2
+"""Jobs at work: the one that is told of, and the next, whose segments fill what the first leaves idle."""
+
+Begin = Callable[..., "Generator[Progress, None, None]"]
+
+
+class Turn:
+    """What a job tells by callbacks, kept until it is its turn to be told of."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._hooks: dict[str, Callable[..., Any]] | None = None
+        self._waiting: list[tuple[str, object]] = []
+
+    def tell(self, hook: str, message: object) -> None:
+        """Call a hook, or keep the call."""
+        with self._lock:
+            if self._hooks is None:
+                self._waiting.append((hook, message))
+                return
+        self._hooks[hook](message)
+
+    def should_stop(self) -> bool:
+        """What the hook says; a job whose turn has not come is stopped by closing it."""
+        return self._hooks is not None and bool(self._hooks["should_stop"]())
+
+    def come(self, hooks: dict[str, Callable[..., Any]]) -> None:
+        """It is this job's turn: what it told so far, and will tell, goes to `hooks`."""
+        with self._lock:
+            waiting, self._hooks = self._waiting, hooks
+        for hook, message in waiting:
+            hooks[hook](message)
+
+
+class Ahead(AbstractContextManager["Ahead"]):
+    """Begins the jobs of `pairs` in their order, some before their turn.
+
+    Args:
+        begin: makes a job of a source, a target and the hooks `should_stop`, `on_plan` and `on_damage`.
+        pairs: sources and targets.
+    """
+
+    def __init__(self, begin: Begin, pairs: Sequence[tuple[Path, Path]]) -> None:
+        from ristn_cli.inference.spread import run_together
+
+        self._turns = {pair: (index, Turn()) for index, pair in enumerate(pairs)}
+        jobs = [partial(self._begin, begin, *pair) for pair in pairs]
+        self._events = run_together(jobs, at_once=AT_ONCE)
+        self._told: dict[int, deque[Told[Progress]]] = defaultdict(deque)
+
+    def __contains__(self, pair: tuple[Path, Path]) -> bool:
+        return pair in self._turns
+
+    def __exit__(self, *error: object) -> None:
+        self._events.close()
+
+    def _begin(self, begin: Begin, source: Path, target: Path) -> Generator[Progress, None, None]:
+        turn = self._turns[source, target][1]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return begin(
+            source,
+            target,
+            should_stop=turn.should_stop,
+            on_plan=partial(turn.tell, "on_plan"),
+            on_damage=partial(turn.tell, "on_damage"),
+        )
+
+    def follow(self, source: Path, target: Path, **hooks: Callable[..., Any]) -> Generator[Progress, None, None]:
+        """What the job of a pair yields, now that it is its turn; raises what ends it. Others go on meanwhile."""
+        index, turn = self._turns[source, target]
+        turn.come(hooks)
+        told = self._told[index]
+        while True:
+            while not told:
+                self._keep(next(self._events))
+            now = told.popleft()
+            if now.error is not None:
+                raise now.error
+            if now.is_finished:
+                return
+            assert now.progress is not None
+            yield now.progress
+
+    def _keep(self, now: Told[Progress]) -> None:
+        """Of a job that waits for its turn the newest progress is enough."""
+        told = self._told[now.index]
+        if told and not now.is_finished:
+            told.clear()
+        told.append(now)
