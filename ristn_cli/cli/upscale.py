@@ -94,12 +94,8 @@ def parse_raw(size: str | None, rate: str, pixel_format: str) -> RawFormat | Non
     """
     from ristn_cli.video import RawFormat
 
-    if size is None:
-        return None
-    found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", size)
-    if found is None:
-        raise typer.BadParameter(f"--raw-size {size!r} is not a size; expected such as 640x360")
-    return RawFormat(int(found[1]), int(found[2]), parse_rate(rate), pixel_format)
+    parsed = parse_size(size)
+    return None if parsed is None else RawFormat(*parsed, parse_rate(rate), pixel_format)
 
 
 def check_streams(sources: list[Path], target: Path, *, dry_run: bool) -> None:

@@ -160,20 +160,12 @@ def examine(info: VideoInfo, options: UpscaleOptions) -> VideoInfo:
     return info
 
 
-def check_job(
-    source: Path, target: Path, options: UpscaleOptions, *, overwrite: bool, makes_folder: bool = False
-) -> tuple[VideoInfo, tuple[StreamPlan, ...]]:
-    """Refuse what can be refused before any work; what is in the source, and what becomes of its streams.
+def check_container(info: VideoInfo, target: Path, options: UpscaleOptions) -> tuple[StreamPlan, ...]:
+    """What becomes of the streams in the container that `target` names, after its mux was tried on one black frame.
 
     Raises:
-        VideoError: the source cannot be read, the target cannot hold its streams or cannot be written, or the encoder
-            is missing or refuses its options.
+        VideoError: it cannot hold the streams, or the encoder is missing or refuses its options.
     """
-    info = probe(source, rate=options.image_rate)
-    check_target(source, target, overwrite, makes_folder=makes_folder)
-    info = examine(info, options)
-    if options.images is not None:
-        return info, check_images(info, target, options)
     keep: StreamChoice = {"with_audio": options.with_audio, "with_subtitles": options.with_subtitles}
     codec = choose_codec(options.codec, info.bit_depth)
     streams = check_mux(info, target, codec=codec, **keep)
@@ -192,7 +184,24 @@ def check_job(
         has_alpha=carries_alpha(info, options),
         **keep,
     )
-    return info, streams
+    return streams
+
+
+def check_job(
+    source: Path, target: Path, options: UpscaleOptions, *, overwrite: bool, makes_folder: bool = False
+) -> tuple[VideoInfo, tuple[StreamPlan, ...]]:
+    """Refuse what can be refused before any work; what is in the source, and what becomes of its streams.
+
+    Raises:
+        VideoError: the source cannot be read, the target cannot hold its streams or cannot be written, or the encoder
+            is missing or refuses its options.
+    """
+    info = probe(source, rate=options.image_rate)
+    check_target(source, target, overwrite, makes_folder=makes_folder)
+    info = examine(info, options)
+    if options.images is not None:
+        return info, check_images(info, target, options)
+    return info, check_container(info, target, options)
 
 
 def plan_job(

@@ -20,6 +20,7 @@ from ristn_cli.inference.job import Interrupted, finish_images, publish, write_p
 from ristn_cli.inference.manifest import Manifest
 from ristn_cli.inference.plan import JobPlan, UpscaleOptions, carries_alpha, doubles_rate, estimate_frames
 from ristn_cli.inference.preflight import (
+    check_container,
     check_images,
     check_target,
     describe_job,
@@ -41,12 +42,10 @@ from ristn_cli.video import (
     VideoError,
     VideoInfo,
     Y4mWriter,
-    check_mux,
     choose_codec,
     join_and_mux,
     probe,
     stream_mux,
-    try_mux,
     verify,
 )
 
@@ -152,7 +151,7 @@ def _to_file(
     on_damage: Callable[[str], None],
 ) -> Iterator[Progress]:
     check_target(info.path, target, overwrite)
-    streams = check_images(info, target, options) if options.images else _check_mux(info, target, options)
+    streams = check_images(info, target, options) if options.images else check_container(info, target, options)
     folder = job_folder(target)
     if folder.exists():
         raise VideoError(f"{folder}: holds an unfinished run on this output; finish it, or remove it")
@@ -194,7 +193,7 @@ def _to_matroska(
     on_plan: Callable[[JobPlan], None],
     on_damage: Callable[[str], None],
 ) -> Iterator[Progress]:
-    streams = _check_mux(info, Path("-.mkv"), options)
+    streams = check_container(info, Path("-.mkv"), options)
     end = options.end
     if options.max_frames is not None:
         # Sound ends with the last frame, whose time is not known yet: about there.
@@ -313,30 +312,6 @@ def _told_if_uneven(frames: Iterator[Frame], info: VideoInfo, report: Callable[[
             is_even = False
             report("the frames do not lie evenly in time, which Y4M cannot tell; use --stdout-format matroska")
         yield frame
-
-
-def _check_mux(info: VideoInfo, target: Path, options: UpscaleOptions) -> tuple[StreamPlan, ...]:
-    """The plan of the streams, after the mux was tried."""
-    codec = choose_codec(options.codec, info.bit_depth)
-    with_audio, with_subtitles = options.with_audio, options.with_subtitles
-    streams = check_mux(info, target, codec=codec, with_audio=with_audio, with_subtitles=with_subtitles)
-    shape = choose_shape(info, options)
-    try_mux(
-        info,
-        target,
-        width=shape.width,
-        height=shape.height,
-        sample_aspect_ratio=shape.sample_aspect_ratio,
-        codec=codec,
-        crf=options.crf,
-        preset=options.preset,
-        pixel_format=options.pixel_format,
-        encoder_options=options.encoder_options,
-        has_alpha=carries_alpha(info, options),
-        with_audio=with_audio,
-        with_subtitles=with_subtitles,
-    )
-    return streams
 
 
 def _describe(
