@@ -263,8 +263,8 @@ def test_machines_that_leave_are_waited_for(
 
 
 def test_a_killed_driver_goes_on_with_the_same_command(model: RISTN, tmp_path: Path) -> None:
-    # Large pictures, so that the driver is killed well before the last of them.
-    clip = make_clip(tmp_path / "in.mkv", frames=60, width=160, height=120)
+    # Long enough for the driver to be killed well before its end, on a busy machine too.
+    clip = make_clip(tmp_path / "in.mkv", frames=120, width=160, height=120)
     weights, target = tmp_path / "tiny.safetensors", tmp_path / "out.mkv"
     save_weights(model, weights, metrics={})
     command = [sys.executable, "-m", "ristn_cli", "upscale", str(clip), str(target), "--ray", "--weights", str(weights)]
@@ -277,20 +277,20 @@ def test_a_killed_driver_goes_on_with_the_same_command(model: RISTN, tmp_path: P
     assert killed.stderr is not None
     finished = 0
     for line in killed.stderr:
-        if line.startswith("{") and (finished := json.loads(line)["segments"]["finished"]) >= 3:
+        if line.startswith("{") and (finished := json.loads(line)["segments"]["finished"]) >= 1:
             killed.send_signal(signal.SIGKILL)
             break
     assert killed.wait(60) == -signal.SIGKILL
     killed.stderr.close()
-    assert finished >= 3
+    assert finished >= 1
     assert not target.exists()
     done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
-    assert lines[-1]["frames"] == 60
+    assert lines[-1]["frames"] == 120
     assert [worker["name"].split(" (")[0] for worker in lines[-1]["workers"]] == ["worker 1", "worker 2"]
     # A segment has two frames at least.
-    assert 0 < sum(worker["frames"] for worker in lines[-1]["workers"]) <= 60 - 2 * finished
+    assert 0 < sum(worker["frames"] for worker in lines[-1]["workers"]) <= 120 - 2 * finished
     assert np.array_equal(images(target), images(expected))
     assert not job_folder(target).exists()
 
