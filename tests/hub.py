@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,6 +11,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+class QuietServer(ThreadingHTTPServer):
+    """Says nothing of a client that hangs up in the middle of an answer, as one does whose disk is full."""
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            raise
 
 
 @dataclass
@@ -103,7 +112,7 @@ def serve_hub() -> Iterator[Hub]:
             known = any(file.startswith(f"{owner}/{name}/{revision}/") for file in hub.files)
             return "EntryNotFound" if known else "RevisionNotFound"
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = QuietServer(("127.0.0.1", 0), Handler)
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     hub.url = f"http://127.0.0.1:{server.server_port}"
