@@ -1,6 +1,7 @@
 """A batch over several workers begins the next job while one is at work, and tells of them in order."""
 
 import threading
+import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -61,11 +62,13 @@ def test_a_stop_closes_the_job_that_waits_for_its_turn(tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     closed: list[int] = []
     began = threading.Event()
+    deadline = time.monotonic() + 30
 
     def begin(source: Path, target: Path, **hooks: Callable[..., Any]) -> Generator[Progress, None, None]:
         number = int(source.name[2:])
         try:
             while not hooks["should_stop"]():
+                assert time.monotonic() < deadline
                 if number == 1:
                     began.set()
                 yield Progress(frames=number)

@@ -1,7 +1,6 @@
 """`ristn bench`: counts, consistency and form of what it reports, and what a sweep chooses and saves. No timings."""
 
 import json
-import signal
 from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 import torch
 from clips import make_clip
 from conftest import TINY
-from typer.testing import CliRunner
+from test_cli import in_process
 
 from ristn_cli.bench.arithmetic import count_arithmetic, count_window
 from ristn_cli.bench.chart import draw_report
@@ -31,7 +30,6 @@ from ristn_cli.bench.report import (
 from ristn_cli.bench.run import make_report
 from ristn_cli.bench.scene import PAN, make_scene
 from ristn_cli.bench.sweep import as_default, measure_tiling, sweep, sweep_backends
-from ristn_cli.cli import app
 from ristn_cli.inference.defaults import (
     MachineDefault,
     config_digest,
@@ -50,17 +48,6 @@ from ristn_cli.video import probe
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "ristn_cli/bench/schema.json").read_text(encoding="utf-8"))
 CPU = torch.device("cpu")
-
-
-def in_process(*arguments: object) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of the program run in this process."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    for number, handler in before.items():
-        signal.signal(number, handler)
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, result.stdout, result.stderr
 
 
 @pytest.fixture
