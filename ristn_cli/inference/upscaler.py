@@ -47,10 +47,6 @@ KEPT_WEIGHTS = 256
 """Of tiles along an axis: more than any frame has."""
 
 
-LEVEL_ROWS = 32
-"""Rows of the output that become levels at a time on a processor: under a MiB at 2560 pixels."""
-
-
 class OutOfMemory(Exception):
     """The device cannot hold what the tiling asks of it."""
 
@@ -268,8 +264,7 @@ class Upscaler:
                 across = self._blend_weights(columns, c, lr.device)
                 tile = lr[:, row.start : row.stop, column.start : column.stop].permute(0, 3, 1, 2).float() / peak
                 sr = (self.recorded or self.model)(tile[None], window.keep)[0].permute(0, 2, 3, 1)  # (T', h, w, 3)
-                if len(rows) + len(columns) > 2:
-                    sr.mul_((down[:, None] * across[None]).unsqueeze(-1))
+                sr.mul_((down[:, None] * across[None]).unsqueeze(-1))
                 if left is not None:
                     sr[:, :, : left.shape[2]].add_(left)
                 end = SCALE * ((columns[c + 1].start if c + 1 < len(columns) else column.stop) - column.start)
@@ -280,30 +275,13 @@ class Upscaler:
                     finished[:, : above.shape[1]].add_(above[:, :, at])
                 below[:, :, at] = finished[:, done:]
                 values = finished[:, :done]
-                place = slice(SCALE * row.start, SCALE * row.start + done)
+                is_finite &= values.sum(dtype=torch.float32).isfinite()
+                values.clamp_(0, 1).mul_(peak).round_()
                 for image, value in zip(output, values, strict=True):
-                    is_finite &= write_levels(value, image[place, at], peak)
+                    image[SCALE * row.start : SCALE * row.start + done, at].copy_(value)
                 del sr, finished, values  # or they would stay while the network makes the next tile
             above = below
         return self.transfer.download(output, is_finite)
-
-
-def write_levels(values: Tensor, image: Tensor, peak: int) -> Tensor:
-    """Write values in [0, 1], clipped and rounded, as levels up to `peak`; whether all are finite, on their device.
-
-    On a processor, some rows at a time: they stay in its caches between one operation and the next.
-
-    Args:
-        values: (H, W, 3), which are overwritten.
-        image: (H, W, 3) of integers.
-        peak: the level of 1.
-    """
-    rows = LEVEL_ROWS if values.device.type == "cpu" else len(values)
-    total = torch.zeros((), device=values.device)
-    for strip, target in zip(torch.split(values, rows), torch.split(image, rows), strict=True):
-        total += strip.sum(dtype=torch.float32)
-        target.copy_(strip.clamp_(0, 1).mul_(peak).round_())
-    return total.isfinite()
 
 
 def fingerprint(model: RISTN) -> str:
