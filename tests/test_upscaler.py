@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ristn_cli.evaluation.metrics import psnr
 from ristn_cli.inference.device import Backend
 from ristn_cli.inference.memory import Tiling
-from ristn_cli.inference.upscaler import OutOfMemory, Upscaler, split_window, stoppable
+from ristn_cli.inference.upscaler import OutOfMemory, Upscaler, split_window, stoppable, weigh_ends
 from ristn_cli.inference.windows import Window
 from ristn_cli.model import RISTN
 from ristn_cli.video import read_frames
@@ -87,6 +87,17 @@ def test_sixteen_bits_keep_what_eight_would_round(random_model: RISTN) -> None:
     with torch.inference_mode():
         expected = random_model(lr)[0].permute(0, 2, 3, 1).clamp(0, 1).mul(65535).round().numpy()
     assert np.abs(np.stack(result).astype(float) - expected).max() <= 2
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 0), (3, 0), (0, 4), (3, 4), (7, 6)])
+@pytest.mark.parametrize("axis", [1, 2])
+def test_each_shared_pixel_is_weighed_once(axis: int, first: int, last: int) -> None:
+    values = torch.rand(2, 9, 9, 3, generator=torch.Generator().manual_seed(0))
+    weights = torch.ones(9)
+    weights[:first] = weights[9 - last :] = 0.25
+    expected = values * weights.view(-1, *[1] * (3 - axis))
+    weigh_ends(values, axis, weights, first, last)
+    assert torch.equal(values, expected)
 
 
 def test_values_are_rounded_not_truncated(tiny_model: RISTN) -> None:

@@ -726,6 +726,15 @@ class TestWriter:
         with pytest.raises(VideoError, match=rf"^{codec} cannot be used here .*NVIDIA.*--codec$"):
             try_mux(info, tmp_path / "out.mkv", width=256, height=192, codec=codec)
 
+    def test_x264_cuts_no_picture_into_slices(self, tmp_path: Path) -> None:
+        """It works on several pictures at once instead, as under ffmpeg: faster, and smaller at the same quality."""
+        settings = {"width": 256, "height": 192, "rate": Fraction(25), "time_base": Fraction(1, 25)}
+        with FrameWriter(tmp_path / "a.mp4", **settings, color=Color(), preset="ultrafast") as writer:
+            writer.write(Frame(np.zeros((192, 256, 3), np.uint8), Fraction(0)))
+        stated = (tmp_path / "a.mp4").read_bytes()  # x264 writes its options into the stream
+        assert b"x264 - core" in stated
+        assert b"sliced_threads=1" not in stated
+
     def test_pixel_formats(self, tmp_path: Path) -> None:
         info = probe(make_clip(tmp_path / "in.mp4", frames=2))
         settings = {"width": 256, "height": 192, "preset": "ultrafast"}

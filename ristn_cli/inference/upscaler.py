@@ -43,6 +43,9 @@ from ristn_cli.model import RISTN, SCALE
 Item = TypeVar("Item")
 
 
+STRIP_ROWS = 16
+"""Rows of an image that are rounded at a time."""
+
 KEPT_WEIGHTS = 256
 """Of tiles along an axis: more than any frame has."""
 
@@ -264,10 +267,11 @@ class Upscaler:
                 across = self._blend_weights(columns, c, lr.device)
                 tile = lr[:, row.start : row.stop, column.start : column.stop].permute(0, 3, 1, 2).float() / peak
                 sr = (self.recorded or self.model)(tile[None], window.keep)[0].permute(0, 2, 3, 1)  # (T', h, w, 3)
-                sr.mul_((down[:, None] * across[None]).unsqueeze(-1))
+                end = SCALE * ((columns[c + 1].start if c + 1 < len(columns) else column.stop) - column.start)
+                weigh_ends(sr, 1, down, 0 if above is None else above.shape[1], sr.shape[1] - done)
+                weigh_ends(sr, 2, across, 0 if left is None else left.shape[2], sr.shape[2] - end)
                 if left is not None:
                     sr[:, :, : left.shape[2]].add_(left)
-                end = SCALE * ((columns[c + 1].start if c + 1 < len(columns) else column.stop) - column.start)
                 left = sr[:, :, end:].clone()
                 finished = sr[:, :, :end]
                 at = slice(SCALE * column.start, SCALE * column.start + end)
@@ -276,12 +280,44 @@ class Upscaler:
                 below[:, :, at] = finished[:, done:]
                 values = finished[:, :done]
                 is_finite &= values.sum(dtype=torch.float32).isfinite()
-                values.clamp_(0, 1).mul_(peak).round_()
                 for image, value in zip(output, values, strict=True):
-                    image[SCALE * row.start : SCALE * row.start + done, at].copy_(value)
+                    write_levels(value, image[SCALE * row.start : SCALE * row.start + done, at], peak)
                 del sr, finished, values  # or they would stay while the network makes the next tile
             above = below
         return self.transfer.download(output, is_finite)
+
+
+def weigh_ends(values: Tensor, axis: int, weights: Tensor, first: int, last: int) -> None:
+    """Weigh the `first` and `last` pixels along an axis, in place: those between, which no other tile reaches, weigh 1.
+
+    Args:
+        values: of a tile.
+        axis: of `values`.
+        weights: of all pixels along it.
+        first: how many are shared with the tile before.
+        last: how many are shared with the one behind; some of them may be among the first.
+    """
+    begin = max(first, len(weights) - last)
+    for part in (slice(first), slice(begin, None)):
+        pixels = range(len(weights))[part]
+        share = weights[part].view(-1, *[1] * (values.ndim - axis - 1))
+        values.narrow(axis, pixels.start, len(pixels)).mul_(share)
+
+
+def write_levels(values: Tensor, levels: Tensor, peak: int) -> None:
+    """Round values (H, W, 3), clipped to [0, 1], to integer levels in [0, `peak`]. The values are used up."""
+    if values.device.type != "cpu":
+        levels.copy_(values.clamp_(0, 1).mul_(peak).add_(0.5))
+        return
+    # A few rows at a time stay in the cache, and NumPy casts while it adds: half the time of whole passes by PyTorch,
+    # whose threads would also wait for each other where an encoder is at work.
+    source, target = values.numpy(), levels.numpy()
+    with np.errstate(invalid="ignore"):  # what is no number is found by its sum
+        for top in range(0, len(source), STRIP_ROWS):
+            strip = source[top : top + STRIP_ROWS]
+            np.clip(strip, 0, 1, out=strip)
+            np.multiply(strip, peak, out=strip)
+            np.add(strip, 0.5, out=target[top : top + STRIP_ROWS], casting="unsafe")
 
 
 def fingerprint(model: RISTN) -> str:

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from ristn_cli.inference.device import Backend
+from ristn_cli.inference.device import Backend, keep_memory
 from ristn_cli.model import RISTN
 from ristn_cli.training.objective import autocast, learning_rate_at, training_loss
 from ristn_cli.training.recipe import Recipe, StageRecipe, changed_field
@@ -67,6 +67,8 @@ class Run:
         self.elapsed_seconds = 0.0
         self.losses: list[float] = []
         self.start_sha256 = ""
+        if backend.device.type == "cpu":
+            keep_memory()
         self.start_stage(0, previous=None)
 
     def start_stage(self, index: int, previous: RISTN | None) -> None:
