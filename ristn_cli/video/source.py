@@ -78,7 +78,8 @@ def open_input(path: Path, hwaccel: HWAccel | None = None) -> Iterator[InputCont
         container = av.open(file_url(path), "r", metadata_errors="replace", hwaccel=hwaccel)
     except (av.error.FFmpegError, OSError, ValueError, RuntimeError) as error:
         if hwaccel is not None:
-            raise HardwareError(getattr(error, "strerror", None) or str(error)) from error
+            reason = getattr(error, "strerror", None) or str(error)
+            raise HardwareError(f"no CUDA device can be opened: {reason}") from error
         if not isinstance(error, av.error.FFmpegError | OSError | ValueError):
             raise
         raise VideoError(f"{path}: {_explain_unreadable(path, error)}") from error
