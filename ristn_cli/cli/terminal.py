@@ -72,6 +72,16 @@ def warn(message: str) -> None:
     errors.print(f"warning: {escape(message)}")
 
 
+class _Shown(logging.Handler):
+    """Shows what the reader of videos logs; the log file has it from the logger above."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        errors.print(f"warning: {escape(record.getMessage())}")
+
+
+logging.getLogger("ristn.video").addHandler(_Shown())
+
+
 def note(message: str, *, is_shown: bool = True) -> None:
     """A line in the log, and on stderr if it `is_shown`."""
     log.info(message)

@@ -167,6 +167,10 @@ def upscale(
         typer.Option(help="auto: interlaced frames; off: none; frame: all; field: all, at twice the rate."),
     ] = "auto",
     drop_alpha: Annotated[bool, typer.Option("--drop-alpha", help="Go on without the source's transparency.")] = False,
+    decoder: Annotated[
+        Literal["software", "auto", "nvdec"],
+        typer.Option(help="auto: NVDEC where the network computes on CUDA, else software; nvdec: refuse without it."),
+    ] = "software",
     strict: Annotated[bool, typer.Option("--strict", help="Fail where the source is damaged.")] = False,
     rate: Annotated[
         str | None, typer.Option(help="Frames a second of numbered images, such as 24 or 24000/1001; else 25.")
@@ -245,6 +249,7 @@ def upscale(
             deinterlace=deinterlace,
             drop_alpha=drop_alpha,
             strict=strict,
+            decoder=decoder,
             image_rate=image_rate,
             segment_frames=segment_frames,
         )

@@ -144,7 +144,9 @@ class Record:
         self._network_of = network_of
         # How a frame was computed (device, windows, versions) does not make another job of a finished one.
         self._shape = {
-            name: str(value) for name, value in asdict(options).items() if name not in ("strict", "drop_alpha")
+            name: str(value)
+            for name, value in asdict(options).items()
+            if name not in ("strict", "decoder", "drop_alpha")
         }
 
     def is_done(self, item: Item) -> bool:

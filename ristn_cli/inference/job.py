@@ -28,6 +28,7 @@ from ristn_cli.inference.preflight import (
     check_job,
     check_target,
     describe_job,
+    for_device,
     for_target,
     identify,
     job_folder,
@@ -113,7 +114,7 @@ def upscale_video(
         JobError: an earlier run was different, or another run is at work.
         Interrupted: `should_stop` said so.
     """
-    options = for_target(options or UpscaleOptions(), target)
+    options = for_device(for_target(options or UpscaleOptions(), target), upscaler)
     info, streams = check_job(source, target, options, overwrite=overwrite)
     folder = job_folder(target)
     try:

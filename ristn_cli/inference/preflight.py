@@ -112,6 +112,12 @@ def for_target(options: UpscaleOptions, target: Path) -> UpscaleOptions:
     return replace(options, images=target.suffix.lower() if is_image_target(target) else None)
 
 
+def for_device(options: UpscaleOptions, upscaler: Upscaler) -> UpscaleOptions:
+    """The options with `auto` decoding left to software where the network does not compute on an NVIDIA card."""
+    is_left = options.decoder == "auto" and upscaler.backend.device.type != "cuda"
+    return replace(options, decoder="software") if is_left else options
+
+
 def family_of(options: UpscaleOptions, info: VideoInfo) -> tuple[str, str]:
     """What the output is made of: a codec and its encoder, or a kind of images twice."""
     if options.images is not None:
@@ -222,7 +228,7 @@ def plan_job(
         VideoError: what `upscale_video` would refuse, save for too small a disk, which the plan shows.
         JobError: an earlier run was different.
     """
-    options = for_target(options or UpscaleOptions(), target)
+    options = for_device(for_target(options or UpscaleOptions(), target), upscaler)
     info, streams = check_job(source, target, options, overwrite=overwrite, makes_folder=makes_folder)
     settle_tiling(upscaler, info, job_folder(target), restart=restart)
     manifest = Manifest(job_folder(target), identify(info, upscaler, options))
@@ -361,8 +367,9 @@ def identify(info: VideoInfo, upscaler: Upscaler, options: UpscaleOptions) -> di
         "device": upscaler.backend.device.type,
         "compilation": upscaler.is_compiled,
         **asdict(upscaler.tiling),
-        # What only decides whether a run fails does not change the frames of one that goes on.
-        **{name: str(value) for name, value in asdict(options).items() if name != "strict"},
+        # What only decides whether a run fails, or who decodes what all decode alike, does not change the frames of
+        # one that goes on.
+        **{name: str(value) for name, value in asdict(options).items() if name not in ("strict", "decoder")},
         "version of ristn": version("ristn"),
         "version of PyTorch": version("torch"),
         "version of PyAV": version("av"),
@@ -393,5 +400,6 @@ def read_source(
         drop_alpha=options.drop_alpha,
         carry_alpha=carries_alpha(info, options),
         strict=options.strict,
+        decoder=options.decoder,
         on_damage=on_damage,
     )

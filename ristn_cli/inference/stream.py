@@ -131,6 +131,9 @@ def upscale_stream(
         Interrupted: `should_stop` said so.
     """
     options = for_target(options or UpscaleOptions(), ends.target)
+    if options.decoder == "nvdec":
+        raise VideoError("-: a stream is decoded in software only; leave out --decoder nvdec")
+    options = replace(options, decoder="software")  # a pipe cannot be read again where NVDEC fails
     with opened_source(ends, options, on_damage) as info:
         if ends.target != PIPE:
             yield from _to_file(info, ends.target, upscaler, options, overwrite, should_stop, on_plan, on_damage)

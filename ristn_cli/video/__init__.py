@@ -6,6 +6,7 @@ The only package that knows PyAV, FFmpeg and imageio. It knows nothing of networ
 from ristn_cli.video.codecs import CODECS, choose_codec, part_suffix, size_step
 from ristn_cli.video.compress import Compression, compress_clip, compress_images
 from ristn_cli.video.drawing import Scaling, draw_label, resize_image, to_eight_bits
+from ristn_cli.video.hardware import Decoder
 from ristn_cli.video.images import (
     IMAGES_WITH_ALPHA,
     WRITABLE_IMAGES,
@@ -61,6 +62,7 @@ __all__ = [
     "Chapter",
     "Color",
     "Compression",
+    "Decoder",
     "Deinterlace",
     "FieldOrder",
     "Frame",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -14,6 +15,7 @@ from typing import Any, cast
 import av
 import numpy as np
 from av.codec.context import CodecContext
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.video.codeccontext import VideoCodecContext
 from av.video.format import VideoFormat
@@ -22,10 +24,21 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from ristn_cli.video.convert import RgbReader, has_alpha_channel
+from ristn_cli.video.hardware import (
+    Decoder,
+    HardwareDamage,
+    HardwareError,
+    as_software,
+    open_nvdec,
+    prepare_nvdec,
+    why_not_nvdec,
+)
 from ristn_cli.video.images import read_image, read_image_with_alpha
 from ristn_cli.video.info import Frame, Image, VideoError, VideoInfo
 from ristn_cli.video.interlace import Deinterlace, deinterlaced
 from ristn_cli.video.source import open_input, probe, seek_before
+
+log = logging.getLogger("ristn.video")
 
 # Demux errors in a row after which the rest of the file is taken to be unreadable.
 MOST_ERRORS_IN_A_ROW = 100
@@ -65,6 +78,7 @@ def read_frames(
     drop_alpha: bool = False,
     carry_alpha: bool = False,
     strict: bool = False,
+    decoder: Decoder = "software",
     on_damage: Callable[[str], None] | None = None,
 ) -> Iterator[Frame]:
     """Frames in display order, upright, RGB, with strictly growing times on the source's clock.
@@ -77,6 +91,8 @@ def read_frames(
     `strict` raises instead. `carry_alpha` gives frames their transparency, `drop_alpha` gives it up. Raises VideoError
     when nothing can be read, when a picture has transparency and neither is said, and when the picture size changes on
     the way.
+    `decoder`: `auto` tries NVDEC where it decodes exactly, `nvdec` raises VideoError when it gives no first frame.
+    After that software goes on with the next frame wherever NVDEC fails, which a line of the log says.
     """
     info = source if isinstance(source, VideoInfo) else probe(source)
     if info.has_alpha and not (drop_alpha or carry_alpha):
@@ -90,7 +106,7 @@ def read_frames(
     if info.is_image_sequence:
         frames = _image_frames(info, first, last, drop_alpha, carry_alpha)
     else:
-        frames = _video_frames(info, first, last, deinterlace, drop_alpha, carry_alpha, damage)
+        frames = _video_frames(info, first, last, deinterlace, drop_alpha, carry_alpha, damage, decoder)
     yield from islice(frames, max_frames)
 
 
@@ -146,10 +162,11 @@ def _video_frames(
     drop_alpha: bool,
     carry_alpha: bool,
     damage: _Damage,
+    decoder: Decoder,
 ) -> Iterator[Frame]:
     """Decode, deinterlace, cut to [first, last), convert; a frame is held back until its successor's time is known."""
     reader = RgbReader(info.color, path=info.path, drop_alpha=drop_alpha)
-    decoded = deinterlaced(_decoded_from(info, first, damage, carry_alpha), deinterlace, info.field_order)
+    decoded = deinterlaced(_decoded_by(decoder, info, first, damage, carry_alpha), deinterlace, info.field_order)
     finish = partial(_finish, info, reader, damage, carry_alpha and not drop_alpha)
     held: tuple[Fraction, VideoFrame] | None = None
     for time, frame in _monotonic(decoded, info, damage):
@@ -212,7 +229,51 @@ def _upright(image: Image, info: VideoInfo) -> Image:
     return np.ascontiguousarray(turned)
 
 
-def _decoded_from(info: VideoInfo, first: Fraction, damage: _Damage, with_alpha: bool) -> Iterator[VideoFrame]:
+def _decoded_by(
+    decoder: Decoder, info: VideoInfo, first: Fraction, damage: _Damage, with_alpha: bool
+) -> Iterator[VideoFrame]:
+    """Frames by hardware as long as it gives what software would, then by software from the next frame on."""
+    last: VideoFrame | None = None
+    if decoder != "software":
+        try:
+            reason = why_not_nvdec(info, with_alpha=with_alpha, strict=damage.strict)
+            if reason is not None:
+                raise HardwareError(reason)
+            for frame in as_software(_decoded_from(info, first, HardwareDamage(), False, open_nvdec()), info):
+                last = frame
+                yield frame
+            if last is not None:
+                return
+            raise HardwareError("it gave no picture")
+        except (HardwareError, av.error.FFmpegError) as error:
+            if last is None and decoder == "nvdec":
+                raise VideoError(f"{info.path}: NVDEC cannot decode it ({error}); use --decoder auto") from error
+            where = "" if last is None else f" after {float(_time_of(last)):.3f} s"
+            log.warning("%s: decoded in software%s, not by NVDEC: %s", info.path, where, error)
+    if last is None:
+        yield from _decoded_from(info, first, damage, with_alpha)
+        return
+    frames = _decoded_from(info, max(first, _time_of(last)), damage, with_alpha)
+    if not any(frame.pts is not None and frame.pts == last.pts for frame in frames):
+        raise VideoError(
+            f"{info.path}: the picture at {float(_time_of(last)):.3f} s, the last by NVDEC, was not found again in "
+            "software; the same command with --decoder software goes on"
+        )
+    yield from frames
+
+
+def _time_of(frame: VideoFrame) -> Fraction:
+    assert frame.pts is not None and frame.time_base is not None  # `as_software` gives no others
+    return frame.pts * frame.time_base
+
+
+def _decoded_from(
+    info: VideoInfo,
+    first: Fraction,
+    damage: _Damage | HardwareDamage,
+    with_alpha: bool,
+    hwaccel: HWAccel | None = None,
+) -> Iterator[VideoFrame]:
     """Decoded frames from a keyframe before `first`, two frames before at least: tried further back until it is so.
 
     Two, because bwdif looks at the neighbours of a frame, and the frame shown at `first` may have begun before it.
@@ -220,10 +281,12 @@ def _decoded_from(info: VideoInfo, first: Fraction, damage: _Damage, with_alpha:
     back = 2 / info.rate
     while True:
         target = first - back
-        with open_input(info.path) as container:
+        with open_input(info.path, hwaccel) as container:
             stream = container.streams[info.video_index]
             assert isinstance(stream, VideoStream)
             stream.thread_type = "AUTO"
+            if hwaccel is not None:
+                prepare_nvdec(stream)
             sought = (
                 target > info.start_time
                 and not info.has_decoding_times_only  # which frame is shown when takes counting from the first
@@ -248,7 +311,7 @@ def _decoded(
     stream: VideoStream,
     sought: bool,
     first: Fraction,
-    damage: _Damage,
+    damage: _Damage | HardwareDamage,
     with_alpha: bool,
 ) -> Iterator[VideoFrame]:
     """Frames as the decoder gives them; what fails at or after `first` is counted as damage and skipped."""

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import av
 from av.codec.context import CodecContext
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.sidedata.sidedata import SideData as SideDataEntry
 from av.sidedata.sidedata import Type as SideData
@@ -21,6 +22,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ristn_cli.video.convert import RgbReader, depth_of, has_alpha_channel, read_color_names
+from ristn_cli.video.hardware import HardwareError
 from ristn_cli.video.info import (
     Chapter,
     Color,
@@ -59,8 +61,11 @@ DISPOSITION_NAMES = (
 
 
 @contextmanager
-def open_input(path: Path) -> Iterator[InputContainer]:
-    """The container at `path`, open for reading. Raises VideoError, in one line, for whatever cannot be opened."""
+def open_input(path: Path, hwaccel: HWAccel | None = None) -> Iterator[InputContainer]:
+    """The container at `path`, open for reading. Raises VideoError, in one line, for whatever cannot be opened.
+
+    With `hwaccel`, HardwareError: software decoding has then opened the same file before.
+    """
     if not path.exists():
         raise VideoError(f"{path}: no such file or directory; check the name")
     if path.is_dir():
@@ -70,8 +75,13 @@ def open_input(path: Path) -> Iterator[InputContainer]:
     if path.is_file() and path.stat().st_size == 0:
         raise VideoError(f"{path}: the file is empty (0 bytes); copy or download it again")
     try:
-        container = av.open(file_url(path), "r", metadata_errors="replace")
-    except (av.error.FFmpegError, OSError, ValueError) as error:
+        container = av.open(file_url(path), "r", metadata_errors="replace", hwaccel=hwaccel)
+    except (av.error.FFmpegError, OSError, ValueError, RuntimeError) as error:
+        if hwaccel is not None:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise HardwareError(f"no CUDA device can be opened: {reason}") from error
+        if not isinstance(error, av.error.FFmpegError | OSError | ValueError):
+            raise
         raise VideoError(f"{path}: {_explain_unreadable(path, error)}") from error
     with container:
         if container.format.name in TEXT_FORMATS:
