@@ -286,7 +286,8 @@ class TrainingWindows(Dataset[tuple[Tensor, Tensor]]):
         rng = np.random.default_rng([self.recipe.seed, number])
         lead = self.recipe.data.lead
         frames = lead + (1 if stage.part == "spatial" else stage.frames)
-        size = SCALE * (stage.patch + 2 * MARGIN)
+        margin = max(MARGIN, self.recipe.data.surround)
+        size = SCALE * (stage.patch + 2 * margin)
         clip_share = self._clip_share(stage)
         hr = torch.stack([self._window(rng, frames, size, stage.fastest, clip_share) for _ in range(stage.batch)])
         hr = quantize(hr)
@@ -297,8 +298,8 @@ class TrainingWindows(Dataset[tuple[Tensor, Tensor]]):
             rng = np.random.default_rng([self.recipe.seed, number, 1])  # its own: the windows are BI's
             lr = torch.stack([degrade_footage(rng, window, self.recipe.data) for window in quantize(lr)])
         lr = quantize(lr)
-        lr = lr[:, lead:, :, MARGIN:-MARGIN, MARGIN:-MARGIN]
-        hr = hr[:, lead:, :, SCALE * MARGIN : -SCALE * MARGIN, SCALE * MARGIN : -SCALE * MARGIN]
+        lr = lr[:, lead:, :, margin:-margin, margin:-margin]
+        hr = hr[:, lead:, :, SCALE * margin : -SCALE * margin, SCALE * margin : -SCALE * margin]
         return lr.mul(255).round().to(torch.uint8).contiguous(), hr.mul(255).round().to(torch.uint8).contiguous()
 
     def _clip_share(self, stage: StageRecipe) -> float:

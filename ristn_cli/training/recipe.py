@@ -33,6 +33,7 @@ class DataRecipe:
         step_share: chance of each of blur, resampling and noise in a window that does not stay BI.
         lead: frames before each window that are degraded with it and then cut: an encoder's first pictures are better
             than those that follow, so most windows of real footage begin somewhere within a group of pictures.
+        surround: LR pixels around each patch that are degraded with it and then cut: an encoder predicts from there.
         blur: largest standard deviation of the blur, in LR pixels.
         smallest_resampling: factor of the smallest size on the way of a resampling.
         noise: largest standard deviation of the noise, in 8-bit levels.
@@ -54,6 +55,7 @@ class DataRecipe:
     compression_share: float = 0.85
     step_share: float = 0.5
     lead: int = 0
+    surround: int = 0
     blur: float = 0.7
     smallest_resampling: float = 0.6
     noise: float = 6.0
@@ -69,8 +71,9 @@ class DataRecipe:
             raise ValueError("lowest_crf, highest_crf and validation_crf are from 0 to 51, in order")
         if not 2 <= self.highest_scale <= 31:
             raise ValueError(f"highest_scale {self.highest_scale} is not from 2 to 31")
-        if self.lead < 0 or (self.lead and self.degradation == "BI"):
-            raise ValueError(f"lead {self.lead}: expected 0, or more frames for degradation 'real'")
+        for name, number in (("lead", self.lead), ("surround", self.surround)):
+            if number < 0 or (number and self.degradation == "BI"):
+                raise ValueError(f"{name} {number}: expected 0, or more for degradation 'real'")
         if not 0 <= self.blur <= 2 or not 0.3 <= self.smallest_resampling <= 1.2 or self.noise < 0:
             raise ValueError("blur is from 0 to 2, smallest_resampling from 0.3 to 1.2, noise at least 0")
 

@@ -238,7 +238,9 @@ class FrameBuilder:
                 pixels = np.dstack((image, alpha))
             return self._through(name, VideoFrame.from_ndarray(pixels, format=name))
         if image.dtype == np.uint8 and self._bits <= 8:
-            frame = self._through("rgb24", VideoFrame.from_ndarray(image, format="rgb24"))
+            # A view, not a copy: nobody writes to a picture that is given here.
+            pixels = np.ascontiguousarray(image)
+            frame = self._through("rgb24", VideoFrame.from_numpy_buffer(pixels, format="rgb24"))
             if holds_alpha and alpha is not None:
                 plane(frame, 3)[...] = alpha  # libswscale's own alpha is off by one here
             return frame
