@@ -55,6 +55,10 @@ def evaluate(
     degradation: Annotated[
         Literal["BI", "BD"], typer.Option(help="How LR is made: bicubic, or blurred and decimated.")
     ] = "BI",
+    crf: Annotated[
+        int | None,
+        typer.Option(min=0, max=51, help="Compress the LR clip by x264 at this rate factor before anything reads it."),
+    ] = None,
     lr: Annotated[Path | None, typer.Option(help="LR frames, a clip each by its name, instead of making them.")] = None,
     stills: Annotated[
         bool, typer.Option("--stills", help="Every image of the folder is a clip of one frame, as in Set5.")
@@ -92,8 +96,13 @@ def evaluate(
         )
         from ristn_cli.video import find_vmaf
 
+        if crf is not None and lr is not None:
+            raise typer.BadParameter("--crf compresses LR frames that are made; those of --lr are taken as they are")
+        if crf is not None and sr:
+            raise typer.BadParameter("--crf compresses LR frames that are made; those of --sr were made from others")
         protocol = Protocol(
             degradation=degradation,
+            crf=crf,
             lr=lr,
             skip=skip,
             max_frames=max_frames,

@@ -71,7 +71,11 @@ def read_figures(path: Path) -> dict[str, Any]:
             gain = of["mean"].get("temporal_gain")
             return scores if gain is None else scores | {"temporal_gain": gain}
 
-        told = {name: report["protocol"][name] for name in ("degradation", "crop_border", "skip")}
+        protocol = report["protocol"]
+        told = {"degradation": protocol["degradation"]}
+        if protocol.get("crf") is not None:
+            told["x264_crf"] = protocol["crf"]
+        told |= {name: protocol[name] for name in ("crop_border", "skip")}
         clips = {
             name: {"frames": clip["scored"]} | figures(bicubic["clips"][name], network["clips"][name])
             for name, clip in report["clips"].items()

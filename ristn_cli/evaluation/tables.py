@@ -136,6 +136,11 @@ def describe_protocol(results: Results) -> list[str]:
         "BI": "LR by BI: antialiased bicubic to a quarter, rounded to 8 bits",
         "BD": "LR by BD: Gaussian blur of sigma 1.6, every fourth pixel, rounded to 8 bits",
     }[protocol.degradation]
+    if protocol.crf is not None:
+        made = (
+            f"LR compressed: degradation {protocol.degradation}, x264 crf {protocol.crf} (preset medium, 4:2:0, key "
+            f"frames at most 250 apart), once for every method. {made}"
+        )
     lines = [
         f"{f'LR frames from {protocol.lr}' if protocol.lr else made}; HR cut to a multiple of 4.",
         f"PSNR and SSIM on BT.601 Y of 8-bit frames, {protocol.crop_border} border pixels cut, "

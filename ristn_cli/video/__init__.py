@@ -4,7 +4,7 @@ The only package that knows PyAV, FFmpeg and imageio. It knows nothing of networ
 """
 
 from ristn_cli.video.codecs import CODECS, choose_codec, part_suffix, size_step
-from ristn_cli.video.compress import Compression, compress_clip, compress_images
+from ristn_cli.video.compress import Compression, EncodedImages, compress_clip, compress_images, encode_images
 from ristn_cli.video.drawing import Scaling, draw_label, resize_image, to_eight_bits
 from ristn_cli.video.images import (
     IMAGES_WITH_ALPHA,
@@ -62,6 +62,7 @@ __all__ = [
     "Color",
     "Compression",
     "Deinterlace",
+    "EncodedImages",
     "FieldOrder",
     "Frame",
     "FrameWriter",
@@ -85,6 +86,7 @@ __all__ = [
     "compress_images",
     "draw_label",
     "encode_image",
+    "encode_images",
     "encode_jpeg",
     "encode_png",
     "existing_images",
