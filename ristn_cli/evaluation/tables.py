@@ -9,6 +9,7 @@ import numpy as np
 
 from ristn_cli.evaluation.dataset import Clip
 from ristn_cli.evaluation.evaluate import ClipScores, FrameScores, Protocol, mean_scores
+from ristn_cli.evaluation.failures import Failure
 
 METRICS = {
     "psnr_y": ("PSNR-Y", "dB", 2),
@@ -63,6 +64,8 @@ class Results:
     methods: tuple[MethodScores, ...]
     windows: tuple[tuple[str, int], ...] = ()
     """Frames of a window of each network."""
+    failures: tuple[Failure, ...] | None = None
+    """Where the network does worst, the worst first; None where that was not looked for."""
 
 
 def mean_of(values: Iterable[float]) -> float:
@@ -121,6 +124,22 @@ def method_table(results: Results) -> Table:
         rows.append(("VMAF", *(shown(method.vmaf, 2) for method in methods)))
     rows.append(("seconds a frame", *(shown(method.seconds, 3) for method in methods)))
     return Table("Means over clips", ("", *(method.name for method in methods)), tuple(rows))
+
+
+def failure_table(failures: Sequence[Failure]) -> Table:
+    """A row for each place where the network does worst."""
+    rows = tuple(
+        (
+            place.clip,
+            str(place.frame),
+            f"{place.width}x{place.height} at {place.x},{place.y}",
+            shown(place.bicubic_psnr_y, 2),
+            shown(place.psnr_y, 2),
+            shown(place.psnr_y - place.bicubic_psnr_y, 2, sign=True),
+        )
+        for place in failures
+    )
+    return Table("Least gain over bicubic, PSNR-Y in dB", ("clip", "frame", "place", "bicubic", "ours", "gain"), rows)
 
 
 def title(metric: str) -> str:
@@ -191,6 +210,7 @@ def to_json(results: Results) -> dict[str, Any]:
     """Everything, plain values only: the protocol, the clips, and for every method means, clips and frames."""
     protocol = asdict(results.protocol)
     protocol["lr"] = None if results.protocol.lr is None else str(results.protocol.lr)
+    failures = [] if results.failures is None else [to_plain(failure) for failure in results.failures]
     return {
         "protocol": protocol | {"windows": dict(results.windows)},
         "clips": {
@@ -211,7 +231,13 @@ def to_json(results: Results) -> dict[str, Any]:
             }
             for method in results.methods
         },
+        **({} if results.failures is None else {"failures": failures}),
     }
+
+
+def to_plain(failure: Failure) -> dict[str, Any]:
+    """A failure for JSON, rounded."""
+    return {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(failure).items()}
 
 
 def finite(scores: FrameScores, **more: float) -> dict[str, float]:
