@@ -368,6 +368,23 @@ def test_evaluate_scores_outputs_and_writes_a_report(tmp_path: Path) -> None:
     assert "leaves none to score" in stderr
 
 
+def test_evaluate_compresses_lr_and_says_so(tiny_weights: Path, tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", frames=3, width=96, height=64)
+    arguments = ["evaluate", clip, "--weights", tiny_weights, "--precision", "fp32", "--crf", "28"]
+    stated = "degradation BI, x264 crf 28"
+    for more in ([], ["--markdown", "--report", tmp_path]):
+        code, stdout, stderr = in_process(*arguments, *more)
+        assert code == 0, stderr
+        assert stated in " ".join(stdout.split())
+    assert stated in (tmp_path / "index.html").read_text(encoding="utf-8")
+    code, stdout, _ = in_process(*arguments, "--json")
+    assert json.loads(stdout)["protocol"]["crf"] == 28
+    for option in ("--lr", "--sr"):
+        code, _, stderr = in_process(*arguments, option, tmp_path)
+        assert code == 2
+        assert "--crf compresses LR frames that are made" in stderr
+
+
 def test_train_then_upscale_with_what_it_made(tmp_path: Path) -> None:
     data = tmp_path / "data" / "clips"
     data.mkdir(parents=True)

@@ -1,6 +1,7 @@
 """Compression in memory: as many frames, in order, weaker at a higher strength, the same every time."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 from ristn_cli.training.footage import compress, degrade_footage
 from ristn_cli.training.recipe import DataRecipe
-from ristn_cli.video import Compression, Image, VideoError, compress_clip, compress_images
+from ristn_cli.video import Compression, Image, VideoError, compress_clip, compress_images, encode_images
 
 ENCODERS = ("libx264", "mpeg4", "mpeg2video")
 
@@ -59,6 +60,23 @@ def test_a_clip_is_a_stream() -> None:
 
     next(iter(compress_clip(images(), 23)))
     assert taken < 80
+
+
+def test_what_was_encoded_once_is_the_same_for_every_reader() -> None:
+    images = make_images(40, 34, 46)
+    encoded = encode_images(images, Compression(strength=20))
+    first, second = list(encoded.decode()), list(encoded.decode())
+    assert len(first) == 40
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+    assert sum(map(len, encoded.packets)) < 40 * 34 * 46 * 3 / 10
+    for image, back in zip(images, first, strict=True):
+        assert image.shape == back.shape
+        assert abs(image.astype(float).mean() - back.mean()) < 2.5  # neighbours differ by 6
+    assert list(encode_images([], Compression()).decode()) == []
+    with pytest.raises(VideoError, match="frame 2 is"):
+        encode_images([*make_images(1, 32, 32), *make_images(1, 32, 48)], Compression())
+    with pytest.raises(VideoError, match="40 of 41 frames"):
+        list(replace(encoded, count=41).decode())
 
 
 def test_what_cannot_be_compressed_is_refused() -> None:

@@ -166,6 +166,40 @@ def test_degradations_differ(tmp_path: Path) -> None:
     assert abs(bi - bd) > 0.05
 
 
+def moving(frames: int, height: int = 96, width: int = 128) -> list[np.ndarray]:
+    """A coloured texture of some HR pixels' size that moves by one LR pixel a frame."""
+    small = np.random.default_rng(5).integers(40, 216, (height // 8, width // 8, 3), dtype=np.uint8)
+    image = np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
+    return [np.roll(image, 4 * number, axis=1) for number in range(frames)]
+
+
+def test_every_method_reads_the_same_compressed_frames(tiny_model: RISTN, tmp_path: Path) -> None:
+    """The tiny network is exactly bicubic: so are its scores, and it sees no change between a frame and itself."""
+    clip = only_clip(write_frames(tmp_path / "a", moving(6)))
+    network = Network("tiny", Upscaler(tiny_model, CPU, Tiling(window=6)))
+    means = []
+    for crf in (None, 18, 28, 38):
+        protocol = Protocol(crf=crf, with_temporal_gain=True)
+        seen: dict[str, list[ScoredFrame]] = {"bicubic": [], "tiny": []}
+        for method in (BICUBIC, network):
+            scores = evaluate_clip(clip, method, protocol, on_frame=seen[method.name].append)
+        for ours, theirs in zip(seen["tiny"], seen["bicubic"], strict=True):
+            assert np.array_equal(ours.lr, theirs.lr)
+            assert np.array_equal(ours.hr, theirs.hr)
+            assert ours.scores.psnr_y == pytest.approx(theirs.scores.psnr_y, abs=0.02)
+        assert len(scores.frames) == 6
+        assert scores.means.temporal_gain == pytest.approx(0, abs=1e-6)
+        means.append(scores.means.psnr_y)
+    assert means == sorted(means, reverse=True)
+    assert means[0] - means[1] > 0.1
+    assert means[2] - means[3] > 1
+
+
+def test_given_lr_is_not_compressed(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="exclude each other"):
+        Protocol(crf=28, lr=tmp_path)
+
+
 def test_temporal_gain_tells_a_network_that_looks_aside(random_model: RISTN, tmp_path: Path) -> None:
     clip = only_clip(make_clip(tmp_path / "clip.mkv", frames=5, width=96, height=96))
     protocol = Protocol(with_temporal_gain=True)

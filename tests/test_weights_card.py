@@ -74,6 +74,9 @@ def test_the_card_and_the_record_are_of_the_released_file(name: str) -> None:
     assert metadata["metrics"].get("source", release.source) == release.source
     card = path.with_suffix(".md").read_text(encoding="utf-8")
     assert fill_card(card, path) == card
+    picture = path.with_name(f"{name}.failures.png")
+    shown = hashlib.sha256(picture.read_bytes()).hexdigest() if picture.exists() else None
+    assert metadata["metrics"].get("failures_sha256") == shown
     for part in ("## Training", "## Measured", "## Limits", "licence as stated", "<!-- facts -->"):
         assert part in card, part
 
@@ -178,6 +181,51 @@ def test_what_evaluate_writes_is_what_export_reads(run: Run, tmp_path: Path) -> 
     assert figures["protocol"] == {"degradation": "BI", "crop_border": 8, "skip": 0, "window": 20}
     assert figures["clips"] == {"in": {"frames": 3} | figures["mean"]}
     assert figures["mean"]["bicubic_psnr_y"] > 0
+
+
+def test_failures_go_into_file_and_card_with_their_picture(run: Run, tmp_path: Path) -> None:
+    run.save(tmp_path / "checkpoint.pt")
+    weights, output = tmp_path / "before.safetensors", tmp_path / "out" / "tiny.safetensors"
+    output.parent.mkdir()
+    assert export(tmp_path, weights)[0] == 0
+    clip = make_clip(tmp_path / "in.mp4", frames=2, width=64, height=48)
+    worst = tmp_path / "worst.png"
+    arguments = ["evaluate", clip, "--model", weights, "--precision", "fp32", "--json", "--failures", worst]
+    code, stdout, stderr = in_process(*arguments, "--crf", "40")
+    assert code == 0, stderr
+    (place,) = json.loads(stdout)["failures"]
+    assert (place["clip"], place["x"], place["y"], place["width"], place["height"]) == ("in", 8, 8, 48, 32)
+    measured = tmp_path / "Set.json"
+    measured.write_text(stdout)
+    code, _, stderr = export(tmp_path, output, "--measured", measured, "--failures", worst)
+    assert code == 0, stderr
+    picture = output.with_name("tiny.failures.png")
+    assert picture.read_bytes() == worst.read_bytes()
+    metrics = read_metadata(output)["metrics"]
+    assert metrics["failures_sha256"] == hashlib.sha256(picture.read_bytes()).hexdigest()
+    assert metrics["measured"]["Set"]["failures"] == [place]
+    card = output.with_suffix(".md").read_text(encoding="utf-8")
+    assert "Set, PSNR-Y in dB / SSIM (degradation BI, x264 crf 40, crop border 8, skip 0, window 20):" in card
+    ours, bicubic = place["psnr_y"], place["bicubic_psnr_y"]
+    assert card.endswith(
+        "<!-- failures -->\nSet, the places with the least gain over bicubic, PSNR-Y of the place in dB:\n\n"
+        "| clip | frame | place | bicubic | ours | gain |\n|---|---|---|---|---|---|\n"
+        f"| in | {place['frame']} | 48x32 at 8,8 | {bicubic:.2f} | {ours:.2f} | {ours - bicubic:+.2f} |\n"
+        "\n![Each place by bicubic, by tiny, and of the original](tiny.failures.png)\n<!-- end -->\n"
+    )
+    assert fill_card(card, output) == card
+    code, _, stderr = export(tmp_path, tmp_path / "b.safetensors", "--failures", worst)
+    assert code == 1
+    assert "shows the failures of one of --measured; 0 have them" in stderr
+    prose = tmp_path / "prose.md"
+    prose.write_text("# x\n<!-- facts -->\n<!-- end -->\n<!-- measured -->\n<!-- end -->\n")
+    code, _, stderr = export(tmp_path, tmp_path / "b.safetensors", "--measured", measured, "--card", prose)
+    assert code == 1
+    assert "has no <!-- failures -->" in stderr
+    assert not (tmp_path / "b.safetensors").exists()
+    code, _, stderr = in_process(*arguments, "--model", "ristn-lite")
+    assert code == 2
+    assert "--failures shows one network" in stderr
 
 
 def test_figures_without_a_temporal_gain_have_no_column_of_it() -> None:

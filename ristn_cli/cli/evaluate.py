@@ -55,6 +55,10 @@ def evaluate(
     degradation: Annotated[
         Literal["BI", "BD"], typer.Option(help="How LR is made: bicubic, or blurred and decimated.")
     ] = "BI",
+    crf: Annotated[
+        int | None,
+        typer.Option(min=0, max=51, help="Compress the LR clip by x264 at this rate factor before anything reads it."),
+    ] = None,
     lr: Annotated[Path | None, typer.Option(help="LR frames, a clip each by its name, instead of making them.")] = None,
     stills: Annotated[
         bool, typer.Option("--stills", help="Every image of the folder is a clip of one frame, as in Set5.")
@@ -66,6 +70,10 @@ def evaluate(
         bool, typer.Option("--temporal-gain", help="Also PSNR with true neighbours minus PSNR with the frame repeated.")
     ] = False,
     vmaf: Annotated[bool, typer.Option("--vmaf", help="Also VMAF, where ffmpeg has libvmaf.")] = False,
+    failures: Annotated[
+        Path | None, typer.Option(help="Also find where the network gains least over bicubic; a PNG that shows it.")
+    ] = None,
+    failures_count: Annotated[int, typer.Option(min=1, max=12, help="Places that --failures shows at most.")] = 4,
     report: Annotated[
         Path | None, typer.Option(help="Folder for index.html: tables, pictures and curves in one file.")
     ] = None,
@@ -77,6 +85,7 @@ def evaluate(
     with reported_errors(debug):
         from ristn_cli.evaluation.dataset import plan_clips
         from ristn_cli.evaluation.evaluate import ClipScores, Protocol, ScoredFrame, evaluate_clip
+        from ristn_cli.evaluation.failures import Failures, draw_failures
         from ristn_cli.evaluation.gallery import Gallery
         from ristn_cli.evaluation.methods import INTERPOLATIONS, Interpolation, Network, Outputs
         from ristn_cli.evaluation.pages import write_page
@@ -86,14 +95,20 @@ def evaluate(
             Results,
             clip_table,
             describe_protocol,
+            failure_table,
             method_table,
             to_json,
             to_markdown,
         )
-        from ristn_cli.video import find_vmaf
+        from ristn_cli.video import find_vmaf, write_image
 
+        if crf is not None and lr is not None:
+            raise typer.BadParameter("--crf compresses LR frames that are made; those of --lr are taken as they are")
+        if crf is not None and sr:
+            raise typer.BadParameter("--crf compresses LR frames that are made; those of --sr were made from others")
         protocol = Protocol(
             degradation=degradation,
+            crf=crf,
             lr=lr,
             skip=skip,
             max_frames=max_frames,
@@ -119,11 +134,15 @@ def evaluate(
         methods += [Outputs(folder.resolve().name, folder) for folder in outputs]
         if doubled := next((m.name for m in methods if [n.name for n in methods].count(m.name) > 1), None):
             raise typer.BadParameter(f"two of the methods are called {doubled!r}; rename one of the files or folders")
+        networks = [method for method in methods if isinstance(method, Network)]
+        if failures is not None and (len(networks) != 1 or failures.suffix.lower() != ".png"):
+            raise typer.BadParameter("--failures shows one network against bicubic, in a file that ends in .png")
         given = [*outputs, *([lr] if lr is not None else [])]
         clips = plan_clips(dataset, given, max_frames=max_frames, stills=stills)
         if empty := next((clip for clip in clips if clip.frames <= 2 * skip), None):
             raise typer.BadParameter(f"{empty.name} has {empty.frames} frames: --skip {skip} leaves none to score")
         gallery = Gallery(clips, [method.name for method in methods], protocol) if report is not None else None
+        worst = Failures() if failures is not None else None
         scores: dict[str, list[ClipScores]] = {method.name: [] for method in methods}
         with progress_bar() as bar:
             for clip in clips:
@@ -136,15 +155,21 @@ def evaluate(
                         bar.update(task, advance=1, note=f"{frame.scores.psnr_y:.2f} dB")
                         if gallery is not None:
                             gallery.add(clip, method, frame)
+                        if worst is not None and method == networks[0].name:
+                            worst.add(clip, frame)
 
                     scores[method.name].append(evaluate_clip(clip, method, protocol, on_frame=take))
+        chosen = worst.choose(failures_count) if worst is not None else None
         results = Results(
             protocol,
             tuple(clips),
             tuple(MethodScores(name, tuple(listed)) for name, listed in scores.items()),
-            tuple((method.name, method.upscaler.tiling.window) for method in methods if isinstance(method, Network)),
+            tuple((method.name, method.upscaler.tiling.window) for method in networks),
+            None if chosen is None else tuple(place.failure for place in chosen),
         )
-        tables = (clip_table(results), method_table(results))
+        tables = [clip_table(results), method_table(results)]
+        if results.failures:
+            tables.append(failure_table(results.failures))
         if as_json:
             sys.stdout.write(json.dumps(to_json(results)) + "\n")
         elif markdown:
@@ -154,6 +179,11 @@ def evaluate(
                 console.print(draw(table))
             for line in describe_protocol(results):
                 console.print(escape(line))
+        if failures is not None and chosen is not None:
+            if chosen:
+                failures.parent.mkdir(parents=True, exist_ok=True)
+                write_image(failures, draw_failures(chosen, networks[0].name))
+            note(f"failures: {failures}" if chosen else "failures: none, every place is above 40 dB; no picture")
         if report is not None and gallery is not None:
             write_page(report / "index.html", make_report(results, gallery))
             note(f"report: {report / 'index.html'}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,12 @@ def export_weights(
     measured: Annotated[
         list[Path] | None,
         typer.Option(help="LABEL.json that ristn evaluate --json wrote of these weights; may be repeated."),
+    ] = None,
+    failures: Annotated[
+        Path | None,
+        typer.Option(
+            help="PNG of ristn evaluate --failures that goes with one of --measured: becomes NAME.failures.png."
+        ),
     ] = None,
     card: Annotated[
         Path | None, typer.Option(help="Card whose prose to take; else that of a NAME.md that is there.")
@@ -35,7 +42,7 @@ def export_weights(
         raise typer.BadParameter(f"{output}: already exists; use --overwrite to replace it")
     with reported_errors(debug):
         from ristn_cli.training.release import read_trained
-        from ristn_cli.weights import WeightsError, save_weights
+        from ristn_cli.weights import WeightsError, file_sha256, save_weights
         from ristn_cli.weights.card import BARE_CARD, config_name, fill_card
 
         trained = read_trained(checkpoint)
@@ -46,7 +53,18 @@ def export_weights(
         prose = BARE_CARD if prose_of is None else prose_of.read_text(encoding="utf-8")
         if figures and "<!-- measured -->" not in prose:
             raise WeightsError(f"{prose_of}: has no <!-- measured --> and <!-- end --> around what was measured")
-        save_weights(trained.model, output, metrics=trained.record | ({"measured": figures} if figures else {}))
+        listed = [label for label, scores in figures.items() if scores.get("failures")]
+        if listed and "<!-- failures -->" not in prose:
+            raise WeightsError(f"{prose_of}: has no <!-- failures --> and <!-- end --> around the places of failure")
+        more: dict[str, Any] = {"measured": figures} if figures else {}
+        if failures is not None:
+            if len(listed) != 1:
+                raise WeightsError(f"{failures}: shows the failures of one of --measured; {len(listed)} have them")
+            shown = output.with_name(f"{output.stem}.failures.png")
+            more["failures_sha256"] = file_sha256(failures)
+            if failures.resolve() != shown.resolve():
+                shutil.copyfile(failures, shown)
+        save_weights(trained.model, output, metrics=trained.record | more)
         own.write_text(fill_card(prose, output), encoding="utf-8")
         note(f"{output} and {own.name}; the record of it:")
         console.print(escape(describe_record(output)))
@@ -71,13 +89,18 @@ def read_figures(path: Path) -> dict[str, Any]:
             gain = of["mean"].get("temporal_gain")
             return scores if gain is None else scores | {"temporal_gain": gain}
 
-        told = {name: report["protocol"][name] for name in ("degradation", "crop_border", "skip")}
+        protocol = report["protocol"]
+        told = {"degradation": protocol["degradation"]}
+        if protocol.get("crf") is not None:
+            told["x264_crf"] = protocol["crf"]
+        told |= {name: protocol[name] for name in ("crop_border", "skip")}
         clips = {
             name: {"frames": clip["scored"]} | figures(bicubic["clips"][name], network["clips"][name])
             for name, clip in report["clips"].items()
         }
         window = report["protocol"]["windows"][ours]
-        return {"protocol": told | {"window": window}, "clips": clips, "mean": figures(bicubic, network)}
+        read = {"protocol": told | {"window": window}, "clips": clips, "mean": figures(bicubic, network)}
+        return read | ({"failures": list(report["failures"])} if "failures" in report else {})
     except (ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{path}: not what ristn evaluate --json writes of one network") from error
 

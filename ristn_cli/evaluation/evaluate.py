@@ -1,6 +1,7 @@
 """Evaluation on clips: degrade, upscale with the engine of `upscale`, measure against the original.
 
-Streams: memory does not grow with the length of a clip, save for its scores. Protocol of the paper's tables: HR cut to
+Streams: memory does not grow with the length of a clip, save for its scores and, where LR is compressed, for what the
+encoder made of it, a few kB a frame. Protocol of the paper's tables: HR cut to
 a multiple of 4, LR rounded to 8 bits, PSNR and SSIM on BT.601 Y of 8-bit output, 8 border pixels cut, mean over frames,
 then over clips.
 """
@@ -10,7 +11,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,7 +22,7 @@ from ristn_cli.degradation import SCALE, Degradation, crop_to_multiple, degrade
 from ristn_cli.evaluation.dataset import Clip, find_counterpart, probe_clip
 from ristn_cli.evaluation.methods import Method, Network, to_image, to_tensor
 from ristn_cli.evaluation.metrics import psnr, rgb_to_y, ssim, ssim_rgb, temporal_error
-from ristn_cli.video import VideoError, VmafMeter, read_frames
+from ristn_cli.video import Compression, EncodedImages, VideoError, VmafMeter, encode_images, read_frames
 
 Item = TypeVar("Item")
 
@@ -36,6 +38,7 @@ class Protocol:
 
     Attributes:
         degradation: how LR is made of HR, where it is not given.
+        crf: rate factor of x264 that the LR frames made are compressed with, 0 to 51; None to leave them as they are.
         lr: folder of LR frames, clip by clip; None to make them.
         crop_border: pixels cut at each edge before anything is measured.
         skip: frames at each end of a clip that are upscaled but not scored: 2 is the paper's protocol, whose first and
@@ -47,6 +50,7 @@ class Protocol:
     """
 
     degradation: Degradation = "BI"
+    crf: int | None = None
     lr: Path | None = None
     crop_border: int = CROP_BORDER
     skip: int = 0
@@ -54,6 +58,10 @@ class Protocol:
     with_rgb: bool = False
     with_temporal_gain: bool = False
     with_vmaf: bool = False
+
+    def __post_init__(self) -> None:
+        if self.crf is not None and self.lr is not None:
+            raise ValueError("LR frames that are given are not compressed again: crf and lr exclude each other")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,6 +213,8 @@ def read_pairs(clip: Clip, protocol: Protocol) -> Iterator[tuple[np.ndarray, np.
         given = (
             frame.image for frame in read_frames(probe_clip(find_counterpart(protocol.lr, clip.name, clip.is_still)))
         )
+    elif protocol.crf is not None:
+        given = compress_lr(clip, protocol).decode()
     for frame in read_frames(clip.path, max_frames=protocol.max_frames):
         height, width = (side - side % SCALE for side in frame.image.shape[:2])
         hr = np.ascontiguousarray(frame.image[:height, :width])
@@ -220,6 +230,14 @@ def read_pairs(clip: Clip, protocol: Protocol) -> Iterator[tuple[np.ndarray, np.
                 f"{width // SCALE}x{height // SCALE}: a quarter of {clip.path}, cut to a multiple of {SCALE}"
             )
         yield hr, lr
+
+
+@lru_cache(maxsize=1)
+def compress_lr(clip: Clip, protocol: Protocol) -> EncodedImages:
+    """The LR clip as x264 leaves it at its preset `medium`, kept for the next method: all must read the same frames."""
+    assert protocol.crf is not None
+    pairs = read_pairs(clip, replace(protocol, crf=None))
+    return encode_images((lr for _, lr in pairs), Compression(strength=protocol.crf))
 
 
 def crop_as(sr: np.ndarray, hr: np.ndarray, clip: Clip, method: Method) -> np.ndarray:

@@ -9,7 +9,15 @@ import numpy as np
 from ristn_cli.evaluation.charts import Series, legend, line_chart, point_chart
 from ristn_cli.evaluation.gallery import HEAT, HIGHEST_ERROR, MOST_CLIPS, ClipPictures, Gallery
 from ristn_cli.evaluation.pages import make_page, picture
-from ristn_cli.evaluation.tables import Results, Table, clip_table, describe_protocol, method_table, shown
+from ristn_cli.evaluation.tables import (
+    Results,
+    Table,
+    clip_table,
+    describe_protocol,
+    failure_table,
+    method_table,
+    shown,
+)
 
 STYLE = (
     """
@@ -68,6 +76,7 @@ def make_report(results: Results, gallery: Gallery) -> str:
         '<h2 id="tables">Tables</h2>',
         html_table(method_table(results)),
         html_table(clip_table(results)),
+        *([html_table(failure_table(results.failures))] if results.failures else []),
         f'<ul class="protocol">{"".join(f"<li>{escape(line)}</li>" for line in describe_protocol(results))}</ul>',
         time_chart(results),
         *sections,

@@ -9,6 +9,7 @@ import numpy as np
 
 from ristn_cli.evaluation.dataset import Clip
 from ristn_cli.evaluation.evaluate import ClipScores, FrameScores, Protocol, mean_scores
+from ristn_cli.evaluation.failures import Failure
 
 METRICS = {
     "psnr_y": ("PSNR-Y", "dB", 2),
@@ -63,6 +64,8 @@ class Results:
     methods: tuple[MethodScores, ...]
     windows: tuple[tuple[str, int], ...] = ()
     """Frames of a window of each network."""
+    failures: tuple[Failure, ...] | None = None
+    """Where the network does worst, the worst first; None where that was not looked for."""
 
 
 def mean_of(values: Iterable[float]) -> float:
@@ -123,6 +126,22 @@ def method_table(results: Results) -> Table:
     return Table("Means over clips", ("", *(method.name for method in methods)), tuple(rows))
 
 
+def failure_table(failures: Sequence[Failure]) -> Table:
+    """A row for each place where the network does worst."""
+    rows = tuple(
+        (
+            place.clip,
+            str(place.frame),
+            f"{place.width}x{place.height} at {place.x},{place.y}",
+            shown(place.bicubic_psnr_y, 2),
+            shown(place.psnr_y, 2),
+            shown(place.psnr_y - place.bicubic_psnr_y, 2, sign=True),
+        )
+        for place in failures
+    )
+    return Table("Least gain over bicubic, PSNR-Y in dB", ("clip", "frame", "place", "bicubic", "ours", "gain"), rows)
+
+
 def title(metric: str) -> str:
     """Heading of a score, with its unit."""
     name, unit, _ = METRICS[metric]
@@ -136,6 +155,11 @@ def describe_protocol(results: Results) -> list[str]:
         "BI": "LR by BI: antialiased bicubic to a quarter, rounded to 8 bits",
         "BD": "LR by BD: Gaussian blur of sigma 1.6, every fourth pixel, rounded to 8 bits",
     }[protocol.degradation]
+    if protocol.crf is not None:
+        made = (
+            f"LR compressed: degradation {protocol.degradation}, x264 crf {protocol.crf} (preset medium, 4:2:0, key "
+            f"frames at most 250 apart), once for every method. {made}"
+        )
     lines = [
         f"{f'LR frames from {protocol.lr}' if protocol.lr else made}; HR cut to a multiple of 4.",
         f"PSNR and SSIM on BT.601 Y of 8-bit frames, {protocol.crop_border} border pixels cut, "
@@ -186,6 +210,7 @@ def to_json(results: Results) -> dict[str, Any]:
     """Everything, plain values only: the protocol, the clips, and for every method means, clips and frames."""
     protocol = asdict(results.protocol)
     protocol["lr"] = None if results.protocol.lr is None else str(results.protocol.lr)
+    failures = [] if results.failures is None else [to_plain(failure) for failure in results.failures]
     return {
         "protocol": protocol | {"windows": dict(results.windows)},
         "clips": {
@@ -206,7 +231,13 @@ def to_json(results: Results) -> dict[str, Any]:
             }
             for method in results.methods
         },
+        **({} if results.failures is None else {"failures": failures}),
     }
+
+
+def to_plain(failure: Failure) -> dict[str, Any]:
+    """A failure for JSON, rounded."""
+    return {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(failure).items()}
 
 
 def finite(scores: FrameScores, **more: float) -> dict[str, float]:

@@ -4,7 +4,7 @@ The only package that knows PyAV, FFmpeg and imageio. It knows nothing of networ
 """
 
 from ristn_cli.video.codecs import CODECS, choose_codec, part_suffix, size_step
-from ristn_cli.video.compress import Compression, compress_clip, compress_images
+from ristn_cli.video.compress import Compression, EncodedImages, compress_clip, compress_images, encode_images
 from ristn_cli.video.drawing import Scaling, draw_label, resize_image, to_eight_bits
 from ristn_cli.video.hardware import Decoder
 from ristn_cli.video.images import (
@@ -64,6 +64,7 @@ __all__ = [
     "Compression",
     "Decoder",
     "Deinterlace",
+    "EncodedImages",
     "FieldOrder",
     "Frame",
     "FrameWriter",
@@ -87,6 +88,7 @@ __all__ = [
     "compress_images",
     "draw_label",
     "encode_image",
+    "encode_images",
     "encode_jpeg",
     "encode_png",
     "existing_images",

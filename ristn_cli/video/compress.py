@@ -51,8 +51,8 @@ def compress_clip(images: Iterable[Image], crf: int) -> Iterator[Image]:
 def compress_images(images: Iterable[Image], compression: Compression) -> Iterator[Image]:
     """As many frames as came in, in their order: (H, W, 3) uint8, all of the first one's size.
 
-    Reads ahead as far as the encoder does and holds no more. The same frames do not always give the same bits: single
-    values have been seen to differ by some levels between two calls.
+    Reads ahead as far as the encoder does and holds no more. The same frames do not always give the same bits: x264
+    has been seen to decide otherwise in another call. Where that matters, `encode_images` once.
 
     Raises:
         VideoError: frames of other sizes or depths, or a codec that failed.
@@ -65,8 +65,7 @@ def compress_images(images: Iterable[Image], compression: Compression) -> Iterat
             if codec is None:
                 shape = image.shape
                 codec = open_codec(shape[0], shape[1], compression)
-            if image.shape != shape or image.dtype != np.uint8:
-                raise VideoError(f"frame {count + 1} is {image.shape} {image.dtype}: expected {shape} uint8")
+            check_image(image, shape, count)
             for decoded in pass_frame(codec, to_picture(image, count)):
                 given += 1
                 yield to_image(decoded, shape)
@@ -79,6 +78,69 @@ def compress_images(images: Iterable[Image], compression: Compression) -> Iterat
         raise VideoError(f"{compression.encoder}: {error.strerror}") from error
     if given != count:
         raise VideoError(f"{compression.encoder}: {given} of {count} frames came back")
+
+
+@dataclass(frozen=True)
+class EncodedImages:
+    """Pictures as an encoder left them, a small part of their size: what is decoded of them is always the same.
+
+    Attributes:
+        encoder: as in `Compression`.
+        shape: of every picture, (H, W, 3); empty where there are none.
+        packets: what the encoder gave, in its order.
+        count: how many pictures they are.
+    """
+
+    encoder: str
+    shape: tuple[int, ...]
+    packets: tuple[bytes, ...]
+    count: int
+
+    def decode(self) -> Iterator[Image]:
+        """The pictures, (H, W, 3) uint8, in their order.
+
+        Raises:
+            VideoError: not as many come back as went in.
+        """
+        decoder = open_decoder(self.encoder)
+        given = 0
+        for data in (*self.packets, None):
+            for decoded in decoder.decode(None if data is None else av.Packet(data)):
+                given += 1
+                yield to_image(decoded, self.shape)
+        if given != self.count:
+            raise VideoError(f"{self.encoder}: {given} of {self.count} frames came back")
+
+
+def encode_images(images: Iterable[Image], compression: Compression) -> EncodedImages:
+    """All frames, (H, W, 3) uint8 of one size, encoded once: for readers that must all have the same frames.
+
+    Raises:
+        VideoError: frames of other sizes or depths, or an encoder that failed.
+    """
+    encoder: VideoCodecContext | None = None
+    shape: tuple[int, ...] = ()
+    packets: list[bytes] = []
+    count = 0
+    try:
+        for image in images:
+            if encoder is None:
+                shape = image.shape
+                encoder = open_codec(shape[0], shape[1], compression)[0]
+            check_image(image, shape, count)
+            packets += [bytes(packet) for packet in encoder.encode(to_picture(image, count))]
+            count += 1
+        if encoder is not None:
+            packets += [bytes(packet) for packet in encoder.encode(None)]
+    except FFmpegError as error:
+        raise VideoError(f"{compression.encoder}: {error.strerror}") from error
+    return EncodedImages(compression.encoder, shape, tuple(packets), count)
+
+
+def check_image(image: Image, shape: tuple[int, ...], number: int) -> None:
+    """Raise VideoError unless a picture is uint8 and of the first one's shape."""
+    if image.shape != shape or image.dtype != np.uint8:
+        raise VideoError(f"frame {number + 1} is {image.shape} {image.dtype}: expected {shape} uint8")
 
 
 def open_codec(height: int, width: int, compression: Compression) -> tuple[VideoCodecContext, VideoCodecContext]:
@@ -99,10 +161,15 @@ def open_codec(height: int, width: int, compression: Compression) -> tuple[Video
     else:
         scale = str(compression.strength)
         encoder.options = {"qmin": scale, "qmax": scale, "flags": "+qscale", "global_quality": str(118 * int(scale))}
-    decoder = av.CodecContext.create(DECODERS[compression.encoder], "r")
+    return encoder, open_decoder(compression.encoder)
+
+
+def open_decoder(encoder: str) -> VideoCodecContext:
+    """A decoder, in one thread, of what an encoder gives."""
+    decoder = av.CodecContext.create(DECODERS[encoder], "r")
     assert isinstance(decoder, VideoCodecContext)
     decoder.thread_count, decoder.thread_type = 1, ThreadType.NONE
-    return encoder, decoder
+    return decoder
 
 
 def pass_frame(codec: tuple[VideoCodecContext, VideoCodecContext], picture: VideoFrame | None) -> Iterator[VideoFrame]:

@@ -1,6 +1,6 @@
 """Model cards: the parts of their Markdown that the weights file itself states, between marks; the prose is left.
 
-`<!-- facts -->` and `<!-- measured -->` open such a part, `<!-- end -->` closes it.
+`<!-- facts -->`, `<!-- measured -->` and `<!-- failures -->` open such a part, `<!-- end -->` closes it.
 """
 
 import re
@@ -23,6 +23,11 @@ Weights of RISTN (Residual Invertible Spatio-Temporal Network, AAAI 2019) for 4x
 ## Measured
 
 <!-- measured -->
+<!-- end -->
+
+## Limits
+
+<!-- failures -->
 <!-- end -->
 """
 
@@ -89,15 +94,45 @@ def describe_measured(metrics: Mapping[str, Any]) -> list[str]:
     return lines[1:]
 
 
+def describe_failures(metrics: Mapping[str, Any], name: str) -> list[str]:
+    """Where `ristn evaluate --failures` found a file to do worst, and the picture released with it, as Markdown."""
+    lines: list[str] = []
+    for label, scores in (metrics.get("measured") or {}).items():
+        if not scores.get("failures"):
+            continue
+        lines += ["", f"{label}, the places with the least gain over bicubic, PSNR-Y of the place in dB:", ""]
+        lines += ["| clip | frame | place | bicubic | ours | gain |", "|---|---|---|---|---|---|"]
+        for place in scores["failures"]:
+            ours, bicubic = place["psnr_y"], place["bicubic_psnr_y"]
+            where = f"{place['width']}x{place['height']} at {place['x']},{place['y']}"
+            cells = [
+                place["clip"],
+                str(place["frame"]),
+                where,
+                f"{bicubic:.2f}",
+                f"{ours:.2f}",
+                f"{ours - bicubic:+.2f}",
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+    if "failures_sha256" in metrics:
+        lines += ["", f"![Each place by bicubic, by {name}, and of the original]({name}.failures.png)"]
+    return lines[1:]
+
+
 def fill_card(card: str, path: Path) -> str:
-    """A card with its name, facts and measured figures as a weights file states them; all else is as it was.
+    """A card with its name, facts, measured figures and failures as a weights file states them; all else is as it was.
 
     Raises:
         WeightsError: not a weights file of this program, or a card without the marks.
     """
     metrics = read_metadata(path)["metrics"]
     card = re.sub(r"\A# .*", lambda _: f"# {path.stem}", card)
-    for part, lines in (("facts", describe_facts(path)), ("measured", describe_measured(metrics))):
+    parts = {
+        "facts": describe_facts(path),
+        "measured": describe_measured(metrics),
+        "failures": describe_failures(metrics, path.stem),
+    }
+    for part, lines in parts.items():
         place = re.search(rf"<!-- {part} -->\n.*?<!-- end -->", card, re.DOTALL)
         if place is not None:
             text = "\n".join([f"<!-- {part} -->", *lines, "<!-- end -->"])

@@ -1,0 +1,151 @@
+"""Where a network does worst: the places with the least gain over bicubic, found while frames are scored, as a picture.
+
+Bounded in memory: of each clip a grid of places, and of each place only its worst frame.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ristn_cli.evaluation.evaluate import CROP_BORDER, ScoredFrame, limited
+from ristn_cli.evaluation.methods import interpolate_bicubic
+from ristn_cli.evaluation.metrics import psnr, rgb_to_y
+from ristn_cli.video import draw_label
+
+PLACE = 160
+"""HR pixels of a place's side: 40 LR pixels; fewer where the frame has fewer."""
+
+INVISIBLE = 40.0
+"""PSNR-Y in dB of a place from which on nobody sees an error: no failure, whatever bicubic has there."""
+
+ZOOM = 2
+MARGIN = 8
+LABEL_SIZE = 18
+LABEL_ROW = 30
+GROUND = 255
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A place where a network does badly.
+
+    Attributes:
+        clip: name of the clip.
+        frame: number in it, from 0.
+        x, y, width, height: the place in HR pixels.
+        psnr_y: dB of the network in the place.
+        bicubic_psnr_y: dB of bicubic there.
+    """
+
+    clip: str
+    frame: int
+    x: int
+    y: int
+    width: int
+    height: int
+    psnr_y: float
+    bicubic_psnr_y: float
+
+    @property
+    def badness(self) -> tuple[float, float]:
+        """Sorts failures, the worst first: least gain over bicubic, then the largest error."""
+        return self.psnr_y - self.bicubic_psnr_y, self.psnr_y
+
+    def is_apart(self, other: "Failure") -> bool:
+        """Whether two places are of different clips, or neither overlap nor touch."""
+        across = abs(self.x - other.x) > max(self.width, other.width)
+        return self.clip != other.clip or across or abs(self.y - other.y) > max(self.height, other.height)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A failure and what is to be seen there, (H, W, 3) uint8: bicubic, the network, the original."""
+
+    failure: Failure
+    pictures: tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+class Failures:
+    """Takes scored frames of a network, and keeps the worst frame of every place of the clips."""
+
+    def __init__(self) -> None:
+        self.worst: dict[tuple[str, int, int], Shown] = {}
+
+    def add(self, clip: str, frame: ScoredFrame) -> None:
+        """Look at every place of a frame."""
+        bicubic = interpolate_bicubic(frame.lr)
+        luma = [rgb_to_y(image) for image in (frame.sr, bicubic, frame.hr)]
+        for place in places(*frame.hr.shape[:2]):
+            ours, theirs, truth = (plane[place] for plane in luma)
+            rows, columns = place
+            found = Failure(
+                clip=clip,
+                frame=frame.index,
+                x=columns.start,
+                y=rows.start,
+                width=columns.stop - columns.start,
+                height=rows.stop - rows.start,
+                psnr_y=limited(psnr(ours, truth)),
+                bicubic_psnr_y=limited(psnr(theirs, truth)),
+            )
+            if found.psnr_y >= INVISIBLE:
+                continue
+            key = (clip, found.x, found.y)
+            if key not in self.worst or found.badness < self.worst[key].failure.badness:
+                self.worst[key] = Shown(found, (bicubic[place].copy(), frame.sr[place].copy(), frame.hr[place].copy()))
+
+    def choose(self, count: int) -> list[Shown]:
+        """The worst, at most `count`: one of each clip first, then further ones well apart; the worst first."""
+        ranked = sorted(self.worst.values(), key=lambda shown: shown.failure.badness)
+        clips = {shown.failure.clip: shown for shown in reversed(ranked)}
+        firsts = sorted(clips.values(), key=lambda shown: shown.failure.badness)[:count]
+        chosen = list(firsts)
+        for shown in ranked:
+            if len(chosen) < count and all(shown.failure.is_apart(other.failure) for other in chosen):
+                chosen.append(shown)
+        return sorted(chosen, key=lambda shown: shown.failure.badness)
+
+
+def places(height: int, width: int) -> Iterator[tuple[slice, slice]]:
+    """Rows and columns of the places that cover a frame within its border, evenly spread: they overlap a little."""
+    for rows in spread(height):
+        for columns in spread(width):
+            yield rows, columns
+
+
+def spread(side: int) -> list[slice]:
+    """Places along a side."""
+    length = min(PLACE, side - 2 * CROP_BORDER)
+    free = side - 2 * CROP_BORDER - length
+    steps = math.ceil(free / length)
+    starts = [CROP_BORDER + round(k * free / max(1, steps)) for k in range(steps + 1)]
+    return [slice(start, start + length) for start in starts]
+
+
+def draw_failures(chosen: Sequence[Shown], name: str) -> np.ndarray:
+    """A row for each failure: bicubic, the network called `name`, the original, enlarged; (H, W, 3) uint8."""
+    cell_width = ZOOM * max((shown.failure.width for shown in chosen), default=PLACE)
+    heights = [ZOOM * shown.failure.height for shown in chosen]
+    sheet = np.full(
+        (MARGIN + sum(LABEL_ROW + height + MARGIN for height in heights), MARGIN + 3 * (cell_width + MARGIN), 3),
+        GROUND,
+        np.uint8,
+    )
+    top = MARGIN
+    for shown, height in zip(chosen, heights, strict=True):
+        failure = shown.failure
+        labels = (
+            f"{failure.clip}, frame {failure.frame}: bicubic {failure.bicubic_psnr_y:.2f} dB",
+            f"{name} {failure.psnr_y:.2f} dB",
+            "original",
+        )
+        for column, (label, image) in enumerate(zip(labels, shown.pictures, strict=True)):
+            left = MARGIN + column * (cell_width + MARGIN)
+            draw_label(sheet, label, x=left, y=top, width=cell_width, size=LABEL_SIZE)
+            enlarged = image.repeat(ZOOM, axis=0).repeat(ZOOM, axis=1)
+            below = top + LABEL_ROW
+            sheet[below : below + height, left : left + enlarged.shape[1]] = enlarged
+        top += LABEL_ROW + height + MARGIN
+    return sheet
