@@ -334,3 +334,25 @@ def test_real_footage_keeps_the_windows_and_the_seed(folder: Path) -> None:
         assert lr.shape == clean[number][0].shape
         assert not torch.equal(lr, clean[number][0])
         assert torch.equal(lr, again[number][0])
+
+
+def test_what_is_before_and_around_a_window_is_degraded_with_it_and_cut(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes = []
+
+    def darken_the_rest(rng: np.random.Generator, lr: Tensor, recipe: DataRecipe) -> Tensor:
+        shapes.append(tuple(lr.shape))
+        lr = lr.clone()
+        lr[:2], lr[..., :6], lr[..., :6, :] = 0, 0, 0
+        return lr
+
+    monkeypatch.setattr(data, "degrade_footage", darken_the_rest)
+    recipe = make_recipe(degradation="real", lead=2, surround=6)
+    lr, hr = TrainingWindows(recipe, folder)[0]
+    frames, patch = STAGE.frames, STAGE.patch
+    assert shapes == [(frames + 2, 3, patch + 12, patch + 12)] * STAGE.batch
+    assert hr.shape == (STAGE.batch, frames, 3, 4 * patch, 4 * patch)
+    inner = slice(data.MARGIN, -data.MARGIN)  # BI reads two pixels further
+    expected = degrade(hr.flatten(0, 1).float().div(255)).view(lr.shape).mul(255)
+    assert (lr.float() - expected)[..., inner, inner].abs().max() <= 1
