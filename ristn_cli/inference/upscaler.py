@@ -279,9 +279,8 @@ class Upscaler:
                     finished[:, : above.shape[1]].add_(above[:, :, at])
                 below[:, :, at] = finished[:, done:]
                 values = finished[:, :done]
-                is_finite &= values.sum(dtype=torch.float32).isfinite()
                 for image, value in zip(output, values, strict=True):
-                    write_levels(value, image[SCALE * row.start : SCALE * row.start + done, at], peak)
+                    is_finite &= write_levels(value, image[SCALE * row.start : SCALE * row.start + done, at], peak)
                 del sr, finished, values  # or they would stay while the network makes the next tile
             above = below
         return self.transfer.download(output, is_finite)
@@ -304,20 +303,28 @@ def weigh_ends(values: Tensor, axis: int, weights: Tensor, first: int, last: int
         values.narrow(axis, pixels.start, len(pixels)).mul_(share)
 
 
-def write_levels(values: Tensor, levels: Tensor, peak: int) -> None:
-    """Round values (H, W, 3), clipped to [0, 1], to integer levels in [0, `peak`]. The values are used up."""
+def write_levels(values: Tensor, levels: Tensor, peak: int) -> Tensor | bool:
+    """Round values (H, W, 3), clipped to [0, 1], to integer levels in [0, `peak`]. The values are used up.
+
+    Returns:
+        True when all values were numbers; on a device a tensor, for which nothing waits.
+    """
     if values.device.type != "cpu":
+        is_finite = values.sum(dtype=torch.float32).isfinite()
         levels.copy_(values.clamp_(0, 1).mul_(peak).add_(0.5))
-        return
+        return is_finite
     # A few rows at a time stay in the cache, and NumPy casts while it adds: half the time of whole passes by PyTorch,
     # whose threads would also wait for each other where an encoder is at work.
     source, target = values.numpy(), levels.numpy()
-    with np.errstate(invalid="ignore"):  # what is no number is found by its sum
+    total = 0.0
+    with np.errstate(invalid="ignore"):
         for top in range(0, len(source), STRIP_ROWS):
             strip = source[top : top + STRIP_ROWS]
+            total += float(strip.sum())
             np.clip(strip, 0, 1, out=strip)
             np.multiply(strip, peak, out=strip)
             np.add(strip, 0.5, out=target[top : top + STRIP_ROWS], casting="unsafe")
+    return math.isfinite(total)
 
 
 def fingerprint(model: RISTN) -> str:

@@ -44,10 +44,10 @@ RELEASES = {
     for release in (
         Release(
             name="ristn-lite",
-            sha256="b31937204c87b19836323bc24ab7e3031e78cc536207ad4b3525b84dee7e22cd",
-            size=1_622_516,
+            sha256="cab6135e64902fc25249b041879b352df14251157c8d9c617626e2ad42ba8ab2",
+            size=1_623_300,
             config="ristn-lite",
-            metrics={"psnr_y": 25.696, "temporal_gain": 0.8317},
+            metrics={"psnr_y": 25.823, "temporal_gain": 0.9297},
             repository="ristn/ristn-lite",
             revision="v1",
         ),
