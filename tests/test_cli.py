@@ -1,6 +1,7 @@
 """The command line as people run it: output, exit codes, one clear line for bad input, signals."""
 
 import json
+import platform
 import signal
 import subprocess
 import sys
@@ -47,6 +48,33 @@ def test_help_is_instant_because_it_imports_no_torch() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
     assert "upscale" in ristn("--help").stdout
+
+
+KEPT = """
+import re, threading, torch
+from pathlib import Path
+import ristn_cli.cli
+
+def work():
+    address = torch.ones(4 << 20).data_ptr()
+    found = re.search(r"(\\w+)-(\\w+) .*\\[heap\\]", Path("/proc/self/maps").read_text())
+    print(int(found[1], 16) <= address < int(found[2], 16))
+
+def app():
+    for _ in range(3):
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+
+ristn_cli.cli.app = app
+ristn_cli.cli.main()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+def test_every_thread_of_a_command_keeps_its_memory() -> None:
+    done = subprocess.run([sys.executable, "-c", KEPT], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n" * 3
 
 
 def test_upscale_end_to_end(tiny_weights: Path, tmp_path: Path) -> None:

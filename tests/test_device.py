@@ -84,7 +84,7 @@ def test_lower_precision_is_close(random_model: RISTN) -> None:
 LOCATE = """
 import re, threading, torch
 from pathlib import Path
-from ristn_cli.inference.device import keep_memory
+from ristn_cli.inference.runtime import keep_memory
 keep_memory()
 def work():
     address = torch.ones(4 << 20).data_ptr()
@@ -101,3 +101,20 @@ def test_memory_is_kept_in_threads_too() -> None:
     """Tensors of the thread that computes lie in the one heap that is kept, not in what comes and goes with them."""
     done = subprocess.run([sys.executable, "-c", LOCATE], capture_output=True, text=True, check=True)
     assert done.stdout == "True\n"
+
+
+TEAM = """
+import os, threading, torch
+from ristn_cli.inference.runtime import release_team
+torch.set_num_threads(3)
+torch.rand(1 << 20).exp()
+before = len(os.listdir("/proc/self/task"))
+release_team()
+print(before - len(os.listdir("/proc/self/task")), float(torch.ones(1 << 20).sum()))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="OpenMP's threads cannot be counted here")
+def test_a_team_ends_and_comes_again() -> None:
+    done = subprocess.run([sys.executable, "-c", TEAM], capture_output=True, text=True, check=True)
+    assert done.stdout == "2 1048576.0\n"

@@ -9,6 +9,7 @@ from ristn_cli.bench.measure import Request, measure_case
 from ristn_cli.bench.report import BenchError
 from ristn_cli.inference.device import DeviceError
 from ristn_cli.inference.manifest import JobError
+from ristn_cli.inference.runtime import keep_memory
 from ristn_cli.inference.upscaler import OutOfMemory
 from ristn_cli.video import VideoError
 from ristn_cli.weights import WeightsError
@@ -27,4 +28,5 @@ def main(request_file: str, result_file: str) -> None:
 
 
 if __name__ == "__main__":
+    keep_memory()  # as the program, before any thread
     main(*sys.argv[1:])

@@ -12,6 +12,7 @@ from ristn_cli.cli.info import info
 from ristn_cli.cli.train import train
 from ristn_cli.cli.upscale import upscale
 from ristn_cli.cli.workers import RayCommand
+from ristn_cli.inference.runtime import keep_memory
 
 app = typer.Typer(
     add_completion=False,
@@ -27,4 +28,5 @@ for command in (info, compare, evaluate, bench, train, download_weights, export_
 
 def main() -> None:
     """Entry point of the `ristn` command."""
+    keep_memory()  # before any thread
     app()

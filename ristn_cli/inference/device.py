@@ -1,12 +1,11 @@
 """The one home of devices and precisions: what the machine has, and what runs fast on it."""
 
-import ctypes
-import sys
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
+from ristn_cli.inference.runtime import keep_memory
 from ristn_cli.model import RISTN
 from ristn_cli.model.inference import InferenceRISTN
 
@@ -106,22 +105,6 @@ def prepare(model: RISTN, backend: Backend) -> InferenceRISTN:
     if backend.device.type == "cpu":
         keep_memory()
     return ready
-
-
-def keep_memory() -> None:
-    """Let this process keep memory that it has freed, where the C library is glibc.
-
-    Left to itself, glibc gives every large tensor back to the system and asks for it again, and for each page of each
-    tensor the system then has to find and clear memory: a fifth to a third of the time of a network like this one.
-    """
-    if sys.platform != "linux":
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        trim_threshold, mmap_max, arena_max = -1, -4, -8  # M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX of malloc.h
-        mallopt(mmap_max, 0)
-        mallopt(arena_max, 1)  # a thread's own arena, of small heaps, gives them back all the same
-        mallopt(trim_threshold, 2**31 - 1)
 
 
 def release_memory(backend: Backend) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Protocol
 
 from ristn_cli.inference.manifest import JobError, Manifest, lock
-from ristn_cli.inference.memory import EVENTS_AHEAD, IMAGES_AHEAD, WINDOWS_AHEAD
 from ristn_cli.inference.pipeline import Pipeline
 from ristn_cli.inference.plan import (
     JobPlan,
@@ -40,7 +39,7 @@ from ristn_cli.inference.preflight import (
 from ristn_cli.inference.progress import Meter, Progress
 from ristn_cli.inference.repeats import join_repeats
 from ristn_cli.inference.shape import choose_shape
-from ristn_cli.inference.stages import Written, bordered_windows, encoded_parts, launched_windows, made_frames
+from ristn_cli.inference.stages import Written, staged_parts
 from ristn_cli.inference.upscaler import Upscaler, stoppable
 from ristn_cli.model import SCALE
 from ristn_cli.video import (
@@ -242,16 +241,22 @@ def write_parts(
             lambda run: run[0].image,
             continued=manifest.parts[-1].next_context if manifest.parts else 0,
         )
-        read = pipeline.ahead(bordered_windows(windows, info.rate, lambda: was_damaged), WINDOWS_AHEAD, name="read")
-        launched = pipeline.ahead(launched_windows(read, upscaler), 1, name="upscale")
-        made = pipeline.ahead(made_frames(launched, upscaler), IMAGES_AHEAD, name="download")
 
         def open_part(number: int) -> FrameWriter | ImagesWriter:
             return open_writer(manifest.folder / f"part-{number:05}{part_suffix_of(options)}", info, options)
 
-        parts = encoded_parts(made, open_part, part_length(info, options), finished=len(manifest.parts))
+        events = staged_parts(
+            pipeline,
+            windows,
+            info.rate,
+            upscaler,
+            open_part,
+            part_length(info, options),
+            finished=len(manifest.parts),
+            is_damaged=lambda: was_damaged,
+        )
         try:
-            for event in pipeline.ahead(parts, EVENTS_AHEAD, name="encode"):
+            for event in events:
                 tell_damage()
                 if isinstance(event, Written):
                     yield meter.read(manifest.frames + event.frames, event.part)

@@ -11,19 +11,11 @@ from pathlib import Path
 
 from ristn_cli.inference.job import open_writer
 from ristn_cli.inference.manifest import Manifest, Part
-from ristn_cli.inference.memory import EVENTS_AHEAD, IMAGES_AHEAD, WINDOWS_AHEAD
 from ristn_cli.inference.pipeline import Pipeline
 from ristn_cli.inference.plan import UpscaleOptions, part_length
 from ristn_cli.inference.preflight import read_source
 from ristn_cli.inference.repeats import Run, join_repeats
-from ristn_cli.inference.stages import (
-    Border,
-    Written,
-    bordered_windows,
-    encoded_parts,
-    launched_windows,
-    made_frames,
-)
+from ristn_cli.inference.stages import Border, Written, bordered_windows, staged_parts
 from ristn_cli.inference.upscaler import Upscaler, stoppable
 from ristn_cli.inference.windows import Window
 from ristn_cli.video import VideoError, VideoInfo
@@ -190,11 +182,10 @@ def compute_segment(
 
     with stoppable(upscaler.model, check), pipeline:
         windows = windows_of(segment, source_windows(segment.begins, info, upscaler, options), info.path)
-        read = pipeline.ahead(bordered_windows(windows, info.rate, lambda: False), WINDOWS_AHEAD, name="read")
-        launched = pipeline.ahead(launched_windows(read, upscaler), 1, name="upscale")
-        made = pipeline.ahead(made_frames(launched, upscaler), IMAGES_AHEAD, name="download")
-        parts = encoded_parts(made, lambda number: open_writer(path, info, options), segment.frames)
-        for event in pipeline.ahead(parts, EVENTS_AHEAD, name="encode"):
+        events = staged_parts(
+            pipeline, windows, info.rate, upscaler, lambda number: open_writer(path, info, options), segment.frames
+        )
+        for event in events:
             if isinstance(event, Written):
                 tell(event.frames)
                 continue

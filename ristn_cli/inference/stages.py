@@ -9,7 +9,10 @@ from fractions import Fraction
 from pathlib import Path
 
 from ristn_cli.inference.manifest import Part
+from ristn_cli.inference.memory import EVENTS_AHEAD, IMAGES_AHEAD, WINDOWS_AHEAD
+from ristn_cli.inference.pipeline import Pipeline
 from ristn_cli.inference.repeats import Run
+from ristn_cli.inference.runtime import release_team
 from ristn_cli.inference.transfer import Arrival
 from ristn_cli.inference.upscaler import Upscaler
 from ristn_cli.inference.windows import Window
@@ -51,6 +54,27 @@ class Finished:
 
     part: Part
     is_last: bool
+
+
+def staged_parts(
+    pipeline: Pipeline,
+    windows: Iterator[Window[Run]],
+    rate: Fraction,
+    upscaler: Upscaler,
+    open_part: Callable[[int], FrameWriter | ImagesWriter],
+    length: int,
+    *,
+    finished: int = 0,
+    is_damaged: Callable[[], bool] = lambda: False,
+) -> Iterator[Written | Finished]:
+    """All stages, running at the same time: windows of a stream to encoded parts. Arguments as of the stages."""
+    if upscaler.backend.device.type == "cpu":
+        release_team()  # the stage "upscale" has its own
+    read = pipeline.ahead(bordered_windows(windows, rate, is_damaged), WINDOWS_AHEAD, name="read")
+    launched = pipeline.ahead(launched_windows(read, upscaler), 1, name="upscale")
+    made = pipeline.ahead(made_frames(launched, upscaler), IMAGES_AHEAD, name="download")
+    parts = encoded_parts(made, open_part, length, finished=finished)
+    return pipeline.ahead(parts, EVENTS_AHEAD, name="encode")
 
 
 def bordered_windows(

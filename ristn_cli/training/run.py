@@ -11,7 +11,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from ristn_cli.inference.device import Backend, keep_memory
+from ristn_cli.inference.device import Backend
+from ristn_cli.inference.runtime import keep_memory
 from ristn_cli.model import RISTN
 from ristn_cli.training.objective import autocast, learning_rate_at, training_loss
 from ristn_cli.training.recipe import Recipe, StageRecipe, changed_field
