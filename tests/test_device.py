@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from ristn_cli.inference import device
+from ristn_cli.inference import device, memory
 from ristn_cli.inference.device import Backend, DeviceError, choose_backend, choose_device, choose_precision, prepare
 from ristn_cli.model import RISTN
 
@@ -118,3 +118,27 @@ print(before - len(os.listdir("/proc/self/task")), float(torch.ones(1 << 20).sum
 def test_a_team_ends_and_comes_again() -> None:
     done = subprocess.run([sys.executable, "-c", TEAM], capture_output=True, text=True, check=True)
     assert done.stdout == "2 1048576.0\n"
+
+
+FREED = """
+import torch
+from ristn_cli.inference.runtime import keep_memory, kept_bytes
+keep_memory()
+size = 1 << 30
+before, tensor = kept_bytes(), torch.ones(size, dtype=torch.uint8)
+during = kept_bytes()
+del tensor
+print(during - before < size // 2, kept_bytes() - during > size // 2)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+def test_memory_that_is_kept_counts_as_free() -> None:
+    done = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True, check=True)
+    assert done.stdout == "True True\n"
+
+
+def test_free_memory_includes_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "kept_bytes", lambda: 1 << 50)
+    free = memory.free_bytes(CPU)
+    assert free is None or 1 << 50 < free < 1 << 51

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from ristn_cli.inference.defaults import MachineDefault
+from ristn_cli.inference.runtime import kept_bytes
 from ristn_cli.inference.tiles import plan_spans
 from ristn_cli.model import SCALE, RISTNConfig
 
@@ -214,7 +215,7 @@ def free_bytes(device: torch.device) -> int | None:
     with contextlib.suppress(OSError, ValueError):  # "max" is no number: no limit
         limit = int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))
         free.append(max(0, limit - int(Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii"))))
-    return min(free) if free else None
+    return min(free) + kept_bytes() if free else None
 
 
 def usable_bytes(device: torch.device) -> int:
