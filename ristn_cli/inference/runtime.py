@@ -28,10 +28,11 @@ def keep_memory() -> None:
 class MallInfo(ctypes.Structure):
     """`struct mallinfo2` of glibc's malloc.h, since 2.33; all in bytes."""
 
-    _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
-    ]
+    _fields_ = (
+        ("others", ctypes.c_size_t * 8),
+        ("fordblks", ctypes.c_size_t),  # free, within what the system gave
+        ("keepcost", ctypes.c_size_t),
+    )
 
 
 def kept_bytes() -> int:
