@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from ristn_cli.evaluation import failures as module
 from ristn_cli.evaluation.evaluate import FrameScores, ScoredFrame
 from ristn_cli.evaluation.failures import (
     LABEL_ROW,
@@ -21,6 +22,7 @@ from ristn_cli.evaluation.failures import (
 from ristn_cli.evaluation.methods import interpolate_bicubic
 from ristn_cli.evaluation.metrics import psnr_y
 
+PLACES = [(row, column) for row in range(3) for column in range(4)]
 SCORES = FrameScores(psnr_y=0, ssim_y=0)
 PLACE_OF = Failure(clip="a", frame=0, x=8, y=8, width=160, height=160, psnr_y=20, bicubic_psnr_y=22)
 
@@ -62,6 +64,19 @@ def test_the_worst_frame_of_a_place_is_found_and_measured() -> None:
     for picture, expected in zip(worst.pictures, (bicubic, sr, hr), strict=True):
         assert np.array_equal(picture, expected)
     assert len(failures.worst) < 12  # what equals the original is no failure
+
+
+def test_a_clip_that_is_done_keeps_what_may_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST", 3)
+    whole, ended = Failures(), Failures()
+    for clip in ("a", "b"):
+        for index in range(2):
+            frame = scored(index, spoilt={(row, column): 9 + 7 * row + 3 * column for row, column in PLACES})
+            for failures in (whole, ended):
+                failures.add(clip, frame)
+        ended.end_clip(clip)
+    assert len(ended.worst) <= 6 < len(whole.worst)
+    assert [shown.failure for shown in ended.choose(3)] == [shown.failure for shown in whole.choose(3)]
 
 
 def test_every_clip_comes_first_and_places_of_one_stay_apart() -> None:

@@ -159,6 +159,8 @@ def evaluate(
                             worst.add(clip, frame)
 
                     scores[method.name].append(evaluate_clip(clip, method, protocol, on_frame=take))
+                if worst is not None:
+                    worst.end_clip(clip.name)
         chosen = worst.choose(failures_count) if worst is not None else None
         results = Results(
             protocol,

@@ -221,6 +221,8 @@ def upscale(
     check_ray_options(ray, ray_workers, ray_threads)
     if STREAM in paths and (ray is not None or "," in device):
         raise typer.BadParameter("- cannot be cut into segments: --ray and several devices go with files")
+    if ray is not None and decoder != "software":
+        raise typer.BadParameter("--decoder goes with one machine: workers of --ray decode in software")
     limit = parse_bytes(memory_limit)
     exact_size = parse_size(size)
     encoder_options = parse_encoder_arguments(encoder_arg or [])

@@ -1,10 +1,11 @@
 """Where a network does worst: the places with the least gain over bicubic, found while frames are scored, as a picture.
 
-Bounded in memory: of each clip a grid of places, and of each place only its worst frame.
+Bounded in memory: of the clip being scored a grid of places, of each place only its worst frame; of a clip that is done
+the worst few.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,9 @@ PLACE = 160
 
 INVISIBLE = 40.0
 """PSNR-Y in dB of a place from which on nobody sees an error: no failure, whatever bicubic has there."""
+
+MOST = 12
+"""Places that are shown at most."""
 
 ZOOM = 2
 MARGIN = 8
@@ -96,6 +100,15 @@ class Failures:
             if key not in self.worst or found.badness < self.worst[key].failure.badness:
                 self.worst[key] = Shown(found, (bicubic[place].copy(), frame.sr[place].copy(), frame.hr[place].copy()))
 
+    def end_clip(self, clip: str) -> None:
+        """Forget of a clip what `choose` would not take."""
+        kept: dict[tuple[str, int, int], Shown] = {}
+        for key, shown in sorted(self.worst.items(), key=lambda item: item[1].failure.badness):
+            if key[0] == clip and (len(kept) == MOST or not is_apart_from(shown, kept.values())):
+                del self.worst[key]
+            elif key[0] == clip:
+                kept[key] = shown
+
     def choose(self, count: int) -> list[Shown]:
         """The worst, at most `count`: one of each clip first, then further ones well apart; the worst first."""
         ranked = sorted(self.worst.values(), key=lambda shown: shown.failure.badness)
@@ -103,9 +116,14 @@ class Failures:
         firsts = sorted(clips.values(), key=lambda shown: shown.failure.badness)[:count]
         chosen = list(firsts)
         for shown in ranked:
-            if len(chosen) < count and all(shown.failure.is_apart(other.failure) for other in chosen):
+            if len(chosen) < count and is_apart_from(shown, chosen):
                 chosen.append(shown)
         return sorted(chosen, key=lambda shown: shown.failure.badness)
+
+
+def is_apart_from(shown: Shown, others: Iterable[Shown]) -> bool:
+    """Whether a place is apart from all others."""
+    return all(shown.failure.is_apart(other.failure) for other in others)
 
 
 def places(height: int, width: int) -> Iterator[tuple[slice, slice]]:

@@ -3,7 +3,9 @@
 Without PyTorch, so that the program can begin with it.
 """
 
+import contextlib
 import ctypes
+import os
 import sys
 from pathlib import Path
 
@@ -36,12 +38,19 @@ class MallInfo(ctypes.Structure):
 
 
 def kept_bytes() -> int:
-    """Memory that was freed and is kept for this process, which nobody else sees as free; 0 where none can be told."""
+    """Memory that was freed and is kept for this process, which nobody else sees as free; 0 where none can be told.
+
+    An upper bound: what was never written to counts too, up to what the process holds.
+    """
     tell = getattr(ctypes.CDLL(None), "mallinfo2", None) if sys.platform == "linux" else None
     if tell is None:
         return 0
     tell.restype = MallInfo
-    return int(tell().fordblks)
+    try:
+        held = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+    return min(held, int(tell().fordblks))
 
 
 def release_team() -> None:
@@ -53,9 +62,10 @@ def release_team() -> None:
     """
     if sys.platform != "linux":
         return
-    libraries = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "/libgomp" in line}
-    for library in libraries:
-        pause = getattr(ctypes.CDLL(library), "omp_pause_resource_all", None)  # OpenMP 5.0
-        if pause is not None:
-            soft = 1
-            pause(soft)
+    with contextlib.suppress(OSError):
+        maps = Path("/proc/self/maps").read_text(errors="surrogateescape").splitlines()
+        for library in {line.split(maxsplit=5)[5] for line in maps if "/libgomp" in line}:
+            pause = getattr(ctypes.CDLL(library), "omp_pause_resource_all", None)  # OpenMP 5.0
+            if pause is not None:
+                soft = 1
+                pause(soft)

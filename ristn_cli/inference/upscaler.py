@@ -305,13 +305,13 @@ def weigh_ends(values: Tensor, axis: int, weights: Tensor, first: int, last: int
         values.narrow(axis, pixels.start, len(pixels)).mul_(share)
 
 
-def write_levels(values: Tensor, levels: Sequence[Tensor], peak: int) -> Tensor | bool:
+def write_levels(values: Tensor, levels: Sequence[Tensor], peak: int) -> Tensor:
     """Round values (T, H, W, 3), clipped to [0, 1], to integer levels in [0, `peak`], T of (H, W, 3).
 
     The values are used up.
 
     Returns:
-        Whether all values are numbers; from a device as a tensor, for which nothing has waited.
+        Whether all values are numbers; nothing waits for the device.
     """
     if values.device.type != "cpu":
         is_finite = values.sum(dtype=torch.float32).isfinite()
@@ -321,7 +321,7 @@ def write_levels(values: Tensor, levels: Sequence[Tensor], peak: int) -> Tensor 
         return is_finite
     images = [(value.numpy(), level.numpy(), peak) for value, level in zip(values, levels, strict=True)]
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        return all(list(pool.map(lambda image: write_image_levels(*image), images)))
+        return torch.tensor(all(list(pool.map(lambda image: write_image_levels(*image), images))))
 
 
 def write_image_levels(values: NDArray[np.float32], levels: NDArray[np.unsignedinteger[Any]], peak: int) -> bool:

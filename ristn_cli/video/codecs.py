@@ -211,7 +211,8 @@ def add_stream(
     assert isinstance(stream, VideoStream)
     stream.width, stream.height, stream.pix_fmt = settings.width, settings.height, pixel_format
     context = stream.codec_context
-    context.thread_type = "AUTO"  # PyAV asks for slices alone: slower, and larger files at the same quality
+    if codec.encoder == "libx264":
+        context.thread_type = "AUTO"  # PyAV asks for slices alone: slower, and larger files at the same quality
     context.sample_aspect_ratio = settings.sample_aspect_ratio
     stream.time_base = context.time_base = settings.time_base
     return stream, builder

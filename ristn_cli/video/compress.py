@@ -100,14 +100,17 @@ class EncodedImages:
         """The pictures, (H, W, 3) uint8, in their order.
 
         Raises:
-            VideoError: not as many come back as went in.
+            VideoError: they cannot be decoded, or not as many come back as went in.
         """
         decoder = open_decoder(self.encoder)
         given = 0
-        for data in (*self.packets, None):
-            for decoded in decoder.decode(None if data is None else av.Packet(data)):
-                given += 1
-                yield to_image(decoded, self.shape)
+        try:
+            for data in (*self.packets, None):
+                for decoded in decoder.decode(None if data is None else av.Packet(data)):
+                    given += 1
+                    yield to_image(decoded, self.shape)
+        except FFmpegError as error:
+            raise VideoError(f"{self.encoder}: {error.strerror}") from error
         if given != self.count:
             raise VideoError(f"{self.encoder}: {given} of {self.count} frames came back")
 

@@ -31,6 +31,9 @@ LUMA_WEIGHTS: dict[str, tuple[float, float]] = {
     "smpte240m": (0.212, 0.087),
     "bt2020nc": (0.2627, 0.0593),
 }
+WIDEST_VECTOR = 64
+"""Pixels."""
+
 SWS_FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
 # FFmpeg has one log level for all threads. Two that raise it at once would leave it raised, and then a decoder's own
 # threads, which need Python's lock to log, stand still where that waits for them.
@@ -238,9 +241,11 @@ class FrameBuilder:
                 pixels = np.dstack((image, alpha))
             return self._through(name, VideoFrame.from_ndarray(pixels, format=name))
         if image.dtype == np.uint8 and self._bits <= 8:
-            # A view, not a copy: nobody writes to a picture that is given here.
-            pixels = np.ascontiguousarray(image)
-            frame = self._through("rgb24", VideoFrame.from_numpy_buffer(pixels, format="rgb24"))
+            # A view rather than a copy, but where rows do not end with a vector of libswscale's: of the last row it
+            # would read what is behind the array.
+            fits = image.shape[1] % WIDEST_VECTOR == 0 and image.flags.c_contiguous
+            view = VideoFrame.from_numpy_buffer if fits else VideoFrame.from_ndarray
+            frame = self._through("rgb24", view(image, format="rgb24"))
             if holds_alpha and alpha is not None:
                 plane(frame, 3)[...] = alpha  # libswscale's own alpha is off by one here
             return frame

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
+import av
 from av.codec.hwaccel import HWAccel
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -41,6 +42,8 @@ class HardwareDamage:
 
 def why_not_nvdec(info: VideoInfo, *, with_alpha: bool, strict: bool) -> str | None:
     """Why a video is left to software decoding; None where NVDEC may be tried."""
+    if int(av.__version__.split(".")[0]) < 18:
+        return f"PyAV {av.__version__} does not tell which pictures of a card are interlaced or damaged; 18 does"
     if info.codec not in NVDEC_FORMATS or info.is_still:
         return f"{info.codec} is decoded in software only"
     if info.pixel_format not in NVDEC_FORMATS[info.codec]:

@@ -79,7 +79,7 @@ def open_input(path: Path, hwaccel: HWAccel | None = None) -> Iterator[InputCont
     except (av.error.FFmpegError, OSError, ValueError, RuntimeError) as error:
         if hwaccel is not None:
             reason = getattr(error, "strerror", None) or str(error)
-            raise HardwareError(f"no CUDA device can be opened: {reason}") from error
+            raise HardwareError(f"it cannot be opened: {reason}") from error
         if not isinstance(error, av.error.FFmpegError | OSError | ValueError):
             raise
         raise VideoError(f"{path}: {_explain_unreadable(path, error)}") from error
