@@ -120,6 +120,27 @@ def test_a_team_ends_and_comes_again() -> None:
     assert done.stdout == "2 1048576.0\n"
 
 
+GONE = """
+import resource, torch
+from ristn_cli.inference.runtime import keep_memory
+from ristn_cli.inference.transfer import PlainTransfer
+def held():
+    return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
+keep_memory()
+transfer, size = PlainTransfer(torch.device("cpu")), 128 << 20
+before, image = held(), transfer.empty((size,), torch.uint8).fill_(1)
+during = held()
+del image
+print(during - before > size // 2, held() - before < size // 2)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="nothing tells what a process holds")
+def test_large_images_are_not_kept() -> None:
+    done = subprocess.run([sys.executable, "-c", GONE], capture_output=True, text=True, check=True)
+    assert done.stdout == "True True\n"
+
+
 FREED = """
 import torch
 from ristn_cli.inference.runtime import keep_memory, kept_bytes

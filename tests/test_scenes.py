@@ -57,6 +57,18 @@ def test_a_flash_is_a_scene_of_its_own() -> None:
     assert list(number_scenes(images)) == [0] * 4 + [1] + [2] * 4
 
 
+@pytest.mark.parametrize("first", ["white", "black"])
+def test_neither_is_the_second_of_two_flashes_seen_by_what_follows(first: str) -> None:
+    images = shot(5, 10, speed=0)
+    images[4], images[5] = (np.full_like(images[4], level) for level in ((255, 0) if first == "white" else (0, 255)))
+    assert list(number_scenes(images)) == [0] * 4 + [1, 2] + [3] * 4
+
+
+def test_a_black_image_before_a_film_is_no_part_of_it() -> None:
+    images = shot(5, 5)
+    assert list(number_scenes([np.zeros_like(images[0]), *images])) == [0] + [1] * 5
+
+
 def test_snow_is_no_cut() -> None:
     assert set(number_scenes(np.random.default_rng(0).integers(0, 256, (20, 48, 48, 3), dtype=np.uint8))) == {0}
 
@@ -72,7 +84,7 @@ def test_windows_never_read_across_a_cut_and_keep_every_frame_once() -> None:
 
 
 @pytest.mark.parametrize("length", [5, 6, 10])
-@pytest.mark.parametrize("flash", [None, 5, 14, 20, 26])
+@pytest.mark.parametrize("flash", [None, 0, 5, 14, 20, 26])
 def test_a_stream_taken_up_at_any_window_goes_on_with_the_same_windows(length: int, flash: int | None) -> None:
     images = shot(0, 13) + shot(1, 3) + shot(2, 11)
     if flash is not None:

@@ -63,6 +63,17 @@ def test_ten_bits_pass_through_y4m(tiny_weights: Path, tmp_path: Path) -> None:
     assert abs(after[0].mean() - before[0].image.mean()) < 300
 
 
+def test_repeated_frames_leave_as_often_as_they_came(tiny_weights: Path, tmp_path: Path) -> None:
+    pictures = [make_picture(index // 2, 32, 24) for index in range(6)]
+    raw = b"".join(picture.tobytes() for picture in pictures)
+    code, stdout, stderr = stream(tiny_weights, "-", "-", "--raw-size", "32x24", "--raw-format", "rgb24", given=raw)
+    assert code == 0, stderr
+    found = decode(stdout, tmp_path / "out.y4m")
+    assert len(found) == 6
+    assert all(np.array_equal(found[index], found[index + 1]) for index in (0, 2, 4))
+    np.testing.assert_allclose(brightness(found), brightness(pictures), atol=2)
+
+
 def test_a_file_with_everything_out_as_matroska(tiny_weights: Path, tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mkv", frames=30, width=32, height=32, audio_tracks=2, subtitles=True)
     code, stdout, stderr = stream(tiny_weights, source, "-", "--stdout-format", "matroska")

@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from ristn_cli.inference import transfer
 from ristn_cli.inference.device import Backend, DeviceError
 from ristn_cli.inference.memory import Tiling
+from ristn_cli.inference.runtime import map_memory
 from ristn_cli.inference.transfer import Arrival, CudaTransfer, PlainTransfer, open_transfer
 from ristn_cli.inference.upscaler import OutOfMemory, Upscaler
 from ristn_cli.inference.windows import Window
@@ -27,6 +29,9 @@ class CountingTransfer:
         self.sent: list[tuple[torch.dtype, int]] = []
         self.fetched: list[tuple[torch.dtype, tuple[int, ...]]] = []
         self.free = 1 << 40
+
+    def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        return torch.empty(shape, dtype=dtype, device=META)
 
     def upload(self, images: Sequence[np.ndarray]) -> Tensor:
         stacked = torch.from_numpy(np.stack(images))
@@ -50,6 +55,21 @@ def test_integers_cross_once_each_way_and_nothing_waits(name: str, dtype: type, 
     list(upscaler.launch_window(Window(images, slice(0, 4))))
     assert counting.sent == [(levels, 6 * images[0].nbytes)]
     assert counting.fetched == [(levels, (288, 400, 3))] * 4
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_large_images_are_the_same_as_small_ones(
+    random_model: RISTN, monkeypatch: pytest.MonkeyPatch, dtype: type
+) -> None:
+    images = tuple(np.random.default_rng(0).integers(0, 256, (4, 20, 24, 3)).astype(dtype))
+    upscaler = Upscaler(random_model, Backend(CPU, "fp32"))
+    small = upscaler.upscale_window(Window(images, slice(1, 3)))
+    sizes: list[int] = []
+    monkeypatch.setattr(transfer, "LARGE_IMAGE", small[0].nbytes)
+    monkeypatch.setattr(transfer, "map_memory", lambda size: sizes.append(size) or map_memory(size))
+    large = upscaler.upscale_window(Window(images, slice(1, 3)))
+    assert sizes == [small[0].nbytes] * 2
+    assert all(np.array_equal(a, b) for a, b in zip(small, large, strict=True))
 
 
 def test_blending_weights_cross_once(random_model: RISTN, monkeypatch: pytest.MonkeyPatch) -> None:

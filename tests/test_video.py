@@ -32,6 +32,7 @@ from ristn_cli.video import (
     VideoInfo,
     check_mux,
     choose_codec,
+    codecs,
     has_variable_rate,
     join_and_mux,
     part_suffix,
@@ -734,6 +735,34 @@ class TestWriter:
         stated = (tmp_path / "a.mp4").read_bytes()  # x264 writes its options into the stream
         assert b"x264 - core" in stated
         assert b"sliced_threads=1" not in stated
+
+    @pytest.mark.parametrize(
+        ("given", "stated"),
+        [({}, b"rc_lookahead=10 "), ({"rc-lookahead": "13"}, b"rc_lookahead=13 "), (None, b"rc_lookahead=40 ")],
+    )
+    def test_x264_holds_fewer_pictures_where_they_are_large(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, str] | None, stated: bytes
+    ) -> None:
+        """As many pixels as of the largest that are not; the user's own choice counts, and smaller ones are left."""
+        settings = {"width": 256, "height": 192, "rate": Fraction(25), "time_base": Fraction(1, 25)}
+        monkeypatch.setattr(codecs, "LARGE_PICTURE", 256 * 192 // (1 if given is None else 4))
+        monkeypatch.setattr("os.cpu_count", lambda: 16)
+        with FrameWriter(tmp_path / "a.mp4", **settings, color=Color(), encoder_options=given or {}) as writer:
+            writer.write(Frame(np.zeros((192, 256, 3), np.uint8), Fraction(0)))
+        options = (tmp_path / "a.mp4").read_bytes()
+        assert stated in options
+        assert (b" threads=6 " in options) == (given is not None)
+
+    def test_so_does_x265_and_always_begins(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        info = probe(make_clip(tmp_path / "in.mp4", frames=2))
+        settings = codecs.EncoderSettings(
+            codec="hevc", width=256, height=192, rate=Fraction(25), time_base=Fraction(1, 25), color=Color()
+        )
+        assert codecs.shorter_lookahead(CODECS["hevc"], settings) is None
+        monkeypatch.setattr(codecs, "LARGE_PICTURE", 1)
+        for preset in codecs.X26X_PRESETS:
+            assert codecs.shorter_lookahead(CODECS["hevc"], replace(settings, preset=preset)) in (None, 9)
+            try_mux(info, tmp_path / "out.mkv", codec="hevc", width=256, height=192, preset=preset)
 
     def test_pixel_formats(self, tmp_path: Path) -> None:
         info = probe(make_clip(tmp_path / "in.mp4", frames=2))

@@ -114,8 +114,11 @@ def test_upscale_follows_the_rule_and_says_so(
     assert run(lossy, tmp_path / "out.mp4", "--dry-run", "--model", "ristn-lite")[1].startswith(
         "model: ristn-lite, because it was asked for\n"
     )
-    code, _, stderr = run(lossy, tmp_path / "out.mp4", "--verbose", "--log-file", tmp_path / "log", "--max-frames", "2")
+    code, stdout, stderr = run(
+        lossy, tmp_path / "out.mp4", "--verbose", "--log-file", tmp_path / "log", "--max-frames", "2"
+    )
     assert code == 0, stderr
+    assert stdout.endswith(" fps) by ristn-lite-real\n")
     assert "model: ristn-lite-real, because" in stderr
     assert "model: ristn-lite-real, because" in (tmp_path / "log").read_text()
     code, _, stderr = run(tmp_path / "missing.mp4", tmp_path / "out.mp4")

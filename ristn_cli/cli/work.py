@@ -284,7 +284,8 @@ class Work:
         if damages:
             warn(f"{source}: damaged in {damages} places, which were concealed; --strict fails instead")
         summary = (
-            f"{done.frames} frames in {format_seconds(done.elapsed_seconds)} ({done.mean_frames_per_second:.2f} fps)"
+            f"{done.frames} frames in {format_seconds(done.elapsed_seconds)} ({done.mean_frames_per_second:.2f} fps) "
+            f"by {choice.name}"
         )
         log.info("%s: %s", target, summary)
         return f"{target}: {summary}"

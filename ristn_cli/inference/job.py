@@ -61,6 +61,25 @@ class Interrupted(Exception):
     """The job was asked to stop, and did so after a finished part: the same command goes on."""
 
 
+class Remarks:
+    """What one thread notes and another one tells."""
+
+    def __init__(self, tell_one: Callable[[str], None]) -> None:
+        self._tell_one = tell_one
+        self._waiting: deque[str] = deque()
+        self.were_noted = False
+
+    def note(self, message: str) -> None:
+        """Keep a message until `tell`."""
+        self.were_noted = True
+        self._waiting.append(message)
+
+    def tell(self) -> None:
+        """Tell what was noted since."""
+        while self._waiting:
+            self._tell_one(self._waiting.popleft())
+
+
 class PartMaker(Protocol):
     """Makes the parts that a manifest lacks and records them there: `write_parts`, or one with several devices."""
 
@@ -222,22 +241,11 @@ def write_parts(
     yield meter.read(manifest.frames, max(1, len(manifest.parts)))
     if options.max_frames is not None and manifest.frames >= options.max_frames:
         return
-    damage: deque[str] = deque()
-    was_damaged = False
-
-    def note_damage(message: str) -> None:
-        nonlocal was_damaged
-        was_damaged = True
-        damage.append(message)
-
-    def tell_damage() -> None:
-        while damage:
-            on_damage(damage.popleft())
-
+    damage = Remarks(on_damage)
     pipeline = Pipeline()
     with stoppable(upscaler.model, pipeline.check), pipeline:
         windows = upscaler.windows(
-            join_repeats(continued_frames(manifest, info, options, note_damage)),
+            join_repeats(continued_frames(manifest, info, options, damage.note)),
             lambda run: run[0].image,
             continued=manifest.parts[-1].next_context if manifest.parts else 0,
         )
@@ -253,11 +261,11 @@ def write_parts(
             open_part,
             part_length(info, options),
             finished=len(manifest.parts),
-            is_damaged=lambda: was_damaged,
+            is_damaged=lambda: damage.were_noted,
         )
         try:
             for event in events:
-                tell_damage()
+                damage.tell()
                 if isinstance(event, Written):
                     yield meter.read(manifest.frames + event.frames, event.part)
                     continue
@@ -265,7 +273,7 @@ def write_parts(
                 if not event.is_last and should_stop():
                     raise Interrupted
         finally:
-            tell_damage()
+            damage.tell()
     if not manifest.parts:
         raise no_frames(info)
 

@@ -5,6 +5,7 @@ Without PyTorch, so that the program can begin with it.
 
 import contextlib
 import ctypes
+import mmap
 import os
 import sys
 from pathlib import Path
@@ -25,6 +26,13 @@ def keep_memory() -> None:
         mallopt(mmap_max, 0)
         mallopt(arena_max, 1)  # a thread's own arena, of small heaps, gives them back all the same
         mallopt(trim_threshold, -1)  # none
+
+
+def map_memory(size: int) -> mmap.mmap:
+    """Zeros, `size` bytes, that are the system's again once nothing refers to them, whatever `keep_memory` has told."""
+    if os.name != "posix":
+        return mmap.mmap(-1, size)
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
 class MallInfo(ctypes.Structure):

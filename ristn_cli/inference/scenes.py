@@ -5,6 +5,7 @@ changed, whichever is less; so steady fast motion is no cut. It is computed here
 decoding does, and a resumed run must find the same cuts as an uninterrupted one.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from typing import TypeVar
@@ -34,23 +35,39 @@ def difference(before: np.ndarray, after: np.ndarray) -> float:
 def number_scenes(images: Iterable[np.ndarray], *, settled: int = 0) -> Iterator[int]:
     """Number of the scene of each image, from 0; the first `settled` images are known to be of one scene.
 
-    A scene's first difference has nothing to be compared with, so only a flash is a scene of one image, and two settled
-    images or the first of a scene are all that the numbering depends on.
+    A scene's first difference is compared with the one after it, since there is none before: its first image is a scene
+    of its own where what follows it is steadier. So two settled images, or the first of a scene, and one image ahead
+    are all that the numbering depends on.
     """
     scene = 0
-    before: np.ndarray | None = None
-    last_difference: float | None = None
-    for index, image in enumerate(images):
-        if before is not None:
-            now = difference(before, image)
-            is_new = (
-                now >= FLASH_SCORE if last_difference is None else min(now, abs(now - last_difference)) >= CUT_SCORE
-            )
-            is_cut = is_new and index >= settled
-            scene += is_cut
-            last_difference = None if is_cut else now
-        before = image
+    before: float | None = None
+    for index, (now, after) in enumerate(_with_next(_differences(images))):
+        beside = after if before is None else before
+        changed = 0 if beside is None else min(now, abs(now - beside))
+        is_flash = before is None and now >= FLASH_SCORE
+        is_cut = index >= max(settled, 1) and (is_flash or changed >= CUT_SCORE)
+        scene += is_cut
+        before = None if is_cut or index == 0 else now
         yield scene
+
+
+def _differences(images: Iterable[np.ndarray]) -> Iterator[float]:
+    """Of each image to the one before; 0 for the first."""
+    before: np.ndarray | None = None
+    for image in images:
+        yield 0.0 if before is None else difference(before, image)
+        before = image
+
+
+def _with_next(values: Iterable[float]) -> Iterator[tuple[float, float | None]]:
+    """Each value beside the one after it."""
+    before: float | None = None
+    for value in values:
+        if before is not None:
+            yield before, value
+        before = value
+    if before is not None:
+        yield before, None
 
 
 def scene_windows(
@@ -86,7 +103,7 @@ def _with_scene(
     frames: Iterable[Item], image_of: Callable[[Item], np.ndarray], settled: int
 ) -> Iterator[tuple[int, Item]]:
     """Each frame behind the number of its scene."""
-    passing: list[Item] = []
+    passing: deque[Item] = deque()
 
     def images() -> Iterator[np.ndarray]:
         for frame in frames:
@@ -94,4 +111,4 @@ def _with_scene(
             yield image_of(frame)
 
     for scene in number_scenes(images(), settled=settled):
-        yield scene, passing.pop()
+        yield scene, passing.popleft()

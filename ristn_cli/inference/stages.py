@@ -68,13 +68,25 @@ def staged_parts(
     is_damaged: Callable[[], bool] = lambda: False,
 ) -> Iterator[Written | Finished]:
     """All stages, running at the same time: windows of a stream to encoded parts. Arguments as of the stages."""
+    made = staged_frames(pipeline, windows, rate, upscaler, is_damaged=is_damaged)
+    parts = encoded_parts(made, open_part, length, finished=finished)
+    return pipeline.ahead(parts, EVENTS_AHEAD, name="encode")
+
+
+def staged_frames(
+    pipeline: Pipeline,
+    windows: Iterator[Window[Run]],
+    rate: Fraction,
+    upscaler: Upscaler,
+    *,
+    is_damaged: Callable[[], bool] = lambda: False,
+) -> Iterator[Made]:
+    """All stages but the encoder, running at the same time as whoever takes the frames."""
     if upscaler.backend.device.type == "cpu":
         release_team()  # the stage "upscale" has its own
     read = pipeline.ahead(bordered_windows(windows, rate, is_damaged), WINDOWS_AHEAD, name="read")
     launched = pipeline.ahead(launched_windows(read, upscaler), 1, name="upscale")
-    made = pipeline.ahead(made_frames(launched, upscaler), IMAGES_AHEAD, name="download")
-    parts = encoded_parts(made, open_part, length, finished=finished)
-    return pipeline.ahead(parts, EVENTS_AHEAD, name="encode")
+    return pipeline.ahead(made_frames(launched, upscaler), IMAGES_AHEAD, name="download")
 
 
 def bordered_windows(

@@ -16,8 +16,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import IO, Literal
 
-from ristn_cli.inference.job import Interrupted, finish_images, publish, write_parts
+from ristn_cli.inference.job import Interrupted, Remarks, finish_images, publish, write_parts
 from ristn_cli.inference.manifest import Manifest
+from ristn_cli.inference.pipeline import Pipeline
 from ristn_cli.inference.plan import JobPlan, UpscaleOptions, carries_alpha, doubles_rate, estimate_frames
 from ristn_cli.inference.preflight import (
     check_container,
@@ -31,8 +32,10 @@ from ristn_cli.inference.preflight import (
     settle_tiling,
 )
 from ristn_cli.inference.progress import Meter, Progress
+from ristn_cli.inference.repeats import join_repeats
 from ristn_cli.inference.shape import choose_shape
-from ristn_cli.inference.upscaler import Upscaler
+from ristn_cli.inference.stages import staged_frames
+from ristn_cli.inference.upscaler import Upscaler, stoppable
 from ristn_cli.video import (
     Frame,
     PipeInput,
@@ -295,12 +298,23 @@ def _to_y4m(
         sample_aspect_ratio=shape.sample_aspect_ratio,
         pixel_format=options.pixel_format,
     )
-    frames = read_source(info, options, start=options.start, max_frames=options.max_frames, on_damage=on_damage)
-    for image in upscaler.upscale(frame.image for frame in _told_if_uneven(frames, info, on_loss)):
-        writer.write(resampler.apply(image))
-        yield meter.read(writer.frames_written, 1)
-        if should_stop():
-            raise Interrupted
+    damage, losses = Remarks(on_damage), Remarks(on_loss)
+    frames = read_source(info, options, start=options.start, max_frames=options.max_frames, on_damage=damage.note)
+    pipeline = Pipeline()
+    with stoppable(upscaler.model, pipeline.check), pipeline:
+        runs = join_repeats(_told_if_uneven(frames, info, losses.note))
+        windows = upscaler.windows(runs, lambda run: run[0].image)
+        try:
+            for made in staged_frames(pipeline, windows, info.rate, upscaler):
+                damage.tell()
+                losses.tell()
+                writer.write(resampler.apply(made.frame.image))
+                yield meter.read(writer.frames_written, 1)
+                if should_stop():
+                    raise Interrupted
+        finally:
+            damage.tell()
+            losses.tell()
     if not writer.frames_written:
         raise VideoError(f"{info.path}: has no frames between --start and --end")
 

@@ -255,7 +255,7 @@ class Upscaler:
         kept = len(range(len(lr))[window.keep])
         # A tensor a frame, so that each can go when it is encoded.
         shape = (SCALE * height, SCALE * width, 3)
-        output = [torch.empty(shape, dtype=lr.dtype, device=lr.device) for _ in range(kept)]
+        output = [self.transfer.empty(shape, lr.dtype) for _ in range(kept)]
         is_finite = torch.ones((), dtype=torch.bool, device=lr.device)
         rows = plan_spans(height, self.tiling.tile, self.tiling.overlap)
         columns = plan_spans(width, self.tiling.tile, self.tiling.overlap)

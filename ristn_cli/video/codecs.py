@@ -21,6 +21,16 @@ DEFAULT_CRF = 17
 X26X_PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 # x264's preset names on the scales of the other encoders.
 SVT_PRESETS = dict(zip(X26X_PRESETS, (12, 11, 10, 9, 8, 6, 4, 3, 2), strict=True))
+# Pictures that x264 and x265 look ahead, by preset, and hold meanwhile.
+LOOKAHEADS = {
+    "libx264": dict(zip(X26X_PRESETS, (0, 0, 10, 20, 30, 40, 50, 60, 60), strict=True)),
+    "libx265": dict(zip(X26X_PRESETS, (5, 10, 15, 15, 15, 20, 25, 40, 40), strict=True)),
+}
+SHORTEST_LOOKAHEADS = {"libx264": 4, "libx265": 9}
+"""x264 needs some to place its B-frames, x265 begins only with more than its slowest preset has in a row."""
+LARGE_PICTURE = 4096 * 2304
+"""Pixels. Of larger pictures x264 and x265 look ahead no more pixels than of these, and x264 begins no more at once:
+at 7680x4320 and `medium` it would hold 6 GiB."""
 NVENC_PRESETS = dict(zip(X26X_PRESETS, (1, 1, 2, 3, 4, 4, 5, 6, 7), strict=True))
 
 
@@ -213,9 +223,25 @@ def add_stream(
     context = stream.codec_context
     if codec.encoder == "libx264":
         context.thread_type = "AUTO"  # PyAV asks for slices alone: slower, and larger files at the same quality
+        if share_held(settings) < 1:
+            context.thread_count = max(2, int(1.5 * (os.cpu_count() or 1) * share_held(settings)))
     context.sample_aspect_ratio = settings.sample_aspect_ratio
     stream.time_base = context.time_base = settings.time_base
     return stream, builder
+
+
+def share_held(settings: EncoderSettings) -> float:
+    """Which share of the pictures that an encoder would hold at once it is to hold: 1 unless they are large."""
+    return min(1.0, LARGE_PICTURE / (settings.width * settings.height))
+
+
+def shorter_lookahead(codec: Codec, settings: EncoderSettings) -> int | None:
+    """Pictures to look ahead, where those of the preset would be too many."""
+    if codec.encoder not in LOOKAHEADS:
+        return None
+    lookahead = LOOKAHEADS[codec.encoder][settings.preset]
+    shorter = max(SHORTEST_LOOKAHEADS[codec.encoder], int(lookahead * share_held(settings)))
+    return shorter if shorter < lookahead else None
 
 
 def _complete(color: Color) -> tuple[str, str]:
@@ -250,6 +276,9 @@ def _encoder_options(codec: Codec, settings: EncoderSettings, builder: FrameBuil
         if codec.presets is not None and settings.preset in codec.presets:
             prefix = "p" if codec.presets is NVENC_PRESETS else ""
             options["preset"] = f"{prefix}{codec.presets[settings.preset]}"
+    lookahead = shorter_lookahead(codec, settings)
+    if codec.encoder == "libx264" and lookahead is not None:
+        options["rc-lookahead"] = str(lookahead)
     tags = {
         "colorspace": "rgb" if builder.is_rgb else color.matrix,
         "color_range": "pc" if builder.is_rgb else color.range,
@@ -259,7 +288,7 @@ def _encoder_options(codec: Codec, settings: EncoderSettings, builder: FrameBuil
     }
     options |= {name: value for name, value in tags.items() if value != UNSPECIFIED}
     if codec.encoder == "libx265":
-        options["x265-params"] = ":".join(_x265_parameters(settings, options.pop("x265-params", "")))
+        options["x265-params"] = ":".join(_x265_parameters(settings, options.pop("x265-params", ""), lookahead))
     if codec.encoder == "libsvtav1":
         os.environ.setdefault("SVT_LOG", "1")  # errors only: the library writes to stderr by itself
         parameters = _svtav1_parameters(settings.mastering)
@@ -271,8 +300,10 @@ def _encoder_options(codec: Codec, settings: EncoderSettings, builder: FrameBuil
     return options
 
 
-def _x265_parameters(settings: EncoderSettings, given: str) -> list[str]:
+def _x265_parameters(settings: EncoderSettings, given: str, lookahead: int | None) -> list[str]:
     parameters = ["log-level=none", *([given] if given else [])]
+    if lookahead is not None:
+        parameters.append(f"rc-lookahead={lookahead}")
     color = settings.color
     if settings.mastering.display:
         parameters.append(f"master-display={settings.mastering.display}")

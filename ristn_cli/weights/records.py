@@ -51,6 +51,16 @@ RELEASES = {
             repository="ristn/ristn-lite",
             revision="v1",
         ),
+        Release(
+            name="ristn-lite-real",
+            sha256="efe9dc0f98edacacdf75f40ca88890adf094188773f060b864a1818f83fa6349",
+            size=1_624_892,
+            config="ristn-lite",
+            source="compressed",
+            metrics={"psnr_y": 23.3131, "temporal_gain": 0.1486},
+            repository="ristn/ristn-lite-real",
+            revision="v1",
+        ),
     )
 }
 
