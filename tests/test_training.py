@@ -236,6 +236,19 @@ def test_a_run_killed_before_its_first_checkpoint_starts_afresh(folder: Path, tm
     assert_same_end(tmp_path / "killed", tmp_path / "whole")
 
 
+@pytest.mark.parametrize("steps", [4, None])
+def test_a_run_goes_on_with_stages_that_its_recipe_has_got_since(
+    folder: Path, tmp_path: Path, steps: int | None
+) -> None:
+    first, second = replace(STAGE, iterations=10), replace(STAGE, name="more", iterations=8, frames=3)
+    carry_out(make_recipe(first, second), folder, tmp_path / "whole")
+    carry_out(make_recipe(first), folder, tmp_path / "grown", steps=steps)
+    carry_out(make_recipe(first, second), folder, tmp_path / "grown")
+    assert_same_end(tmp_path / "grown", tmp_path / "whole")
+    with pytest.raises(TrainingError, match="'stages' differs"):
+        carry_out(make_recipe(first), folder, tmp_path / "grown")
+
+
 def test_minutes_stop_a_run_to_be_gone_on_with(folder: Path, tmp_path: Path) -> None:
     run = train(make_recipe(), data=folder, output=tmp_path, backend=CPU, workers=0, minutes=0)
     assert [progress.iteration for progress in run] == [1]
