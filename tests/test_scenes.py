@@ -69,6 +69,12 @@ def test_a_black_image_before_a_film_is_no_part_of_it() -> None:
     assert list(number_scenes([np.zeros_like(images[0]), *images])) == [0] + [1] * 5
 
 
+def test_a_shot_of_two_images_that_move_is_not_cut() -> None:
+    """They differ by 8 percent, the next shot from them by 51: only what follows more steadily cuts a first image off."""
+    images = [np.full((8, 8, 3), level, np.uint8) for level in (0, 20, 150, 158, 166)]
+    assert list(number_scenes(images)) == [0, 0, 1, 1, 1]
+
+
 def test_snow_is_no_cut() -> None:
     assert set(number_scenes(np.random.default_rng(0).integers(0, 256, (20, 48, 48, 3), dtype=np.uint8))) == {0}
 

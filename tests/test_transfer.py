@@ -1,5 +1,6 @@
 """What crosses to the device and back, in which order, and that launching a window never waits."""
 
+import errno
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ristn_cli.inference import transfer
+from ristn_cli.inference import runtime, transfer
 from ristn_cli.inference.device import Backend, DeviceError
 from ristn_cli.inference.memory import Tiling
 from ristn_cli.inference.runtime import map_memory
@@ -70,6 +71,23 @@ def test_large_images_are_the_same_as_small_ones(
     large = upscaler.upscale_window(Window(images, slice(1, 3)))
     assert sizes == [small[0].nbytes] * 2
     assert all(np.array_equal(a, b) for a, b in zip(small, large, strict=True))
+
+
+def test_where_large_images_find_no_memory_work_goes_on(random_model: RISTN, monkeypatch: pytest.MonkeyPatch) -> None:
+    failures = [OSError(errno.ENOMEM, "Cannot allocate memory")]
+
+    def fail_once(_: int, size: int, **flags: int) -> bytearray:
+        if failures:
+            raise failures.pop()
+        return bytearray(size)
+
+    monkeypatch.setattr(transfer, "LARGE_IMAGE", 1)
+    monkeypatch.setattr(runtime.mmap, "mmap", fail_once)
+    shrunk: list[Tiling] = []
+    upscaler = Upscaler(random_model, Backend(CPU, "fp32"), on_shrink=shrunk.append)
+    images = tuple(np.zeros((48, 48, 3), np.uint8) for _ in range(4))
+    assert len(upscaler.upscale_window(Window(images, slice(0, 4)))) == 4
+    assert len(shrunk) == 1
 
 
 def test_blending_weights_cross_once(random_model: RISTN, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -746,7 +746,7 @@ class TestWriter:
         """As many pixels as of the largest that are not; the user's own choice counts, and smaller ones are left."""
         settings = {"width": 256, "height": 192, "rate": Fraction(25), "time_base": Fraction(1, 25)}
         monkeypatch.setattr(codecs, "LARGE_PICTURE", 256 * 192 // (1 if given is None else 4))
-        monkeypatch.setattr("os.cpu_count", lambda: 16)
+        monkeypatch.setattr(codecs, "usable_cores", lambda: 16)
         with FrameWriter(tmp_path / "a.mp4", **settings, color=Color(), encoder_options=given or {}) as writer:
             writer.write(Frame(np.zeros((192, 256, 3), np.uint8), Fraction(0)))
         options = (tmp_path / "a.mp4").read_bytes()

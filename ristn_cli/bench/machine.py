@@ -1,6 +1,5 @@
 """What the machine itself does: its name, its matrix and convolution rates, and its copy bandwidth."""
 
-import os
 import platform
 import time
 from collections.abc import Callable
@@ -11,6 +10,7 @@ import torch.nn.functional as F
 from ristn_cli.bench.report import Machine
 from ristn_cli.inference.defaults import device_name, processor_name
 from ristn_cli.inference.device import Backend
+from ristn_cli.video import usable_cores
 
 MATRIX = 2048
 CONVOLUTION_CHANNELS = (32, 64, 128)
@@ -24,10 +24,9 @@ MEASURED_SECONDS = 0.3
 
 def describe_machine(chosen: torch.device) -> Machine:
     """Processor, cores, versions, and the device that was chosen."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return Machine(
         processor=processor_name(),
-        cores=cores,
+        cores=usable_cores(),
         threads=torch.get_num_threads(),
         system=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),

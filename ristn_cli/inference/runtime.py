@@ -29,10 +29,17 @@ def keep_memory() -> None:
 
 
 def map_memory(size: int) -> mmap.mmap:
-    """Zeros, `size` bytes, that are the system's again once nothing refers to them, whatever `keep_memory` has told."""
-    if os.name != "posix":
-        return mmap.mmap(-1, size)
-    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    """Zeros, `size` bytes, that are the system's again once nothing refers to them, whatever `keep_memory` has told.
+
+    Raises:
+        MemoryError: there are not as many.
+    """
+    # Private: what is shared, as otherwise, counts against other limits.
+    flags = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if os.name == "posix" else {}
+    try:
+        return mmap.mmap(-1, size, **flags)
+    except OSError as error:
+        raise MemoryError(str(error)) from error
 
 
 class MallInfo(ctypes.Structure):

@@ -36,16 +36,17 @@ def number_scenes(images: Iterable[np.ndarray], *, settled: int = 0) -> Iterator
     """Number of the scene of each image, from 0; the first `settled` images are known to be of one scene.
 
     A scene's first difference is compared with the one after it, since there is none before: its first image is a scene
-    of its own where what follows it is steadier. So two settled images, or the first of a scene, and one image ahead
-    are all that the numbering depends on.
+    of its own where what follows it is steadier, or where it is a flash. So two settled images, or the first of a
+    scene, and one image ahead are all that the numbering depends on.
     """
     scene = 0
     before: float | None = None
     for index, (now, after) in enumerate(_with_next(_differences(images))):
-        beside = after if before is None else before
-        changed = 0 if beside is None else min(now, abs(now - beside))
-        is_flash = before is None and now >= FLASH_SCORE
-        is_cut = index >= max(settled, 1) and (is_flash or changed >= CUT_SCORE)
+        if before is not None:
+            is_new = min(now, abs(now - before)) >= CUT_SCORE
+        else:
+            is_new = now >= FLASH_SCORE or (after is not None and min(now, now - after) >= CUT_SCORE)
+        is_cut = is_new and index >= max(settled, 1)
         scene += is_cut
         before = None if is_cut or index == 0 else now
         yield scene

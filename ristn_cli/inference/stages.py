@@ -68,23 +68,20 @@ def staged_parts(
     is_damaged: Callable[[], bool] = lambda: False,
 ) -> Iterator[Written | Finished]:
     """All stages, running at the same time: windows of a stream to encoded parts. Arguments as of the stages."""
-    made = staged_frames(pipeline, windows, rate, upscaler, is_damaged=is_damaged)
+    made = staged_frames(pipeline, bordered_windows(windows, rate, is_damaged), upscaler)
     parts = encoded_parts(made, open_part, length, finished=finished)
     return pipeline.ahead(parts, EVENTS_AHEAD, name="encode")
 
 
 def staged_frames(
     pipeline: Pipeline,
-    windows: Iterator[Window[Run]],
-    rate: Fraction,
+    windows: Iterator[tuple[Window[Run], Border | None]],
     upscaler: Upscaler,
-    *,
-    is_damaged: Callable[[], bool] = lambda: False,
 ) -> Iterator[Made]:
     """All stages but the encoder, running at the same time as whoever takes the frames."""
     if upscaler.backend.device.type == "cpu":
         release_team()  # the stage "upscale" has its own
-    read = pipeline.ahead(bordered_windows(windows, rate, is_damaged), WINDOWS_AHEAD, name="read")
+    read = pipeline.ahead(windows, WINDOWS_AHEAD, name="read")
     launched = pipeline.ahead(launched_windows(read, upscaler), 1, name="upscale")
     return pipeline.ahead(made_frames(launched, upscaler), IMAGES_AHEAD, name="download")
 
@@ -120,7 +117,7 @@ def bordered_windows(
 
 
 def launched_windows(
-    windows: Iterator[tuple[Window[Run], Border]], upscaler: Upscaler
+    windows: Iterator[tuple[Window[Run], Border | None]], upscaler: Upscaler
 ) -> Iterator[tuple[tuple[Run, ...], Arrival, Border | None]]:
     """The kept frames of each window, or those of a piece of it, and their images on the way from the device.
 

@@ -28,6 +28,7 @@ from ristn_cli.inference.preflight import (
     examine,
     for_target,
     job_folder,
+    no_frames,
     read_source,
     settle_tiling,
 )
@@ -303,12 +304,13 @@ def _to_y4m(
     pipeline = Pipeline()
     with stoppable(upscaler.model, pipeline.check), pipeline:
         runs = join_repeats(_told_if_uneven(frames, info, losses.note))
-        windows = upscaler.windows(runs, lambda run: run[0].image)
+        windows = ((window, None) for window in upscaler.windows(runs, lambda run: run[0].image))
         try:
-            for made in staged_frames(pipeline, windows, info.rate, upscaler):
+            for made in staged_frames(pipeline, windows, upscaler):
                 damage.tell()
                 losses.tell()
                 writer.write(resampler.apply(made.frame.image))
+                del made  # or it would be held while the next one is awaited
                 yield meter.read(writer.frames_written, 1)
                 if should_stop():
                     raise Interrupted
@@ -316,7 +318,7 @@ def _to_y4m(
             damage.tell()
             losses.tell()
     if not writer.frames_written:
-        raise VideoError(f"{info.path}: has no frames between --start and --end")
+        raise no_frames(info)
 
 
 def _told_if_uneven(frames: Iterator[Frame], info: VideoInfo, report: Callable[[str], None]) -> Iterator[Frame]:

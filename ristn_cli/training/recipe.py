@@ -185,15 +185,13 @@ class Recipe:
 
 
 def changed_field(stored: dict[str, Any], wanted: dict[str, Any]) -> str:
-    """Name of the first field in which two `Recipe.to_dict()` differ; empty if a run of `stored` can go on as `wanted`.
+    """Name of the first field in which two `Recipe.to_dict()` differ; empty if none does.
 
-    Fields that `stored` lacks count as their defaults: recipes grow fields, and runs outlive the change. Stages behind
-    those of `stored` are no difference.
+    Fields that `stored` lacks count as their defaults: recipes grow fields, and runs outlive the change.
     """
     stored = with_defaults(Recipe, stored)
     stored["data"] = with_defaults(DataRecipe, stored.get("data", {}))
     stored["stages"] = [with_defaults(StageRecipe, stage) for stage in stored.get("stages", [])]
-    wanted = wanted | {"stages": wanted["stages"][: len(stored["stages"])]}
     return next((name for name in sorted({*wanted, *stored}) if stored.get(name) != wanted.get(name)), "")
 
 

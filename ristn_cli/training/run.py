@@ -193,7 +193,9 @@ class Run:
             TrainingError: it is damaged, or of another recipe.
         """
         state = read_checkpoint(path, advice="remove it to start afresh")
-        if changed := changed_field(state["recipe"], self.recipe.to_dict()):
+        stored, wanted = state["recipe"], self.recipe.to_dict()
+        wanted["stages"] = wanted["stages"][: len(stored["stages"])]  # more of them may follow
+        if changed := changed_field(stored, wanted):
             raise TrainingError(f"{path}: made by another recipe ({changed!r} differs); use another --output")
         self.start_stage(state["stage_index"], previous=None)
         self.model.load_state_dict(state["model"])

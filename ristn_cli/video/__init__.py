@@ -3,7 +3,7 @@
 The only package that knows PyAV, FFmpeg and imageio. It knows nothing of networks, and shows nothing to anyone.
 """
 
-from ristn_cli.video.codecs import CODECS, choose_codec, part_suffix, size_step
+from ristn_cli.video.codecs import CODECS, choose_codec, part_suffix, size_step, usable_cores
 from ristn_cli.video.compress import Compression, EncodedImages, compress_clip, compress_images, encode_images
 from ristn_cli.video.drawing import Scaling, draw_label, resize_image, to_eight_bits
 from ristn_cli.video.hardware import Decoder
@@ -113,6 +113,7 @@ __all__ = [
     "stream_mux",
     "to_eight_bits",
     "try_mux",
+    "usable_cores",
     "verify",
     "verify_images",
     "write_image",

@@ -27,7 +27,7 @@ LOOKAHEADS = {
     "libx265": dict(zip(X26X_PRESETS, (5, 10, 15, 15, 15, 20, 25, 40, 40), strict=True)),
 }
 SHORTEST_LOOKAHEADS = {"libx264": 4, "libx265": 9}
-"""x264 needs some to place its B-frames, x265 begins only with more than its slowest preset has in a row."""
+"""x264 needs some to place its B-frames, x265 more than the 8 B-frames in a row of its slowest preset."""
 LARGE_PICTURE = 4096 * 2304
 """Pixels. Of larger pictures x264 and x265 look ahead no more pixels than of these, and x264 begins no more at once:
 at 7680x4320 and `medium` it would hold 6 GiB."""
@@ -224,20 +224,27 @@ def add_stream(
     if codec.encoder == "libx264":
         context.thread_type = "AUTO"  # PyAV asks for slices alone: slower, and larger files at the same quality
         if share_held(settings) < 1:
-            context.thread_count = max(2, int(1.5 * (os.cpu_count() or 1) * share_held(settings)))
+            usual = max(1, usable_cores() * 3 // 2)
+            context.thread_count = min(usual, max(2, int(usual * share_held(settings))))
     context.sample_aspect_ratio = settings.sample_aspect_ratio
     stream.time_base = context.time_base = settings.time_base
     return stream, builder
 
 
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def share_held(settings: EncoderSettings) -> float:
-    """Which share of the pictures that an encoder would hold at once it is to hold: 1 unless they are large."""
+    """Share of its usual number of pictures that an encoder may hold: 1 unless they are large."""
     return min(1.0, LARGE_PICTURE / (settings.width * settings.height))
 
 
 def shorter_lookahead(codec: Codec, settings: EncoderSettings) -> int | None:
-    """Pictures to look ahead, where those of the preset would be too many."""
-    if codec.encoder not in LOOKAHEADS:
+    """Pictures to look ahead, where those of the preset would be too many and the user's own options do not matter."""
+    given = ":".join(f"{name}={value}" for name, value in settings.encoder_options.items())
+    if codec.encoder not in LOOKAHEADS or re.search(r"\b(preset|tune|bframes|bf)=", given):
         return None
     lookahead = LOOKAHEADS[codec.encoder][settings.preset]
     shorter = max(SHORTEST_LOOKAHEADS[codec.encoder], int(lookahead * share_held(settings)))
@@ -301,7 +308,8 @@ def _encoder_options(codec: Codec, settings: EncoderSettings, builder: FrameBuil
 
 
 def _x265_parameters(settings: EncoderSettings, given: str, lookahead: int | None) -> list[str]:
-    parameters = ["log-level=none", *([given] if given else [])]
+    # Without info=0 the header of a part tells these parameters and the machine, and parts of several would not join.
+    parameters = ["log-level=none", "info=0", *([given] if given else [])]
     if lookahead is not None:
         parameters.append(f"rc-lookahead={lookahead}")
     color = settings.color
