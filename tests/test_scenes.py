@@ -70,7 +70,7 @@ def test_a_black_image_before_a_film_is_no_part_of_it() -> None:
 
 
 def test_a_shot_of_two_images_that_move_is_not_cut() -> None:
-    """They differ by 8 percent, the next shot from them by 51: only what follows more steadily cuts a first image off."""
+    """They differ by 8 percent, the next shot from them by 51: only what is steadier cuts a first image off."""
     images = [np.full((8, 8, 3), level, np.uint8) for level in (0, 20, 150, 158, 166)]
     assert list(number_scenes(images)) == [0, 0, 1, 1, 1]
 
