@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from fractions import Fraction
+from importlib.metadata import version
 from pathlib import Path
 
 import av
@@ -75,6 +76,11 @@ ristn_cli.cli.main()
 def test_every_thread_of_a_command_keeps_its_memory() -> None:
     done = subprocess.run([sys.executable, "-c", KEPT], capture_output=True, text=True, check=True)
     assert done.stdout == "True\n" * 3
+
+
+def test_the_version_is_told() -> None:
+    done = ristn("--version")
+    assert (done.returncode, done.stdout) == (0, f"ristn {version('ristn')}\n")
 
 
 def test_upscale_end_to_end(tiny_weights: Path, tmp_path: Path) -> None:

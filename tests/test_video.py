@@ -32,7 +32,7 @@ from ristn_cli.video import (
     VideoInfo,
     check_mux,
     choose_codec,
-    codecs,
+    encoder,
     has_variable_rate,
     join_and_mux,
     part_suffix,
@@ -43,6 +43,7 @@ from ristn_cli.video import (
     verify,
     write_image,
 )
+from ristn_cli.video.parts import read_layout
 
 NINETY_KHZ = Fraction(1, 90000)
 # Uneven gaps, two frames one tick of 1/30000 s apart, a late start; no multiple of any frame rate.
@@ -745,8 +746,8 @@ class TestWriter:
     ) -> None:
         """As many pixels as of the largest that are not; the user's own choice counts, and smaller ones are left."""
         settings = {"width": 256, "height": 192, "rate": Fraction(25), "time_base": Fraction(1, 25)}
-        monkeypatch.setattr(codecs, "LARGE_PICTURE", 256 * 192 // (1 if given is None else 4))
-        monkeypatch.setattr(codecs, "usable_cores", lambda: 16)
+        monkeypatch.setattr(encoder, "LARGE_PICTURE", 256 * 192 // (1 if given is None else 4))
+        monkeypatch.setattr(encoder, "usable_cores", lambda: 16)
         with FrameWriter(tmp_path / "a.mp4", **settings, color=Color(), encoder_options=given or {}) as writer:
             writer.write(Frame(np.zeros((192, 256, 3), np.uint8), Fraction(0)))
         options = (tmp_path / "a.mp4").read_bytes()
@@ -755,14 +756,26 @@ class TestWriter:
 
     def test_so_does_x265_and_always_begins(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         info = probe(make_clip(tmp_path / "in.mp4", frames=2))
-        settings = codecs.EncoderSettings(
+        settings = encoder.EncoderSettings(
             codec="hevc", width=256, height=192, rate=Fraction(25), time_base=Fraction(1, 25), color=Color()
         )
-        assert codecs.shorter_lookahead(CODECS["hevc"], settings) is None
-        monkeypatch.setattr(codecs, "LARGE_PICTURE", 1)
-        for preset in codecs.X26X_PRESETS:
-            assert codecs.shorter_lookahead(CODECS["hevc"], replace(settings, preset=preset)) in (None, 9)
+        assert encoder.shorter_lookahead(CODECS["hevc"], settings) is None
+        monkeypatch.setattr(encoder, "LARGE_PICTURE", 1)
+        for preset in encoder.X26X_PRESETS:
+            assert encoder.shorter_lookahead(CODECS["hevc"], replace(settings, preset=preset)) in (None, 9)
             try_mux(info, tmp_path / "out.mkv", codec="hevc", width=256, height=192, preset=preset)
+
+    def test_parts_by_x265_tell_nothing_of_who_made_them(self, tmp_path: Path) -> None:
+        """What an encoder looked ahead, and in how many threads: parts of other machines join."""
+        settings = {"width": 256, "height": 192, "rate": Fraction(25), "time_base": Fraction(1, 25), "codec": "hevc"}
+        parts = [tmp_path / f"{number}.mp4" for number in range(2)]
+        for path, parameters in zip(
+            parts, ("rc-lookahead=9:frame-threads=1", "rc-lookahead=20:frame-threads=3"), strict=True
+        ):
+            options = {"x265-params": parameters}
+            with FrameWriter(path, **settings, color=Color(), preset="ultrafast", encoder_options=options) as writer:
+                writer.write(Frame(np.zeros((192, 256, 3), np.uint8), Fraction(0)))
+        assert read_layout(parts, Fraction(25)).codec == "hevc"
 
     def test_pixel_formats(self, tmp_path: Path) -> None:
         info = probe(make_clip(tmp_path / "in.mp4", frames=2))

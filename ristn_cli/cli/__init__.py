@@ -1,5 +1,8 @@
 """Command line: parse, call, show. The only package that knows typer and rich, or prints; one module a command."""
 
+from importlib.metadata import version
+from typing import Annotated
+
 import typer
 
 from ristn_cli.cli.ablate import ablate
@@ -19,11 +22,26 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="Upscale video 4x with RISTN, a Residual Invertible Spatio-Temporal Network.",
 )
 app.command(cls=RayCommand)(upscale)
 for command in (info, compare, evaluate, bench, train, download_weights, export_weights, ablate):
     app.command()(command)
+
+
+def show_version(is_asked: bool) -> None:
+    """Print the version and end."""
+    if is_asked:
+        typer.echo(f"ristn {version('ristn')}")
+        raise typer.Exit
+
+
+@app.callback()
+def about(
+    is_asked: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Upscale video 4x with RISTN, a Residual Invertible Spatio-Temporal Network."""
 
 
 def main() -> None:

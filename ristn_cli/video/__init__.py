@@ -3,9 +3,10 @@
 The only package that knows PyAV, FFmpeg and imageio. It knows nothing of networks, and shows nothing to anyone.
 """
 
-from ristn_cli.video.codecs import CODECS, choose_codec, part_suffix, size_step, usable_cores
+from ristn_cli.video.codecs import CODECS, choose_codec, part_suffix, size_step
 from ristn_cli.video.compress import Compression, EncodedImages, compress_clip, compress_images, encode_images
 from ristn_cli.video.drawing import Scaling, draw_label, resize_image, to_eight_bits
+from ristn_cli.video.encoder import usable_cores
 from ristn_cli.video.hardware import Decoder
 from ristn_cli.video.images import (
     IMAGES_WITH_ALPHA,

@@ -22,18 +22,16 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from ristn_cli.video.codecs import (
-    CODECS,
-    DEFAULT_CRF,
+from ristn_cli.video.codecs import CODECS, DEFAULT_CRF, choose_codec
+from ristn_cli.video.convert import FrameBuilder
+from ristn_cli.video.encoder import (
     EncoderSettings,
     add_stream,
     check_options_known,
-    choose_codec,
     explain_encoder,
     output_color,
     tag_picture,
 )
-from ristn_cli.video.convert import FrameBuilder
 from ristn_cli.video.info import Color, Frame, Image, MasteringMetadata, VideoError
 from ristn_cli.video.resample import ALPHA_FLAGS, Resampler
 from ristn_cli.video.source import file_url

@@ -8,8 +8,8 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import IO
 
-from ristn_cli.video.codecs import output_color
 from ristn_cli.video.convert import FrameBuilder, plane
+from ristn_cli.video.encoder import output_color
 from ristn_cli.video.info import UNSPECIFIED, Color, Image, VideoError
 
 SITES = {"left": "mpeg2", "topleft": "paldv", "center": "jpeg", UNSPECIFIED: "jpeg"}

@@ -1,0 +1,50 @@
+"""What the network makes, rounded to the integer levels of images."""
+
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+STRIP_ROWS = 16
+"""Rows of an image that are rounded at a time."""
+
+
+def write_levels(values: Tensor, levels: Sequence[Tensor], peak: int) -> Tensor:
+    """Round values (T, H, W, 3), clipped to [0, 1], to integer levels in [0, `peak`], T of (H, W, 3).
+
+    The values are used up.
+
+    Returns:
+        Whether all values are numbers; nothing waits for the device.
+    """
+    if values.device.type != "cpu":
+        is_finite = values.sum(dtype=torch.float32).isfinite()
+        values.clamp_(0, 1).mul_(peak).add_(0.5)
+        for value, level in zip(values, levels, strict=True):
+            level.copy_(value)
+        return is_finite
+    images = [(value.numpy(), level.numpy(), peak) for value, level in zip(values, levels, strict=True)]
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        return torch.tensor(all(list(pool.map(lambda image: write_image_levels(*image), images))))
+
+
+def write_image_levels(values: NDArray[np.float32], levels: NDArray[np.unsignedinteger[Any]], peak: int) -> bool:
+    """`write_levels` for an image in main memory, (H, W, 3).
+
+    A few rows at a time stay in the cache, and NumPy casts while it adds: half the time of whole passes by PyTorch.
+    """
+    scratch = np.empty_like(values[:STRIP_ROWS])
+    total = 0.0
+    with np.errstate(invalid="ignore"):
+        for top in range(0, len(values), STRIP_ROWS):
+            strip = values[top : top + STRIP_ROWS]
+            total += float(strip.sum())
+            clipped = np.clip(strip, 0, 1, out=scratch[: len(strip)])
+            clipped *= peak
+            np.add(clipped, 0.5, out=levels[top : top + STRIP_ROWS], casting="unsafe")
+    return math.isfinite(total)
