@@ -8,15 +8,18 @@ import pytest
 import torch
 
 from ristn_cli.inference.memory import (
+    CONTEXT,
     LONGEST_WINDOW,
     MIB,
     SMALLEST_TILE,
+    TILES,
+    WANTED_BYTES,
     AutoTiling,
     Tiling,
-    choose_window,
     free_bytes,
     most_kept,
     queue_bytes,
+    relative_time,
     shrink,
     usable_bytes,
     widest_channels,
@@ -43,10 +46,32 @@ def test_a_window_grows_with_all_that_it_holds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("width", "height", "window"), [(16, 16, 20), (480, 270, 20), (1280, 720, 16), (1920, 1080, 9), (3840, 2160, 5)]
+    ("width", "height", "window", "tile"),
+    [(480, 270, 20, 288), (1280, 720, 17, 192), (1920, 1080, 10, 224), (3840, 2160, 5, 288)],
 )
-def test_windows_are_shorter_for_large_frames(width: int, height: int, window: int) -> None:
-    assert choose_window(width, height) == window <= LONGEST_WINDOW
+def test_windows_are_shorter_and_tiles_smaller_for_large_frames(
+    width: int, height: int, window: int, tile: int
+) -> None:
+    fitted = AutoTiling(memory_bytes=WANTED_BYTES).fit(
+        LITE, torch.device("cpu"), width=width, height=height, value_bytes=2
+    )
+    assert (fitted.window, fitted.tile) == (window, tile)
+
+
+def test_more_memory_makes_longer_windows() -> None:
+    def chosen(limit: int) -> tuple[int, int]:
+        fitted = AutoTiling(memory_bytes=limit).fit(LITE, torch.device("cpu"), width=1920, height=1080, value_bytes=2)
+        return fitted.window, fitted.tile
+
+    assert [chosen(gib << 30) for gib in (2, 4, 8)] == [(10, 224), (15, 288), (LONGEST_WINDOW, 288)]
+
+
+def test_time_counts_what_overlaps_by_hand() -> None:
+    """100 LR pixels are two tiles of 58 that share 16, 84 two of 50; and of 7 frames read, 3 are kept."""
+    tiling = Tiling(window=7, context=2, tile=60, overlap=8)
+    assert relative_time(tiling, width=100, height=84) == pytest.approx(2 * 58 * 2 * 50 / (100 * 84) * (7 / 3 + 1))
+    whole = Tiling(window=7, context=0, tile=288)
+    assert relative_time(whole, width=100, height=84) == 2
 
 
 @pytest.mark.parametrize("size", [(3840, 2160), (2160, 3840), (1920, 1080), (720, 480)])
@@ -76,25 +101,28 @@ def test_large_images_are_finished_by_fewer(size: tuple[int, int], window: int, 
     assert most_kept(Tiling(window=window), width=size[0], height=size[1]) == kept
 
 
-@pytest.mark.parametrize("limit", [4096 * MIB, 1024 * MIB, 400 * MIB])
+@pytest.mark.parametrize("limit", [4096 * MIB, 1024 * MIB, 400 * MIB, MIB])
 @pytest.mark.parametrize("size", [(480, 270), (1920, 1080)])
 @pytest.mark.parametrize("name", ["ristn-lite", "paper"])
-def test_what_is_fitted_fits_and_is_no_smaller_than_need_be(name: str, size: tuple[int, int], limit: int) -> None:
+def test_what_is_fitted_is_the_fastest_that_fits_or_the_smallest(name: str, size: tuple[int, int], limit: int) -> None:
     width, height = size
-    numbers = {"width": width, "height": height, "value_bytes": 2}
-    whole = Tiling(window=choose_window(width, height))
 
     def needed(tiling: Tiling) -> int:
-        return window_bytes(CONFIGS[name], tiling, **numbers) + queue_bytes(tiling, width=width, height=height)
+        window = window_bytes(CONFIGS[name], tiling, width=width, height=height, value_bytes=2)
+        return window + queue_bytes(tiling, width=width, height=height)
 
-    fitted = AutoTiling(memory_bytes=limit).fit(CONFIGS[name], torch.device("cpu"), **numbers)
-    if fitted.tile > SMALLEST_TILE:
-        assert needed(fitted) <= limit
-    larger = whole
-    while (smaller := shrink(larger)) is not None and larger != fitted:
-        assert needed(larger) > limit
-        larger = smaller
-    assert fitted == larger
+    fitted = AutoTiling(memory_bytes=limit).fit(
+        CONFIGS[name], torch.device("cpu"), width=width, height=height, value_bytes=2
+    )
+    for window in range(2 * CONTEXT + 1, LONGEST_WINDOW + 1):
+        for tile in TILES:
+            other = Tiling(window=window, tile=tile, overlap=min(8, (tile - 1) // 4))
+            if needed(fitted) > limit:
+                assert needed(other) >= needed(fitted)
+            elif needed(other) <= limit:
+                assert relative_time(other, width=width, height=height) >= relative_time(
+                    fitted, width=width, height=height
+                )
 
 
 def test_shrinking_ends_with_the_smallest_tile_and_one_frame() -> None:

@@ -231,7 +231,7 @@ def test_no_more_images_are_alive_than_the_memory_model_counts(
     upscaler: Upscaler, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output_frames: int
 ) -> None:
     """With an encoder that is slower than all else, so that everything piles up before it."""
-    monkeypatch.setattr(memory, "OUTPUT_BYTES", output_frames * 128 * 128 * 3)
+    monkeypatch.setattr(memory, "FIRST_BYTES", output_frames * 128 * 128 * 3)
     alive, peak = 0, 0
     launch, write = Upscaler._launch_window, FrameWriter.write
 

@@ -1,5 +1,6 @@
 """Repeated frames: computed once, written as often as they came."""
 
+import io
 from collections.abc import Iterable
 from dataclasses import replace
 from fractions import Fraction
@@ -17,6 +18,7 @@ from ristn_cli.inference.job import Interrupted, upscale_video
 from ristn_cli.inference.memory import Tiling
 from ristn_cli.inference.plan import UpscaleOptions
 from ristn_cli.inference.repeats import join_repeats
+from ristn_cli.inference.stream import PIPE, Ends, upscale_stream
 from ristn_cli.inference.upscaler import Upscaler
 from ristn_cli.inference.windows import Window
 from ristn_cli.model import RISTN
@@ -92,25 +94,41 @@ def images(path: Path) -> np.ndarray:
     return np.stack([frame.image for frame in read_frames(path)])
 
 
+def count_kept(upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by the frames that each window keeps."""
+    kept: list[int] = []
+    launch = upscaler.launch_window
+
+    def count(window: Window[np.ndarray]) -> Any:
+        kept.append(len(window.frames[window.keep]))
+        return launch(window)
+
+    monkeypatch.setattr(upscaler, "launch_window", count)
+    return kept
+
+
 def test_the_network_sees_each_picture_once_and_every_frame_is_written(
     upscaler: Upscaler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     distinct = sorted(set(PULLDOWN))
     run(make_source(tmp_path / "distinct", distinct), tmp_path / "distinct.mkv", upscaler)
     source, target = make_source(tmp_path / "repeated", PULLDOWN), tmp_path / "repeated.mkv"
-    kept = 0
-    launch = upscaler.launch_window
-
-    def count(window: Window[np.ndarray]) -> Any:
-        nonlocal kept
-        kept += len(window.frames[window.keep])
-        return launch(window)
-
-    monkeypatch.setattr(upscaler, "launch_window", count)
+    kept = count_kept(upscaler, monkeypatch)
     assert run(source, target, upscaler) == len(PULLDOWN)
-    assert kept == len(distinct)
+    assert sum(kept) == len(distinct)
     assert np.array_equal(images(target), images(tmp_path / "distinct.mkv")[PULLDOWN])
     assert times(read_frames(target)) == times(read_frames(source))
+
+
+def test_so_it_does_where_plain_frames_go_to_a_stream(
+    upscaler: Upscaler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = count_kept(upscaler, monkeypatch)
+    stdout = io.BytesIO()
+    ends = Ends(source=make_source(tmp_path / "in", PULLDOWN), target=PIPE, stdin=io.BytesIO(), stdout=stdout)
+    frames = [now.frames for now in upscale_stream(ends, upscaler)][-1]
+    assert frames == stdout.getvalue().count(b"FRAME\n") == len(PULLDOWN)
+    assert sum(kept) == len(set(PULLDOWN))
 
 
 @pytest.mark.parametrize("parts_before_stop", [1, 2, 3])

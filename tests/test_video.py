@@ -752,7 +752,7 @@ class TestWriter:
             writer.write(Frame(np.zeros((192, 256, 3), np.uint8), Fraction(0)))
         options = (tmp_path / "a.mp4").read_bytes()
         assert stated in options
-        assert (b" threads=6 " in options) == (given is not None)
+        assert (b" threads=4 " in options) == (b"sliced_threads=1" in options) == (given is not None)
 
     def test_so_does_x265_and_always_begins(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         info = probe(make_clip(tmp_path / "in.mp4", frames=2))

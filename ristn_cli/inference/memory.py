@@ -14,16 +14,23 @@ from ristn_cli.model import SCALE, RISTNConfig
 
 MIB = 1 << 20
 
-NETWORK_BYTES = 1536 * MIB
-"""What a tile may take while nothing else is said. More makes tiles larger than LARGEST_TILE only."""
+WANTED_BYTES = 2048 * MIB
+"""What a window and what waits for it may take while nothing else is said: with program and encoder, about 3 GiB from
+1920x1080. More makes windows longer, and so faster."""
 
-OUTPUT_BYTES = 512 * MIB
-"""What the finished images of a window may take: longer windows repeat less context, but hold more frames."""
+FIRST_BYTES = 512 * MIB
+"""What the finished images of the first and the last window of a shot may take, which keep more than others."""
 
 LONGEST_WINDOW = 20
+CONTEXT = 2
+"""Frames, and of them those at each inner end that are read only."""
+
 LARGEST_TILE = 288
 SMALLEST_TILE = 32
 """LR pixels a side. Above the largest nothing is gained, below the smallest a tile is all overlap."""
+
+TILES = (LARGEST_TILE, 256, 224, 192, 160, 128, 96, 64, 48, SMALLEST_TILE)
+"""Sides to choose from."""
 
 WINDOWS_AHEAD = 1
 """Windows that are read while another one is computed."""
@@ -54,7 +61,7 @@ class Tiling:
     """
 
     window: int = LONGEST_WINDOW
-    context: int = 2
+    context: int = CONTEXT
     tile: int = LARGEST_TILE
     overlap: int = 8
     detect_cuts: bool = True
@@ -90,7 +97,7 @@ def most_kept(tiling: Tiling, *, width: int, height: int, image_bytes: int = 1) 
     The first and the last window of a shot keep context that others would only read. Where images are so large that
     this would count, such a window is computed in halves.
     """
-    within = OUTPUT_BYTES // (width * height * 3 * SCALE**2 * image_bytes)
+    within = FIRST_BYTES // (width * height * 3 * SCALE**2 * image_bytes)
     return min(tiling.window, max(tiling.window - 2 * tiling.context, within))
 
 
@@ -124,12 +131,14 @@ def queue_bytes(tiling: Tiling, *, width: int, height: int, image_bytes: int = 1
     return width * height * 3 * image_bytes * (read + finished * SCALE**2)
 
 
-def choose_window(
-    width: int, height: int, *, image_bytes: int = 1, context: int = 2, longest: int = LONGEST_WINDOW
-) -> int:
-    """Frames of a window: the `longest`, or as many as keep its finished images within OUTPUT_BYTES, one at least."""
-    kept = OUTPUT_BYTES // (width * height * 3 * SCALE**2 * image_bytes)
-    return min(longest, max(1, kept) + 2 * context)
+def relative_time(tiling: Tiling, *, width: int, height: int) -> float:
+    """Time of a finished frame, in units of what reading a frame takes without overlaps, or finishing one.
+
+    Both take about the same; what overlaps, in time and space, is computed again.
+    """
+    rows, columns = (plan_spans(size, tiling.tile, tiling.overlap) for size in (height, width))
+    computed = len(rows) * rows[0].size * len(columns) * columns[0].size
+    return computed / (width * height) * (tiling.window / (tiling.window - 2 * tiling.context) + 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,26 +177,35 @@ class AutoTiling:
     ) -> Tiling:
         """The tiling for frames of `width` x `height` LR pixels; arguments as of `window_bytes`.
 
-        Tiles and then windows are made smaller until a window fits. What does not fit even so gets the smallest: the
-        device has the last word.
+        Of those that fit, the one of the least `relative_time`. Where none does it is the smallest: the device has the
+        last word.
         """
-        sizes = {"width": width, "height": height, "value_bytes": value_bytes, "image_bytes": image_bytes}
+        limit = self.memory_bytes or usable_bytes(device)
+
+        def needed(tiling: Tiling) -> int:
+            own = window_bytes(
+                config, tiling, width=width, height=height, value_bytes=value_bytes, image_bytes=image_bytes
+            )
+            return own + queue_bytes(tiling, width=width, height=height, image_bytes=image_bytes)
+
         longest, largest = LONGEST_WINDOW, LARGEST_TILE
         if self.uses_default and self.default is not None:
             longest, largest = self.default.window, self.default.tile
-        window = self.window or choose_window(width, height, image_bytes=image_bytes, longest=longest)
-        side = self.tile or largest
-        tiling = replace_tile(
-            Tiling(window=window, context=min(2, (window - 1) // 2), detect_cuts=self.detect_cuts), side
-        )
-        limit = self.memory_bytes or usable_bytes(device)
-        waiting = {name: sizes[name] for name in ("width", "height", "image_bytes")}
-        while window_bytes(config, tiling, **sizes) + queue_bytes(tiling, **waiting) > limit:
-            smaller = shrink(tiling)
-            if smaller is None or (self.window and smaller.window < window) or (self.tile and smaller.tile < side):
-                break
-            tiling = smaller
-        return tiling
+        windows = (self.window,) if self.window else range(longest, min(longest, 2 * CONTEXT + 1) - 1, -1)
+        tiles = (self.tile,) if self.tile else (largest, *(tile for tile in TILES if tile < largest))
+        candidates = [
+            replace_tile(
+                Tiling(window=window, context=min(CONTEXT, (window - 1) // 2), detect_cuts=self.detect_cuts), tile
+            )
+            for window in windows
+            for tile in tiles
+        ]
+        fitting = [tiling for tiling in candidates if needed(tiling) <= limit]
+        if self.uses_default and candidates[0] in fitting:
+            return candidates[0]
+        if not fitting:
+            return min(candidates, key=needed)
+        return min(fitting, key=lambda tiling: (relative_time(tiling, width=width, height=height), needed(tiling)))
 
 
 def shrink(tiling: Tiling) -> Tiling | None:
@@ -221,5 +239,4 @@ def free_bytes(device: torch.device) -> int | None:
 def usable_bytes(device: torch.device) -> int:
     """What a window may take when no limit is given: a share of what is free, and all that is of use at most."""
     free = free_bytes(device)
-    wanted = NETWORK_BYTES + OUTPUT_BYTES + 1024 * MIB
-    return wanted if free is None else min(wanted, math.floor(USABLE_SHARE * free))
+    return WANTED_BYTES if free is None else min(WANTED_BYTES, math.floor(USABLE_SHARE * free))
