@@ -41,7 +41,7 @@ ray = pytest.importorskip("ray", reason="Ray is an extra: pip install 'ristn[ray
 from ray.cluster_utils import Cluster as Machines  # noqa: E402 # only where there is Ray
 
 from ristn_cli.distributed import Cluster, WorkerNeeds, cluster, open_cluster, plan_for  # noqa: E402
-from ristn_cli.distributed.worker import Hello, Refused, Seen, SegmentWorker  # noqa: E402
+from ristn_cli.distributed.worker import Refused, Seen, SegmentWorker  # noqa: E402
 
 pytestmark = [
     # Ray leaves the sockets, log files and processes that it opens in this process to the garbage collector.
@@ -354,16 +354,3 @@ def test_rooms_and_shares() -> None:
     assert cluster.machine_room({"CPU": 9.0}, 4, False) == 2
     assert cluster.machine_room({"CPU": 64.0, "GPU": 8.0}, 4, True) == 8
     assert cluster.machine_room({"CPU": 8.0, "GPU": 8.0}, 4, True) == 2
-    hello = Hello(
-        host="a",
-        pid=1,
-        device="cpu",
-        precision="fp32",
-        is_compiled=False,
-        free_bytes=1000,
-        usable_bytes=500,
-        versions=(),
-    )
-    assert cluster.worker_memory(hello, 1) == 500
-    assert cluster.worker_memory(hello, 3) == 200
-    assert cluster.worker_memory(replace(hello, free_bytes=None), 3) == 500

@@ -2,18 +2,24 @@
 
 import subprocess
 import sys
+import weakref
+from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from ristn_cli.inference.memory import (
     CONTEXT,
+    LARGEST_TILE,
     LONGEST_WINDOW,
     MIB,
     SMALLEST_TILE,
-    TILES,
-    WANTED_BYTES,
+    TILE_STEP,
+    USABLE_SHARE,
     AutoTiling,
     Tiling,
     free_bytes,
@@ -21,19 +27,57 @@ from ristn_cli.inference.memory import (
     queue_bytes,
     relative_time,
     shrink,
-    usable_bytes,
+    wanted_bytes,
     widest_channels,
     window_bytes,
 )
-from ristn_cli.model import CONFIGS
+from ristn_cli.model import CONFIGS, RISTN
+from ristn_cli.model.inference import InferenceRISTN
+from ristn_cli.model.temporal import TemporalPattern
 
 LITE = CONFIGS["ristn-lite"]
 
 
 def test_widest_place_by_hand() -> None:
-    """Spatial 64, twice; four layers of 32, twice; gates of one direction and three more of its width."""
-    assert widest_channels(LITE) == 2 * 64 + 2 * 128 + 8 * 16
+    """Spatial 64, twice; three layers of 32 before the last, whose gates are 64, and three times its width."""
+    assert widest_channels(LITE) == 2 * 64 + 3 * 32 + 64 + 3 * 16
     assert widest_channels(replace(LITE, lstm_layers=0)) == 2 * 64 + 32
+
+
+class LiveValues(TorchDispatchMode):
+    """Counts the values of all tensors that are made within and still there, and the most there ever were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.users: Counter[int] = Counter()
+        self.live = self.peak = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, torch.Tensor) and not any(tensor is given for given in tree_leaves(args)):
+                storage = tensor.untyped_storage()
+                key, values = storage.data_ptr(), storage.nbytes() // 4
+                self.live += 0 if self.users[key] else values
+                self.users[key] += 1
+                weakref.finalize(tensor, self.drop, key, values)
+        self.peak = max(self.peak, self.live)
+        return made
+
+    def drop(self, key: int, values: int) -> None:
+        self.users[key] -= 1
+        self.live -= 0 if self.users[key] else values
+
+
+@pytest.mark.parametrize("name", ["ristn-lite", "ristn"])
+@pytest.mark.parametrize("pattern", ["rdc", "rc"])
+def test_the_network_is_nowhere_wider(name: str, pattern: TemporalPattern) -> None:
+    config = replace(CONFIGS[name], pattern=pattern, refine_bottlenecks=0)
+    network = InferenceRISTN(RISTN(config))
+    frames, height, width = 6, 10, 12
+    with torch.inference_mode(), LiveValues() as counted:
+        network.temporal(network.spatial(torch.rand(frames, 3, height, width)), frames, slice(2, 4))
+    assert counted.peak / (frames * height * width) == pytest.approx(widest_channels(config), rel=0.05)
 
 
 def test_a_window_grows_with_all_that_it_holds() -> None:
@@ -47,14 +91,12 @@ def test_a_window_grows_with_all_that_it_holds() -> None:
 
 @pytest.mark.parametrize(
     ("width", "height", "window", "tile"),
-    [(480, 270, 20, 288), (1280, 720, 17, 192), (1920, 1080, 10, 224), (3840, 2160, 5, 288)],
+    [(480, 270, 17, 288), (1280, 720, 15, 144), (1920, 1080, 9, 192), (3840, 2160, 5, 192)],
 )
 def test_windows_are_shorter_and_tiles_smaller_for_large_frames(
     width: int, height: int, window: int, tile: int
 ) -> None:
-    fitted = AutoTiling(memory_bytes=WANTED_BYTES).fit(
-        LITE, torch.device("cpu"), width=width, height=height, value_bytes=2
-    )
+    fitted = AutoTiling(free_bytes=1 << 40).fit(LITE, torch.device("cpu"), width=width, height=height, value_bytes=2)
     assert (fitted.window, fitted.tile) == (window, tile)
 
 
@@ -115,7 +157,7 @@ def test_what_is_fitted_is_the_fastest_that_fits_or_the_smallest(name: str, size
         CONFIGS[name], torch.device("cpu"), width=width, height=height, value_bytes=2
     )
     for window in range(2 * CONTEXT + 1, LONGEST_WINDOW + 1):
-        for tile in TILES:
+        for tile in range(SMALLEST_TILE, LARGEST_TILE + 1, TILE_STEP):
             other = Tiling(window=window, tile=tile, overlap=min(8, (tile - 1) // 4))
             if needed(fitted) > limit:
                 assert needed(other) >= needed(fitted)
@@ -139,7 +181,21 @@ def test_shrinking_ends_with_the_smallest_tile_and_one_frame() -> None:
 def test_free_memory_is_asked_of_the_machine() -> None:
     free = free_bytes(torch.device("cpu"))
     assert free is None or 16 * MIB < free < 1 << 50
-    assert 0 < usable_bytes(torch.device("cpu")) < 1 << 40
+
+
+def test_wider_networks_want_more_and_none_more_than_a_share_of_what_is_free() -> None:
+    def needed(name: str, value_bytes: int, **limits: int) -> int:
+        sizes = {"width": 1920, "height": 1080}
+        numbers = {**sizes, "value_bytes": value_bytes}
+        fitted = AutoTiling(**limits).fit(CONFIGS[name], torch.device("cpu"), **numbers)
+        return window_bytes(CONFIGS[name], fitted, **numbers) + queue_bytes(fitted, **sizes)
+
+    assert needed("ristn-lite", 2, free_bytes=1 << 40) <= wanted_bytes(LITE, 2) < 1664 * MIB
+    assert wanted_bytes(LITE, 2) < needed("ristn-lite", 4, free_bytes=1 << 40) <= wanted_bytes(LITE, 4)
+    assert wanted_bytes(LITE, 2) < needed("paper", 2, free_bytes=1 << 40) <= wanted_bytes(CONFIGS["paper"], 2)
+    free = 3072 * MIB
+    assert needed("paper", 2, free_bytes=free) <= USABLE_SHARE * free
+    assert needed("paper", 2, free_bytes=free, memory_bytes=2 * free) > free
 
 
 def test_what_was_asked_for_is_not_made_smaller() -> None:

@@ -43,7 +43,8 @@ CompileOption = Annotated[
     Literal["auto", "on", "off"], typer.Option("--compile", help="Compile the network; auto does so on CUDA.")
 ]
 MemoryOption = Annotated[
-    str | None, typer.Option(help="What a window may take, such as 2GiB; else a share of what is free decides.")
+    str | None,
+    typer.Option(help="Memory for windows, such as 4GiB; more is faster. Default: 1.6GiB for ristn-lite, at most."),
 ]
 MaxFramesOption = Annotated[int | None, typer.Option(min=1, help="Stop after as many frames.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]

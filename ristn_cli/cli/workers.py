@@ -147,7 +147,7 @@ def open_ray_devices(
     with open_cluster(network, address, workers=workers, needs=needs, on_notice=warn) as cluster:
         first = cluster.first
         note(f"{len(cluster.workers)} workers, the first on {first.host} ({first.device})", is_shown=not quiet)
-        tiling = replace(tiling, memory_bytes=tiling.memory_bytes or cluster.memory_bytes)
+        tiling = replace(tiling, free_bytes=cluster.free_bytes)
         with Pool(cluster.workers, on_notice=warn) as pool:
             yield Devices(plan_for(cluster, network, tiling), spread_over(pool), len(cluster.workers))
 

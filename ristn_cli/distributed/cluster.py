@@ -22,7 +22,7 @@ from ristn_cli.distributed.worker import Hello, Refused, Seen, SegmentWorker, so
 from ristn_cli.inference.device import Backend, DeviceError
 from ristn_cli.inference.execution import CompileName
 from ristn_cli.inference.manifest import JobError, Part, fingerprint
-from ristn_cli.inference.memory import USABLE_SHARE, AutoTiling
+from ristn_cli.inference.memory import AutoTiling
 from ristn_cli.inference.pool import SegmentJob, WorkerLost
 from ristn_cli.inference.segments import Segment
 from ristn_cli.inference.upscaler import Upscaler
@@ -253,12 +253,12 @@ class Cluster:
     Attributes:
         workers: for a `Pool`.
         first: the first one that was ready; all others compute on the same kind of device in the same precision.
-        memory_bytes: what a window may take on one worker.
+        free_bytes: memory that is free for one worker; None when nothing tells.
     """
 
     workers: list[RayWorker]
     first: Hello
-    memory_bytes: int
+    free_bytes: int | None
 
 
 @contextlib.contextmanager
@@ -318,7 +318,8 @@ def open_cluster(
             worker.launch()
         room = 1 if uses_gpus else max(1, min(count, max(rooms, default=1)))
         try:
-            yield Cluster(workers=made, first=first, memory_bytes=worker_memory(first, room))
+            free = None if first.free_bytes is None else max(1, first.free_bytes // room)
+            yield Cluster(workers=made, first=first, free_bytes=free)
         finally:
             for worker in made:
                 worker.stop()
@@ -378,13 +379,6 @@ def await_first(worker: RayWorker, on_notice: Callable[[str], None]) -> Hello:
         waiting.cancel()
     assert worker.hello is not None
     return worker.hello
-
-
-def worker_memory(hello: Hello, workers: int) -> int:
-    """What a window may take on a device that as many workers share."""
-    if hello.free_bytes is None:
-        return hello.usable_bytes
-    return max(1, min(hello.usable_bytes, math.floor(USABLE_SHARE * hello.free_bytes / workers)))
 
 
 def default_threads(machines: list[dict[str, float]]) -> int:

@@ -18,7 +18,7 @@ import torch
 from ristn_cli.inference.device import DeviceError, PrecisionName, choose_backend
 from ristn_cli.inference.execution import CompileName
 from ristn_cli.inference.manifest import Part, fingerprint
-from ristn_cli.inference.memory import free_bytes, usable_bytes
+from ristn_cli.inference.memory import free_bytes
 from ristn_cli.inference.pool import SegmentJob
 from ristn_cli.inference.segments import Segment, compute_segment
 from ristn_cli.inference.upscaler import OutOfMemory, Upscaler
@@ -36,7 +36,6 @@ class Hello:
     precision: PrecisionName
     is_compiled: bool
     free_bytes: int | None
-    usable_bytes: int
     versions: tuple[str, ...]
 
 
@@ -104,7 +103,6 @@ class SegmentWorker:
             precision=backend.precision,
             is_compiled=self._upscaler.is_compiled,
             free_bytes=free_bytes(backend.device),
-            usable_bytes=usable_bytes(backend.device),
             versions=versions(),
         )
 

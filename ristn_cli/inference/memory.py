@@ -14,9 +14,10 @@ from ristn_cli.model import SCALE, RISTNConfig
 
 MIB = 1 << 20
 
-WANTED_BYTES = 2048 * MIB
-"""What a window and what waits for it may take while nothing else is said: with program and encoder, about 3 GiB from
-1920x1080. More makes windows longer, and so faster."""
+IMAGES_BYTES = 1024 * MIB
+TILE_PIXELS = 550_000
+"""What images may take, and LR pixels of a tile in all its frames, while nothing else is said: with program and encoder
+about 3 GiB in all for `ristn-lite` from 1920x1080. More makes windows longer, and so faster."""
 
 FIRST_BYTES = 512 * MIB
 """What the finished images of the first and the last window of a shot may take, which keep more than others."""
@@ -29,8 +30,8 @@ LARGEST_TILE = 288
 SMALLEST_TILE = 32
 """LR pixels a side. Above the largest nothing is gained, below the smallest a tile is all overlap."""
 
-TILES = (LARGEST_TILE, 256, 224, 192, 160, 128, 96, 64, 48, SMALLEST_TILE)
-"""Sides to choose from."""
+TILE_STEP = 16
+"""LR pixels between the sides that are tried."""
 
 WINDOWS_AHEAD = 1
 """Windows that are read while another one is computed."""
@@ -41,8 +42,9 @@ IMAGES_AHEAD = 1
 EVENTS_AHEAD = 4
 """Reports of the encoder that wait to be told."""
 
-ALLOCATOR_SHARE = 1.2
-"""What the allocator holds for one byte in use, measured on a processor: 1.13 to 1.25 at 320x180 to 480x270."""
+ALLOCATOR_SHARE = 1.8
+"""What the allocator holds for one byte in use, measured on a processor: 1.2 to 1.6 for `ristn-lite`, 1.5 to 1.8 for
+`paper`, 2.2 to 2.4 for `ristn`."""
 
 USABLE_SHARE = 0.6
 """Of the memory that is free when a job begins: decoder, encoder and other programs need some, too."""
@@ -78,17 +80,19 @@ class Tiling:
 def widest_channels(config: RISTNConfig) -> int:
     """Values per LR pixel and frame that are in memory at once, where the network is at its widest.
 
-    That is in the last ConvLSTM layer: the spatial features and their activation, the layers before it and those
-    joined to what it reads, its gates in one direction, and its own output.
+    That is at the last ConvLSTM layer, beside the spatial features and their activation: either where the outputs of
+    the layers before it are joined to what it reads, or at the end of its second direction, with that one's gates.
     """
     channels = config.base_channels << len(config.branch_one)
     spatial = 2 * channels + channels // 2  # input and output of the last stage, and a half at work in a bottleneck
     if config.lstm_layers == 0:
         return spatial
+    before = config.lstm_layers - 1
     dense = config.pattern in ("dc", "rdc")
-    hierarchy = 2 * config.growth * (config.lstm_layers if dense else 1)
-    last_layer = 2 * channels + 2 * hierarchy + 8 * config.growth
-    return max(spatial, last_layer)
+    read = 2 * config.growth * (before if dense else min(before, 1))
+    joining = 2 * read if dense and before > 1 else 0
+    directions = 7 * config.growth  # four gates, the first direction's output, and the second's twice
+    return max(spatial, 2 * channels + max(joining, read + directions))
 
 
 def most_kept(tiling: Tiling, *, width: int, height: int, image_bytes: int = 1) -> int:
@@ -131,6 +135,11 @@ def queue_bytes(tiling: Tiling, *, width: int, height: int, image_bytes: int = 1
     return width * height * 3 * image_bytes * (read + finished * SCALE**2)
 
 
+def wanted_bytes(config: RISTNConfig, value_bytes: int) -> int:
+    """What windows of a network take at most while nothing else is said, with values of as many bytes."""
+    return IMAGES_BYTES + math.ceil(ALLOCATOR_SHARE * TILE_PIXELS * widest_channels(config) * value_bytes)
+
+
 def relative_time(tiling: Tiling, *, width: int, height: int) -> float:
     """Time of a finished frame, in units of what reading a frame takes without overlaps, or finishing one.
 
@@ -149,7 +158,8 @@ class AutoTiling:
         window: frames read together; None for what the size of the frames allows.
         tile: largest side of a tile in LR pixels; None for what the memory allows.
         detect_cuts: as in `Tiling`.
-        memory_bytes: what a window may take; None for what the device has free.
+        memory_bytes: what a window may take, and what waits meanwhile; None for `wanted_bytes`, or what is free.
+        free_bytes: what is free where the network computes; None to ask this machine.
         default: where neither window nor tile is given: the fastest ones, as measured on this machine; memory still
             makes them smaller.
     """
@@ -158,6 +168,7 @@ class AutoTiling:
     tile: int | None = None
     detect_cuts: bool = True
     memory_bytes: int | None = None
+    free_bytes: int | None = None
     default: MachineDefault | None = None
 
     @property
@@ -180,7 +191,10 @@ class AutoTiling:
         Of those that fit, the one of the least `relative_time`. Where none does it is the smallest: the device has the
         last word.
         """
-        limit = self.memory_bytes or usable_bytes(device)
+        limit = self.memory_bytes
+        if limit is None:
+            limit, free = wanted_bytes(config, value_bytes), self.free_bytes or free_bytes(device)
+            limit = limit if free is None else min(limit, math.floor(USABLE_SHARE * free))
 
         def needed(tiling: Tiling) -> int:
             own = window_bytes(
@@ -191,8 +205,8 @@ class AutoTiling:
         longest, largest = LONGEST_WINDOW, LARGEST_TILE
         if self.uses_default and self.default is not None:
             longest, largest = self.default.window, self.default.tile
-        windows = (self.window,) if self.window else range(longest, min(longest, 2 * CONTEXT + 1) - 1, -1)
-        tiles = (self.tile,) if self.tile else (largest, *(tile for tile in TILES if tile < largest))
+        windows = [self.window] if self.window else range(longest, min(longest, 2 * CONTEXT + 1) - 1, -1)
+        tiles = [self.tile] if self.tile else range(largest, min(largest, SMALLEST_TILE) - 1, -TILE_STEP)
         candidates = [
             replace_tile(
                 Tiling(window=window, context=min(CONTEXT, (window - 1) // 2), detect_cuts=self.detect_cuts), tile
@@ -234,9 +248,3 @@ def free_bytes(device: torch.device) -> int | None:
         limit = int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))
         free.append(max(0, limit - int(Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii"))))
     return min(free) + kept_bytes() if free else None
-
-
-def usable_bytes(device: torch.device) -> int:
-    """What a window may take when no limit is given: a share of what is free, and all that is of use at most."""
-    free = free_bytes(device)
-    return WANTED_BYTES if free is None else min(WANTED_BYTES, math.floor(USABLE_SHARE * free))

@@ -230,20 +230,22 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
         """(T*B, C, H, W) to (T*B, 2*hidden, H, W): the forward direction's channels, then the backward's."""
-        outputs = []
-        for index, direction in enumerate(self.directions):
-            assert isinstance(direction, Direction)
-            gates = direction.input_gates(x)
-            if self.border is not None:
-                take_from_borders(gates, self.border.chunk(2)[index])
-            steps = gates.chunk(frames)
-            state: tuple[Tensor, Tensor] | None = None
-            hidden: list[Tensor] = []
-            for step in steps if index == 0 else reversed(steps):
-                state = direction.step(step, state)
-                hidden.append(state[0])
-            outputs.append(torch.cat(hidden if index == 0 else hidden[::-1]))
-        return torch.cat(outputs, dim=1)
+        return torch.cat([self._run(index, x, frames) for index in range(2)], dim=1)
+
+    def _run(self, index: int, x: Tensor, frames: int) -> Tensor:
+        """One direction's (T*B, hidden, H, W); 0 runs forward, 1 backward."""
+        direction = self.directions[index]
+        assert isinstance(direction, Direction)
+        gates = direction.input_gates(x)
+        if self.border is not None:
+            take_from_borders(gates, self.border.chunk(2)[index])
+        steps = gates.chunk(frames)
+        state: tuple[Tensor, Tensor] | None = None
+        hidden: list[Tensor] = []
+        for step in steps if index == 0 else reversed(steps):
+            state = direction.step(step, state)
+            hidden.append(state[0])
+        return torch.cat(hidden if index == 0 else hidden[::-1])
 
 
 def take_from_borders(gates: Tensor, missing: Tensor) -> None:
@@ -292,20 +294,28 @@ class Features(nn.Module):
             residual = matrix @ temporal.convert.weight.double()[:, :, 0, 0]
             bias = bias + matrix @ temporal.convert.bias.double()
             self.from_entry = FusedConvolution(residual.float()[:, :, None, None], None)
-        self.from_layers = FusedConvolution(matrix.float()[:, :, None, None], bias.float())
+        # The last layer's output is not joined to the others': that would be the widest place of all.
+        own = 2 * trained.config.growth if self.dense else matrix.shape[1]
+        kernels = matrix.float()[:, :, None, None]
+        self.from_last = FusedConvolution(kernels[:, -own:], bias.float())
+        self.from_earlier = FusedConvolution(kernels[:, :-own], None) if own < kernels.shape[1] else None
 
     def forward(self, spatial: Tensor, frames: int, keep: slice) -> Tensor:
         """(T*B, C, H, W) to (T'*B, C, H, W), the kept frames'."""
         entry = F.relu(spatial if self.entry is None else self.entry(spatial))
-        hierarchy = entry
+        read = output = entry
         for index, layer in enumerate(self.layers):
-            output = layer(hierarchy, frames)
-            hierarchy = torch.cat([hierarchy, output], dim=1) if self.dense and index else output
+            if index:
+                read = torch.cat([read, output], dim=1) if self.dense and index > 1 else output
+            del output  # or it would stay while the next one is made
+            output = layer(read, frames)
 
         def kept(x: Tensor) -> Tensor:
             return x.view(frames, -1, *x.shape[1:])[keep].flatten(0, 1)
 
-        fused: Tensor = self.from_layers(kept(hierarchy))
+        fused: Tensor = self.from_last(kept(output))
+        if self.from_earlier is not None:
+            fused = self.from_earlier.add_to(fused, kept(read))
         if self.from_entry is not None:
             fused = self.from_entry.add_to(fused, kept(entry))
         if self.from_spatial is not None:
