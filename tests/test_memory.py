@@ -91,7 +91,7 @@ def test_a_window_grows_with_all_that_it_holds() -> None:
 
 @pytest.mark.parametrize(
     ("width", "height", "window", "tile"),
-    [(480, 270, 17, 288), (1280, 720, 15, 144), (1920, 1080, 9, 192), (3840, 2160, 5, 192)],
+    [(480, 270, 20, 288), (1280, 720, 16, 256), (1920, 1080, 9, 160), (3840, 2160, 5, 128)],
 )
 def test_windows_are_shorter_and_tiles_smaller_for_large_frames(
     width: int, height: int, window: int, tile: int
@@ -184,18 +184,22 @@ def test_free_memory_is_asked_of_the_machine() -> None:
 
 
 def test_wider_networks_want_more_and_none_more_than_a_share_of_what_is_free() -> None:
-    def needed(name: str, value_bytes: int, **limits: int) -> int:
-        sizes = {"width": 1920, "height": 1080}
-        numbers = {**sizes, "value_bytes": value_bytes}
-        fitted = AutoTiling(**limits).fit(CONFIGS[name], torch.device("cpu"), **numbers)
-        return window_bytes(CONFIGS[name], fitted, **numbers) + queue_bytes(fitted, **sizes)
+    sizes = {"width": 1920, "height": 1080}
 
-    assert needed("ristn-lite", 2, free_bytes=1 << 40) <= wanted_bytes(LITE, 2) < 1664 * MIB
-    assert wanted_bytes(LITE, 2) < needed("ristn-lite", 4, free_bytes=1 << 40) <= wanted_bytes(LITE, 4)
-    assert wanted_bytes(LITE, 2) < needed("paper", 2, free_bytes=1 << 40) <= wanted_bytes(CONFIGS["paper"], 2)
-    free = 3072 * MIB
-    assert needed("paper", 2, free_bytes=free) <= USABLE_SHARE * free
-    assert needed("paper", 2, free_bytes=free, memory_bytes=2 * free) > free
+    def needed(name: str, value_bytes: int, **limits: int) -> int:
+        fitted = AutoTiling(**limits).fit(CONFIGS[name], torch.device("cpu"), **sizes, value_bytes=value_bytes)
+        own = window_bytes(CONFIGS[name], fitted, **sizes, value_bytes=value_bytes)
+        return own + queue_bytes(fitted, **sizes)
+
+    def wanted(name: str, value_bytes: int) -> int:
+        return wanted_bytes(CONFIGS[name], **sizes, value_bytes=value_bytes)
+
+    plenty, short = 1 << 40, 3072 * MIB
+    assert needed("ristn-lite", 2, free_bytes=plenty) <= wanted("ristn-lite", 2) < 1664 * MIB
+    assert wanted("ristn-lite", 2) < needed("ristn-lite", 4, free_bytes=plenty) <= wanted("ristn-lite", 4)
+    assert wanted("ristn-lite", 2) < needed("paper", 2, free_bytes=plenty) <= wanted("paper", 2)
+    assert needed("paper", 2, free_bytes=short) <= USABLE_SHARE * short
+    assert needed("paper", 2, free_bytes=short, memory_bytes=2 * short) > short
 
 
 def test_what_was_asked_for_is_not_made_smaller() -> None:

@@ -15,9 +15,12 @@ from ristn_cli.model import SCALE, RISTNConfig
 MIB = 1 << 20
 
 IMAGES_BYTES = 1024 * MIB
-TILE_PIXELS = 550_000
+TILE_PIXELS = 450_000
 """What images may take, and LR pixels of a tile in all its frames, while nothing else is said: with program and encoder
 about 3 GiB in all for `ristn-lite` from 1920x1080. More makes windows longer, and so faster."""
+
+ENCODER_BYTES = 50
+"""That x264 holds for each pixel of a large picture. What it does not need for smaller ones, images may take."""
 
 FIRST_BYTES = 512 * MIB
 """What the finished images of the first and the last window of a shot may take, which keep more than others."""
@@ -135,9 +138,11 @@ def queue_bytes(tiling: Tiling, *, width: int, height: int, image_bytes: int = 1
     return width * height * 3 * image_bytes * (read + finished * SCALE**2)
 
 
-def wanted_bytes(config: RISTNConfig, value_bytes: int) -> int:
-    """What windows of a network take at most while nothing else is said, with values of as many bytes."""
-    return IMAGES_BYTES + math.ceil(ALLOCATOR_SHARE * TILE_PIXELS * widest_channels(config) * value_bytes)
+def wanted_bytes(config: RISTNConfig, *, width: int, height: int, value_bytes: int) -> int:
+    """What windows of `width` x `height` LR pixels take at most while nothing else is said."""
+    network = ALLOCATOR_SHARE * TILE_PIXELS * widest_channels(config) * value_bytes
+    spared = max(0, 1920 * 1080 - width * height) * SCALE**2 * ENCODER_BYTES
+    return IMAGES_BYTES + math.ceil(network) + spared
 
 
 def relative_time(tiling: Tiling, *, width: int, height: int) -> float:
@@ -193,7 +198,8 @@ class AutoTiling:
         """
         limit = self.memory_bytes
         if limit is None:
-            limit, free = wanted_bytes(config, value_bytes), self.free_bytes or free_bytes(device)
+            limit = wanted_bytes(config, width=width, height=height, value_bytes=value_bytes)
+            free = self.free_bytes or free_bytes(device)
             limit = limit if free is None else min(limit, math.floor(USABLE_SHARE * free))
 
         def needed(tiling: Tiling) -> int:
