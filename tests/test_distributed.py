@@ -161,7 +161,7 @@ def test_two_workers_give_the_frames_of_one_process(
     told: list[Progress] = []
     with open_cluster(model, workers=2, needs=NEEDS) as workers:
         assert (workers.first.device, workers.first.precision) == ("cpu", "fp32")
-        planner = plan_for(workers, model, AutoTiling(memory_bytes=workers.memory_bytes))
+        planner = plan_for(workers, model, AutoTiling(free_bytes=workers.free_bytes))
         assert planner.backend == CPU
         assert planner.fingerprint == Upscaler(model, CPU).fingerprint
         workers.workers[1].start()  # or the first might finish before the second is ready

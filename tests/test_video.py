@@ -745,11 +745,11 @@ class TestWriter:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, str] | None, stated: bytes
     ) -> None:
         """As many pixels as of the largest that are not; the user's own choice counts, and smaller ones are left."""
-        settings = {"width": 256, "height": 192, "rate": Fraction(25), "time_base": Fraction(1, 25)}
-        monkeypatch.setattr(encoder, "LARGE_PICTURE", 256 * 192 // (1 if given is None else 4))
+        settings = {"width": 256, "height": 256, "rate": Fraction(25), "time_base": Fraction(1, 25)}
+        monkeypatch.setattr(encoder, "LARGE_PICTURE", 256 * 256 // (1 if given is None else 4))
         monkeypatch.setattr(encoder, "usable_cores", lambda: 16)
         with FrameWriter(tmp_path / "a.mp4", **settings, color=Color(), encoder_options=given or {}) as writer:
-            writer.write(Frame(np.zeros((192, 256, 3), np.uint8), Fraction(0)))
+            writer.write(Frame(np.zeros((256, 256, 3), np.uint8), Fraction(0)))
         options = (tmp_path / "a.mp4").read_bytes()
         assert stated in options
         assert (b" threads=4 " in options) == (b"sliced_threads=1" in options) == (given is not None)
