@@ -40,8 +40,16 @@ ray = pytest.importorskip("ray", reason="Ray is an extra: pip install 'ristn[ray
 
 from ray.cluster_utils import Cluster as Machines  # noqa: E402 # only where there is Ray
 
-from ristn_cli.distributed import Cluster, WorkerNeeds, cluster, open_cluster, plan_for  # noqa: E402
-from ristn_cli.distributed.worker import Refused, Seen, SegmentWorker  # noqa: E402
+from ristn_cli.distributed import (  # noqa: E402
+    Cluster,
+    RayWorker,
+    WorkerNeeds,
+    cluster,
+    open_cluster,
+    plan_for,
+    ray_worker,
+)
+from ristn_cli.distributed.worker import Hello, Refused, Seen, SegmentWorker  # noqa: E402
 
 pytestmark = [
     # Ray leaves the sockets, log files and processes that it opens in this process to the garbage collector.
@@ -116,7 +124,7 @@ class Gate:
         self._changed = threading.Condition()
         gate = self
 
-        class Held(cluster.RayWorker):
+        class Held(RayWorker):
             def compute(self, job: SegmentJob, segment: Segment, path: Path, tell: Callable[[int], None]) -> Part:
                 gate.pass_one()
                 return super().compute(job, segment, path, tell)
@@ -179,9 +187,9 @@ def test_two_workers_give_the_frames_of_one_process(
 def test_without_a_shared_disk_source_and_parts_travel_in_pieces(
     model: RISTN, clip: Path, expected: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "PIECE_BYTES", 10_000)
-    monkeypatch.setattr(cluster, "fingerprint", lambda file: {})
-    monkeypatch.setattr(cluster, "make_token", lambda folder: folder / "making-unseen")
+    monkeypatch.setattr(ray_worker, "PIECE_BYTES", 10_000)
+    monkeypatch.setattr(ray_worker, "fingerprint", lambda file: {})
+    monkeypatch.setattr(ray_worker, "make_token", lambda folder: folder / "making-unseen")
     notices: list[str] = []
     with (
         open_cluster(model, workers=1, needs=NEEDS) as workers,
@@ -306,10 +314,10 @@ def test_an_address_where_nothing_is_is_an_error(model: RISTN, monkeypatch: pyte
 
 def test_a_cluster_whose_last_machine_died_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """As when Ray's own processes do not come up on a machine."""
-    monkeypatch.setattr(cluster, "POLLS_PER_LOOK", 1)
+    monkeypatch.setattr(ray_worker, "POLLS_PER_LOOK", 1)
     monkeypatch.setattr(cluster.ray, "wait", lambda references, timeout: ([], references))
     monkeypatch.setattr(cluster.ray, "nodes", lambda: [{"Alive": False}])
-    worker = cluster.RayWorker("worker 1", MagicMock(), 1.0)
+    worker = RayWorker("worker 1", MagicMock(), 1.0)
     with pytest.raises(JobError, match="the cluster's first worker cannot be used: no machine is left"):
         cluster.await_first(worker, lambda message: None)
 
@@ -318,10 +326,10 @@ def test_a_worker_tells_what_it_sees_and_takes_what_it_does_not(model: RISTN, cl
     info = probe(clip)
     job = SegmentJob(key="a", info=info, options=OPTIONS, tiling=TILING, folder=tmp_path)
     worker = SegmentWorker(model, "cpu", "fp32", 1)
-    token = cluster.make_token(tmp_path)
+    token = ray_worker.make_token(tmp_path)
     assert worker.open(job, [fingerprint(clip)], token) == Seen(source=True, folder=True)
     assert worker.open(job, [fingerprint(clip) | {"size": 1}], tmp_path / "nothing") == Seen(False, False)
-    for offset, piece in cluster.read_pieces(clip):
+    for offset, piece in ray_worker.read_pieces(clip):
         worker.receive(0, offset, piece)
     segment = next(plan_segments(Manifest(tmp_path, {}), info, Upscaler(model, CPU, TILING), OPTIONS))
     part = worker.compute(segment, "made.mkv")
@@ -337,7 +345,7 @@ def test_a_worker_tells_what_it_sees_and_takes_what_it_does_not(model: RISTN, cl
 
 
 def test_pieces_are_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "PIECE_BYTES", 4)
+    monkeypatch.setattr(ray_worker, "PIECE_BYTES", 4)
     file = tmp_path / "file"
     for content, pieces in (
         (b"", [(0, b"")]),
@@ -345,7 +353,7 @@ def test_pieces_are_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         (b"abcdefghij", [(0, b"abcd"), (4, b"efgh"), (8, b"ij")]),
     ):
         file.write_bytes(content)
-        assert list(cluster.read_pieces(file)) == pieces
+        assert list(ray_worker.read_pieces(file)) == pieces
 
 
 def test_rooms_and_shares() -> None:
@@ -354,3 +362,6 @@ def test_rooms_and_shares() -> None:
     assert cluster.machine_room({"CPU": 9.0}, 4, False) == 2
     assert cluster.machine_room({"CPU": 64.0, "GPU": 8.0}, 4, True) == 8
     assert cluster.machine_room({"CPU": 8.0, "GPU": 8.0}, 4, True) == 2
+    hello = Hello(host="a", pid=1, device="cpu", precision="fp32", is_compiled=False, free_bytes=1000, versions=())
+    assert (hello.free_for_each(1), hello.free_for_each(3)) == (1000, 333)
+    assert replace(hello, free_bytes=None).free_for_each(3) is None

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from ristn_cli.model import CONFIGS, RISTN, RISTNConfig, inference
+from ristn_cli.model import CONFIGS, RISTN, RISTNConfig, fused, inference
 from ristn_cli.model.inference import InferenceRISTN
 from ristn_cli.model.ristn import bicubic_upsample
 
@@ -60,7 +60,7 @@ def trained(config: RISTNConfig) -> RISTN:
 def test_equals_the_trained_network(fields: dict[str, Any], is_fused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Shares of taps outside the frame are right too: frames of one and two pixels are all border."""
     if not is_fused:
-        monkeypatch.setattr(inference, "has_fused_convolutions", lambda x: False)
+        monkeypatch.setattr(fused, "has_fused_convolutions", lambda x: False)
     model = trained(replace(SMALL, **fields))
     form = InferenceRISTN(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for shape in ((2, 3, 3, 7, 9), (1, 1, 3, 1, 1), (1, 4, 3, 2, 3), (1, 2, 3, 20, 1)):

@@ -38,6 +38,10 @@ class Hello:
     free_bytes: int | None
     versions: tuple[str, ...]
 
+    def free_for_each(self, workers: int) -> int | None:
+        """Memory that is free for each of as many workers that share this one's; None when nothing tells."""
+        return None if self.free_bytes is None else max(1, self.free_bytes // workers)
+
 
 @dataclass(frozen=True)
 class Refused:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from ristn_cli.inference.device import DeviceError
-from ristn_cli.model.inference import Direction, InferenceRISTN, advance
+from ristn_cli.model.inference import InferenceRISTN
+from ristn_cli.model.recurrence import Direction, advance
 
 CompileName = Literal["auto", "on", "off"]
 
