@@ -9,6 +9,7 @@ import time
 from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
@@ -163,6 +164,29 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(tiny_weights: Path, tmp_pat
     assert 0 < plan["needed_bytes"] < plan["free_bytes"]
     assert set(tmp_path.iterdir()) == before
     assert in_process(*arguments, "--codec", "ffv1")[0] == 1
+
+
+def test_memory_that_is_too_short_is_told_before_the_work(tiny_weights: Path, tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mp4", frames=8)
+    plain = ["upscale", source, tmp_path / "out.mp4", "--weights", tiny_weights, *QUICK, "--memory-limit"]
+
+    def planned(limit: str, *more: str) -> tuple[dict[str, Any], str]:
+        code, stdout, stderr = in_process(*plain, limit, *more, "--dry-run", "--json")
+        assert code == 0, stderr
+        return json.loads(stdout), stderr
+
+    plan, stderr = planned("64GiB")
+    assert stderr == ""
+    slower, _ = planned("64GiB", "--preset", "slow")
+    more = slower["encoder_bytes"] - plan["encoder_bytes"]
+    assert more > 0
+    assert slower["room_bytes"] == plan["room_bytes"] - more
+    assert slower["memory_bytes"] == plan["memory_bytes"]
+    for flags in (["--dry-run"], ["-q"], ["--overwrite"]):
+        code, _, stderr = in_process(*plain, "100MiB", *flags)
+        assert code == 0, stderr
+        assert "memory may run short" in stderr
+        assert "libx264" in stderr
 
 
 def test_a_plan_says_what_is_done_to_size_and_fields(tiny_weights: Path, tmp_path: Path) -> None:

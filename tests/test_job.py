@@ -13,13 +13,14 @@ from clips import make_clip, packet_times
 from PIL import Image
 
 from ristn_cli.evaluation.metrics import psnr
-from ristn_cli.inference import manifest, plan, preflight
+from ristn_cli.inference import forecast, manifest, plan
 from ristn_cli.inference.device import Backend, DeviceError
+from ristn_cli.inference.forecast import plan_job
 from ristn_cli.inference.job import Interrupted, upscale_video
 from ristn_cli.inference.manifest import JobError
 from ristn_cli.inference.memory import Tiling
 from ristn_cli.inference.plan import UpscaleOptions
-from ristn_cli.inference.preflight import job_folder, plan_job
+from ristn_cli.inference.preflight import job_folder
 from ristn_cli.inference.upscaler import OutOfMemory, Upscaler
 from ristn_cli.model import RISTN
 from ristn_cli.video import VideoError, probe, read_frames
@@ -268,7 +269,7 @@ def test_too_small_a_disk_is_refused_before_the_first_frame(
     upscaler: Upscaler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, target = make_clip(tmp_path / "in.mp4", frames=5), tmp_path / "out.mp4"
-    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr(forecast.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(VideoError, match=r"needs about 0\.\d MB of .* 0\.0 MB are free; .*--no-disk-check"):
         next(upscale_video(source, target, upscaler, FAST))
     assert not job_folder(target).exists()
@@ -315,7 +316,7 @@ def test_finished_parts_outlive_a_failure_before_they_are_taken_up(
         with pytest.raises(OSError, match="unplugged"):
             run(source, target, upscaler)
     with monkeypatch.context() as broken:
-        broken.setattr(preflight.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+        broken.setattr(forecast.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
         with pytest.raises(VideoError, match="disk space"):
             run(source, target, upscaler, restart=True)
     assert run(source, target, upscaler)[0] > 0

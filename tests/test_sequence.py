@@ -11,10 +11,11 @@ from clips import make_clip, make_picture
 
 from ristn_cli.inference import plan
 from ristn_cli.inference.device import Backend
+from ristn_cli.inference.forecast import plan_job
 from ristn_cli.inference.job import Interrupted, upscale_video
 from ristn_cli.inference.memory import Tiling
 from ristn_cli.inference.plan import UpscaleOptions
-from ristn_cli.inference.preflight import job_folder, plan_job
+from ristn_cli.inference.preflight import job_folder
 from ristn_cli.inference.upscaler import Upscaler
 from ristn_cli.model import RISTN
 from ristn_cli.video import VideoError, encode_image, list_images, probe, read_frames, read_image, write_image

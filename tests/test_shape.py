@@ -11,10 +11,10 @@ import torch
 from clips import make_clip, make_picture
 
 from ristn_cli.inference.device import Backend
+from ristn_cli.inference.forecast import plan_job
 from ristn_cli.inference.job import upscale_video
 from ristn_cli.inference.memory import Tiling
 from ristn_cli.inference.plan import UpscaleOptions
-from ristn_cli.inference.preflight import plan_job
 from ristn_cli.inference.shape import choose_shape
 from ristn_cli.inference.upscaler import Upscaler
 from ristn_cli.model import RISTN

@@ -27,7 +27,17 @@ from ristn_cli.inference.tiles import plan_spans
 from ristn_cli.inference.upscaler import Upscaler
 from ristn_cli.inference.windows import Window
 from ristn_cli.model import RISTN, SCALE
-from ristn_cli.video import Color, Frame, FrameWriter, VideoInfo, probe, read_frames
+from ristn_cli.video import (
+    CODECS,
+    Color,
+    Frame,
+    FrameWriter,
+    VideoInfo,
+    choose_codec,
+    encoder_bytes,
+    probe,
+    read_frames,
+)
 from ristn_cli.video.steps import scale_bicubic
 
 RATE = Fraction(25)
@@ -59,7 +69,7 @@ class Request:
         precision: the same.
         window: frames read together; None for the planner's choice.
         tile: largest side of a tile; None for the planner's choice.
-        memory_bytes: what a window may take; None for what is free.
+        memory_bytes: as of `AutoTiling`.
         compilation: as `Upscaler` takes it.
         threads: of PyTorch; None leaves them.
         frames: of the clip; None takes two windows, or what the time allows.
@@ -106,11 +116,19 @@ def measure_case(request: Request, folder: Path) -> Case:
     source = None if request.source is None else probe(request.source)
     width, height = (request.width, request.height) if source is None else (source.width, source.height)
     automatic = AutoTiling(window=request.window, tile=request.tile, memory_bytes=request.memory_bytes)
-    numbers = {
-        "value_bytes": backend.dtype.itemsize,
-        "image_bytes": 1 if source is None or source.bit_depth <= 8 else 2,
-    }
-    tiling = automatic.fit(network.model.config, backend.device, width=width, height=height, **numbers)
+    is_deep = source is not None and source.bit_depth > 8
+    encoder = CODECS[choose_codec(None, 16 if is_deep else 8)].encoder
+    sizes = {"width": SCALE * width, "height": SCALE * height}
+    held = 0 if request.network_only else encoder_bytes(encoder, preset=request.preset, is_deep=is_deep, **sizes)
+    tiling = automatic.fit(
+        network.model.config,
+        backend.device,
+        width=width,
+        height=height,
+        value_bytes=backend.dtype.itemsize,
+        image_bytes=2 if is_deep else 1,
+        encoder_bytes=held,
+    )
     upscaler = Upscaler(network.model, backend, tiling, compilation=request.compilation)
     clock = StageClock(upscaler.model, backend)
     stages: dict[str, float | None] = dict.fromkeys(STAGES)

@@ -109,13 +109,28 @@ def describe_plan(plan: JobPlan) -> Iterator[str]:
     yield f"work: {told}, {plan.window_frames} frames a window, {plan.precision} on {plan.device}"
     if plan.uses_default:
         yield "windows and tiles: the fastest on this machine, as ristn bench --sweep --save-default found them"
-    yield f"memory: about {format_bytes(plan.memory_bytes)} for a window, beside the program and the encoder"
+    windows, held = format_bytes(plan.memory_bytes), format_bytes(plan.encoder_bytes)
+    yield f"memory: about {windows} for windows, {held} for {plan.encoder}, beside the program"
     needed = (
         "unknown" if plan.needed_bytes is None else f"{format_bytes(plan.needed_bytes)} (an estimate, on the high side)"
     )
     yield f"disk: needs {needed}, free: {format_bytes(plan.free_bytes)}"
     if plan.seconds is not None:
         yield f"time: about {format_seconds(plan.seconds)} for the network, measured on the first frames"
+
+
+def describe_shortage(plan: JobPlan) -> str | None:
+    """What to warn of where memory is likely to run short; None where it is not."""
+    if plan.room_bytes is None or plan.memory_bytes <= plan.room_bytes:
+        return None
+    from ristn_cli.inference.plan import format_bytes
+
+    missing = format_bytes(plan.memory_bytes - plan.room_bytes)
+    return (
+        f"memory may run short by {missing}: windows take about {format_bytes(plan.memory_bytes)}, {plan.encoder} "
+        f"{format_bytes(plan.encoder_bytes)}; a smaller output (--fit, --scale), another --codec or a faster --preset "
+        "takes less"
+    )
 
 
 def describe_action(entry: StreamPlan, plan: JobPlan) -> str:

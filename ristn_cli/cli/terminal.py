@@ -44,7 +44,10 @@ CompileOption = Annotated[
 ]
 MemoryOption = Annotated[
     str | None,
-    typer.Option(help="Memory for windows, such as 4GiB; more is faster. Default: by network and free memory."),
+    typer.Option(
+        help="Memory for all of the program and its encoder, or a GPU's for windows, such as 4GiB; more is faster. "
+        "Default: by network and free memory."
+    ),
 ]
 MaxFramesOption = Annotated[int | None, typer.Option(min=1, help="Stop after as many frames.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]

@@ -15,7 +15,7 @@ import typer
 from rich.markup import escape
 
 from ristn_cli.cli.ahead import Ahead
-from ristn_cli.cli.info import describe_plan, write_json
+from ristn_cli.cli.info import describe_plan, describe_shortage, write_json
 from ristn_cli.cli.terminal import (
     EXIT_CODES,
     console,
@@ -87,6 +87,13 @@ def write_progress(done: Progress, labels: Mapping[str, str]) -> None:
 def describe_model(choice: ModelChoice) -> str:
     """The weights and why these, in a line of the plan."""
     return f"model: {choice.name}, because {choice.reason}"
+
+
+def warn_of_shortage(plan: JobPlan) -> None:
+    """Say so where memory is likely to run short."""
+    shortage = describe_shortage(plan)
+    if shortage is not None:
+        warn(shortage)
 
 
 def choose_for(source: Path) -> ModelChoice:
@@ -164,7 +171,7 @@ class Work:
 
     def show_plan(self, source: Path, target: Path, *, as_json: bool, makes_folder: bool = False) -> None:
         """What a job would do, on stdout; `makes_folder`: in a folder that need not be there yet."""
-        from ristn_cli.inference.preflight import plan_job
+        from ristn_cli.inference.forecast import plan_job
 
         choice = self.engines.choose(source)
         devices = self.engines.open(choice)
@@ -177,6 +184,7 @@ class Work:
             restart=self.restart,
             makes_folder=makes_folder,
         )
+        warn_of_shortage(plan)
         if as_json:
             write_json({"input": source, "output": target, "model": choice.name, **asdict(plan)})
             return
@@ -248,6 +256,7 @@ class Work:
         def tell_plan(plan: JobPlan) -> None:
             for line in (describe_model(choice), *describe_plan(plan)):
                 note(line, is_shown=self.verbose and not self.quiet)
+            warn_of_shortage(plan)
 
         def tell_damage(message: str) -> None:
             nonlocal damages

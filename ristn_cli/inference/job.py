@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Protocol
 
+from ristn_cli.inference.forecast import check_disk, describe_job, settle_tiling
 from ristn_cli.inference.manifest import JobError, Manifest, lock
 from ristn_cli.inference.pipeline import Pipeline
 from ristn_cli.inference.plan import (
@@ -23,10 +24,8 @@ from ristn_cli.inference.plan import (
 )
 from ristn_cli.inference.preflight import (
     PUBLISHING,
-    check_disk,
     check_job,
     check_target,
-    describe_job,
     for_device,
     for_target,
     identify,
@@ -34,7 +33,6 @@ from ristn_cli.inference.preflight import (
     no_frames,
     part_suffix_of,
     read_source,
-    settle_tiling,
 )
 from ristn_cli.inference.progress import Meter, Progress
 from ristn_cli.inference.repeats import join_repeats
@@ -140,7 +138,7 @@ def upscale_video(
         (folder / "lock").touch()
     except OSError as error:
         raise VideoError(f"{target}: cannot write there: {error.strerror}") from error
-    settle_tiling(upscaler, info, folder, restart=restart)
+    settle_tiling(upscaler, info, options, folder, restart=restart)
     manifest = Manifest(folder, identify(info, upscaler, options))
     try:
         with lock(folder / "lock"):

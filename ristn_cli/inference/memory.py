@@ -22,6 +22,9 @@ about 3 GiB in all for `ristn-lite` from 1920x1080. More makes windows longer, a
 ENCODER_BYTES = 50
 """That x264 holds for each pixel of a large picture. What it does not need for smaller ones, images may take."""
 
+PROGRAM_BYTES = 400 * MIB
+"""What a process takes on a processor before it reads the first frame: libraries, and the network's weights."""
+
 FIRST_BYTES = 512 * MIB
 """What the finished images of the first and the last window of a shot may take, which keep more than others."""
 
@@ -49,8 +52,11 @@ ALLOCATOR_SHARE = 1.8
 """What the allocator holds for one byte in use, measured on a processor: 1.2 to 1.6 for `ristn-lite`, 1.5 to 1.8 for
 `paper`, 2.2 to 2.4 for `ristn`."""
 
-USABLE_SHARE = 0.6
-"""Of the memory that is free when a job begins: decoder, encoder and other programs need some, too."""
+USABLE_SHARE = 0.8
+"""Of the memory that is free when a job begins: the decoder and other programs need some, too."""
+
+NEAR_SMALLEST = 1.25
+"""Where nothing fits: times the least memory that may be taken, as the very smallest tiles are all overlap."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +169,8 @@ class AutoTiling:
         window: frames read together; None for what the size of the frames allows.
         tile: largest side of a tile in LR pixels; None for what the memory allows.
         detect_cuts: as in `Tiling`.
-        memory_bytes: what a window may take, and what waits meanwhile; None for `wanted_bytes`, or what is free.
+        memory_bytes: on a processor what the process may take, its encoder included, on a GPU what windows may of the
+            GPU's own memory; None for `wanted_bytes`, or what is free.
         free_bytes: what is free where the network computes; None to ask this machine.
         default: where neither window nor tile is given: the fastest ones, as measured on this machine; memory still
             makes them smaller.
@@ -181,6 +188,17 @@ class AutoTiling:
         """Whether windows and tiles are those measured on this machine, as far as they fit."""
         return self.default is not None and self.window is None and self.tile is None
 
+    def room(self, device: torch.device, encoder_bytes: int) -> int | None:
+        """What windows may take beside an encoder of as many bytes, by the limit or else by what is free.
+
+        It may be negative; None when nothing tells what is free.
+        """
+        beside = 0 if device.type == "cuda" else encoder_bytes
+        if self.memory_bytes is not None:
+            return self.memory_bytes - beside - (0 if device.type == "cuda" else PROGRAM_BYTES)
+        free = self.free_bytes or free_bytes(device)
+        return None if free is None else math.floor(USABLE_SHARE * free) - beside
+
     def fit(
         self,
         config: RISTNConfig,
@@ -190,17 +208,18 @@ class AutoTiling:
         height: int,
         value_bytes: int,
         image_bytes: int = 1,
+        encoder_bytes: int = 0,
     ) -> Tiling:
         """The tiling for frames of `width` x `height` LR pixels; arguments as of `window_bytes`.
 
-        Of those that fit, the one of the least `relative_time`. Where none does it is the smallest: the device has the
-        last word.
+        Of those that fit beside an encoder of `encoder_bytes`, the one of the least `relative_time`. Where none does it
+        is one of the smallest: the device has the last word.
         """
-        limit = self.memory_bytes
-        if limit is None:
-            limit = wanted_bytes(config, width=width, height=height, value_bytes=value_bytes)
-            free = self.free_bytes or free_bytes(device)
-            limit = limit if free is None else min(limit, math.floor(USABLE_SHARE * free))
+        limit = self.room(device, encoder_bytes)
+        if self.memory_bytes is None:
+            wanted = wanted_bytes(config, width=width, height=height, value_bytes=value_bytes)
+            limit = wanted if limit is None else min(limit, wanted)
+        assert limit is not None
 
         def needed(tiling: Tiling) -> int:
             own = window_bytes(
@@ -224,7 +243,8 @@ class AutoTiling:
         if self.uses_default and candidates[0] in fitting:
             return candidates[0]
         if not fitting:
-            return min(candidates, key=needed)
+            least = min(map(needed, candidates))
+            fitting = [tiling for tiling in candidates if needed(tiling) <= NEAR_SMALLEST * least]
         return min(fitting, key=lambda tiling: (relative_time(tiling, width=width, height=height), needed(tiling)))
 
 

@@ -102,8 +102,10 @@ class JobPlan:
         tiles: tiles that each window is cut into.
         device: where the network computes.
         precision: in which precision.
-        memory_bytes: what a window takes at most, and what waits meanwhile, beside the program itself and the encoder;
-            an estimate.
+        memory_bytes: what a window takes at most, and what waits meanwhile; an estimate.
+        encoder_bytes: what the encoder holds in main memory; an estimate.
+        room_bytes: what windows may take beside program and encoder, by the limit or by what is free; None where
+            nothing tells.
         needed_bytes: free disk space that the job needs beside the output, at most, as an estimate.
         free_bytes: what is free there.
         seconds: time the network will take, measured on the first frames; None when it was not measured.
@@ -129,6 +131,8 @@ class JobPlan:
     device: str
     precision: str
     memory_bytes: int
+    encoder_bytes: int
+    room_bytes: int | None
     needed_bytes: int | None
     free_bytes: int
     seconds: float | None = None

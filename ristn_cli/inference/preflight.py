@@ -1,12 +1,10 @@
-"""What comes before the first frame: refusals, the plan of a job, and what it is recognised by.
+"""What comes before the first frame: refusals, what of the source is read, and what a job is recognised by.
 
 Writes nothing where the output goes.
 """
 
 import contextlib
 import platform
-import shutil
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from fractions import Fraction
@@ -14,25 +12,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypedDict
 
-from ristn_cli.inference.manifest import Manifest, fingerprint, read_identity
-from ristn_cli.inference.memory import Tiling, queue_bytes, window_bytes
-from ristn_cli.inference.plan import (
-    JobPlan,
-    UpscaleOptions,
-    carries_alpha,
-    choose_deinterlacing,
-    count_parts,
-    count_tiles,
-    count_windows,
-    estimate_disk,
-    estimate_frames,
-    format_bytes,
-    part_length,
-)
+from ristn_cli.inference.manifest import fingerprint
+from ristn_cli.inference.plan import UpscaleOptions, carries_alpha, estimate_frames
 from ristn_cli.inference.shape import choose_shape
-from ristn_cli.inference.tiles import plan_spans
 from ristn_cli.inference.upscaler import Upscaler
-from ristn_cli.inference.windows import Window
 from ristn_cli.video import (
     CODECS,
     IMAGES_PART_SUFFIX,
@@ -56,14 +39,8 @@ from ristn_cli.video import (
     try_mux,
 )
 
-MEASURED_SIDE = 96
-"""LR pixels: the largest side of the piece of the first window that a time estimate is measured on."""
-
 PUBLISHING = "publishing"
 """A file in the job's folder: images are being given their names, so that some have theirs already."""
-
-LONG_SECONDS = 2.0
-"""A measurement that took as long is not repeated."""
 
 
 class StreamChoice(TypedDict):
@@ -208,154 +185,6 @@ def check_job(
     if options.images is not None:
         return info, check_images(info, target, options)
     return info, check_container(info, target, options)
-
-
-def plan_job(
-    source: Path,
-    target: Path,
-    upscaler: Upscaler,
-    options: UpscaleOptions | None = None,
-    *,
-    overwrite: bool = False,
-    restart: bool = False,
-    makes_folder: bool = False,
-) -> JobPlan:
-    """What `upscale_video` would do with the same arguments; it takes some seconds, and writes nothing there.
-
-    With `makes_folder` the folder of `target` need not be there.
-
-    Raises:
-        VideoError: what `upscale_video` would refuse, save for too small a disk, which the plan shows.
-        JobError: an earlier run was different.
-    """
-    options = for_device(for_target(options or UpscaleOptions(), target), upscaler)
-    info, streams = check_job(source, target, options, overwrite=overwrite, makes_folder=makes_folder)
-    settle_tiling(upscaler, info, job_folder(target), restart=restart)
-    manifest = Manifest(job_folder(target), identify(info, upscaler, options))
-    if not restart:
-        manifest.load()
-    plan = describe_job(manifest, info, streams, upscaler, options)
-    seconds_per_window = measure_window(info, upscaler, options)
-    return plan if plan.windows is None else replace(plan, seconds=plan.windows * seconds_per_window)
-
-
-def settle_tiling(upscaler: Upscaler, info: VideoInfo, folder: Path, *, restart: bool) -> None:
-    """Choose windows and tiles for a source; a job that goes on keeps what its first run chose, however free memory is.
-
-    Windows and tiles that were asked for are as asked.
-    """
-    upscaler.fit(info.width, info.height, image_bytes=1 if info.bit_depth <= 8 else 2)
-    if upscaler.auto_tiling is None or restart:
-        return
-    chosen = asdict(upscaler.tiling)
-    asked = {"window", "context"} if upscaler.auto_tiling.window else set()
-    asked |= {"tile", "overlap"} if upscaler.auto_tiling.tile else set()
-    earlier = read_identity(folder)
-    kept = {
-        name: earlier.get(name, chosen[name]) for name in ("window", "context", "tile", "overlap") if name not in asked
-    }
-    with contextlib.suppress(ValueError, TypeError):  # what no run of this version wrote, the comparison will refuse
-        upscaler.tiling = Tiling(**(chosen | kept))
-
-
-def describe_job(
-    manifest: Manifest,
-    info: VideoInfo,
-    streams: tuple[StreamPlan, ...],
-    upscaler: Upscaler,
-    options: UpscaleOptions,
-) -> JobPlan:
-    """The plan of a job whose manifest is loaded, without a measurement of time."""
-    shape = choose_shape(info, options)
-    frames = estimate_frames(info, options)
-    left = None if frames is None else max(0, frames - manifest.frames)
-    family, encoder = family_of(options, info)
-    continued = manifest.parts[-1].next_context if manifest.parts else 0
-    image_bytes = 1 if info.bit_depth <= 8 else 2
-    needed = None
-    if left is not None:
-        finished = sum(path.stat().st_size for path in manifest.files)
-        needed = estimate_disk(
-            shape.width * shape.height, family, left, finished, source_bytes(info), is_deep=info.bit_depth > 8
-        )
-    return JobPlan(
-        width=shape.width,
-        height=shape.height,
-        sample_aspect_ratio=shape.sample_aspect_ratio,
-        is_resampled=shape.is_resampled,
-        rate=shape.rate,
-        has_alpha=carries_alpha(info, options),
-        deinterlaced=choose_deinterlacing(info, options),
-        field_order=info.field_order,
-        encoder=encoder,
-        streams=streams,
-        frames=frames,
-        resumed_frames=manifest.frames,
-        parts=None if frames is None else count_parts(frames, part_length(info, options), upscaler.tiling),
-        windows=None if left is None else count_windows(left, upscaler.tiling, continued=continued),
-        window_frames=upscaler.tiling.window,
-        tiles=count_tiles(info.width, info.height, upscaler.tiling),
-        device=str(upscaler.backend.device),
-        precision=upscaler.backend.precision,
-        memory_bytes=window_bytes(
-            upscaler.config,
-            upscaler.tiling,
-            width=info.width,
-            height=info.height,
-            value_bytes=upscaler.backend.dtype.itemsize,
-            image_bytes=image_bytes,
-        )
-        + queue_bytes(upscaler.tiling, width=info.width, height=info.height, image_bytes=image_bytes),
-        needed_bytes=needed,
-        free_bytes=shutil.disk_usage(existing_parent(manifest.folder)).free,
-        uses_default=upscaler.auto_tiling is not None and upscaler.auto_tiling.uses_default,
-    )
-
-
-def existing_parent(path: Path) -> Path:
-    """The nearest folder above that is there."""
-    return next(folder for folder in path.absolute().parents if folder.is_dir())
-
-
-def source_bytes(info: VideoInfo) -> int:
-    """Size of the source's file; 0 for images, from which nothing but pictures is taken."""
-    return 0 if info.is_image_sequence else info.path.stat().st_size
-
-
-def check_disk(plan: JobPlan, target: Path) -> None:
-    """Raise VideoError when the disk of `target` is too small for the plan."""
-    if plan.needed_bytes is not None and plan.needed_bytes > plan.free_bytes:
-        raise VideoError(
-            f"{target}: needs about {format_bytes(plan.needed_bytes)} of disk space beside it, "
-            f"{format_bytes(plan.free_bytes)} are free; make room, or try all the same with --no-disk-check"
-        )
-
-
-def measure_window(info: VideoInfo, upscaler: Upscaler, options: UpscaleOptions) -> float:
-    """Seconds of one window of whole frames, from a piece of the first one. Raises VideoError for an empty range.
-
-    The piece is at most MEASURED_SIDE pixels a side. It is computed twice, unless that takes long: at first, memory
-    is still cold.
-    """
-    tiling = upscaler.tiling
-    count = min(tiling.window, options.max_frames or tiling.window)
-    frames = tuple(frame.image for frame in read_source(info, options, start=options.start, max_frames=count))
-    if not frames:
-        raise no_frames(info)
-    rows = plan_spans(info.height, tiling.tile, tiling.overlap)
-    columns = plan_spans(info.width, tiling.tile, tiling.overlap)
-    height, width = min(MEASURED_SIDE, rows[0].size), min(MEASURED_SIDE, columns[0].size)
-    piece = tuple(image[:height, :width] for image in frames)
-    is_whole = len(piece) == tiling.window
-    keep = slice(tiling.context, tiling.window - tiling.context) if is_whole else slice(0, len(piece))
-    for _ in range(2):
-        began = time.monotonic()
-        upscaler.upscale_window(Window(piece, keep))
-        seconds = time.monotonic() - began
-        if seconds > LONG_SECONDS:
-            break
-    share = height * width / (len(rows) * rows[0].size * len(columns) * columns[0].size)
-    return seconds / share
 
 
 def identify(info: VideoInfo, upscaler: Upscaler, options: UpscaleOptions) -> dict[str, Any]:

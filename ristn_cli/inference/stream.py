@@ -16,6 +16,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import IO, Literal
 
+from ristn_cli.inference.forecast import describe_job, settle_tiling
 from ristn_cli.inference.job import Interrupted, Remarks, finish_images, publish, write_parts
 from ristn_cli.inference.manifest import Manifest
 from ristn_cli.inference.pipeline import Pipeline
@@ -24,13 +25,11 @@ from ristn_cli.inference.preflight import (
     check_container,
     check_images,
     check_target,
-    describe_job,
     examine,
     for_target,
     job_folder,
     no_frames,
     read_source,
-    settle_tiling,
 )
 from ristn_cli.inference.progress import Meter, Progress
 from ristn_cli.inference.repeats import join_repeats
@@ -164,7 +163,7 @@ def _to_file(
         raise VideoError(f"{folder}: holds an unfinished run on this output; finish it, or remove it")
     folder.mkdir(parents=options.images is not None)
     try:
-        settle_tiling(upscaler, info, folder, restart=True)
+        settle_tiling(upscaler, info, options, folder, restart=True)
         manifest = Manifest(folder, {"input": NAME})
         plan = _describe(manifest, info, streams, upscaler, options)
         on_plan(plan)
@@ -226,7 +225,7 @@ def _to_matroska(
             failure.append(error)
 
     with tempfile.TemporaryDirectory(prefix="ristn-stream-") as scratch:
-        settle_tiling(upscaler, info, Path(scratch), restart=True)
+        settle_tiling(upscaler, info, options, Path(scratch), restart=True)
         manifest = Manifest(Path(scratch), {"input": NAME})
         on_plan(_describe(manifest, info, streams, upscaler, options))
         mux: threading.Thread | None = None
@@ -283,7 +282,7 @@ def _to_y4m(
         on_loss(f"Y4M holds nothing but pictures: {len(others)} other streams are left out")
     if carries_alpha(info, options):
         raise VideoError(f"{info.path}: has transparency, which Y4M cannot hold; use --drop-alpha to go on without it")
-    settle_tiling(upscaler, info, Path(), restart=True)
+    settle_tiling(upscaler, info, options, Path(), restart=True)
     on_plan(_describe(Manifest(Path(tempfile.gettempdir()) / "-", {}), info, streams, upscaler, options))
     meter = Meter(0, estimate_frames(info, options))
     yield meter.read(0, 1)

@@ -114,8 +114,11 @@ class Upscaler:
         self._weights: dict[tuple[tuple[Span, ...], int], Tensor] = {}
         self.on_shrink = on_shrink
 
-    def fit(self, width: int, height: int, *, image_bytes: int = 1) -> None:
-        """Choose windows and tiles for frames of `width` x `height` LR pixels, unless they were given."""
+    def fit(self, width: int, height: int, *, image_bytes: int = 1, encoder_bytes: int = 0) -> None:
+        """Choose windows and tiles for frames of `width` x `height` LR pixels, unless they were given.
+
+        `encoder_bytes` of memory are left to what encodes the results.
+        """
         if self.auto_tiling is not None:
             self.tiling = self.auto_tiling.fit(
                 self.config,
@@ -124,6 +127,7 @@ class Upscaler:
                 height=height,
                 value_bytes=self.backend.dtype.itemsize,
                 image_bytes=image_bytes,
+                encoder_bytes=encoder_bytes,
             )
 
     def upscale(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

@@ -7,6 +7,7 @@ from ristn_cli.video.codecs import CODECS, choose_codec, part_suffix, size_step
 from ristn_cli.video.compress import Compression, EncodedImages, compress_clip, compress_images, encode_images
 from ristn_cli.video.drawing import Scaling, draw_label, resize_image, to_eight_bits
 from ristn_cli.video.encoder import usable_cores
+from ristn_cli.video.footprint import encoder_bytes
 from ristn_cli.video.hardware import Decoder
 from ristn_cli.video.images import (
     IMAGES_WITH_ALPHA,
@@ -92,6 +93,7 @@ __all__ = [
     "encode_images",
     "encode_jpeg",
     "encode_png",
+    "encoder_bytes",
     "existing_images",
     "find_fields",
     "find_transparency",

@@ -96,7 +96,7 @@ def add_stream(
     context = stream.codec_context
     if codec.encoder == "libx264":
         context.thread_type = "AUTO"  # PyAV asks for slices alone: slower, and larger files at the same quality
-        if share_held(settings) < 1:
+        if is_large(settings.width * settings.height):
             context.thread_type, context.thread_count = "SLICE", min(usable_cores(), MOST_SLICES)
     context.sample_aspect_ratio = settings.sample_aspect_ratio
     stream.time_base = context.time_base = settings.time_base
@@ -108,9 +108,17 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def share_held(settings: EncoderSettings) -> float:
-    """Share of its usual number of pictures that an encoder may hold: 1 unless they are large."""
-    return min(1.0, LARGE_PICTURE / (settings.width * settings.height))
+def is_large(pixels: int) -> bool:
+    """Whether an encoder may hold fewer pictures of as many pixels than it would."""
+    return pixels > LARGE_PICTURE
+
+
+def bounded_lookahead(encoder: str, preset: str, pixels: int) -> int:
+    """Pictures that x264 or x265 look ahead by their preset, or fewer, where they are large."""
+    lookahead = LOOKAHEADS[encoder][preset]
+    if not is_large(pixels):
+        return lookahead
+    return min(lookahead, max(SHORTEST_LOOKAHEADS[encoder], lookahead * LARGE_PICTURE // pixels))
 
 
 def shorter_lookahead(codec: Codec, settings: EncoderSettings) -> int | None:
@@ -118,9 +126,8 @@ def shorter_lookahead(codec: Codec, settings: EncoderSettings) -> int | None:
     given = ":".join(f"{name}={value}" for name, value in settings.encoder_options.items())
     if codec.encoder not in LOOKAHEADS or re.search(r"\b(preset|tune|bframes|bf)=", given):
         return None
-    lookahead = LOOKAHEADS[codec.encoder][settings.preset]
-    shorter = max(SHORTEST_LOOKAHEADS[codec.encoder], int(lookahead * share_held(settings)))
-    return shorter if shorter < lookahead else None
+    shorter = bounded_lookahead(codec.encoder, settings.preset, settings.width * settings.height)
+    return shorter if shorter < LOOKAHEADS[codec.encoder][settings.preset] else None
 
 
 def _complete(color: Color) -> tuple[str, str]:
