@@ -94,7 +94,7 @@ def test_a_window_grows_with_all_that_it_holds() -> None:
 
 @pytest.mark.parametrize(
     ("width", "height", "window", "tile"),
-    [(480, 270, 20, 288), (1280, 720, 16, 256), (1920, 1080, 9, 160), (3840, 2160, 5, 128)],
+    [(480, 270, 20, 288), (1280, 720, 16, 256), (1920, 1080, 9, 160), (3840, 2160, 8, 240)],
 )
 def test_windows_are_shorter_and_tiles_smaller_for_large_frames(
     width: int, height: int, window: int, tile: int

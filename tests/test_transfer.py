@@ -1,6 +1,7 @@
 """What crosses to the device and back, in which order, and that launching a window never waits."""
 
 import errno
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -39,7 +40,7 @@ class CountingTransfer:
         self.sent.append((stacked.dtype, stacked.nbytes))
         if stacked.nbytes > self.free:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return stacked.to(META)
+        return stacked.to(META).unbind()
 
     def download(self, images: list[Tensor], is_finite: Tensor) -> Arrival:
         self.fetched += [(image.dtype, tuple(image.shape)) for image in images]
@@ -96,7 +97,8 @@ def test_blending_weights_cross_once(random_model: RISTN, monkeypatch: pytest.Mo
     window = Window(tuple(np.zeros((72, 100, 3), np.uint8) for _ in range(3)), slice(0, 3))
     list(upscaler.launch_window(window))
     monkeypatch.setattr(torch, "from_numpy", lambda _: pytest.fail("something crosses again"))
-    monkeypatch.setattr(upscaler.transfer, "upload", lambda images: torch.empty(3, 72, 100, 3, device=META).byte())
+    there = torch.empty(3, 72, 100, 3, dtype=torch.uint8, device=META).unbind()
+    monkeypatch.setattr(upscaler.transfer, "upload", lambda images: there)
     list(upscaler.launch_window(window))
 
 
@@ -185,7 +187,7 @@ def test_copies_go_beside_the_computation(order: list[str]) -> None:
     images = [np.full((2, 3, 3), level, np.uint16) for level in (1, 2)]
     lr = transfer.upload(images)
     assert order == ["pinned", "send on copy", "compute waits for copy", "kept for compute"]
-    assert np.array_equal(lr.numpy(), np.stack(images))
+    assert np.array_equal(np.stack([frame.numpy() for frame in lr]), np.stack(images))
     order.clear()
     arrival = transfer.download([lr[0], lr[1]], torch.tensor(True))
     fetched = ["pinned", "fetch on copy", "kept for copy"]
@@ -194,6 +196,16 @@ def test_copies_go_beside_the_computation(order: list[str]) -> None:
     result = arrival.collect()
     assert order == ["the caller waits for the mark"]
     assert np.array_equal(np.stack(result or []), np.stack(images))
+
+
+def test_a_processor_reads_images_where_they_lie() -> None:
+    image, locked = (np.zeros((2, 3, 3), np.uint8) for _ in range(2))
+    locked.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        own, copied = PlainTransfer(CPU).upload([image, locked])
+    assert own.data_ptr() == image.ctypes.data
+    assert copied.data_ptr() != locked.ctypes.data
 
 
 def test_a_device_without_uint16_gets_wider_integers() -> None:

@@ -14,10 +14,12 @@ from ristn_cli.model import SCALE, RISTNConfig
 
 MIB = 1 << 20
 
+FULL_HD = 1920 * 1080
 IMAGES_BYTES = 1024 * MIB
 TILE_PIXELS = 450_000
-"""What images may take, and LR pixels of a tile in all its frames, while nothing else is said: with program and encoder
-about 3 GiB in all for `ristn-lite` from 1920x1080. More makes windows longer, and so faster."""
+"""What images may take up to FULL_HD LR pixels, in proportion beyond, and LR pixels of a tile in all its frames, while
+nothing else is said: with program and encoder about 3 GiB in all for `ristn-lite` from 1920x1080. More makes windows
+longer, and so faster."""
 
 ENCODER_BYTES = 50
 """That x264 holds for each pixel of a large picture. What it does not need for smaller ones, images may take."""
@@ -147,8 +149,8 @@ def queue_bytes(tiling: Tiling, *, width: int, height: int, image_bytes: int = 1
 def wanted_bytes(config: RISTNConfig, *, width: int, height: int, value_bytes: int) -> int:
     """What windows of `width` x `height` LR pixels take at most while nothing else is said."""
     network = ALLOCATOR_SHARE * TILE_PIXELS * widest_channels(config) * value_bytes
-    spared = max(0, 1920 * 1080 - width * height) * SCALE**2 * ENCODER_BYTES
-    return IMAGES_BYTES + math.ceil(network) + spared
+    spared = max(0, FULL_HD - width * height) * SCALE**2 * ENCODER_BYTES
+    return math.ceil(IMAGES_BYTES * max(1, width * height / FULL_HD) + network) + spared
 
 
 def relative_time(tiling: Tiling, *, width: int, height: int) -> float:

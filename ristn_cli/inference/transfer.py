@@ -44,8 +44,8 @@ class Transfer(Protocol):
         """An image on the device to be filled and brought back."""
         ...
 
-    def upload(self, images: Sequence[np.ndarray]) -> Tensor:
-        """Images (H, W, 3) of one integer type as one tensor (T, H, W, 3) on the device."""
+    def upload(self, images: Sequence[np.ndarray]) -> Sequence[Tensor]:
+        """Images (H, W, 3) of one integer type on the device, to be read only."""
         ...
 
     def download(self, images: list[Tensor], is_finite: Tensor) -> Arrival:
@@ -65,12 +65,13 @@ class PlainTransfer:
             return torch.frombuffer(map_memory(math.prod(shape) * dtype.itemsize), dtype=dtype).view(shape)
         return torch.empty(shape, dtype=dtype, device=self.device)
 
-    def upload(self, images: Sequence[np.ndarray]) -> Tensor:
+    def upload(self, images: Sequence[np.ndarray]) -> Sequence[Tensor]:
         """As in `Transfer`."""
-        stacked = np.stack(images)
-        if self.device.type == "mps" and stacked.dtype == np.uint16:  # which it does not know
-            stacked = stacked.astype(np.int32)
-        return torch.from_numpy(stacked).to(self.device)
+        if self.device.type == "mps" and images[0].dtype == np.uint16:  # which it does not know
+            images = [image.astype(np.int32) for image in images]
+        # PyTorch warns of arrays that must not be written to.
+        writable = (image if image.flags.writeable else image.copy() for image in images)
+        return [torch.from_numpy(image).to(self.device) for image in writable]
 
     def download(self, images: list[Tensor], is_finite: Tensor) -> Arrival:
         """As in `Transfer`."""
@@ -90,7 +91,7 @@ class CudaTransfer:
         """As in `Transfer`."""
         return torch.empty(shape, dtype=dtype, device=self.device)
 
-    def upload(self, images: Sequence[np.ndarray]) -> Tensor:
+    def upload(self, images: Sequence[np.ndarray]) -> Sequence[Tensor]:
         """As in `Transfer`; what is computed after it waits for the copy, the caller does not."""
         first = images[0]
         staged = torch.empty(len(images), *first.shape, dtype=torch.from_numpy(first[:0]).dtype, pin_memory=True)
@@ -100,7 +101,7 @@ class CudaTransfer:
             lr = staged.to(self.device, non_blocking=True)
         compute.wait_stream(self.stream)
         lr.record_stream(compute)
-        return lr
+        return lr.unbind()
 
     def download(self, images: list[Tensor], is_finite: Tensor) -> Arrival:
         """As in `Transfer`; the copies begin when what was computed so far is done."""

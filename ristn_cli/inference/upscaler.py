@@ -251,23 +251,25 @@ class Upscaler:
         dtype = window.frames[0].dtype
         height, width, _ = window.frames[0].shape
         peak = np.iinfo(dtype).max
-        lr = self.transfer.upload(window.frames)  # (T, H, W, 3)
-        kept = len(range(len(lr))[window.keep])
+        frames = self.transfer.upload(window.frames)
+        device = frames[0].device
+        kept = len(range(len(frames))[window.keep])
         # A tensor a frame, so that each can go when it is encoded.
         shape = (SCALE * height, SCALE * width, 3)
-        output = [self.transfer.empty(shape, lr.dtype) for _ in range(kept)]
-        is_finite = torch.ones((), dtype=torch.bool, device=lr.device)
+        output = [self.transfer.empty(shape, frames[0].dtype) for _ in range(kept)]
+        is_finite = torch.ones((), dtype=torch.bool, device=device)
         rows = plan_spans(height, self.tiling.tile, self.tiling.overlap)
         columns = plan_spans(width, self.tiling.tile, self.tiling.overlap)
         above: Tensor | None = None  # what the tiles above have added to rows that these share
         for r, row in enumerate(rows):
-            down = self._blend_weights(rows, r, lr.device)
+            down = self._blend_weights(rows, r, device)
             done = SCALE * ((rows[r + 1].start if r + 1 < len(rows) else row.stop) - row.start)
-            below = torch.empty(kept, SCALE * row.size - done, SCALE * width, 3, device=lr.device)
+            below = torch.empty(kept, SCALE * row.size - done, SCALE * width, 3, device=device)
             left: Tensor | None = None  # the same of the tile to the left, in columns
             for c, column in enumerate(columns):
-                across = self._blend_weights(columns, c, lr.device)
-                tile = lr[:, row.start : row.stop, column.start : column.stop].permute(0, 3, 1, 2).float() / peak
+                across = self._blend_weights(columns, c, device)
+                pieces = [frame[row.start : row.stop, column.start : column.stop].float() for frame in frames]
+                tile = torch.stack(pieces).permute(0, 3, 1, 2) / peak
                 sr = (self.recorded or self.model)(tile[None], window.keep)[0].permute(0, 2, 3, 1)  # (T', h, w, 3)
                 end = SCALE * ((columns[c + 1].start if c + 1 < len(columns) else column.stop) - column.start)
                 weigh_ends(sr, 1, down, 0 if above is None else above.shape[1], sr.shape[1] - done)
