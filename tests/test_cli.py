@@ -189,6 +189,18 @@ def test_memory_that_is_too_short_is_told_before_the_work(tiny_weights: Path, tm
         assert "libx264" in stderr
 
 
+@pytest.mark.parametrize("has_instructions", [True, False])
+def test_a_precision_that_is_emulated_is_told(
+    tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_instructions: bool
+) -> None:
+    monkeypatch.setattr("ristn_cli.inference.device.has_bfloat16_instructions", lambda: has_instructions)
+    source = make_clip(tmp_path / "in.mp4", frames=2)
+    arguments = ["upscale", source, tmp_path / "out.mp4", "--weights", tiny_weights, "--precision", "bf16", "--dry-run"]
+    code, _, stderr = in_process(*arguments)
+    assert code == 0, stderr
+    assert ("no instructions for bf16" in stderr) != has_instructions
+
+
 def test_a_plan_says_what_is_done_to_size_and_fields(tiny_weights: Path, tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mp4", frames=8, sample_aspect_ratio=Fraction(4, 3))
     plain = ["upscale", source, tmp_path / "out.mkv", "--weights", tiny_weights, *QUICK]

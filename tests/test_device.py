@@ -39,6 +39,8 @@ def test_the_processor_is_asked_for_its_precision(
 ) -> None:
     monkeypatch.setattr(device, "has_bfloat16_instructions", lambda: has_instructions)
     assert choose_precision("auto", CPU) == expected
+    assert Backend(CPU, "bf16").is_emulated != has_instructions
+    assert not Backend(CPU, "fp32").is_emulated
 
 
 def test_precisions_by_name() -> None:

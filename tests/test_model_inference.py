@@ -70,6 +70,24 @@ def test_equals_the_trained_network(fields: dict[str, Any], is_fused: bool, monk
             torch.testing.assert_close(form(lr, keep), expected, rtol=1e-5, atol=2e-6)
 
 
+@pytest.mark.parametrize("has_instructions", [True, False])
+def test_onednn_is_asked_for_the_types_it_computes_in(monkeypatch: pytest.MonkeyPatch, has_instructions: bool) -> None:
+    for name in ("_is_mkldnn_bf16_supported", "_is_mkldnn_fp16_supported"):
+        monkeypatch.setattr(torch.ops.mkldnn, name, lambda: has_instructions)
+    halves = {torch.bfloat16, torch.float16} if has_instructions else set()
+    assert fused.fused_types() == {torch.float32, *halves}
+
+
+@torch.inference_mode()
+def test_a_processor_that_onednn_cannot_serve_computes_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused, "FUSED_TYPES", frozenset({torch.float32}))
+    monkeypatch.setattr(torch.ops.mkldnn, "_convolution_pointwise", lambda *_: pytest.fail("oneDNN is called"))
+    model = trained(SMALL)
+    lr = torch.rand(1, 2, 3, 9, 8)
+    form = InferenceRISTN(model).to(torch.bfloat16).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    torch.testing.assert_close(form(lr), model(lr), rtol=0.05, atol=0.05)
+
+
 @torch.inference_mode()
 def test_strips_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     model = trained(SMALL)

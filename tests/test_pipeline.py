@@ -249,7 +249,7 @@ def test_no_more_images_are_alive_than_the_memory_model_counts(
         return arrival
 
     def write_slowly(self: FrameWriter, frame: Frame) -> None:
-        time.sleep(0.01)
+        time.sleep(0.05)
         write(self, frame)
 
     monkeypatch.setattr(Upscaler, "_launch_window", count)

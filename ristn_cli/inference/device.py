@@ -40,6 +40,11 @@ class Backend:
         """The precision as PyTorch names it."""
         return DTYPES[self.precision]
 
+    @property
+    def is_emulated(self) -> bool:
+        """Whether the device computes in this precision without instructions for it, far more slowly than fp32."""
+        return self.device.type == "cpu" and self.precision == "bf16" and not has_bfloat16_instructions()
+
 
 def choose_device(name: str = "auto") -> torch.device:
     """The device that `name` asks for: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
@@ -79,7 +84,7 @@ def choose_precision(name: str, device: torch.device) -> PrecisionName:
         return "fp32" if is_slow else "fp16"
     match name:
         case "fp16" if device.type == "cpu":
-            raise DeviceError("precision fp16 is only emulated on processors and very slow there: use bf16 or fp32")
+            raise DeviceError("precision fp16 is only emulated on processors and very slow there: use auto")
         case "fp32" | "fp16" | "bf16":
             return name
     raise DeviceError(f"unknown precision {name!r}: expected auto, fp32, fp16 or bf16")

@@ -5,13 +5,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+def fused_types() -> frozenset[torch.dtype]:
+    """The types in which oneDNN, where it is there, computes on this processor: on x86 half precision takes AVX-512."""
+    onednn = torch.ops.mkldnn
+    if not torch.backends.mkldnn.is_available() or not hasattr(onednn, "_convolution_pointwise"):  # type: ignore[no-untyped-call]
+        return frozenset()
+    halves = {torch.bfloat16: onednn._is_mkldnn_bf16_supported, torch.float16: onednn._is_mkldnn_fp16_supported}
+    return frozenset({torch.float32, *(dtype for dtype, is_supported in halves.items() if is_supported())})
+
+
+FUSED_TYPES = fused_types()
+
+
 def has_fused_convolutions(x: Tensor) -> bool:
     """Whether oneDNN's convolutions with fused activation and sum can be called for `x`."""
-    return (
-        x.device.type == "cpu"
-        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
-    )
+    return x.device.type == "cpu" and x.dtype in FUSED_TYPES
 
 
 class FusedConvolution(nn.Module):
