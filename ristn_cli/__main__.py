@@ -1,5 +1,16 @@
-"""`python -m ristn_cli`."""
+"""The `ristn` command, and `python -m ristn_cli`."""
 
-from ristn_cli.cli import main
+from ristn_cli.inference.runtime import begin_joining, keep_memory
 
-main()
+
+def main() -> None:
+    """Entry point of the `ristn` command."""
+    begin_joining()
+    keep_memory()  # before any thread
+    from ristn_cli.cli import app
+
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,7 +1,7 @@
 """The command line as people run it: output, exit codes, one clear line for bad input, signals."""
 
 import json
-import platform
+import os
 import signal
 import subprocess
 import sys
@@ -21,6 +21,7 @@ from ristn_cli.cli import app
 from ristn_cli.cli.terminal import format_seconds, parse_time
 from ristn_cli.cli.work import shown_progress
 from ristn_cli.inference.progress import Progress
+from ristn_cli.inference.runtime import is_glibc
 from ristn_cli.video import probe, read_frames, write_image
 
 COMMAND = [sys.executable, "-m", "ristn_cli"]
@@ -56,6 +57,7 @@ KEPT = """
 import re, threading, torch
 from pathlib import Path
 import ristn_cli.cli
+from ristn_cli.__main__ import main
 
 def work():
     address = torch.ones(4 << 20).data_ptr()
@@ -69,14 +71,42 @@ def app():
         thread.join()
 
 ristn_cli.cli.app = app
-ristn_cli.cli.main()
+main()
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+@pytest.mark.skipif(not is_glibc(), reason="the C library is not glibc")
 def test_every_thread_of_a_command_keeps_its_memory() -> None:
     done = subprocess.run([sys.executable, "-c", KEPT], capture_output=True, text=True, check=True)
     assert done.stdout == "True\n" * 3
+
+
+BEGUN = """
+import os, sys
+import ristn_cli.cli
+from ristn_cli.__main__ import main
+from ristn_cli.inference.runtime import joins_freed_memory
+
+print("begun", flush=True)
+ristn_cli.cli.app = lambda: print(os.environ["GLIBC_TUNABLES"], joins_freed_memory(), sys.argv[1:])
+main()
+"""
+
+
+@pytest.mark.skipif(not is_glibc(), reason="the C library is not glibc")
+@pytest.mark.parametrize(
+    ("before", "times", "after"),
+    [
+        ("", 2, "glibc.malloc.tcache_count=0 True"),
+        ("glibc.malloc.perturb=0", 2, "glibc.malloc.perturb=0:glibc.malloc.tcache_count=0 True"),
+        ("glibc.malloc.tcache_count=3", 1, "glibc.malloc.tcache_count=3 False"),
+    ],
+)
+def test_a_command_begins_anew_with_an_allocator_that_joins_what_is_freed(before: str, times: int, after: str) -> None:
+    command = [sys.executable, "-c", BEGUN, "a b", "-"]
+    settings = os.environ | {"GLIBC_TUNABLES": before}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=settings)
+    assert done.stdout == "begun\n" * times + f"{after} ['a b', '-']\n"
 
 
 def test_the_version_is_told() -> None:
@@ -355,9 +385,9 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
 def test_a_signal_ends_after_a_part_and_the_same_command_goes_on(
     tiny_weights: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
-    source = make_clip(tmp_path / "in.mp4", frames=80, width=160, height=120)
+    source = make_clip(tmp_path / "in.mp4", frames=80, width=112, height=80)
     script = "from ristn_cli.inference import plan; plan.PART_PIXELS = 1; plan.SHORTEST_PART = 6;"
-    script += "from ristn_cli.cli import main; main()"
+    script += "from ristn_cli.__main__ import main; main()"
     arguments = ["upscale", source, tmp_path / "out.mp4", "--weights", tiny_weights, *QUICK, "--window", "6"]
     command = [sys.executable, "-c", script, *map(str, arguments)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -377,9 +407,9 @@ def test_a_signal_ends_after_a_part_and_the_same_command_goes_on(
 
 
 def test_a_killed_run_is_taken_up_again(tiny_weights: Path, tmp_path: Path) -> None:
-    source = make_clip(tmp_path / "in.mp4", frames=60, width=160, height=120)
+    source = make_clip(tmp_path / "in.mp4", frames=60, width=112, height=80)
     script = "from ristn_cli.inference import plan; plan.PART_PIXELS = 1; plan.SHORTEST_PART = 6;"
-    script += "from ristn_cli.cli import main; main()"
+    script += "from ristn_cli.__main__ import main; main()"
     arguments = ["upscale", source, tmp_path / "out.mp4", "--weights", tiny_weights, *QUICK, "--window", "6"]
     command = [sys.executable, "-c", script, *map(str, arguments)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)

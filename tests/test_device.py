@@ -1,6 +1,5 @@
 """Devices and precisions by name, and what preparing a network for them keeps."""
 
-import platform
 import subprocess
 import sys
 
@@ -9,6 +8,7 @@ import torch
 
 from ristn_cli.inference import device, memory
 from ristn_cli.inference.device import Backend, DeviceError, choose_backend, choose_device, choose_precision, prepare
+from ristn_cli.inference.runtime import is_glibc
 from ristn_cli.model import RISTN
 
 CPU = torch.device("cpu")
@@ -133,7 +133,7 @@ print(during - before < size // 2, kept_bytes() - during > size // 2)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+@pytest.mark.skipif(not is_glibc(), reason="the C library is not glibc")
 def test_memory_that_is_kept_counts_as_free() -> None:
     done = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True, check=True)
     assert done.stdout == "True True\n"

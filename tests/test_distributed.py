@@ -272,7 +272,7 @@ def test_machines_that_leave_are_waited_for(
 
 def test_a_killed_driver_goes_on_with_the_same_command(model: RISTN, tmp_path: Path) -> None:
     # Long enough for the driver to be killed well before its end, on a busy machine too.
-    clip = make_clip(tmp_path / "in.mkv", frames=120, width=160, height=120)
+    clip = make_clip(tmp_path / "in.mkv", frames=120, width=96, height=64)
     weights, target = tmp_path / "tiny.safetensors", tmp_path / "out.mkv"
     save_weights(model, weights, metrics={})
     command = [sys.executable, "-m", "ristn_cli", "upscale", str(clip), str(target), "--ray", "--weights", str(weights)]

@@ -180,7 +180,7 @@ def test_kills_at_random_moments(tiny_weights: Path, tmp_path: Path) -> None:
     """SIGKILL between the first frame and the end, the mux and the verification included; then a run to the end."""
     source = make_clip(tmp_path / "in.mp4", frames=60, width=96, height=64, audio_tracks=1)
     script = "from ristn_cli.inference import plan; plan.PART_PIXELS = 1; plan.SHORTEST_PART = 6;"
-    script += "from ristn_cli.cli import main; main()"
+    script += "from ristn_cli.__main__ import main; main()"
     options = ["--weights", tiny_weights, "--preset", "ultrafast", "--precision", "fp32", "--window", "6"]
 
     def begin(target: Path) -> subprocess.Popen[str]:

@@ -1,6 +1,7 @@
 """Memory: what a window takes, and the tiling that fits."""
 
 import math
+import os
 import subprocess
 import sys
 import weakref
@@ -34,6 +35,7 @@ from ristn_cli.inference.memory import (
     widest_channels,
     window_bytes,
 )
+from ristn_cli.inference.runtime import is_glibc
 from ristn_cli.model import CONFIGS, RISTN
 from ristn_cli.model.inference import InferenceRISTN
 from ristn_cli.model.temporal import TemporalPattern
@@ -94,7 +96,7 @@ def test_a_window_grows_with_all_that_it_holds() -> None:
 
 @pytest.mark.parametrize(
     ("width", "height", "window", "tile"),
-    [(480, 270, 20, 288), (1280, 720, 16, 256), (1920, 1080, 9, 160), (3840, 2160, 8, 240)],
+    [(480, 270, 20, 288), (1280, 720, 18, 240), (1920, 1080, 9, 160), (3840, 2160, 8, 240)],
 )
 def test_windows_are_shorter_and_tiles_smaller_for_large_frames(
     width: int, height: int, window: int, tile: int
@@ -250,7 +252,7 @@ from ristn_cli.model import CONFIGS
 
 # Not getrusage's: that begins with the memory of the process that started this one.
 peak = lambda: 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
-width, height = 240, 192
+width, height = 160, 144
 upscaler = Upscaler(RISTN(CONFIGS["ristn-lite"]), choose_backend("cpu"))
 value = upscaler.backend.dtype.itemsize
 window = Window((np.zeros((16, 16, 3), np.uint8),) * 5, slice(2, 3))
@@ -264,8 +266,12 @@ print(peak() - before, window_bytes(config, upscaler.tiling, width=width, height
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the peak of this process alone")
-def test_the_model_is_within_a_fifth_of_the_measured_peak() -> None:
-    done = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True)
+@pytest.mark.skipif(not is_glibc(), reason="its allocator is not glibc's")
+@pytest.mark.parametrize("is_joining", [True, False])
+def test_the_model_is_near_the_measured_peak(is_joining: bool) -> None:
+    """Within a fifth, as a command begins; else chance decides what is held, and the model is on the high side."""
+    settings = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0" if is_joining else ""}
+    command = [sys.executable, "-c", MEASURE]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | settings)
     measured, expected = map(int, done.stdout.split())
-    assert 0.8 < expected / measured < 1.2
+    assert 0.8 < expected / measured < (1.2 if is_joining else 1.6)

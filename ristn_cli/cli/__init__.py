@@ -15,7 +15,6 @@ from ristn_cli.cli.info import info
 from ristn_cli.cli.train import train
 from ristn_cli.cli.upscale import upscale
 from ristn_cli.cli.workers import RayCommand
-from ristn_cli.inference.runtime import keep_memory
 
 app = typer.Typer(
     add_completion=False,
@@ -42,9 +41,3 @@ def about(
     ] = False,
 ) -> None:
     """Upscale video 4x with RISTN, a Residual Invertible Spatio-Temporal Network."""
-
-
-def main() -> None:
-    """Entry point of the `ristn` command."""
-    keep_memory()  # before any thread
-    app()

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from ristn_cli.inference.defaults import MachineDefault
-from ristn_cli.inference.runtime import kept_bytes
+from ristn_cli.inference.runtime import joins_freed_memory, kept_bytes
 from ristn_cli.inference.tiles import plan_spans
 from ristn_cli.model import SCALE, RISTNConfig
 
@@ -16,7 +16,7 @@ MIB = 1 << 20
 
 FULL_HD = 1920 * 1080
 IMAGES_BYTES = 1024 * MIB
-TILE_PIXELS = 450_000
+TILE_PIXELS = 480_000
 """What images may take up to FULL_HD LR pixels, in proportion beyond, and LR pixels of a tile in all its frames, while
 nothing else is said: with program and encoder about 3 GiB in all for `ristn-lite` from 1920x1080. More makes windows
 longer, and so faster."""
@@ -50,9 +50,10 @@ IMAGES_AHEAD = 1
 EVENTS_AHEAD = 4
 """Reports of the encoder that wait to be told."""
 
-ALLOCATOR_SHARE = 1.8
-"""What the allocator holds for one byte in use, measured on a processor: 1.2 to 1.6 for `ristn-lite`, 1.5 to 1.8 for
-`paper`, 2.2 to 2.4 for `ristn`."""
+JOINED_SHARE = 1.35
+SCATTERED_SHARE = 1.8
+"""What the allocator holds for one byte in use, measured on a processor. Where `begin_joining` was called: 1.2 for
+`ristn-lite` and `ristn`, 1.5 to 1.8 for `paper`; else, from run to run, up to 1.9 for `ristn-lite`, 2.4 for `ristn`."""
 
 USABLE_SHARE = 0.8
 """Of the memory that is free when a job begins: the decoder and other programs need some, too."""
@@ -86,6 +87,11 @@ class Tiling:
             )
         if self.overlap < 0 or self.tile <= 2 * self.overlap:
             raise ValueError(f"a tile of {self.tile} pixels is all overlap with {self.overlap} pixels on each side")
+
+
+def allocator_share() -> float:
+    """What this process's allocator holds for one byte in use."""
+    return JOINED_SHARE if joins_freed_memory() else SCATTERED_SHARE
 
 
 def widest_channels(config: RISTNConfig) -> int:
@@ -136,7 +142,7 @@ def window_bytes(
     tile = across * down * kept * SCALE**2 * 3 * 4 * 2  # float32, and its weighted copy, when the network has done
     carried = kept * SCALE * min(2 * tiling.overlap, height) * SCALE * width * 3 * 4 * 2
     images = width * height * 3 * image_bytes * (tiling.window + kept * SCALE**2)
-    return math.ceil(ALLOCATOR_SHARE * (max(network, tile) + carried) + images)
+    return math.ceil(allocator_share() * (max(network, tile) + carried) + images)
 
 
 def queue_bytes(tiling: Tiling, *, width: int, height: int, image_bytes: int = 1) -> int:
@@ -148,7 +154,7 @@ def queue_bytes(tiling: Tiling, *, width: int, height: int, image_bytes: int = 1
 
 def wanted_bytes(config: RISTNConfig, *, width: int, height: int, value_bytes: int) -> int:
     """What windows of `width` x `height` LR pixels take at most while nothing else is said."""
-    network = ALLOCATOR_SHARE * TILE_PIXELS * widest_channels(config) * value_bytes
+    network = allocator_share() * TILE_PIXELS * widest_channels(config) * value_bytes
     spared = max(0, FULL_HD - width * height) * SCALE**2 * ENCODER_BYTES
     return math.ceil(IMAGES_BYTES * max(1, width * height / FULL_HD) + network) + spared
 

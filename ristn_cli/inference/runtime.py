@@ -10,6 +10,9 @@ import os
 import sys
 from pathlib import Path
 
+THREAD_CACHE = "glibc.malloc.tcache_count"
+"""The setting of glibc for how many freed blocks of each size a thread keeps for itself; see its manual, Tunables."""
+
 
 def keep_memory() -> None:
     """Let this process keep memory that it has freed, where the C library is glibc.
@@ -26,6 +29,33 @@ def keep_memory() -> None:
         mallopt(mmap_max, 0)
         mallopt(arena_max, 1)  # a thread's own arena, of small heaps, gives them back all the same
         mallopt(trim_threshold, -1)  # none
+
+
+def is_glibc() -> bool:
+    """Whether the C library is glibc."""
+    name = "CS_GNU_LIBC_VERSION"
+    return name in getattr(os, "confstr_names", {}) and (os.confstr(name) or "").startswith("glibc")
+
+
+def joins_freed_memory() -> bool:
+    """Whether this process began as `begin_joining` has it: what is freed serves for as much again."""
+    return is_glibc() and f"{THREAD_CACHE}=0" in os.environ.get("GLIBC_TUNABLES", "")
+
+
+def begin_joining() -> None:
+    """Begin this program anew, once, so that glibc joins all that is freed; call it before anything else is done.
+
+    PyTorch asks for aligned memory, for which glibc cuts some bytes off both ends of a larger block. A thread keeps
+    such bits for small objects of its own. Until they are back, the block between them, when freed, is a little too
+    small for the next tensor of its size, and what is held grows as chance has it. glibc can do without these caches,
+    but asks for that only when a process begins.
+    """
+    settings = os.environ.get("GLIBC_TUNABLES", "")
+    if not is_glibc() or THREAD_CACHE in settings:
+        return
+    told = os.environ | {"GLIBC_TUNABLES": f"{settings}:{THREAD_CACHE}=0".lstrip(":")}
+    with contextlib.suppress(OSError):  # it goes on as it is
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], told)
 
 
 def map_memory(size: int) -> mmap.mmap:

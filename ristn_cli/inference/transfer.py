@@ -69,9 +69,8 @@ class PlainTransfer:
         """As in `Transfer`."""
         if self.device.type == "mps" and images[0].dtype == np.uint16:  # which it does not know
             images = [image.astype(np.int32) for image in images]
-        # PyTorch warns of arrays that must not be written to.
-        writable = (image if image.flags.writeable else image.copy() for image in images)
-        return [torch.from_numpy(image).to(self.device) for image in writable]
+        # What PyTorch does not take is copied: it warns of arrays not to be written to, and refuses flipped ones.
+        return [torch.from_numpy(np.require(image, requirements=["C", "W"])).to(self.device) for image in images]
 
     def download(self, images: list[Tensor], is_finite: Tensor) -> Arrival:
         """As in `Transfer`."""
