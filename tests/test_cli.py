@@ -15,6 +15,7 @@ import av
 import pytest
 import typer
 from clips import make_clip, make_sound
+from commands import SHORT_PARTS
 from typer.testing import CliRunner
 
 from ristn_cli.cli import app
@@ -386,10 +387,8 @@ def test_a_signal_ends_after_a_part_and_the_same_command_goes_on(
     tiny_weights: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     source = make_clip(tmp_path / "in.mp4", frames=80, width=112, height=80)
-    script = "from ristn_cli.inference import plan; plan.PART_PIXELS = 1; plan.SHORTEST_PART = 6;"
-    script += "from ristn_cli.__main__ import main; main()"
     arguments = ["upscale", source, tmp_path / "out.mp4", "--weights", tiny_weights, *QUICK, "--window", "6"]
-    command = [sys.executable, "-c", script, *map(str, arguments)]
+    command = [sys.executable, "-c", SHORT_PARTS, *map(str, arguments)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     folder = tmp_path / ".out.mp4.ristn"
     deadline = time.monotonic() + 60
@@ -408,10 +407,8 @@ def test_a_signal_ends_after_a_part_and_the_same_command_goes_on(
 
 def test_a_killed_run_is_taken_up_again(tiny_weights: Path, tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mp4", frames=60, width=112, height=80)
-    script = "from ristn_cli.inference import plan; plan.PART_PIXELS = 1; plan.SHORTEST_PART = 6;"
-    script += "from ristn_cli.__main__ import main; main()"
     arguments = ["upscale", source, tmp_path / "out.mp4", "--weights", tiny_weights, *QUICK, "--window", "6"]
-    command = [sys.executable, "-c", script, *map(str, arguments)]
+    command = [sys.executable, "-c", SHORT_PARTS, *map(str, arguments)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     manifest = tmp_path / ".out.mp4.ristn" / "manifest.json"
     deadline = time.monotonic() + 60

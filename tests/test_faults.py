@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from clips import make_clip, packet_times, run_ffmpeg
+from commands import SHORT_PARTS
 
 from ristn_cli.inference import plan
 from ristn_cli.inference.device import Backend
@@ -179,13 +180,11 @@ def test_an_input_cut_in_the_middle(upscaler: Upscaler, tmp_path: Path) -> None:
 def test_kills_at_random_moments(tiny_weights: Path, tmp_path: Path) -> None:
     """SIGKILL between the first frame and the end, the mux and the verification included; then a run to the end."""
     source = make_clip(tmp_path / "in.mp4", frames=60, width=96, height=64, audio_tracks=1)
-    script = "from ristn_cli.inference import plan; plan.PART_PIXELS = 1; plan.SHORTEST_PART = 6;"
-    script += "from ristn_cli.__main__ import main; main()"
     options = ["--weights", tiny_weights, "--preset", "ultrafast", "--precision", "fp32", "--window", "6"]
 
     def begin(target: Path) -> subprocess.Popen[str]:
         """The job, at work: its plan is made and its first line of progress told."""
-        command = [sys.executable, "-c", script, "upscale", source, target, *options, "--progress", "json"]
+        command = [sys.executable, "-c", SHORT_PARTS, "upscale", source, target, *options, "--progress", "json"]
         process = subprocess.Popen([str(word) for word in command], stderr=subprocess.PIPE, text=True)
         assert process.stderr is not None
         line = process.stderr.readline()
