@@ -217,6 +217,7 @@ def test_memory_that_is_too_short_is_told_before_the_work(tiny_weights: Path, tm
         code, _, stderr = in_process(*plain, "100MiB", *flags)
         assert code == 0, stderr
         assert "memory may run short" in stderr
+        assert "the program itself 419" in stderr
         assert "libx264" in stderr
 
 

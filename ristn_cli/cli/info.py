@@ -123,13 +123,14 @@ def describe_shortage(plan: JobPlan) -> str | None:
     """What to warn of where memory is likely to run short; None where it is not."""
     if plan.room_bytes is None or plan.memory_bytes <= plan.room_bytes:
         return None
+    from ristn_cli.inference.memory import PROGRAM_BYTES
     from ristn_cli.inference.plan import format_bytes
 
     missing = format_bytes(plan.memory_bytes - plan.room_bytes)
+    windows, encoder = format_bytes(plan.memory_bytes), format_bytes(plan.encoder_bytes)
     return (
-        f"memory may run short by {missing}: windows take about {format_bytes(plan.memory_bytes)}, {plan.encoder} "
-        f"{format_bytes(plan.encoder_bytes)}; a smaller output (--fit, --scale), another --codec or a faster --preset "
-        "takes less"
+        f"memory may run short by {missing}: windows take about {windows}, {plan.encoder} {encoder}, the program itself "
+        f"{format_bytes(PROGRAM_BYTES)}; a smaller output (--fit, --scale), another --codec or a faster --preset takes less"
     )
 
 

@@ -42,7 +42,7 @@ class Backend:
 
     @property
     def is_emulated(self) -> bool:
-        """Whether the device computes in this precision without instructions for it, far more slowly than fp32."""
+        """Whether the device computes in this precision without instructions for it, and so more slowly."""
         return self.device.type == "cpu" and self.precision == "bf16" and not has_bfloat16_instructions()
 
 
