@@ -127,10 +127,11 @@ def describe_shortage(plan: JobPlan) -> str | None:
     from ristn_cli.inference.plan import format_bytes
 
     missing = format_bytes(plan.memory_bytes - plan.room_bytes)
-    windows, encoder = format_bytes(plan.memory_bytes), format_bytes(plan.encoder_bytes)
+    held = (plan.memory_bytes, plan.encoder_bytes, PROGRAM_BYTES)
+    windows, encoder, program = (format_bytes(size) for size in held)
     return (
-        f"memory may run short by {missing}: windows take about {windows}, {plan.encoder} {encoder}, the program itself "
-        f"{format_bytes(PROGRAM_BYTES)}; a smaller output (--fit, --scale), another --codec or a faster --preset takes less"
+        f"memory may run short by {missing}: windows take about {windows}, {plan.encoder} {encoder}, the "
+        f"program itself {program}; a smaller output (--fit, --scale), another --codec or a faster --preset takes less"
     )
 
 
