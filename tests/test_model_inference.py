@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ristn_cli.model import CONFIGS, RISTN, RISTNConfig, fused, inference
 from ristn_cli.model.inference import InferenceRISTN
@@ -78,9 +79,40 @@ def test_onednn_is_asked_for_the_types_it_computes_in(monkeypatch: pytest.Monkey
     assert fused.fused_types() == {torch.float32, *halves}
 
 
+@pytest.mark.parametrize("fields", VARIANTS.values(), ids=VARIANTS)
 @torch.inference_mode()
-def test_a_processor_that_onednn_cannot_serve_computes_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_half_precision_values_are_kept_in_it_and_computed_in_float32(
+    fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What convolutions and sums make is rounded once, as by instructions for half precision."""
+    if fields.get("lstm_layers") == 0:
+        pytest.skip("its mapping is PyTorch's own convolution")
     monkeypatch.setattr(fused, "FUSED_TYPES", frozenset({torch.float32}))
+    model = trained(replace(SMALL, **fields))
+    lr = torch.rand(1, 3, 3, 9, 8)
+    form = InferenceRISTN(model).to(torch.bfloat16).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with Convolutions() as convolutions:
+        made = form(lr, slice(1, 2))
+    assert convolutions.types == {torch.float32}
+    torch.testing.assert_close(made, model(lr, slice(1, 2)), rtol=0.05, atol=0.05)
+
+
+class Convolutions(TorchDispatchMode):
+    """The types that convolutions are called with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.types: set[torch.dtype] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if "conv" in str(func):
+            self.types |= {value.dtype for value in args if isinstance(value, torch.Tensor)}
+        return func(*args, **(kwargs or {}))
+
+
+@torch.inference_mode()
+def test_a_processor_without_onednn_computes_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused, "FUSED_TYPES", frozenset())
     monkeypatch.setattr(torch.ops.mkldnn, "_convolution_pointwise", lambda *_: pytest.fail("oneDNN is called"))
     model = trained(SMALL)
     lr = torch.rand(1, 2, 3, 9, 8)

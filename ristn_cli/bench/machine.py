@@ -58,8 +58,8 @@ def measure_seconds(backend: Backend, call: Callable[[], object], seconds: float
 
 @torch.inference_mode()
 def matrix_rate(backend: Backend, size: int = MATRIX, seconds: float = MEASURED_SECONDS) -> float:
-    """FLOP a second of a product of two matrices of `size`."""
-    left, right = (torch.randn(size, size, device=backend.device).to(backend.dtype) for _ in range(2))
+    """FLOP a second of a product of two matrices of `size`, in the type that the network is computed in."""
+    left, right = (torch.randn(size, size, device=backend.device).to(backend.arithmetic) for _ in range(2))
     return 2 * size**3 / measure_seconds(backend, lambda: left @ right, seconds)
 
 
@@ -69,9 +69,9 @@ def convolution_rate(backend: Backend, values: int = CONVOLUTION_VALUES, seconds
     best = 0.0
     for channels in CONVOLUTION_CHANNELS:
         side = max(8, round((values / channels / 4) ** 0.5))
-        x = torch.randn(4, channels, side, side, device=backend.device).to(backend.dtype)
+        x = torch.randn(4, channels, side, side, device=backend.device).to(backend.arithmetic)
         x = x.contiguous(memory_format=torch.channels_last)
-        weight = torch.randn(channels, channels, 3, 3, device=backend.device).to(backend.dtype)
+        weight = torch.randn(channels, channels, 3, 3, device=backend.device).to(backend.arithmetic)
         weight = weight.contiguous(memory_format=torch.channels_last)
         flops = 2 * x.numel() * channels * 9
         took = measure_seconds(backend, lambda x=x, weight=weight: F.conv2d(x, weight, padding=1), seconds)  # type: ignore[misc]

@@ -192,7 +192,7 @@ def build_upscaler(
     if default is not None and default.precision != backend.precision:
         default = None  # it was the fastest in another one
     if backend.is_emulated:
-        warn("this processor has no instructions for bf16, which is slower here than fp32")
+        warn("this processor has no instructions for bf16: that saves memory here, not time")
     tiling = AutoTiling(window=window, tile=tile, detect_cuts=detect_cuts, memory_bytes=memory_limit, default=default)
 
     def tell(smaller: Tiling) -> None:

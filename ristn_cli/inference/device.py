@@ -7,6 +7,7 @@ import torch
 
 from ristn_cli.inference.runtime import keep_memory
 from ristn_cli.model import RISTN
+from ristn_cli.model.fused import arithmetic_type
 from ristn_cli.model.inference import InferenceRISTN
 
 PrecisionName = Literal["fp32", "fp16", "bf16"]
@@ -41,8 +42,13 @@ class Backend:
         return DTYPES[self.precision]
 
     @property
+    def arithmetic(self) -> torch.dtype:
+        """The type in which the network's convolutions are computed: float32 where values are only kept in another."""
+        return arithmetic_type(self.device, self.dtype)
+
+    @property
     def is_emulated(self) -> bool:
-        """Whether the device computes in this precision without instructions for it, and so more slowly."""
+        """Whether the device has no instructions for this precision, which then saves memory, but no time."""
         return self.device.type == "cpu" and self.precision == "bf16" and not has_bfloat16_instructions()
 
 

@@ -1,4 +1,7 @@
-"""The convolution that the inference form is made of, by oneDNN's fused operations where they are there."""
+"""The convolutions that the inference form is made of, by oneDNN's fused operations where they are there.
+
+A processor that oneDNN does not serve in half precision keeps values in it, and computes in float32.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +25,17 @@ def has_fused_convolutions(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype in FUSED_TYPES
 
 
+def arithmetic_type(device: torch.device, dtype: torch.dtype) -> torch.dtype:
+    """The type in which convolutions of values of `dtype` are computed on `device`."""
+    is_served = device.type != "cpu" or dtype in FUSED_TYPES
+    return dtype if is_served or dtype.itemsize >= torch.float32.itemsize else torch.float32
+
+
+def widen(x: Tensor) -> Tensor:
+    """`x` in the type in which it is computed with; `x` itself where that is its own."""
+    return x.to(arithmetic_type(x.device, x.dtype))
+
+
 class FusedConvolution(nn.Module):
     """A convolution of stride 1 that keeps the size, with an optional ReLU, or added to what is already there."""
 
@@ -34,21 +48,47 @@ class FusedConvolution(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C', H, W)."""
+        if arithmetic_type(x.device, x.dtype) != x.dtype:  # image by image: what is wide stays small, and in the cache
+            shape = (x.shape[0], self.weight.shape[0], *x.shape[2:])
+            made = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+            for image, result in zip(x.chunk(len(x)), made.chunk(len(x)), strict=True):
+                result.copy_(self(widen(image)))
+            return made
+        weight, bias = self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype)
         if has_fused_convolutions(x):
             ones, padding = [1, 1], [self.padding] * 2
             out: Tensor = torch.ops.mkldnn._convolution_pointwise(
-                x, self.weight, self.bias, padding, ones, ones, 1, "relu" if self.relu else "none", [], ""
+                x, weight, bias, padding, ones, ones, 1, "relu" if self.relu else "none", [], ""
             )
             return out
-        out = F.conv2d(x, self.weight, self.bias, padding=self.padding)
+        out = F.conv2d(x, weight, bias, padding=self.padding)
         return F.relu_(out) if self.relu else out
 
     def add_to(self, total: Tensor, x: Tensor) -> Tensor:
         """`total` (N, C', H, W), which is overwritten, plus the convolution of (N, C, H, W)."""
+        if arithmetic_type(x.device, x.dtype) != x.dtype:
+            for image, result in zip(x.chunk(len(x)), total.chunk(len(x)), strict=True):
+                result.copy_(self.add_to(widen(result), widen(image)))
+            return total
+        weight, bias = self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype)
         if has_fused_convolutions(x) and total.is_contiguous(memory_format=torch.channels_last):
             ones, padding = [1, 1], [self.padding] * 2
             torch.ops.mkldnn._convolution_pointwise_.binary(
-                total, x, self.weight, self.bias, padding, ones, ones, 1, "add", 1.0, None, [], None
+                total, x, weight, bias, padding, ones, ones, 1, "add", 1.0, None, [], None
             )
             return total
-        return total.add_(F.conv2d(x, self.weight, self.bias, padding=self.padding))
+        return total.add_(F.conv2d(x, weight, bias, padding=self.padding))
+
+
+class Deconvolution(nn.Module):
+    """A deconvolution with ReLU, in the type of what it is given."""
+
+    def __init__(self, trained: nn.ConvTranspose2d) -> None:
+        super().__init__()
+        self.trained = trained
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C', 2H, 2W)."""
+        own = self.trained
+        weight, bias = own.weight.to(x.dtype), None if own.bias is None else own.bias.to(x.dtype)
+        return F.relu_(F.conv_transpose2d(x, weight, bias, own.stride, own.padding, own.output_padding))  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ristn_cli.model.fused import FusedConvolution
+from ristn_cli.model.fused import Deconvolution, FusedConvolution, widen
 from ristn_cli.model.reconstruction import Reconstruction, SparseFusion
 from ristn_cli.model.recurrence import Layer
 from ristn_cli.model.ristn import RISTN, SCALE, RISTNConfig, bicubic_upsample
@@ -24,7 +24,7 @@ from ristn_cli.model.spatial import (
 )
 
 STRIP_VALUES = 1 << 24
-"""Values of the widest map that are in memory at once: 32 MiB in half precision."""
+"""Values of the widest map that are in memory at once: 32 MiB where computed in half precision."""
 
 
 def norm_as_affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
@@ -193,18 +193,18 @@ class Upsampling(nn.Module):
 
     def __init__(self, trained: Reconstruction) -> None:
         super().__init__()
-        self.deconvolutions = trained.deconvolutions
-        self.last = trained.last
+        self.deconvolutions = nn.ModuleList(Deconvolution(each) for each in trained.deconvolutions)  # type: ignore[arg-type]
+        self.last = FusedConvolution(trained.last.weight, trained.last.bias)
 
     def strips(self, x: Tensor) -> Iterator[tuple[int, Tensor]]:
         """The first LR row, and RGB (N, 3, 4h, 4W), of each strip of the features (N, C, H, W)."""
         batch, _, height, width = x.shape
-        rows = max(8, STRIP_VALUES // (batch * width * SCALE**2 * self.last.in_channels))
+        rows = max(8, STRIP_VALUES // (batch * width * SCALE**2 * self.last.weight.shape[1]))
         for start in range(0, height, rows):
             above, below = min(start, self.HALO), min(max(height - start - rows, 0), self.HALO)
-            strip = x[:, :, start - above : start + rows + below]
+            strip = widen(x[:, :, start - above : start + rows + below])
             for deconvolution in self.deconvolutions:
-                strip = F.relu_(deconvolution(strip))
+                strip = deconvolution(strip)
             rgb: Tensor = self.last(strip)
             yield start, rgb[:, :, 4 * above : rgb.shape[2] - 4 * below]
 
