@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 
+from ristn_cli.bench import machine
 from ristn_cli.inference import device, memory
 from ristn_cli.inference.device import Backend, DeviceError, choose_backend, choose_device, choose_precision, prepare
 from ristn_cli.inference.runtime import is_glibc
@@ -41,6 +42,24 @@ def test_the_processor_is_asked_for_its_precision(
     assert choose_precision("auto", CPU) == expected
     assert Backend(CPU, "bf16").is_emulated != has_instructions
     assert not Backend(CPU, "fp32").is_emulated
+
+
+@pytest.mark.parametrize(
+    ("served", "expected"), [({torch.float32, torch.bfloat16}, torch.bfloat16), ({torch.float32}, torch.float32)]
+)
+def test_what_is_not_served_is_computed_in_float32(
+    monkeypatch: pytest.MonkeyPatch, served: set[torch.dtype], expected: torch.dtype
+) -> None:
+    """The machine's own rates are measured in the same type, or shares of them would mean nothing."""
+    monkeypatch.setattr("ristn_cli.model.fused.FUSED_TYPES", served)
+    types = []
+    monkeypatch.setattr(machine, "measure_seconds", lambda backend, call, seconds: types.append(call().dtype) or 1.0)
+    assert Backend(CPU, "bf16").arithmetic == expected
+    assert Backend(CPU, "fp32").arithmetic == torch.float32
+    assert Backend(torch.device("cuda"), "bf16").arithmetic == torch.bfloat16
+    machine.matrix_rate(Backend(CPU, "bf16"), 8)
+    machine.convolution_rate(Backend(CPU, "bf16"), 8)
+    assert set(types) == {expected}
 
 
 def test_precisions_by_name() -> None:
