@@ -24,7 +24,7 @@ class DeviceError(Exception):
 
 
 def has_bfloat16_instructions() -> bool:
-    """Whether this processor multiplies bfloat16 in hardware (AVX-512 BF16, AMX, ARM); emulated, it is slow."""
+    """Whether this processor multiplies bfloat16 in hardware (AVX-512 BF16, AMX, ARM); without, it saves no time."""
     asks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported", "_is_arm_bf16_supported")
     return any(ask() for ask in (getattr(torch.cpu, name, None) for name in asks) if ask is not None)
 
