@@ -31,9 +31,21 @@ def arithmetic_type(device: torch.device, dtype: torch.dtype) -> torch.dtype:
     return dtype if is_served or dtype.itemsize >= torch.float32.itemsize else torch.float32
 
 
+def is_only_kept(x: Tensor) -> bool:
+    """Whether `x` is of a type that nothing is computed in."""
+    return arithmetic_type(x.device, x.dtype) != x.dtype
+
+
 def widen(x: Tensor) -> Tensor:
     """`x` in the type in which it is computed with; `x` itself where that is its own."""
     return x.to(arithmetic_type(x.device, x.dtype))
+
+
+def kernel_and_bias(layer: nn.Module, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+    """The parameters of a convolution in the type of its input; themselves where that is their own."""
+    weight, bias = layer.weight, layer.bias
+    assert isinstance(weight, Tensor)
+    return weight.to(dtype), bias.to(dtype) if isinstance(bias, Tensor) else None
 
 
 class FusedConvolution(nn.Module):
@@ -48,13 +60,13 @@ class FusedConvolution(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C', H, W)."""
-        if arithmetic_type(x.device, x.dtype) != x.dtype:  # image by image: what is wide stays small, and in the cache
+        if is_only_kept(x):  # image by image: what is wide stays small, and in the cache
             shape = (x.shape[0], self.weight.shape[0], *x.shape[2:])
             made = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
             for image, result in zip(x.chunk(len(x)), made.chunk(len(x)), strict=True):
                 result.copy_(self(widen(image)))
             return made
-        weight, bias = self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype)
+        weight, bias = kernel_and_bias(self, x.dtype)
         if has_fused_convolutions(x):
             ones, padding = [1, 1], [self.padding] * 2
             out: Tensor = torch.ops.mkldnn._convolution_pointwise(
@@ -66,11 +78,11 @@ class FusedConvolution(nn.Module):
 
     def add_to(self, total: Tensor, x: Tensor) -> Tensor:
         """`total` (N, C', H, W), which is overwritten, plus the convolution of (N, C, H, W)."""
-        if arithmetic_type(x.device, x.dtype) != x.dtype:
+        if is_only_kept(x):
             for image, result in zip(x.chunk(len(x)), total.chunk(len(x)), strict=True):
                 result.copy_(self.add_to(widen(result), widen(image)))
             return total
-        weight, bias = self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype)
+        weight, bias = kernel_and_bias(self, x.dtype)
         if has_fused_convolutions(x) and total.is_contiguous(memory_format=torch.channels_last):
             ones, padding = [1, 1], [self.padding] * 2
             torch.ops.mkldnn._convolution_pointwise_.binary(
@@ -90,5 +102,5 @@ class Deconvolution(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C', 2H, 2W)."""
         own = self.trained
-        weight, bias = own.weight.to(x.dtype), None if own.bias is None else own.bias.to(x.dtype)
+        weight, bias = kernel_and_bias(own, x.dtype)
         return F.relu_(F.conv_transpose2d(x, weight, bias, own.stride, own.padding, own.output_padding))  # type: ignore[arg-type]
