@@ -70,3 +70,7 @@ def test_large_pictures_are_held_in_smaller_numbers() -> None:
 
 def test_what_is_not_known_by_name_holds_little() -> None:
     assert held("png", 1 << 20) == held("h264_nvenc", 1 << 20) == footprint.OTHERS
+
+
+def test_plain_frames_are_not_encoded() -> None:
+    assert held("rawvideo", 1 << 20) < held("prores", 1 << 20) < held("libx264", 1 << 20, "ultrafast")

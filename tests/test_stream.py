@@ -1,6 +1,7 @@
 """The standard streams as ends of a job: what comes in, what goes out, and nothing else on standard output."""
 
 import json
+import re
 import subprocess
 import sys
 from fractions import Fraction
@@ -36,17 +37,31 @@ def brightness(pictures: list[np.ndarray]) -> np.ndarray:
 def test_raw_frames_in_and_y4m_out(tiny_weights: Path, tmp_path: Path) -> None:
     pictures = [make_picture(index, 32, 24) for index in range(5)]
     raw = b"".join(picture.tobytes() for picture in pictures)
-    options = ["--raw-size", "32x24", "--raw-rate", "24000/1001", "--raw-format", "rgb24", "--progress", "json"]
+    options = ["--raw-size", "32x24", "--raw-rate", "24000/1001", "--raw-format", "rgb24", "--progress", "json", "-v"]
     code, stdout, stderr = stream(tiny_weights, "-", "-", *options, given=raw + b"half a frame")
     assert code == 0, stderr
     assert stdout.startswith(b"YUV4MPEG2 W128 H96 F24000:1001 Ip A1:1 C420")
     assert stdout.count(b"FRAME\n") == 5
     found = decode(stdout, tmp_path / "out.y4m")
     np.testing.assert_allclose(brightness(found), brightness(pictures), atol=2)
-    lines = stderr.splitlines()
+    assert "for rawvideo, beside the program" in stderr
+    lines = [line for line in stderr.splitlines() if line.startswith("{")]
     assert json.loads(lines[0])["total"] is None
-    assert json.loads(next(line for line in reversed(lines) if line.startswith("{")))["frames"] == 5
+    assert json.loads(lines[-1])["frames"] == 5
     assert "ends in the middle of frame 6: 12 of 2304 bytes" in stderr
+
+
+def test_plain_frames_leave_windows_the_memory_of_an_encoder(tiny_weights: Path, tmp_path: Path) -> None:
+    """Beside x264 not even the smallest, of 190 MB, would fit."""
+    pictures = [make_picture(index, 640, 360) for index in range(2)]
+    raw = b"".join(picture.tobytes() for picture in pictures)
+    options = ["--raw-size", "640x360", "--raw-format", "rgb24", "--memory-limit", "700MiB", "-v"]
+    code, stdout, stderr = stream(tiny_weights, "-", "-", *options, given=raw)
+    assert code == 0, stderr
+    assert stdout.count(b"FRAME\n") == 2
+    windows = re.search(r"memory: about (\d+\.\d) MB for windows", stderr)
+    assert windows, stderr
+    assert 250 < float(windows[1]) < 1.048576 * 300  # of which the program takes 400, and the frames on their way 20
 
 
 def test_ten_bits_pass_through_y4m(tiny_weights: Path, tmp_path: Path) -> None:

@@ -76,16 +76,24 @@ def plan_job(
     return plan if plan.windows is None else replace(plan, seconds=plan.windows * seconds_per_window)
 
 
-def settle_tiling(upscaler: Upscaler, info: VideoInfo, options: UpscaleOptions, folder: Path, *, restart: bool) -> None:
+def settle_tiling(
+    upscaler: Upscaler,
+    info: VideoInfo,
+    options: UpscaleOptions,
+    folder: Path,
+    *,
+    restart: bool,
+    encoder: str | None = None,
+) -> None:
     """Choose windows and tiles for a source; a job that goes on keeps what its first run chose, however free memory is.
 
-    Windows and tiles that were asked for are as asked.
+    Windows and tiles that were asked for are as asked. `encoder` is what writes the frames, if not what `options` name.
     """
     upscaler.fit(
         info.width,
         info.height,
         image_bytes=1 if info.bit_depth <= 8 else 2,
-        encoder_bytes=estimate_encoder(info, options),
+        encoder_bytes=estimate_encoder(info, options, encoder or family_of(options, info)[1]),
     )
     if upscaler.auto_tiling is None or restart:
         return
@@ -100,10 +108,9 @@ def settle_tiling(upscaler: Upscaler, info: VideoInfo, options: UpscaleOptions, 
         upscaler.tiling = Tiling(**(chosen | kept))
 
 
-def estimate_encoder(info: VideoInfo, options: UpscaleOptions) -> int:
+def estimate_encoder(info: VideoInfo, options: UpscaleOptions, encoder: str) -> int:
     """Memory that a job's encoder holds."""
     shape = choose_shape(info, options)
-    _, encoder = family_of(options, info)
     return encoder_bytes(
         encoder, preset=options.preset, width=shape.width, height=shape.height, is_deep=info.bit_depth > 8
     )
@@ -115,15 +122,18 @@ def describe_job(
     streams: tuple[StreamPlan, ...],
     upscaler: Upscaler,
     options: UpscaleOptions,
+    *,
+    encoder: str | None = None,
 ) -> JobPlan:
-    """The plan of a job whose manifest is loaded, without a measurement of time."""
+    """The plan of a job whose manifest is loaded, without a measurement of time; `encoder` as of `settle_tiling`."""
     shape = choose_shape(info, options)
     frames = estimate_frames(info, options)
     left = None if frames is None else max(0, frames - manifest.frames)
-    family, encoder = family_of(options, info)
+    family, named = family_of(options, info)
+    encoder = encoder or named
     continued = manifest.parts[-1].next_context if manifest.parts else 0
     image_bytes = 1 if info.bit_depth <= 8 else 2
-    held = estimate_encoder(info, options)
+    held = estimate_encoder(info, options, encoder)
     automatic = upscaler.auto_tiling
     needed = None
     if left is not None:

@@ -54,6 +54,8 @@ from ristn_cli.video import (
 
 PIPE = Path("-")
 NAME = "standard input"
+RAW = "rawvideo"
+"""What writes plain frames, as FFmpeg calls it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,7 +275,7 @@ def _to_y4m(
 ) -> Iterator[Progress]:
     others = [stream for stream in info.streams if stream.index != info.video_index and stream.kind != "data"]
     streams = tuple(
-        StreamPlan(stream, "upscale", "rawvideo")
+        StreamPlan(stream, "upscale", RAW)
         if stream.index == info.video_index
         else StreamPlan(stream, "drop", stream.codec, "Y4M holds nothing but pictures")
         for stream in info.streams
@@ -282,8 +284,9 @@ def _to_y4m(
         on_loss(f"Y4M holds nothing but pictures: {len(others)} other streams are left out")
     if carries_alpha(info, options):
         raise VideoError(f"{info.path}: has transparency, which Y4M cannot hold; use --drop-alpha to go on without it")
-    settle_tiling(upscaler, info, options, Path(), restart=True)
-    on_plan(_describe(Manifest(Path(tempfile.gettempdir()) / "-", {}), info, streams, upscaler, options))
+    settle_tiling(upscaler, info, options, Path(), restart=True, encoder=RAW)
+    manifest = Manifest(Path(tempfile.gettempdir()) / "-", {})
+    on_plan(_describe(manifest, info, streams, upscaler, options, encoder=RAW))
     meter = Meter(0, estimate_frames(info, options))
     yield meter.read(0, 1)
     shape = choose_shape(info, options)
@@ -333,7 +336,13 @@ def _told_if_uneven(frames: Iterator[Frame], info: VideoInfo, report: Callable[[
 
 
 def _describe(
-    manifest: Manifest, info: VideoInfo, streams: tuple[StreamPlan, ...], upscaler: Upscaler, options: UpscaleOptions
+    manifest: Manifest,
+    info: VideoInfo,
+    streams: tuple[StreamPlan, ...],
+    upscaler: Upscaler,
+    options: UpscaleOptions,
+    *,
+    encoder: str | None = None,
 ) -> JobPlan:
     """The plan; what the disk must hold is not estimated of what flows through."""
-    return replace(describe_job(manifest, info, streams, upscaler, options), needed_bytes=None)
+    return replace(describe_job(manifest, info, streams, upscaler, options, encoder=encoder), needed_bytes=None)
