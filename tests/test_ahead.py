@@ -2,18 +2,30 @@
 
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from clips import make_clip
 from test_cli import in_process
 
+from ristn_cli import video
 from ristn_cli.cli.ahead import Ahead
+from ristn_cli.cli.work import Engines, Work
+from ristn_cli.cli.workers import Devices
+from ristn_cli.inference.device import Backend
+from ristn_cli.inference.job import Interrupted
+from ristn_cli.inference.manifest import Manifest
+from ristn_cli.inference.memory import MIB, AutoTiling, Tiling
+from ristn_cli.inference.plan import UpscaleOptions
 from ristn_cli.inference.progress import Progress
-from ristn_cli.video import VideoError, read_frames
+from ristn_cli.inference.upscaler import Upscaler
+from ristn_cli.model import RISTN
+from ristn_cli.video import VideoError, VideoInfo, read_frames
 
 PAIRS = [(Path(f"in{number}"), Path(f"out{number}")) for number in range(3)]
 
@@ -101,3 +113,45 @@ def test_a_batch_over_two_devices_is_that_of_one(tmp_path: Path, tiny_weights: P
         assert np.array_equal(one, two)
     _, stdout, _ = in_process(*common, tmp_path / "cpu,cpu", "--device", "cpu,cpu")
     assert "3 done already" in stdout
+
+
+def test_jobs_at_work_at_once_have_windows_of_their_own(tmp_path: Path, random_model: RISTN) -> None:
+    """A large and a small clip with little memory: the second to begin must not decide on the tiles of the first."""
+    sizes = {"large": (640, 360), "small": (64, 48)}
+    for name, (width, height) in sizes.items():
+        make_clip(tmp_path / f"{name}.mkv", frames=3, width=width, height=height)
+    upscaler = Upscaler(random_model, Backend(torch.device("cpu"), "fp32"), AutoTiling(memory_bytes=900 * MIB))
+    found: dict[int, Tiling] = {}
+
+    def make_parts(_: Manifest, info: VideoInfo, planner: Upscaler, *__: object) -> Iterator[Progress]:
+        yield Progress(frames=0)
+        found[info.width] = planner.tiling
+        raise Interrupted
+
+    work = Work(
+        engines=Engines(lambda name: nullcontext(devices), "auto", None),
+        options=UpscaleOptions(preset="ultrafast"),
+        overwrite=False,
+        restart=False,
+        disk_check=False,
+        progress="none",
+        quiet=True,
+        verbose=False,
+    )
+    devices = Devices(upscaler, make_parts, workers=2)
+    jobs = [work.begin(tmp_path / f"{name}.mkv", tmp_path / f"{name}-out.mkv", devices) for name in sizes]
+    for job in jobs:
+        next(job)
+    for job in jobs:
+        with pytest.raises(Interrupted):
+            next(job)
+    expected = {}
+    for width, height in sizes.values():
+        upscaler.fit(width, height, encoder_bytes=encoder_bytes(width, height))
+        expected[width] = upscaler.tiling
+    assert found == expected
+    assert found[64] != found[640]
+
+
+def encoder_bytes(width: int, height: int) -> int:
+    return video.encoder_bytes("libx264", preset="ultrafast", width=4 * width, height=4 * height, is_deep=False)

@@ -1,7 +1,9 @@
 """`ristn bench`: counts, consistency and form of what it reports, and what a sweep chooses and saves. No timings."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, replace
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,10 +11,11 @@ import jsonschema
 import numpy as np
 import pytest
 import torch
-from clips import make_clip
+from clips import make_clip, make_picture
 from conftest import TINY
 from test_cli import in_process
 
+from ristn_cli.bench import measure
 from ristn_cli.bench.arithmetic import count_arithmetic, count_window
 from ristn_cli.bench.chart import draw_report
 from ristn_cli.bench.measure import Request, measure_case
@@ -43,8 +46,11 @@ from ristn_cli.inference.defaults import (
 from ristn_cli.inference.device import Backend, DeviceError, choose_backend
 from ristn_cli.inference.memory import AutoTiling, Tiling
 from ristn_cli.inference.scenes import difference, number_scenes
+from ristn_cli.inference.transfer import Arrival
+from ristn_cli.inference.upscaler import Upscaler
+from ristn_cli.inference.windows import Window
 from ristn_cli.model import RISTN
-from ristn_cli.video import probe
+from ristn_cli.video import Color, Frame, FrameWriter, probe
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "ristn_cli/bench/schema.json").read_text(encoding="utf-8"))
 CPU = torch.device("cpu")
@@ -219,6 +225,35 @@ def test_a_video_of_its_own(tiny_weights: Path, tmp_path: Path) -> None:
     assert quick.end_to_end is None
     assert quick.stages["decode"] is None
     assert quick.stages["spatial"] is not None
+
+
+def test_the_network_alone_computes_what_the_whole_program_does(
+    network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Repeated pictures once; and no more is in memory when its peak is read than what the program itself holds."""
+    happened: list[object] = []
+
+    class Counting(Upscaler):
+        def launch_window(self, window: Window[np.ndarray]) -> Iterator[Arrival]:
+            happened.append(len(window.frames))
+            return super().launch_window(window)
+
+    def read_peaks(backend: Backend) -> tuple[int, None]:
+        happened.append("peaks")
+        return 1, None
+
+    monkeypatch.setattr(measure, "read_peaks", read_peaks)
+    pictures = [make_picture(index // 3, 32, 24) for index in range(12)]
+    source = tmp_path / "in.mkv"
+    with FrameWriter(
+        source, width=32, height=24, rate=Fraction(25), time_base=Fraction(1, 25), color=Color(), codec="ffv1"
+    ) as clip:
+        for index, picture in enumerate(pictures):
+            clip.write(Frame(picture, Fraction(index, 25), Fraction(1, 25)))
+    upscaler = Counting(network.model, FP32, Tiling(window=5))
+    found, _, peaks = measure.measure_end_to_end(upscaler, probe(source), 12, tmp_path, "ultrafast", 0)
+    assert (found.frames, peaks) == (12, (1, None))
+    assert happened == [4, "peaks", 4]
 
 
 def fake_measure(seconds: dict[tuple[str, int, int], float | None], otherwise: float) -> object:

@@ -1,15 +1,22 @@
 """Compiled and recorded networks: the same pictures, by fewer starts; and what happens where it cannot be done."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from clips import make_clip
 from torch import Tensor
 
-from ristn_cli.inference import execution
+from ristn_cli.bench import sweep
+from ristn_cli.bench.networks import Network
+from ristn_cli.inference import execution, forecast
 from ristn_cli.inference.device import Backend, DeviceError, prepare
-from ristn_cli.inference.execution import RecordedNetwork, choose_compilation, compile_steps
+from ristn_cli.inference.execution import CudaRecorder, RecordedNetwork, choose_compilation, compile_steps
+from ristn_cli.inference.forecast import plan_job
 from ristn_cli.inference.memory import Tiling
 from ristn_cli.inference.upscaler import Upscaler
 from ristn_cli.model import RISTN
@@ -19,6 +26,30 @@ CPU = Backend(torch.device("cpu"), "fp32")
 
 def lr(frames: int, side: int = 8) -> Tensor:
     return torch.rand(1, frames, 3, side, side, generator=torch.Generator().manual_seed(frames))
+
+
+def test_what_is_timed_was_recorded_before(
+    random_model: RISTN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a plan, and by a sweep: the last window, which is the one that counts, is a replay."""
+    recorder = FakeRecorder()
+
+    class Recorded(Upscaler):
+        def __init__(self, *arguments: Any, **keywords: Any) -> None:
+            super().__init__(*arguments, **keywords)
+            self.is_compiled = True
+            self.recorded = RecordedNetwork(self.model, recorder, never)
+
+    monkeypatch.setattr(forecast, "LONG_SECONDS", 0)
+    source = make_clip(tmp_path / "in.mkv", frames=6, width=32, height=32)
+    plan = plan_job(source, tmp_path / "out.mkv", Recorded(random_model, CPU, Tiling(window=5)), speedup=2)
+    assert plan.seconds is not None
+    assert recorder.replayed == 3
+    assert plan_job(source, tmp_path / "out.mkv", Recorded(random_model, CPU), speedup=None).seconds is None
+    assert recorder.replayed == 3
+    monkeypatch.setattr(sweep, "Upscaler", Recorded)
+    assert sweep.measure_tiling(Network("tiny", "file", random_model), CPU, Tiling(window=6), 24, 24)
+    assert recorder.replayed == 5
 
 
 def never(message: str, _: bool) -> None:
@@ -72,6 +103,40 @@ def test_the_recording_longest_unused_goes(random_model: RISTN, monkeypatch: pyt
     assert not network.recordings
     network(lr(2))
     assert len(recorder.recorded) == 4
+
+
+def test_each_card_records_on_a_stream_of_its_own_beside_other_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With stand-ins for what PyTorch has of CUDA; one recording at a time."""
+    recorded: list[tuple[object, ...]] = []
+
+    class Graph:
+        def replay(self) -> None:
+            recorded.append(("replayed",))
+
+    @contextmanager
+    def graph(made: Graph, *, pool: object, stream: object, capture_error_mode: str) -> Iterator[None]:
+        assert execution.CAPTURING.locked()
+        recorded.append((pool, stream, capture_error_mode, current[-1]))
+        yield
+
+    @contextmanager
+    def device(name: object) -> Iterator[None]:
+        current.append(name)
+        yield
+        current.pop()
+
+    current: list[object] = [None]
+    monkeypatch.setattr(torch.cuda, "Stream", lambda name: f"stream of {name}")
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: f"pool of {current[-1]}")
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    monkeypatch.setattr(torch.cuda, "device", device)
+    for name in ("first", "second"):
+        recorder = CudaRecorder(name)  # type: ignore[arg-type]
+        replay = recorder.record(lambda values: 2 * values, lr(2))
+        assert recorded.pop() == (f"pool of {name}", f"stream of {name}", "thread_local", name)
+        assert torch.equal(replay(lr(2)), 2 * lr(2))
+        assert recorded.pop() == ("replayed",)
 
 
 def test_where_recording_fails_the_network_runs_as_it_is(random_model: RISTN) -> None:

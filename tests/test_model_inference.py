@@ -176,3 +176,13 @@ def test_cells_and_the_skip_stay_in_float32() -> None:
     direction = half.features.layers[0].directions[0]  # type: ignore[union-attr,index]
     hidden, cell = direction.step(torch.randn(1, 4 * direction.hidden, 3, 3).bfloat16(), None)
     assert (hidden.dtype, cell.dtype) == (torch.bfloat16, torch.float32)
+
+
+def test_the_form_is_made_of_a_copy_on_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its sums need float64, which not every device has; and a network that is in use elsewhere stays there."""
+    brought: list[nn.Module] = []
+    monkeypatch.setattr(RISTN, "cpu", lambda network: brought.append(network) or nn.Module.cpu(network))
+    model = RISTN(SMALL)
+    InferenceRISTN(model)
+    assert len(brought) == 1
+    assert brought[0] is not model

@@ -137,10 +137,11 @@ def order(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What happens in which order on the streams of a device that is a processor in truth."""
     happened: list[str] = []
     current = ["compute"]
+    directions = iter(["inward", "outward"])
 
     class Stream:
         def __init__(self, name: object) -> None:
-            self.name = name if isinstance(name, str) else "copy"
+            self.name = name if isinstance(name, str) else next(directions)
 
         def wait_stream(self, other: "Stream") -> None:
             happened.append(f"{self.name} waits for {other.name}")
@@ -186,12 +187,12 @@ def test_copies_go_beside_the_computation(order: list[str]) -> None:
     transfer = CudaTransfer(CPU)
     images = [np.full((2, 3, 3), level, np.uint16) for level in (1, 2)]
     lr = transfer.upload(images)
-    assert order == ["pinned", "send on copy", "compute waits for copy", "kept for compute"]
+    assert order == ["pinned", "send on inward", "compute waits for inward", "kept for compute"]
     assert np.array_equal(np.stack([frame.numpy() for frame in lr]), np.stack(images))
     order.clear()
     arrival = transfer.download([lr[0], lr[1]], torch.tensor(True))
-    fetched = ["pinned", "fetch on copy", "kept for copy"]
-    assert order == ["copy waits for compute", *fetched * 3, "mark on copy"]
+    fetched = ["pinned", "fetch on outward", "kept for outward"]
+    assert order == ["outward waits for compute", *fetched * 3, "mark on outward"]
     order.clear()
     result = arrival.collect()
     assert order == ["the caller waits for the mark"]

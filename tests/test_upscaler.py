@@ -1,5 +1,6 @@
 """Upscaler: images to images, the same in tiles and windows as at once."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,14 @@ from torch import Tensor, nn
 from ristn_cli.evaluation.metrics import psnr
 from ristn_cli.inference.device import Backend
 from ristn_cli.inference.memory import Tiling
-from ristn_cli.inference.upscaler import OutOfMemory, Upscaler, split_window, stoppable, weigh_ends
+from ristn_cli.inference.upscaler import (
+    OutOfMemory,
+    Upscaler,
+    split_window,
+    stoppable,
+    typed_memory_errors,
+    weigh_ends,
+)
 from ristn_cli.inference.windows import Window
 from ristn_cli.model import RISTN
 from ristn_cli.video import read_frames
@@ -176,6 +184,22 @@ def test_a_device_that_is_too_small_says_what_would_do(random_model: RISTN, monk
     ) as told:
         list(upscaler.upscale(noise(3, 70, 50)))
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_short"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"), True),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."), True),
+        (NotImplementedError("conv is not implemented for the MPS device"), False),
+        (RecursionError("too deep"), False),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+    ],
+)
+def test_only_short_memory_is_told_as_such(error: Exception, is_short: bool) -> None:
+    with pytest.raises(OutOfMemory if is_short else type(error), match=re.escape(str(error))), typed_memory_errors():
+        raise error
 
 
 @pytest.mark.parametrize("keep", [slice(0, 9), slice(2, 7), slice(0, 1), slice(3, 5)])

@@ -1,5 +1,6 @@
 """One network, size and precision, measured in this process, from the network alone to a whole file."""
 
+import copy
 import itertools
 import time
 from collections.abc import Callable
@@ -23,6 +24,8 @@ from ristn_cli.inference.execution import CompileName
 from ristn_cli.inference.job import upscale_video
 from ristn_cli.inference.memory import AutoTiling
 from ristn_cli.inference.plan import UpscaleOptions, count_tiles
+from ristn_cli.inference.preflight import examine
+from ristn_cli.inference.reading import source_windows
 from ristn_cli.inference.tiles import plan_spans
 from ristn_cli.inference.upscaler import Upscaler
 from ristn_cli.inference.windows import Window
@@ -134,7 +137,7 @@ def measure_case(request: Request, folder: Path) -> Case:
     stages: dict[str, float | None] = dict.fromkeys(STAGES)
     expected = warm_up(upscaler, clock, width, height)
 
-    end_to_end, bicubic = None, None
+    end_to_end, bicubic, peaks = None, None, None
     info, finished = source, list[np.ndarray]()
     if not request.network_only:
         most = 2 * tiling.window - 2 * tiling.context
@@ -142,30 +145,28 @@ def measure_case(request: Request, folder: Path) -> Case:
         frames = request.frames or min(most, fitting)
         if info is None:
             info = probe(write_scene(folder / "scene.mp4", width, height, frames))
-        end_to_end, finished = measure_end_to_end(
+        end_to_end, finished, peaks = measure_end_to_end(
             upscaler, info, frames, folder, request.preset, 2 * CLIP_SHARE * request.seconds
         )
-    peak, device_peak = peak_memory_bytes(), device_memory_bytes(backend)
-
     images = steady_images(source, width, height, tiling.window)
     full = len(images) == tiling.window
     keep = slice(tiling.context, tiling.window - tiling.context) if full else slice(0, len(images))
     window = Window(images, keep)
     kept = len(range(len(images))[keep])
     reference = prepare_reference(network.model, backend, images) if request.with_reference else None
-    if upscaler.recorded is not None:
-        for _ in range(2):  # a shape is recorded when it comes for the second time
-            upscaler.upscale_window(window)
+    upscaler.record(window)
     took, around, matrix, reference_took = list[float](), list[float](), list[float](), list[float]()
     parts: list[dict[str, float]] = []
     while not took or time.monotonic() - began + took[-1] * kept < request.seconds:
         matrix.append(matrix_rate(backend))
         whole, clocked, seconds = time_window(upscaler, clock, window)
+        peaks = peaks or read_peaks(backend)
         took.append(whole / kept)
         parts.append({name: value / kept for name, value in seconds.items()})
         around.append((clocked - sum(seconds.values())) / kept)
         if reference is not None:
             reference_took.append(reference())
+    assert peaks is not None
     timing = summarize(took)
     for name in ("spatial", "temporal", "reconstruction"):
         stages[name] = summarize([part[name] for part in parts]).median
@@ -204,12 +205,21 @@ def measure_case(request: Request, folder: Path) -> Case:
         network_share=arithmetic.network_flops / limit,
         executed_share=arithmetic.executed_flops / limit,
         end_to_end=end_to_end,
-        peak_memory_bytes=peak,
-        device_memory_bytes=device_peak,
+        peak_memory_bytes=peaks[0],
+        device_memory_bytes=peaks[1],
         bicubic_seconds_per_frame=bicubic,
         reference=None if reference is None else describe_reference(reference_took, timing.median),
         profile=profile_operators(lambda: upscaler.upscale_window(window), backend) if request.with_profile else None,
     )
+
+
+Peaks = tuple[int | None, int | None]
+"""Memory that the process held at most up to then, and of it what PyTorch did on the device."""
+
+
+def read_peaks(backend: Backend) -> Peaks:
+    """The peaks up to now."""
+    return peak_memory_bytes(), device_memory_bytes(backend)
 
 
 def time_window(
@@ -276,8 +286,10 @@ def steady_images(source: VideoInfo | None, width: int, height: int, count: int)
 
 def measure_end_to_end(
     upscaler: Upscaler, info: VideoInfo, frames: int, folder: Path, preset: str, seconds: float
-) -> tuple[EndToEnd, list[np.ndarray]]:
-    """A clip through `upscale_video` and the network alone on the same windows, in turns; and some finished images.
+) -> tuple[EndToEnd, list[np.ndarray], Peaks]:
+    """A clip through `upscale_video` and the network alone on the same windows, in turns.
+
+    And some finished images; and the peaks of the first turn, before these were held.
 
     Args:
         upscaler: the engine.
@@ -290,8 +302,10 @@ def measure_end_to_end(
     options = UpscaleOptions(
         max_frames=frames, preset=preset, crf=TARGET_CRF, with_audio=False, with_subtitles=False, drop_alpha=True
     )
+    source = examine(info, options)
     took, alone, total = list[float](), list[float](), list[float]()
     held: list[np.ndarray] = []
+    peaks: Peaks | None = None
     count = 0
     while not took or (len(took) < MOST_TURNS and (len(took) + 1) * (total[0] + alone[0] * count) < seconds):
         planned: list[float] = []
@@ -307,14 +321,15 @@ def measure_end_to_end(
         )
         *_, last = job
         total.append(time.perf_counter() - began)
+        peaks = peaks or read_peaks(upscaler.backend)
         count = last.frames
         # Not what progress tells: the encoder still holds frames when the last one is handed to it.
         took.append((time.perf_counter() - planned[0]) / count)
-        images = (frame.image for frame in read_frames(info, max_frames=frames, drop_alpha=True))
         network = 0.0
-        for window in upscaler.windows(images, lambda image: image):
+        for window in source_windows(None, source, upscaler, options):
+            images = Window(tuple(run[0].image for run in window.frames), window.keep)
             start = time.perf_counter()
-            made = upscaler.upscale_window(window)
+            made = upscaler.upscale_window(images)
             network += time.perf_counter() - start
             held += made[: max(0 if held else 1, HELD_BYTES // made[0].nbytes - len(held))]
             del made
@@ -328,7 +343,8 @@ def measure_end_to_end(
         total_seconds=summarize(total).median,
         preset=preset,
     )
-    return found, held
+    assert peaks is not None
+    return found, held, peaks
 
 
 def time_bicubic(info: VideoInfo, frames: int, folder: Path, preset: str) -> float:
@@ -351,7 +367,7 @@ def time_bicubic(info: VideoInfo, frames: int, folder: Path, preset: str) -> flo
 
 def prepare_reference(model: RISTN, backend: Backend, images: tuple[np.ndarray, ...]) -> Callable[[], float]:
     """What runs the trained form for one frame of whole size, and tells the seconds; the first run is not counted."""
-    trained = model.to(backend.device, torch.float32).eval()
+    trained = copy.deepcopy(model).to(backend.device, torch.float32).eval()
     repeated = itertools.islice(itertools.cycle(images), REFERENCE_WINDOW)
     middle = slice(REFERENCE_WINDOW // 2, REFERENCE_WINDOW // 2 + 1)
     peak = np.iinfo(images[0].dtype).max

@@ -49,8 +49,10 @@ def measure_tiling(network: Network, backend: Backend, tiling: Tiling, width: in
     first, last = tiling.context, tiling.window - tiling.context
     try:
         upscaler.upscale_window(Window(images, slice(first, first + 1)))  # what is loaded at first use
+        window = Window(images, slice(first, last))
+        upscaler.record(window)
         began = time.perf_counter()
-        upscaler.upscale_window(Window(images, slice(first, last)))
+        upscaler.upscale_window(window)
     except OutOfMemory:
         return None
     seconds = (time.perf_counter() - began) * len(rows) * len(columns) / (last - first)

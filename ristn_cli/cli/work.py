@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from copy import copy
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -183,6 +184,7 @@ class Work:
             overwrite=self.overwrite,
             restart=self.restart,
             makes_folder=makes_folder,
+            speedup=devices.speedup,
         )
         warn_of_shortage(plan)
         if as_json:
@@ -215,7 +217,7 @@ class Work:
         return upscale_video(
             source,
             target,
-            devices.upscaler,
+            devices.upscaler if devices.make_parts is None else copy(devices.upscaler),  # for windows of its own
             self.settle(source, target, devices),
             overwrite=self.overwrite,
             restart=self.restart,

@@ -67,11 +67,16 @@ def check_ray_options(ray: str | None, workers: int | None, threads: int | None)
 
 @dataclass(frozen=True)
 class Devices:
-    """What computes: the upscaler by which jobs are planned, and what makes their parts if it is not that alone."""
+    """What computes: the upscaler by which jobs are planned, and what makes their parts if it is not that alone.
+
+    With `make_parts` several jobs may be at work, and a worker with that upscaler: each job plans by a copy of it.
+    `speedup` is as of `plan_job`.
+    """
 
     upscaler: Upscaler
     make_parts: PartMaker | None = None
     workers: int = 1
+    speedup: int | None = 1
 
 
 @contextmanager
@@ -132,7 +137,8 @@ def open_devices(
         raise DeviceError(f"--device {device}: expected devices of one kind, found {' and '.join(sorted(kinds))}")
     workers = [LocalWorker(name, upscaler) for name, upscaler in zip(names, upscalers, strict=True)]
     with Pool(workers, on_notice=warn) as pool:
-        yield Devices(upscalers[0], spread_over(pool), len(workers))
+        share_cores = upscalers[0].backend.device.type == "cpu"
+        yield Devices(upscalers[0], spread_over(pool), len(workers), 1 if share_cores else len(workers))
 
 
 @contextmanager
@@ -140,7 +146,7 @@ def open_ray_devices(
     network: RISTN, tiling: AutoTiling, address: str, workers: int | None, needs: WorkerNeeds, *, quiet: bool
 ) -> Iterator[Devices]:
     """The same with the workers of a Ray cluster, whose memory decides on the tiling unless a limit is given."""
-    from ristn_cli.distributed import open_cluster, plan_for
+    from ristn_cli.distributed import LOCAL, open_cluster, plan_for
     from ristn_cli.inference.pool import Pool
     from ristn_cli.inference.spread import spread_over
 
@@ -149,7 +155,9 @@ def open_ray_devices(
         note(f"{len(cluster.workers)} workers, the first on {first.host} ({first.device})", is_shown=not quiet)
         tiling = replace(tiling, free_bytes=cluster.free_bytes)
         with Pool(cluster.workers, on_notice=warn) as pool:
-            yield Devices(plan_for(cluster, network, tiling), spread_over(pool), len(cluster.workers))
+            is_here = address == LOCAL and first.device == "cpu"  # together as fast as this process
+            upscaler = plan_for(cluster, network, tiling)
+            yield Devices(upscaler, spread_over(pool), len(cluster.workers), 1 if is_here else None)
 
 
 def describe_workers(done: Progress) -> str:

@@ -22,6 +22,7 @@ from ristn_cli.inference.execution import CompileName
 from ristn_cli.inference.manifest import JobError
 from ristn_cli.inference.memory import AutoTiling
 from ristn_cli.inference.pool import WorkerLost
+from ristn_cli.inference.runtime import JOINING
 from ristn_cli.inference.upscaler import Upscaler
 from ristn_cli.model import RISTN
 
@@ -117,6 +118,7 @@ def open_cluster(
             max_restarts=0,
             concurrency_groups={"signs": 1},  # answered while a segment is computed
             scheduling_strategy="SPREAD",
+            runtime_env={"env_vars": JOINING},  # a cluster that others began does not pass it on
         )(SegmentWorker)
 
         def make() -> Any:

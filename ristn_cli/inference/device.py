@@ -122,3 +122,5 @@ def release_memory(backend: Backend) -> None:
     """Give back what the device's allocator keeps for later, after it ran out."""
     if backend.device.type == "cuda":
         torch.cuda.empty_cache()
+    elif backend.device.type == "mps":
+        torch.mps.empty_cache()

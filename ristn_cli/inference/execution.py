@@ -4,6 +4,7 @@ What is compiled is the step of the recurrence, whose many small operations beco
 length of a window, so one compilation serves all of them; of the whole network each length would take minutes.
 """
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Literal, Protocol, get_args
@@ -78,11 +79,20 @@ class Recorder(Protocol):
         ...
 
 
+CAPTURING = threading.Lock()
+"""One recording at a time in this process, as PyTorch asks."""
+
+
 class CudaRecorder:
-    """Records CUDA graphs. They share their memory, because what one leaves there is copied before the next begins."""
+    """Records CUDA graphs. They share their memory, because what one leaves there is copied before the next begins.
+
+    On a stream of its own: PyTorch's is on the card of the first recording of the process. What other threads do
+    meanwhile, as decode or encode on the same card, is no part of the recording, and no error.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
+        self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         with torch.cuda.device(device):
             self.pool = torch.cuda.graph_pool_handle()
 
@@ -90,7 +100,8 @@ class CudaRecorder:
         """As in `Recorder`."""
         standing = given.clone()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.device(self.device), torch.cuda.graph(graph, pool=self.pool):
+        recording = torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local")
+        with CAPTURING, torch.cuda.device(self.device), recording:
             made = function(standing)
 
         def replay(values: Tensor) -> Tensor:

@@ -56,10 +56,12 @@ def plan_job(
     overwrite: bool = False,
     restart: bool = False,
     makes_folder: bool = False,
+    speedup: float | None = 1,
 ) -> JobPlan:
     """What `upscale_video` would do with the same arguments; it takes some seconds, and writes nothing there.
 
-    With `makes_folder` the folder of `target` need not be there.
+    With `makes_folder` the folder of `target` need not be there. `speedup` is how many times as fast as `upscaler` all
+    that will compute is; None where that cannot be told from here, and no time is measured.
 
     Raises:
         VideoError: what `upscale_video` would refuse, save for too small a disk, which the plan shows.
@@ -72,8 +74,9 @@ def plan_job(
     if not restart:
         manifest.load()
     plan = describe_job(manifest, info, streams, upscaler, options)
-    seconds_per_window = measure_window(info, upscaler, options)
-    return plan if plan.windows is None else replace(plan, seconds=plan.windows * seconds_per_window)
+    if speedup is None or plan.windows is None:
+        return plan
+    return replace(plan, seconds=plan.windows * measure_window(info, upscaler, options) / speedup)
 
 
 def settle_tiling(
@@ -200,7 +203,7 @@ def measure_window(info: VideoInfo, upscaler: Upscaler, options: UpscaleOptions)
     """Seconds of one window of whole frames, from a piece of the first one. Raises VideoError for an empty range.
 
     The piece is at most MEASURED_SIDE pixels a side. It is computed twice, unless that takes long: at first, memory
-    is still cold.
+    is still cold. Before that the network is compiled and recorded, where it is: a job does so once.
     """
     tiling = upscaler.tiling
     count = min(tiling.window, options.max_frames or tiling.window)
@@ -213,9 +216,13 @@ def measure_window(info: VideoInfo, upscaler: Upscaler, options: UpscaleOptions)
     piece = tuple(image[:height, :width] for image in frames)
     is_whole = len(piece) == tiling.window
     keep = slice(tiling.context, tiling.window - tiling.context) if is_whole else slice(0, len(piece))
+    window = Window(piece, keep)
+    if upscaler.is_compiled:
+        upscaler.upscale_window(window)
+        upscaler.record(window)
     for _ in range(2):
         began = time.monotonic()
-        upscaler.upscale_window(Window(piece, keep))
+        upscaler.upscale_window(window)
         seconds = time.monotonic() - began
         if seconds > LONG_SECONDS:
             break

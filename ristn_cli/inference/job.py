@@ -32,16 +32,14 @@ from ristn_cli.inference.preflight import (
     job_folder,
     no_frames,
     part_suffix_of,
-    read_source,
 )
 from ristn_cli.inference.progress import Meter, Progress
-from ristn_cli.inference.repeats import join_repeats
+from ristn_cli.inference.reading import place_behind, source_windows
 from ristn_cli.inference.shape import choose_shape
 from ristn_cli.inference.stages import Written, staged_parts
 from ristn_cli.inference.upscaler import Upscaler, stoppable
 from ristn_cli.model import SCALE
 from ristn_cli.video import (
-    Frame,
     FrameWriter,
     ImagesWriter,
     VideoError,
@@ -242,11 +240,7 @@ def write_parts(
     damage = Remarks(on_damage)
     pipeline = Pipeline()
     with stoppable(upscaler.model, pipeline.check), pipeline:
-        windows = upscaler.windows(
-            join_repeats(continued_frames(manifest, info, options, damage.note)),
-            lambda run: run[0].image,
-            continued=manifest.parts[-1].next_context if manifest.parts else 0,
-        )
+        windows = source_windows(place_behind(manifest), info, upscaler, options, damage.note)
 
         def open_part(number: int) -> FrameWriter | ImagesWriter:
             return open_writer(manifest.folder / f"part-{number:05}{part_suffix_of(options)}", info, options)
@@ -274,19 +268,6 @@ def write_parts(
             damage.tell()
     if not manifest.parts:
         raise no_frames(info)
-
-
-def continued_frames(
-    manifest: Manifest, info: VideoInfo, options: UpscaleOptions, on_damage: Callable[[str], None]
-) -> Iterator[Frame]:
-    """The source's frames from the first that the next window reads."""
-    start, frames = options.start, options.max_frames
-    if manifest.parts:
-        last = manifest.parts[-1]
-        start = last.next_time - info.start_time
-        if frames is not None:
-            frames -= manifest.frames - last.next_context - last.next_repeats
-    return read_source(info, options, start=start, max_frames=frames, on_damage=on_damage)
 
 
 def open_writer(path: Path, info: VideoInfo, options: UpscaleOptions) -> FrameWriter | ImagesWriter:

@@ -13,6 +13,9 @@ from pathlib import Path
 THREAD_CACHE = "glibc.malloc.tcache_count"
 """The setting of glibc for how many freed blocks of each size a thread keeps for itself; see its manual, Tunables."""
 
+JOINING = {"GLIBC_TUNABLES": f"{THREAD_CACHE}=0"}
+"""The environment in which a process begins as `begin_joining` has it, where nothing else is set."""
+
 
 def keep_memory() -> None:
     """Let this process keep memory that it has freed, where the C library is glibc.

@@ -6,15 +6,14 @@ that is takes decoding, and no network.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from pathlib import Path
 
 from ristn_cli.inference.job import open_writer
 from ristn_cli.inference.manifest import Manifest, Part
 from ristn_cli.inference.pipeline import Pipeline
 from ristn_cli.inference.plan import UpscaleOptions, part_length
-from ristn_cli.inference.preflight import read_source
-from ristn_cli.inference.repeats import Run, join_repeats
+from ristn_cli.inference.reading import Place, place_behind, source_windows
+from ristn_cli.inference.repeats import Run
 from ristn_cli.inference.stages import Border, Written, bordered_windows, staged_parts
 from ristn_cli.inference.upscaler import Upscaler, stoppable
 from ristn_cli.inference.windows import Window
@@ -23,23 +22,6 @@ from ristn_cli.video import VideoError, VideoInfo
 
 class SegmentError(VideoError):
     """A segment read again was not what was planned: the source reads differently here or now."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where a window begins. Times are seconds on the source's clock.
-
-    Attributes:
-        time: of the first frame that the window reads.
-        context: how many of its frames earlier windows keep, repeated ones counted once.
-        repeats: how many more these are with their repeats.
-        frames: frames before it that are kept by earlier windows.
-    """
-
-    time: Fraction
-    context: int
-    repeats: int
-    frames: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,25 +51,6 @@ class Segment:
         )
 
 
-def source_windows(
-    begins: Place | None,
-    info: VideoInfo,
-    upscaler: Upscaler,
-    options: UpscaleOptions,
-    on_damage: Callable[[str], None] | None = None,
-) -> Iterator[Window[Run]]:
-    """The windows of a job from `begins` on, as a run that came there from the start would read them."""
-    start, most = options.start, options.max_frames
-    if begins is not None:
-        start = begins.time - info.start_time
-        if most is not None:
-            most -= begins.frames - begins.context - begins.repeats
-    frames = read_source(info, options, start=start, max_frames=most, on_damage=on_damage)
-    return upscaler.windows(
-        join_repeats(frames), lambda run: run[0].image, continued=begins.context if begins is not None else 0
-    )
-
-
 def count_kept(window: Window[Run]) -> int:
     """Frames that a window keeps, repeats included."""
     return sum(map(len, window.frames[window.keep]))
@@ -113,13 +76,8 @@ def plan_segments(
         was_damaged = True
         on_damage(message)
 
-    begins = None
+    begins = place_behind(manifest)
     number, before, frames = len(manifest.parts) + 1, manifest.frames, 0
-    if manifest.parts:
-        last = manifest.parts[-1]
-        begins = Place(
-            time=last.next_time, context=last.next_context, repeats=last.next_repeats, frames=manifest.frames
-        )
     length = part_length(info, options)
     windows = source_windows(begins, info, upscaler, options, note_damage)
     for window, border in bordered_windows(windows, info.rate, lambda: was_damaged):

@@ -1,6 +1,6 @@
 """Images to a device and back. Integers cross, and become values there; knows nothing of what is computed.
 
-On CUDA both ways go through pinned memory on a stream of their own, so that the device computes one window while it
+On CUDA each way goes through pinned memory on a stream of its own, so that the device computes one window while it
 hands over the one before. Elsewhere there is nothing to overlap with.
 """
 
@@ -84,7 +84,8 @@ class CudaTransfer:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self.inward = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self.outward = torch.cuda.Stream(device)  # type: ignore[no-untyped-call] # or the next window waited for this one
 
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """As in `Transfer`."""
@@ -96,24 +97,24 @@ class CudaTransfer:
         staged = torch.empty(len(images), *first.shape, dtype=torch.from_numpy(first[:0]).dtype, pin_memory=True)
         np.stack(images, out=staged.numpy())
         compute = torch.cuda.current_stream(self.device)
-        with torch.cuda.stream(self.stream):
+        with torch.cuda.stream(self.inward):
             lr = staged.to(self.device, non_blocking=True)
-        compute.wait_stream(self.stream)
+        compute.wait_stream(self.inward)
         lr.record_stream(compute)
         return lr.unbind()
 
     def download(self, images: list[Tensor], is_finite: Tensor) -> Arrival:
         """As in `Transfer`; the copies begin when what was computed so far is done."""
-        self.stream.wait_stream(torch.cuda.current_stream(self.device))
+        self.outward.wait_stream(torch.cuda.current_stream(self.device))
         staged = []
-        with torch.cuda.stream(self.stream):
+        with torch.cuda.stream(self.outward):
             for source in (*images, is_finite):
                 target = torch.empty(source.shape, dtype=source.dtype, pin_memory=True)
                 target.copy_(source, non_blocking=True)
-                source.record_stream(self.stream)
+                source.record_stream(self.outward)
                 staged.append(target)
             arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            arrived.record(self.stream)
+            arrived.record(self.outward)
         return Arrival(staged[:-1], staged[-1], arrived.synchronize)
 
 

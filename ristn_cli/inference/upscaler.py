@@ -48,6 +48,10 @@ KEPT_WEIGHTS = 256
 """Of tiles along an axis: more than any frame has."""
 
 
+SHORTAGES = ("can't allocate memory", "not enough memory", "out of memory")
+"""By these a plain RuntimeError of PyTorch tells of short memory: on Linux, on Windows, and of MPS."""
+
+
 class OutOfMemory(Exception):
     """The device cannot hold what the tiling asks of it."""
 
@@ -57,8 +61,10 @@ def typed_memory_errors() -> Iterator[None]:
     """Raise `OutOfMemory` for the several errors by which PyTorch and NumPy say that memory is short."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if type(error) is RuntimeError and "can't allocate memory" not in str(error):
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise OutOfMemory(str(error)) from error
+    except RuntimeError as error:
+        if not any(shortage in str(error) for shortage in SHORTAGES):
             raise
         raise OutOfMemory(str(error)) from error
 
@@ -165,6 +171,11 @@ class Upscaler:
     def upscale_window(self, window: Window[np.ndarray]) -> list[np.ndarray]:
         """Images (4H, 4W, 3) of a window's kept frames, with the errors of `launch_window` and `collect`."""
         return [image for arrival in self.launch_window(window) for image in self.collect(arrival)]
+
+    def record(self, window: Window[np.ndarray]) -> None:
+        """Where the network is recorded, let it be so for windows of this kind, before they are timed, say."""
+        for _ in range(0 if self.recorded is None else 2):  # a shape is recorded when it comes for the second time
+            self.upscale_window(window)
 
     def collect(self, arrival: Arrival) -> list[np.ndarray]:
         """Images that `launch_window` began, once they are there; another thread than its may wait for them.

@@ -219,7 +219,7 @@ class InferenceRISTN(nn.Module):
     def __init__(self, trained: RISTN) -> None:
         super().__init__()
         with torch.no_grad():
-            trained = copy.deepcopy(trained).eval().float()
+            trained = copy.deepcopy(trained).eval().float().cpu()  # sums are made in float64, which MPS has not
             self.config: RISTNConfig = trained.config
             self.spatial_component = Spatial(trained.spatial)
             self.features = None if trained.temporal is None else Features(trained)

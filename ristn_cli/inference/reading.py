@@ -1,0 +1,57 @@
+"""The windows of a job, from its start or from where an earlier run or another device left off: the same ones."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+from ristn_cli.inference.manifest import Manifest
+from ristn_cli.inference.plan import UpscaleOptions
+from ristn_cli.inference.preflight import read_source
+from ristn_cli.inference.repeats import Run, join_repeats
+from ristn_cli.inference.upscaler import Upscaler
+from ristn_cli.inference.windows import Window
+from ristn_cli.video import VideoInfo
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a window begins. Times are seconds on the source's clock.
+
+    Attributes:
+        time: of the first frame that the window reads.
+        context: how many of its frames earlier windows keep, repeated ones counted once.
+        repeats: how many more these are with their repeats.
+        frames: frames before it that are kept by earlier windows.
+    """
+
+    time: Fraction
+    context: int
+    repeats: int
+    frames: int
+
+
+def place_behind(manifest: Manifest) -> Place | None:
+    """Where the window behind the parts that are finished begins; None when there are none."""
+    if not manifest.parts:
+        return None
+    last = manifest.parts[-1]
+    return Place(time=last.next_time, context=last.next_context, repeats=last.next_repeats, frames=manifest.frames)
+
+
+def source_windows(
+    begins: Place | None,
+    info: VideoInfo,
+    upscaler: Upscaler,
+    options: UpscaleOptions,
+    on_damage: Callable[[str], None] | None = None,
+) -> Iterator[Window[Run]]:
+    """The windows of a job from `begins` on, as a run that came there from the start would read them."""
+    start, most = options.start, options.max_frames
+    if begins is not None:
+        start = begins.time - info.start_time
+        if most is not None:
+            most -= begins.frames - begins.context - begins.repeats
+    frames = read_source(info, options, start=start, max_frames=most, on_damage=on_damage)
+    return upscaler.windows(
+        join_repeats(frames), lambda run: run[0].image, continued=begins.context if begins is not None else 0
+    )
