@@ -1,5 +1,8 @@
 """The `ristn` command, and `python -m ristn_cli`."""
 
+import io
+import sys
+
 from ristn_cli.inference.runtime import begin_joining, keep_memory
 
 
@@ -7,6 +10,8 @@ def main() -> None:
     """Entry point of the `ristn` command."""
     begin_joining()
     keep_memory()  # before any thread
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a name need not be text
     from ristn_cli.cli import app
 
     app()

@@ -102,12 +102,15 @@ def check_streams(sources: list[Path], target: Path, *, dry_run: bool) -> None:
     """Refuse `-` where no stream can be.
 
     Raises:
-        typer.BadParameter: among several inputs, with --dry-run, or where it is a terminal.
+        typer.BadParameter: among several inputs, with --dry-run, or where it is closed or a terminal.
     """
     if len(sources) > 1:
         raise typer.BadParameter("- is one input and one output: it cannot be among several")
     if dry_run:
         raise typer.BadParameter("--dry-run goes with files: what comes through a pipe is not known before")
+    for path, stream, name in ((sources[0], sys.stdin, "input"), (target, sys.stdout, "output")):
+        if path == STREAM and stream is None:
+            raise typer.BadParameter(f"standard {name} is closed; name a file")
     if sources[0] == STREAM and sys.stdin.isatty():
         raise typer.BadParameter("standard input is a terminal; let a program write a video to it")
     if target == STREAM and sys.stdout.isatty():

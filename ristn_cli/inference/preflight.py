@@ -25,6 +25,7 @@ from ristn_cli.video import (
     VideoError,
     VideoInfo,
     check_image_depth,
+    check_matrix,
     check_mux,
     choose_codec,
     existing_images,
@@ -134,7 +135,12 @@ def job_folder(target: Path) -> Path:
 
 
 def examine(info: VideoInfo, options: UpscaleOptions) -> VideoInfo:
-    """What the header of a source does not tell, by its pictures: transparency, and interlacing that no flag states."""
+    """What the header of a source does not tell, by its pictures: transparency, and interlacing that no flag states.
+
+    Raises:
+        VideoError: its pictures cannot be read.
+    """
+    check_matrix(info.color, info.path)
     if not options.drop_alpha:
         has_alpha = find_transparency(info, start=options.start, end=options.end, max_frames=options.max_frames)
         info = replace(info, has_alpha=has_alpha)

@@ -5,6 +5,7 @@ The only package that knows PyAV, FFmpeg and imageio. It knows nothing of networ
 
 from ristn_cli.video.codecs import CODECS, choose_codec, part_suffix, size_step
 from ristn_cli.video.compress import Compression, EncodedImages, compress_clip, compress_images, encode_images
+from ristn_cli.video.convert import check_matrix
 from ristn_cli.video.drawing import Scaling, draw_label, resize_image, to_eight_bits
 from ristn_cli.video.encoder import usable_cores
 from ristn_cli.video.footprint import encoder_bytes
@@ -31,7 +32,7 @@ from ristn_cli.video.info import (
     VideoInfo,
 )
 from ristn_cli.video.interlace import Deinterlace, find_fields
-from ristn_cli.video.mux import join_and_mux, stream_mux, try_mux
+from ristn_cli.video.mux import check_stream_mux, join_and_mux, stream_mux, try_mux
 from ristn_cli.video.pipes import PipeInput, RawFormat
 from ristn_cli.video.plan import CONTAINERS, StreamPlan, check_mux
 from ristn_cli.video.reader import find_transparency, read_frames
@@ -84,7 +85,9 @@ __all__ = [
     "VmafMeter",
     "Y4mWriter",
     "check_image_depth",
+    "check_matrix",
     "check_mux",
+    "check_stream_mux",
     "choose_codec",
     "compress_clip",
     "compress_images",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import threading
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any, cast
 
@@ -31,6 +32,9 @@ LUMA_WEIGHTS: dict[str, tuple[float, float]] = {
     "smpte240m": (0.212, 0.087),
     "bt2020nc": (0.2627, 0.0593),
 }
+# By their code points, ITU-T H.273, as decoded frames have them; others are not looked at frame by frame.
+MATRICES = {1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020nc"}
+RANGES = {1: "tv", 2: "pc"}
 WIDEST_VECTOR = 64
 """Pixels."""
 
@@ -135,11 +139,14 @@ def check_matrix(color: Color, path: object) -> None:
 
 
 class RgbReader:
-    """Decoded frames of one stream to RGB arrays. Rebuilds its filters when the pixel format changes."""
+    """Decoded frames of one stream to RGB arrays. Rebuilds its filters when pixel format, matrix or range change.
+
+    A frame's own tags win over `color`, which is the stream's.
+    """
 
     def __init__(self, color: Color, *, path: object, drop_alpha: bool = False) -> None:
         check_matrix(color, path)
-        self._color = color
+        self._stream_color = self._color = color
         self._path = path
         self._drop_alpha = drop_alpha
         self._key: tuple[object, ...] | None = None
@@ -182,6 +189,11 @@ class RgbReader:
         return yuv_to_rgb16(planes, self._bits, self._color.conversion_matrix, self._color.conversion_range), alpha
 
     def _configure(self, frame: VideoFrame) -> None:
+        self._color = replace(
+            self._color,
+            matrix=MATRICES.get(int(frame.colorspace), self._stream_color.matrix),
+            range=RANGES.get(int(frame.color_range), self._stream_color.range),
+        )
         self._target, self._bits = self._choose_target(frame.format)
         matrix, range_ = self._color.conversion_matrix, self._color.conversion_range
         options = f"flags={SWS_FLAGS}"

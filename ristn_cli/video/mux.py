@@ -10,6 +10,7 @@ The parts go through a pipe, so that no second copy of the video is ever on the 
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import subprocess
 import tempfile
@@ -18,7 +19,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -40,6 +41,10 @@ MICROSECOND = Fraction(1, 1_000_000)
 STDERR_TAIL_LINES = 4
 TRIED_SECONDS = Fraction(10)
 STDOUT = Path("-")
+NO_TEXT = "\ue000"
+"""Begins a word that stands for a name which is not UTF-8: a character that means nothing."""
+NO_JUMP_SECONDS = 10**9
+"""More than any clock jumps by."""
 
 
 def find_ffmpeg() -> str:
@@ -99,7 +104,8 @@ def join_and_mux(
         tags.write_text(format_tags(source, zero, until), encoding="utf-8")
         # Matroska keeps covers as attachments, and ffmpeg would write them as video.
         covers = extract_covers(source, plan, Path(scratch)) if container.holds_attachments else {}
-        clip = _Clip(zero, until, is_trimmed)
+        hides = not is_trimmed and container.muxer not in ("mp4", "mov") and hides_sound(source, plan)
+        clip = _Clip(zero, until, is_trimmed, hides)
         subtitles = _cut_subtitles(source, plan, clip, Path(scratch)) if is_trimmed else {}
         command = _command(source, target, container, plan, layout, rate, tags, covers, subtitles, clip)
         try:
@@ -135,7 +141,8 @@ def stream_mux(
     plan = check_mux(source, "-.mkv", codec=codec, with_audio=with_audio, with_subtitles=with_subtitles)
     is_trimmed = start is not None or end is not None
     zero = source.start_time + (start or 0) if is_trimmed else _clock_zero(source)
-    clip = _Clip(zero, None if end is None else source.start_time + end, is_trimmed)
+    until = None if end is None else source.start_time + end
+    clip = _Clip(zero, until, is_trimmed, not is_trimmed and hides_sound(source, plan))
     with tempfile.TemporaryDirectory(prefix="ristn-mux-") as scratch:
         tags = Path(scratch) / "tags.txt"
         tags.write_text(format_tags(source, zero, clip.until), encoding="utf-8")
@@ -143,6 +150,19 @@ def stream_mux(
         subtitles = _cut_subtitles(source, plan, clip, Path(scratch)) if is_trimmed else {}
         command = _command(source, STDOUT, container, plan, layout, rate, tags, covers, subtitles, clip)
         _run(command, chain([first], coming), layout, Path("standard output"), sink)
+
+
+def check_stream_mux(source: VideoInfo, plan: Sequence[StreamPlan]) -> None:
+    """Refuse, before any work, sound that `stream_mux` cannot carry, though a file could. Raises VideoError."""
+    with open_input(source.path) as container:
+        for entry in plan:
+            if entry.stream.kind != "audio" or entry.action != "copy" or entry.stream.codec != "aac":
+                continue
+            if not container.streams[entry.stream.index].codec_context.extradata:
+                raise VideoError(
+                    f"{source.path}: the AAC of stream {entry.stream.index} tells what it is only within its packets, "
+                    "which Matroska must know before the first: name a file rather than -, or --no-audio"
+                )
 
 
 def try_mux(
@@ -207,6 +227,22 @@ def try_mux(
         check_stream_list(Path(scratch) / f"tried{Path(target).suffix}", plan, is_trimmed=True)
 
 
+def hides_sound(source: VideoInfo, plan: Sequence[StreamPlan]) -> bool:
+    """Whether an edit list hides more of a copied track's beginning than the one packet that starts a decoder.
+
+    Such are files that were cut without encoding.
+    """
+    if not source.container.startswith("mov"):
+        return False
+    for entry in plan:
+        if entry.stream.kind == "audio" and entry.action == "copy":
+            with open_input(source.path) as container:
+                packets = (packet for packet in container.demux(container.streams[entry.stream.index]) if packet.size)
+                if all(packet.is_discard for packet in islice(packets, 2)):
+                    return True
+    return False
+
+
 def _clock_zero(source: VideoInfo) -> Fraction:
     """The source time that becomes 0 in an untrimmed output, on the video's own grid."""
     names = source.container.split(",")
@@ -217,11 +253,21 @@ def _clock_zero(source: VideoInfo) -> Fraction:
 
 @dataclass(frozen=True)
 class _Clip:
-    """The source time that becomes zero, the source time to stop at, and whether anything is cut off at all."""
+    """The source time that becomes zero, the source time to stop at, and whether anything is cut off at all.
+
+    `hides_before` tells that packets from before zero are there, and not to be shown: an edit list of the source says
+    so, and the target has none.
+    """
 
     zero: Fraction
     until: Fraction | None
     is_trimmed: bool
+    hides_before: bool = False
+
+    @property
+    def drops_before(self) -> bool:
+        """Whether packets from before zero are left out."""
+        return self.is_trimmed or self.hides_before
 
 
 def _command(
@@ -242,7 +288,7 @@ def _command(
     """
     begin = layout.first_pts * layout.time_base - clip.zero
     parts_input = ffmpeg.input("pipe:0", f=layout.pipe_format, itsoffset=_seconds(begin))
-    tags_input = ffmpeg.input(str(tags), f="ffmetadata")
+    tags_input = ffmpeg.input(_word(str(tags)), f="ffmetadata")
     source_input = _cut_input(source, clip)
     video = next(entry.stream for entry in plan if entry.action == "upscale")
     # ffmpeg-python lists only inputs that something is mapped from; an absent stream is mapped to bring in the tags.
@@ -251,7 +297,7 @@ def _command(
     output["disposition:0"] = "+".join(video.dispositions) or "0"
     # With a copy this only states the rate; ffmpeg's own guess falls for the first decoding intervals.
     output["r:0"] = str(rate)
-    if clip.is_trimmed:
+    if clip.drops_before:
         output["copypriorss"] = "0"  # else packets from before the cut come along, and Matroska moves all to hold them
     inputs = ["pipe:0", str(tags)]
     position = 0
@@ -262,7 +308,7 @@ def _command(
         position += 1
         if entry.stream.index in subtitles:
             path, first = subtitles[entry.stream.index]
-            maps.append(ffmpeg.input(str(path), itsoffset=_seconds(first))["0"])
+            maps.append(ffmpeg.input(_word(str(path)), itsoffset=_seconds(first))["0"])
             name, index = str(path), 0
         else:
             maps.append(source_input[str(entry.stream.index)])
@@ -284,9 +330,11 @@ def _command(
         if layout.codec == "hevc":
             output["tag:0"] = "hvc1"  # Apple's players insist on it
     url = "pipe:1" if target == STDOUT else file_url(target)
-    stream = ffmpeg.output(*maps, url, **output)
-    stream = stream.global_args("-nostdin", "-hide_banner", "-loglevel", "error").overwrite_output()
-    command = [str(word) for word in stream.compile(cmd=find_ffmpeg())]
+    stream = ffmpeg.output(*maps, _word(url), **output)
+    # The pictures are carried over jumps of a transport stream's clock; ffmpeg would close those it takes for errors.
+    quiet = ("-nostdin", "-hide_banner", "-loglevel", "error", "-dts_delta_threshold", str(NO_JUMP_SECONDS))
+    stream = stream.global_args(*quiet).overwrite_output()
+    command = _compile(stream)
     assert [command[k + 1] for k, word in enumerate(command) if word == "-i"] == inputs
     for number, (path, mime_type) in enumerate(covers.values(), start=position + 1):
         extra += ["-attach", str(path), f"-metadata:s:{number}", f"mimetype={mime_type}"]
@@ -302,12 +350,12 @@ def _language_tag(stream: StreamInfo, position: int, container: Container) -> li
 
 def _cut_input(source: VideoInfo, clip: _Clip) -> Any:
     """The source as an input of ffmpeg, its clock moved so that the clip's zero is 0, and cut when trimmed."""
-    if not clip.is_trimmed:
-        return ffmpeg.input(file_url(source.path), itsoffset=_seconds(source.origin - clip.zero))
+    if not clip.drops_before:
+        return ffmpeg.input(_word(file_url(source.path)), itsoffset=_seconds(source.origin - clip.zero))
     options = {"ss": _seconds(clip.zero), "seek_timestamp": "1"}
     if clip.until is not None:
         options["t"] = _seconds(clip.until - clip.zero)
-    return ffmpeg.input(file_url(source.path), **options)
+    return ffmpeg.input(_word(file_url(source.path)), **options)
 
 
 def _cut_subtitles(
@@ -323,17 +371,32 @@ def _cut_subtitles(
             continue
         path = folder / f"subtitles-{entry.stream.index}.mks"
         stream = _cut_input(source, clip)[str(entry.stream.index)]
-        output = ffmpeg.output(stream, str(path), **{"c:s": "subrip", "ss": "0", "f": "matroska", "map_chapters": "-1"})
-        output = output.global_args("-nostdin", "-hide_banner", "-loglevel", "error").overwrite_output()
-        done = subprocess.run(
-            output.compile(cmd=find_ffmpeg()), stdin=subprocess.DEVNULL, capture_output=True, check=False
+        output = ffmpeg.output(
+            stream, _word(str(path)), **{"c:s": "subrip", "ss": "0", "f": "matroska", "map_chapters": "-1"}
         )
+        output = output.global_args("-nostdin", "-hide_banner", "-loglevel", "error").overwrite_output()
+        done = subprocess.run(_compile(output), stdin=subprocess.DEVNULL, capture_output=True, check=False)
         if done.returncode != 0:
             said = " | ".join(done.stderr.decode("utf-8", "replace").splitlines()[-STDERR_TAIL_LINES:])
             raise VideoError(f"{source.path}: the subtitle stream {entry.stream.index} cannot be converted: {said}")
         with open_input(path) as container:
             cut[entry.stream.index] = (path, Fraction(container.start_time or 0, av.time_base))
     return cut
+
+
+def _word(name: str) -> str:
+    """A name as ffmpeg-python takes it: it fails for one that is not UTF-8, as old disks have them."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return NO_TEXT + os.fsencode(name).decode("latin-1")
+    return name
+
+
+def _compile(stream: Any) -> list[str]:
+    """The command of ffmpeg-python, with the names that `_word` has changed."""
+    words = map(str, stream.compile(cmd=find_ffmpeg()))
+    return [os.fsdecode(word[1:].encode("latin-1")) if word.startswith(NO_TEXT) else word for word in words]
 
 
 def _seconds(time: Fraction) -> str:

@@ -23,7 +23,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from ristn_cli.video.convert import RgbReader, has_alpha_channel
+from ristn_cli.video.convert import RgbReader, depth_of, has_alpha_channel
 from ristn_cli.video.hardware import (
     Decoder,
     HardwareDamage,
@@ -44,6 +44,8 @@ log = logging.getLogger("ristn.video")
 MOST_ERRORS_IN_A_ROW = 100
 # A stream that ends this much before the end its header states is reported as cut short.
 MISSING_END_SECONDS = Fraction(1, 10)
+# A clock that goes back by more is another one: to hold its frames back would press them into a moment.
+NEW_CLOCK_SECONDS = 1
 
 
 # FFmpeg's own decoders pass over the second picture that WebM keeps its transparency in.
@@ -210,6 +212,12 @@ def _finish(
             f"{info.path}: the picture changes from {info.width}x{info.height} to {width}x{height} at "
             f"{float(time - info.start_time):.2f} s; cut the file there (--start, --end) and upscale the pieces"
         )
+    depth = depth_of(frame.format)
+    if (depth > 8) != (info.bit_depth > 8):
+        raise VideoError(
+            f"{info.path}: the picture changes from {info.bit_depth} to {depth} bits a sample at "
+            f"{float(time - info.start_time):.2f} s; cut the file there (--start, --end) and upscale the pieces"
+        )
     if frame.is_corrupt:
         damage.add(f"the picture at {float(time - info.start_time):.3f} s is damaged and was concealed")
     image, alpha = reader.to_rgba(frame) if with_alpha else (reader.to_rgb(frame), None)
@@ -367,6 +375,11 @@ def _monotonic(frames: Iterator[VideoFrame], info: VideoInfo, damage: _Damage) -
             time = frame.pts * frame.time_base
         else:
             time = info.start_time if previous is None else previous + 1 / info.rate
+        if previous is not None and time < previous - NEW_CLOCK_SECONDS:
+            raise VideoError(
+                f"{info.path}: the clock goes back from {float(previous):.3f} s to {float(time):.3f} s: several "
+                "recordings in one file; give it one clock first, as `ffmpeg -i IN -map 0 -c copy OUT.mkv` does"
+            )
         if previous is not None and time <= previous:
             damage.add(f"a timestamp goes back from {float(previous):.3f} s to {float(time):.3f} s")
             time = previous + info.time_base

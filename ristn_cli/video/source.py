@@ -202,8 +202,17 @@ def _first_frame(container: InputContainer, path: Path) -> VideoFrame:
                 return frame
         except av.error.FFmpegError:
             errors += 1
+    if errors and _is_animated_webp(path):
+        raise VideoError(f"{path}: is an animated WebP, which FFmpeg cannot read; convert it to APNG or GIF first")
     found = f"{errors} packets, none of which can be decoded" if errors else "no frames in the video stream"
     raise VideoError(f"{path}: {found}; the file is damaged or was never finished")
+
+
+def _is_animated_webp(path: Path) -> bool:
+    """By the flags of its header."""
+    with path.open("rb") as file:
+        head = file.read(21)
+    return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and bool(head[20] & 2)
 
 
 def _describe(

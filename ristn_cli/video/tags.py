@@ -15,30 +15,33 @@ CHAPTER_CLOCK = 1_000_000
 STALE_TAGS = frozenset(
     {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "rotate", "vendor_id", "bps"}
 )
+# That of the first frame: players and editors count on from there.
+START_TIMECODE = "timecode"
 STALE_PREFIXES = ("number_of_", "_statistics")
 
 
 def format_tags(source: VideoInfo, zero: Fraction, until: Fraction | None) -> str:
     """Global tags, the video stream's tags, and the chapters cut to [zero, until) and shifted, as `ffmetadata` text."""
-    lines = [";FFMETADATA1", *_format_entries(source.metadata)]
+    stale = STALE_TAGS if zero <= source.start_time else STALE_TAGS | {START_TIMECODE}
+    lines = [";FFMETADATA1", *_format_entries(source.metadata, stale)]
     video = next((stream for stream in source.streams if stream.index == source.video_index), None)
     if video is not None:
         title = {"title": video.title} if video.title is not None else {}
-        lines += ["[STREAM]", *_format_entries({**video.metadata, **title})]
+        lines += ["[STREAM]", *_format_entries({**video.metadata, **title}, stale)]
     for chapter in source.chapters:
         begin = max(chapter.start, zero) - zero
         finish = (chapter.end if until is None else min(chapter.end, until)) - zero
         if finish > begin:
             lines += ["[CHAPTER]", f"TIMEBASE=1/{CHAPTER_CLOCK}", f"START={round(begin * CHAPTER_CLOCK)}"]
-            lines += [f"END={round(finish * CHAPTER_CLOCK)}", *_format_entries(chapter.metadata)]
+            lines += [f"END={round(finish * CHAPTER_CLOCK)}", *_format_entries(chapter.metadata, stale)]
     return "\n".join(lines) + "\n"
 
 
-def _format_entries(metadata: Mapping[str, str]) -> list[str]:
+def _format_entries(metadata: Mapping[str, str], stale: frozenset[str]) -> list[str]:
     lines = []
     for name, value in metadata.items():
         plain = name.lower()
-        if plain.split("-")[0] in STALE_TAGS or plain.startswith(STALE_PREFIXES):
+        if plain.split("-")[0] in stale or plain.startswith(STALE_PREFIXES):
             continue
         lines.append(f"{_escape(name)}={_escape(value)}")
     return lines
