@@ -45,7 +45,6 @@ from ristn_cli.video import (
     VideoError,
     VideoInfo,
     Y4mWriter,
-    check_stream_mux,
     choose_codec,
     join_and_mux,
     probe,
@@ -203,7 +202,6 @@ def _to_matroska(
     on_damage: Callable[[str], None],
 ) -> Iterator[Progress]:
     streams = check_container(info, Path("-.mkv"), options)
-    check_stream_mux(info, streams)
     end = options.end
     if options.max_frames is not None:
         # Sound ends with the last frame, whose time is not known yet: about there.

@@ -32,7 +32,7 @@ from ristn_cli.video.info import (
     VideoInfo,
 )
 from ristn_cli.video.interlace import Deinterlace, find_fields
-from ristn_cli.video.mux import check_stream_mux, join_and_mux, stream_mux, try_mux
+from ristn_cli.video.mux import join_and_mux, stream_mux, try_mux
 from ristn_cli.video.pipes import PipeInput, RawFormat
 from ristn_cli.video.plan import CONTAINERS, StreamPlan, check_mux
 from ristn_cli.video.reader import find_transparency, read_frames
@@ -87,7 +87,6 @@ __all__ = [
     "check_image_depth",
     "check_matrix",
     "check_mux",
-    "check_stream_mux",
     "choose_codec",
     "compress_clip",
     "compress_images",

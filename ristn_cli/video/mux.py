@@ -43,8 +43,9 @@ TRIED_SECONDS = Fraction(10)
 STDOUT = Path("-")
 NO_TEXT = "\ue000"
 """Begins a word that stands for a name which is not UTF-8: a character that means nothing."""
-NO_JUMP_SECONDS = 10**9
-"""More than any clock jumps by."""
+QUIET = ("-nostdin", "-hide_banner", "-loglevel", "error", "-dts_delta_threshold", str(10**9))
+"""The pictures are carried over jumps of a transport stream's clock; ffmpeg would close those it takes for errors, as
+more than so many seconds."""
 
 
 def find_ffmpeg() -> str:
@@ -106,8 +107,8 @@ def join_and_mux(
         covers = extract_covers(source, plan, Path(scratch)) if container.holds_attachments else {}
         hides = not is_trimmed and container.muxer not in ("mp4", "mov") and hides_sound(source, plan)
         clip = _Clip(zero, until, is_trimmed, hides)
-        subtitles = _cut_subtitles(source, plan, clip, Path(scratch)) if is_trimmed else {}
-        command = _command(source, target, container, plan, layout, rate, tags, covers, subtitles, clip)
+        others = _cut_subtitles(source, plan, clip, Path(scratch)) if is_trimmed else {}
+        command = _command(source, target, container, plan, layout, rate, tags, covers, others, clip)
         try:
             _run(command, parts, layout, target)
         except BaseException:
@@ -147,22 +148,10 @@ def stream_mux(
         tags = Path(scratch) / "tags.txt"
         tags.write_text(format_tags(source, zero, clip.until), encoding="utf-8")
         covers = extract_covers(source, plan, Path(scratch))
-        subtitles = _cut_subtitles(source, plan, clip, Path(scratch)) if is_trimmed else {}
-        command = _command(source, STDOUT, container, plan, layout, rate, tags, covers, subtitles, clip)
+        others = _cut_subtitles(source, plan, clip, Path(scratch)) if is_trimmed else {}
+        others |= _describe_sound(source, plan, clip, Path(scratch))
+        command = _command(source, STDOUT, container, plan, layout, rate, tags, covers, others, clip)
         _run(command, chain([first], coming), layout, Path("standard output"), sink)
-
-
-def check_stream_mux(source: VideoInfo, plan: Sequence[StreamPlan]) -> None:
-    """Refuse, before any work, sound that `stream_mux` cannot carry, though a file could. Raises VideoError."""
-    with open_input(source.path) as container:
-        for entry in plan:
-            if entry.stream.kind != "audio" or entry.action != "copy" or entry.stream.codec != "aac":
-                continue
-            if not container.streams[entry.stream.index].codec_context.extradata:
-                raise VideoError(
-                    f"{source.path}: the AAC of stream {entry.stream.index} tells what it is only within its packets, "
-                    "which Matroska must know before the first: name a file rather than -, or --no-audio"
-                )
 
 
 def try_mux(
@@ -279,17 +268,20 @@ def _command(
     rate: Fraction,
     tags: Path,
     covers: dict[int, tuple[Path, str]],
-    subtitles: dict[int, tuple[Path, Fraction]],
+    others: dict[int, tuple[Path, Any]],
     clip: _Clip,
 ) -> list[str]:
     """The ffmpeg command: the parts, the tags, the source; one map an output stream, in the source's order.
+
+    `others` are streams that come from files of their own, already cut: by their index there, the file, and its stream
+    as an input.
 
     Without -copyts ffmpeg moves each input's earliest time to zero; -itsoffset says where it belongs instead.
     """
     begin = layout.first_pts * layout.time_base - clip.zero
     parts_input = ffmpeg.input("pipe:0", f=layout.pipe_format, itsoffset=_seconds(begin))
     tags_input = ffmpeg.input(_word(str(tags)), f="ffmetadata")
-    source_input = _cut_input(source, clip)
+    source_input = _cut_input(file_url(source.path), source.origin, clip)
     video = next(entry.stream for entry in plan if entry.action == "upscale")
     # ffmpeg-python lists only inputs that something is mapped from; an absent stream is mapped to bring in the tags.
     maps = [parts_input["v:0"], tags_input["999?"]]
@@ -306,9 +298,9 @@ def _command(
         if entry.action not in ("copy", "convert") or entry.stream.index in covers:
             continue
         position += 1
-        if entry.stream.index in subtitles:
-            path, first = subtitles[entry.stream.index]
-            maps.append(ffmpeg.input(_word(str(path)), itsoffset=_seconds(first))["0"])
+        if entry.stream.index in others:
+            path, stream_input = others[entry.stream.index]
+            maps.append(stream_input)
             name, index = str(path), 0
         else:
             maps.append(source_input[str(entry.stream.index)])
@@ -331,9 +323,7 @@ def _command(
             output["tag:0"] = "hvc1"  # Apple's players insist on it
     url = "pipe:1" if target == STDOUT else file_url(target)
     stream = ffmpeg.output(*maps, _word(url), **output)
-    # The pictures are carried over jumps of a transport stream's clock; ffmpeg would close those it takes for errors.
-    quiet = ("-nostdin", "-hide_banner", "-loglevel", "error", "-dts_delta_threshold", str(NO_JUMP_SECONDS))
-    stream = stream.global_args(*quiet).overwrite_output()
+    stream = stream.global_args(*QUIET).overwrite_output()
     command = _compile(stream)
     assert [command[k + 1] for k, word in enumerate(command) if word == "-i"] == inputs
     for number, (path, mime_type) in enumerate(covers.values(), start=position + 1):
@@ -348,40 +338,76 @@ def _language_tag(stream: StreamInfo, position: int, container: Container) -> li
     return [] if language is None else [f"-metadata:s:{position}", f"language={language}"]
 
 
-def _cut_input(source: VideoInfo, clip: _Clip) -> Any:
-    """The source as an input of ffmpeg, its clock moved so that the clip's zero is 0, and cut when trimmed."""
+def _cut_input(name: str, origin: Fraction, clip: _Clip) -> Any:
+    """A file as an input of ffmpeg, its clock moved so that the clip's zero is 0, and cut when trimmed.
+
+    `origin` is the file's own zero.
+    """
     if not clip.drops_before:
-        return ffmpeg.input(_word(file_url(source.path)), itsoffset=_seconds(source.origin - clip.zero))
+        return ffmpeg.input(_word(name), itsoffset=_seconds(origin - clip.zero))
     options = {"ss": _seconds(clip.zero), "seek_timestamp": "1"}
     if clip.until is not None:
         options["t"] = _seconds(clip.until - clip.zero)
-    return ffmpeg.input(_word(file_url(source.path)), **options)
+    return ffmpeg.input(_word(name), **options)
 
 
 def _cut_subtitles(
     source: VideoInfo, plan: Sequence[StreamPlan], clip: _Clip, folder: Path
-) -> dict[int, tuple[Path, Fraction]]:
-    """Text subtitles to be converted, cut in a pass of their own: stream index to (file, where ffmpeg says it starts).
+) -> dict[int, tuple[Path, Any]]:
+    """Text subtitles to be converted, cut in a pass of their own; as `others` of `_command`.
 
     ffmpeg drops converted events from before the cut only by an option that would drop B-frames of the video too.
     """
-    cut: dict[int, tuple[Path, Fraction]] = {}
+    cut: dict[int, tuple[Path, Any]] = {}
     for entry in plan:
         if entry.action != "convert" or entry.stream.kind != "subtitle":
             continue
         path = folder / f"subtitles-{entry.stream.index}.mks"
-        stream = _cut_input(source, clip)[str(entry.stream.index)]
+        stream = _cut_input(file_url(source.path), source.origin, clip)[str(entry.stream.index)]
         output = ffmpeg.output(
             stream, _word(str(path)), **{"c:s": "subrip", "ss": "0", "f": "matroska", "map_chapters": "-1"}
         )
-        output = output.global_args("-nostdin", "-hide_banner", "-loglevel", "error").overwrite_output()
-        done = subprocess.run(_compile(output), stdin=subprocess.DEVNULL, capture_output=True, check=False)
-        if done.returncode != 0:
-            said = " | ".join(done.stderr.decode("utf-8", "replace").splitlines()[-STDERR_TAIL_LINES:])
-            raise VideoError(f"{source.path}: the subtitle stream {entry.stream.index} cannot be converted: {said}")
-        with open_input(path) as container:
-            cut[entry.stream.index] = (path, Fraction(container.start_time or 0, av.time_base))
+        _run_apart(output, f"{source.path}: the subtitle stream {entry.stream.index} cannot be converted")
+        # Where ffmpeg says that it starts.
+        cut[entry.stream.index] = (path, ffmpeg.input(_word(str(path)), itsoffset=_seconds(_origin(path)))["0"])
     return cut
+
+
+def _describe_sound(
+    source: VideoInfo, plan: Sequence[StreamPlan], clip: _Clip, folder: Path
+) -> dict[int, tuple[Path, Any]]:
+    """Sound that tells only in its packets what it is, each stream copied into a file that says it at its beginning.
+
+    Such is AAC in a transport stream. Matroska must know before its first packet, unless it can go back in its file.
+    """
+    described: dict[int, tuple[Path, Any]] = {}
+    for entry in plan:
+        if entry.stream.kind != "audio" or entry.action != "copy" or entry.stream.codec != "aac":
+            continue
+        with open_input(source.path) as container:
+            if container.streams[entry.stream.index].codec_context.extradata:
+                continue
+        path = folder / f"sound-{entry.stream.index}.mka"
+        stream = ffmpeg.input(_word(file_url(source.path)), copyts=None)[str(entry.stream.index)]
+        output = ffmpeg.output(stream, _word(str(path)), c="copy", f="matroska", map_chapters="-1")
+        _run_apart(output, f"{source.path}: the sound of stream {entry.stream.index} cannot be copied")
+        described[entry.stream.index] = (path, _cut_input(str(path), _origin(path), clip)["0"])
+    return described
+
+
+def _run_apart(output: Any, problem: str) -> None:
+    """Run ffmpeg for a file of its own. Raises VideoError, which begins with `problem`."""
+    command = _compile(output.global_args(*QUIET).overwrite_output())
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    if done.returncode != 0:
+        said = " | ".join(done.stderr.decode("utf-8", "replace").splitlines()[-STDERR_TAIL_LINES:])
+        raise VideoError(f"{problem}: {said}")
+
+
+def _origin(path: Path) -> Fraction:
+    """Where a file's clock begins."""
+    with open_input(path) as container:
+        return Fraction(container.start_time or 0, av.time_base)
 
 
 def _word(name: str) -> str:
