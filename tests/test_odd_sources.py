@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from clips import run_ffmpeg
+from clips import make_clip, run_ffmpeg
 from test_cli import in_process
 
 from ristn_cli.inference.device import Backend
@@ -169,6 +169,24 @@ def test_a_timecode_is_kept_as_long_as_it_is_true(
     list(upscale_video(source, target, upscaler, UpscaleOptions(preset="ultrafast", start=start)))
     with av.open(str(target)) as container:
         assert container.streams.video[0].metadata.get("timecode") == expected
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+def test_without_reordering_each_frame_is_as_long_as_it_is(upscaler: Upscaler, tmp_path: Path, codec: str) -> None:
+    """In the file itself, not by an edit list: people join files and take them apart."""
+    source, target = tmp_path / "in.mp4", tmp_path / "out.mp4"
+    make_clip(source, times=[0, 1000, 1520], time_base=Fraction(1, 1000))
+    options = {"h264": {}, "hevc": {"x265-params": "bframes=0"}}[codec]
+    list(
+        upscale_video(
+            source, target, upscaler, UpscaleOptions(preset="ultrafast", codec=codec, encoder_options=options)
+        )
+    )
+    *_, last = read_frames(source)
+    with av.open(str(target)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+        assert [packet.pts * packet.time_base for packet in packets] == [0, 1, Fraction(152, 100)]
+        assert [packet.duration * packet.time_base for packet in packets] == [1, Fraction(52, 100), last.duration]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
