@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -76,7 +77,21 @@ def joined_packets(parts: Iterable[Path], layout: PartLayout) -> Iterator[Packet
     """Packets of all parts with their own presentation times, and decoding times made anew for the whole."""
     clock: DecodeClock | None = None
     previous: Packet[VideoStream] | None = None
+    held: deque[Packet[VideoStream]] = deque()
     end_pts = 0
+
+    def release() -> Packet[VideoStream]:
+        """The first of `held`, with its decoding time."""
+        packet = held.popleft()
+        assert clock is not None and packet.pts is not None
+        packet.dts = clock.next(packet.pts)
+        if not layout.adds_intervals:
+            # Intervals become durations on the way. The one that spans a hold is given to the last packet before it,
+            # for behind it the track would seem to go on for as long again.
+            soonest = min((later.pts or 0) - number for number, later in enumerate((packet, *held)))
+            packet.dts = max(packet.dts, soonest - layout.reorder_depth * layout.frame_ticks)
+        return packet
+
     for path in parts:
         with open_input(path) as container:
             stream = main_video_stream(container, path)
@@ -90,11 +105,16 @@ def joined_packets(parts: Iterable[Path], layout: PartLayout) -> Iterator[Packet
                     clock = DecodeClock(layout.reorder_depth, packet.pts, layout.frame_ticks)
                 elif packet.is_keyframe and packet.pts < end_pts:
                     raise VideoError(f"{path}: begins before the part in front of it ends; the parts are out of order")
-                packet.dts = clock.next(packet.pts)
-                if previous is not None:
-                    yield previous
-                previous = packet
+                held.append(packet)
+                if len(held) > layout.reorder_depth:
+                    if previous is not None:
+                        yield previous
+                    previous = release()
             end_pts = part_end
+    while held:
+        if previous is not None:
+            yield previous
+        previous = release()
     if previous is not None and previous.dts is not None and clock is not None:
         # As FrameWriter does: the last decoded packet must end where the last frame ends.
         begins = layout.first_pts - clock.first + previous.dts if layout.adds_intervals else previous.pts or 0

@@ -225,7 +225,7 @@ class FrameWriter:
             if self._decode_clock is None:
                 frame_ticks = round(1 / self._settings.rate / self._settings.time_base)
                 context = self._stream.codec_context
-                if context.name.startswith("lib") and not context.has_b_frames:
+                if context.name == "libx264" and not context.has_b_frames:
                     self._reorder_depth = 0  # by the preset or an option: no interval has to make up for any
                 self._decode_clock = DecodeClock(self._reorder_depth, packet.pts, frame_ticks)
             # Not the encoder's own: x265 gives nonsense for clips shorter than its delay.
