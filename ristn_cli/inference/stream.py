@@ -167,7 +167,7 @@ def _to_file(
     try:
         settle_tiling(upscaler, info, options, folder, restart=True)
         manifest = Manifest(folder, {"input": NAME})
-        plan = _describe(manifest, info, streams, upscaler, options)
+        plan = _flowing(describe_job(manifest, info, streams, upscaler, options))
         on_plan(plan)
         yield from write_parts(manifest, info, upscaler, options, should_stop, on_damage)
         if options.images is not None:
@@ -229,7 +229,7 @@ def _to_matroska(
     with tempfile.TemporaryDirectory(prefix="ristn-stream-") as scratch:
         settle_tiling(upscaler, info, options, Path(scratch), restart=True)
         manifest = Manifest(Path(scratch), {"input": NAME})
-        on_plan(_describe(manifest, info, streams, upscaler, options))
+        on_plan(_flowing(describe_job(manifest, info, streams, upscaler, options)))
         mux: threading.Thread | None = None
         sent = 0
         try:
@@ -286,7 +286,7 @@ def _to_y4m(
         raise VideoError(f"{info.path}: has transparency, which Y4M cannot hold; use --drop-alpha to go on without it")
     settle_tiling(upscaler, info, options, Path(), restart=True, encoder=RAW)
     manifest = Manifest(Path(tempfile.gettempdir()) / "-", {})
-    on_plan(_describe(manifest, info, streams, upscaler, options, encoder=RAW))
+    on_plan(_flowing(describe_job(manifest, info, streams, upscaler, options, encoder=RAW)))
     meter = Meter(0, estimate_frames(info, options))
     yield meter.read(0, 1)
     shape = choose_shape(info, options)
@@ -335,14 +335,6 @@ def _told_if_uneven(frames: Iterator[Frame], info: VideoInfo, report: Callable[[
         yield frame
 
 
-def _describe(
-    manifest: Manifest,
-    info: VideoInfo,
-    streams: tuple[StreamPlan, ...],
-    upscaler: Upscaler,
-    options: UpscaleOptions,
-    *,
-    encoder: str | None = None,
-) -> JobPlan:
-    """The plan; what the disk must hold is not estimated of what flows through."""
-    return replace(describe_job(manifest, info, streams, upscaler, options, encoder=encoder), needed_bytes=None)
+def _flowing(plan: JobPlan) -> JobPlan:
+    """The plan without the space on the disk, which is not estimated of what flows through."""
+    return replace(plan, needed_bytes=None)
