@@ -105,7 +105,7 @@ def join_and_mux(
         tags.write_text(format_tags(source, zero, until), encoding="utf-8")
         # Matroska keeps covers as attachments, and ffmpeg would write them as video.
         covers = extract_covers(source, plan, Path(scratch)) if container.holds_attachments else {}
-        hides = not is_trimmed and container.muxer not in ("mp4", "mov") and hides_sound(source, plan)
+        hides = not is_trimmed and container.muxer not in ("mp4", "mov") and _hides_sound(source, plan)
         clip = _Clip(zero, until, is_trimmed, hides)
         others = _cut_subtitles(source, plan, clip, Path(scratch)) if is_trimmed else {}
         command = _command(source, target, container, plan, layout, rate, tags, covers, others, clip)
@@ -143,7 +143,7 @@ def stream_mux(
     is_trimmed = start is not None or end is not None
     zero = source.start_time + (start or 0) if is_trimmed else _clock_zero(source)
     until = None if end is None else source.start_time + end
-    clip = _Clip(zero, until, is_trimmed, not is_trimmed and hides_sound(source, plan))
+    clip = _Clip(zero, until, is_trimmed, not is_trimmed and _hides_sound(source, plan))
     with tempfile.TemporaryDirectory(prefix="ristn-mux-") as scratch:
         tags = Path(scratch) / "tags.txt"
         tags.write_text(format_tags(source, zero, clip.until), encoding="utf-8")
@@ -216,7 +216,7 @@ def try_mux(
         check_stream_list(Path(scratch) / f"tried{Path(target).suffix}", plan, is_trimmed=True)
 
 
-def hides_sound(source: VideoInfo, plan: Sequence[StreamPlan]) -> bool:
+def _hides_sound(source: VideoInfo, plan: Sequence[StreamPlan]) -> bool:
     """Whether an edit list hides more of a copied track's beginning than the one packet that starts a decoder.
 
     Such are files that were cut without encoding.
