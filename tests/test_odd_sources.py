@@ -160,6 +160,33 @@ def test_a_depth_that_changes_is_told_of(tmp_path: Path) -> None:
         list(read_frames(tmp_path / "in.mkv"))
 
 
+def test_a_shape_of_pixels_that_changes_is_told_of(tmp_path: Path) -> None:
+    """As where television goes from 4:3 to 16:9; both halves by themselves can be read."""
+    raw = b""
+    for number, shape in enumerate(("8/9", "32/27")):
+        part = tmp_path / f"{number}.ts"
+        offset = ["-output_ts_offset", str(number)]
+        run_ffmpeg(
+            *PICTURES,
+            "-t",
+            "1",
+            "-vf",
+            f"scale=96:64,setsar={shape}",
+            "-c:v",
+            "mpeg2video",
+            *offset,
+            "-f",
+            "mpegts",
+            part,
+        )
+        raw += part.read_bytes()
+        assert len(list(read_frames(part))) == 25
+    (tmp_path / "in.ts").write_bytes(raw)
+    with pytest.raises(VideoError, match=r"change from 8/9 as wide as high to 32/27 at (0\.9|1\.0)\d s; cut the file"):
+        list(read_frames(tmp_path / "in.ts"))
+    assert len(list(read_frames(tmp_path / "in.ts", end=Fraction(9, 10)))) >= 22
+
+
 @pytest.mark.parametrize(("start", "expected"), [(None, "01:00:00:00"), (Fraction(1), None)])
 def test_a_timecode_is_kept_as_long_as_it_is_true(
     upscaler: Upscaler, tmp_path: Path, start: Fraction | None, expected: str | None

@@ -331,6 +331,7 @@ def _decoded(
     # Decoding times of packets whose pictures are still to come: pictures are shown in order, the next at the least.
     waiting: list[int] = []
     delay: int | None = None
+    shape: Fraction | None = None
     errors = 0
     while errors < MOST_ERRORS_IN_A_ROW:
         try:
@@ -361,6 +362,15 @@ def _decoded(
                 where = "" if time is None else f" at {float(time):.3f} s"
                 damage.add(f"a video packet{where} cannot be decoded ({error.strerror})")
             continue
+        # The decoder's own, not the frame's, which PyAV does not give: of the frame that it has just finished.
+        found = (decoder or stream.codec_context).sample_aspect_ratio
+        shape = shape or (found if frames else None)
+        if frames and found and shape and found != shape:
+            where = "" if frames[0].time is None else f" at {frames[0].time - float(info.start_time):.2f} s"
+            raise VideoError(
+                f"{info.path}: the pixels change from {shape} as wide as high to {found}{where}; "
+                "cut the file there (--start, --end) and upscale the pieces"
+            )
         for frame in frames:
             if waiting and delay is not None:
                 frame.pts = heapq.heappop(waiting) + delay
