@@ -366,7 +366,7 @@ def _decoded(
         found = (decoder or stream.codec_context).sample_aspect_ratio
         shape = shape or (found if frames else None)
         if frames and found and shape and found != shape:
-            where = "" if frames[0].time is None else f" at {frames[0].time - float(info.start_time):.2f} s"
+            where = "" if frames[0].pts is None else f" at {float(_time_of(frames[0]) - info.start_time):.2f} s"
             raise VideoError(
                 f"{info.path}: the pixels change from {shape} as wide as high to {found}{where}; "
                 "cut the file there (--start, --end) and upscale the pieces"
