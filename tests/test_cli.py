@@ -197,6 +197,19 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(tiny_weights: Path, tmp_pat
     assert in_process(*arguments, "--codec", "ffv1")[0] == 1
 
 
+@pytest.mark.parametrize(("where", "tells_time"), [([], True), (["--ray"], True), (["--ray", "10.0.0.1:1"], False)])
+def test_a_plan_tells_no_time_of_machines_elsewhere(
+    tiny_weights: Path, tmp_path: Path, where: list[str], tells_time: bool
+) -> None:
+    """It asks no cluster."""
+    source = make_clip(tmp_path / "in.mp4", frames=8)
+    code, stdout, stderr = in_process(
+        "upscale", source, tmp_path / "out.mp4", "--weights", tiny_weights, *QUICK, "--dry-run", *where
+    )
+    assert code == 0, stderr
+    assert ("time: about" in stdout) is tells_time
+
+
 def test_memory_that_is_too_short_is_told_before_the_work(tiny_weights: Path, tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mp4", frames=8)
     plain = ["upscale", source, tmp_path / "out.mp4", "--weights", tiny_weights, *QUICK, "--memory-limit"]

@@ -307,9 +307,12 @@ def test_a_killed_driver_goes_on_with_the_same_command(model: RISTN, tmp_path: P
 
 
 def test_an_address_where_nothing_is_is_an_error(model: RISTN, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     monkeypatch.setattr(cluster.ray, "init", lambda **_: (_ for _ in ()).throw(ConnectionError("refused")))
     with (
-        pytest.raises(JobError, match=r"cannot join the Ray cluster at 127.0.0.1:1: refused"),
+        pytest.raises(
+            JobError, match=r"cannot join the Ray cluster at 127.0.0.1:1: refused; .* set RAY_AUTH_MODE=token"
+        ),
         open_cluster(model, "127.0.0.1:1"),
     ):
         pass

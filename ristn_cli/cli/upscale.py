@@ -283,6 +283,7 @@ def upscale(
             progress=progress,
             quiet=quiet,
             verbose=verbose,
+            tells_time=ray in (None, "local"),
             raw=parse_raw(raw_size, raw_rate, raw_format),
             stdout_format=stdout_format,
         )

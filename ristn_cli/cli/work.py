@@ -167,6 +167,7 @@ class Work:
     progress: ProgressMode
     quiet: bool
     verbose: bool
+    tells_time: bool = True  # in plans: not where the speed of other machines decides
     raw: RawFormat | None = None
     stdout_format: Literal["y4m", "matroska"] = "y4m"
 
@@ -184,7 +185,7 @@ class Work:
             overwrite=self.overwrite,
             restart=self.restart,
             makes_folder=makes_folder,
-            speedup=devices.speedup,
+            speedup=devices.speedup if self.tells_time else None,
         )
         warn_of_shortage(plan)
         if as_json:

@@ -70,13 +70,13 @@ class Devices:
     """What computes: the upscaler by which jobs are planned, and what makes their parts if it is not that alone.
 
     With `make_parts` several jobs may be at work, and a worker with that upscaler: each job plans by a copy of it.
-    `speedup` is as of `plan_job`.
+    `speedup` is how many times as fast as `upscaler` they are, where they are here.
     """
 
     upscaler: Upscaler
     make_parts: PartMaker | None = None
     workers: int = 1
-    speedup: int | None = 1
+    speedup: int = 1
 
 
 @contextmanager
@@ -146,7 +146,7 @@ def open_ray_devices(
     network: RISTN, tiling: AutoTiling, address: str, workers: int | None, needs: WorkerNeeds, *, quiet: bool
 ) -> Iterator[Devices]:
     """The same with the workers of a Ray cluster, whose memory decides on the tiling unless a limit is given."""
-    from ristn_cli.distributed import LOCAL, open_cluster, plan_for
+    from ristn_cli.distributed import open_cluster, plan_for
     from ristn_cli.inference.pool import Pool
     from ristn_cli.inference.spread import spread_over
 
@@ -155,9 +155,7 @@ def open_ray_devices(
         note(f"{len(cluster.workers)} workers, the first on {first.host} ({first.device})", is_shown=not quiet)
         tiling = replace(tiling, free_bytes=cluster.free_bytes)
         with Pool(cluster.workers, on_notice=warn) as pool:
-            is_here = address == LOCAL and first.device == "cpu"  # together as fast as this process
-            upscaler = plan_for(cluster, network, tiling)
-            yield Devices(upscaler, spread_over(pool), len(cluster.workers), 1 if is_here else None)
+            yield Devices(plan_for(cluster, network, tiling), spread_over(pool), len(cluster.workers))
 
 
 def describe_workers(done: Progress) -> str:

@@ -174,7 +174,8 @@ def connect(address: str, workers: int | None, needs: WorkerNeeds, store_bytes: 
             **quiet,
         )
     except (RayError, ConnectionError, ValueError, RuntimeError, OSError, TimeoutError) as error:
-        raise JobError(f"cannot join the Ray cluster at {address}: {error}") from error
+        hint = "" if "RAY_AUTH_MODE" in os.environ else "; if it asks for a token, set RAY_AUTH_MODE=token"
+        raise JobError(f"cannot join the Ray cluster at {address}: {error}{hint}") from error
 
 
 def await_first(worker: RayWorker, on_notice: Callable[[str], None]) -> Hello:
