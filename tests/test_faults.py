@@ -235,7 +235,7 @@ def test_the_mux_is_killed(upscaler: Upscaler, tmp_path: Path, monkeypatch: pyte
     job = upscale_video(source, target, upscaler, LOSSLESS_MP4)
     next(job)
     with monkeypatch.context() as broken:
-        broken.setattr("ristn_cli.video.mux.subprocess.Popen", begin_and_kill)
+        broken.setattr("ristn_cli.video.program.subprocess.Popen", begin_and_kill)
         with pytest.raises(VideoError, match="the final mux failed, ffmpeg ended with -9") as caught:
             list(job)
     assert len(str(caught.value).splitlines()) == 1

@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from copy import copy
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -218,7 +217,7 @@ class Work:
         return upscale_video(
             source,
             target,
-            devices.upscaler if devices.make_parts is None else copy(devices.upscaler),  # for windows of its own
+            devices.upscaler,
             self.settle(source, target, devices),
             overwrite=self.overwrite,
             restart=self.restart,

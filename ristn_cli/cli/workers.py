@@ -69,7 +69,6 @@ def check_ray_options(ray: str | None, workers: int | None, threads: int | None)
 class Devices:
     """What computes: the upscaler by which jobs are planned, and what makes their parts if it is not that alone.
 
-    With `make_parts` several jobs may be at work, and a worker with that upscaler: each job plans by a copy of it.
     `speedup` is how many times as fast as `upscaler` they are, where they are here.
     """
 

@@ -8,6 +8,7 @@ import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
+from copy import copy
 from pathlib import Path
 from typing import Protocol
 
@@ -128,6 +129,8 @@ def upscale_video(
         JobError: an earlier run was different, or another run is at work.
         Interrupted: `should_stop` said so.
     """
+    if make_parts is not None:  # other jobs may be at work with it: each has windows and tiles of its own
+        upscaler = copy(upscaler)
     options = for_device(for_target(options or UpscaleOptions(), target), upscaler)
     info, streams = check_job(source, target, options, overwrite=overwrite)
     folder = job_folder(target)

@@ -9,54 +9,31 @@ The parts go through a pipe, so that no second copy of the video is ever on the 
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
-import subprocess
 import tempfile
-import threading
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import av
 import ffmpeg
-import imageio_ffmpeg
 import numpy as np
 
 from ristn_cli.video.codecs import CODECS, DEFAULT_CRF, part_suffix
 from ristn_cli.video.info import Frame, StreamInfo, VideoError, VideoInfo
-from ristn_cli.video.parts import PartLayout, feed_parts, read_layout
+from ristn_cli.video.parts import PartLayout, read_layout
 from ristn_cli.video.plan import CONTAINERS, Container, StreamPlan, check_mux, container_of
+from ristn_cli.video.program import QUIET, as_word, compile_command, run_apart, run_ffmpeg
 from ristn_cli.video.source import FREE_RUNNING_FORMATS, file_url, open_input
 from ristn_cli.video.tags import extract_covers, format_tags
 from ristn_cli.video.verify import check_stream_list
 from ristn_cli.video.writer import FrameWriter
 
 MICROSECOND = Fraction(1, 1_000_000)
-STDERR_TAIL_LINES = 4
 TRIED_SECONDS = Fraction(10)
 STDOUT = Path("-")
-NO_TEXT = "\ue000"
-"""Begins a word that stands for a name which is not UTF-8: a character that means nothing."""
-QUIET = ("-nostdin", "-hide_banner", "-loglevel", "error", "-dts_delta_threshold", str(10**9))
-"""The pictures are carried over jumps of a transport stream's clock; ffmpeg would close those it takes for errors, as
-more than so many seconds."""
-
-
-def find_ffmpeg() -> str:
-    """The ffmpeg program: from PATH, else the one that imageio-ffmpeg carries. Raises VideoError when there is none."""
-    found = shutil.which("ffmpeg")
-    if found is not None:
-        return found
-    try:
-        return str(imageio_ffmpeg.get_ffmpeg_exe())
-    except RuntimeError as error:
-        raise VideoError(f"no ffmpeg program found ({error}); install imageio-ffmpeg or ffmpeg") from error
 
 
 def join_and_mux(
@@ -110,7 +87,7 @@ def join_and_mux(
         others = _cut_subtitles(source, plan, clip, Path(scratch)) if is_trimmed else {}
         command = _command(source, target, container, plan, layout, rate, tags, covers, others, clip)
         try:
-            _run(command, parts, layout, target)
+            run_ffmpeg(command, parts, layout, target)
         except BaseException:
             target.unlink(missing_ok=True)
             raise
@@ -151,7 +128,7 @@ def stream_mux(
         others = _cut_subtitles(source, plan, clip, Path(scratch)) if is_trimmed else {}
         others |= _describe_sound(source, plan, clip, Path(scratch))
         command = _command(source, STDOUT, container, plan, layout, rate, tags, covers, others, clip)
-        _run(command, chain([first], coming), layout, Path("standard output"), sink)
+        run_ffmpeg(command, chain([first], coming), layout, Path("standard output"), sink)
 
 
 def try_mux(
@@ -280,7 +257,7 @@ def _command(
     """
     begin = layout.first_pts * layout.time_base - clip.zero
     parts_input = ffmpeg.input("pipe:0", f=layout.pipe_format, itsoffset=_seconds(begin))
-    tags_input = ffmpeg.input(_word(str(tags)), f="ffmetadata")
+    tags_input = ffmpeg.input(as_word(str(tags)), f="ffmetadata")
     source_input = _cut_input(file_url(source.path), source.origin, clip)
     video = next(entry.stream for entry in plan if entry.action == "upscale")
     # ffmpeg-python lists only inputs that something is mapped from; an absent stream is mapped to bring in the tags.
@@ -322,9 +299,9 @@ def _command(
         if layout.codec == "hevc":
             output["tag:0"] = "hvc1"  # Apple's players insist on it
     url = "pipe:1" if target == STDOUT else file_url(target)
-    stream = ffmpeg.output(*maps, _word(url), **output)
+    stream = ffmpeg.output(*maps, as_word(url), **output)
     stream = stream.global_args(*QUIET).overwrite_output()
-    command = _compile(stream)
+    command = compile_command(stream)
     assert [command[k + 1] for k, word in enumerate(command) if word == "-i"] == inputs
     for number, (path, mime_type) in enumerate(covers.values(), start=position + 1):
         extra += ["-attach", str(path), f"-metadata:s:{number}", f"mimetype={mime_type}"]
@@ -344,11 +321,11 @@ def _cut_input(name: str, origin: Fraction, clip: _Clip) -> Any:
     `origin` is the file's own zero.
     """
     if not clip.drops_before:
-        return ffmpeg.input(_word(name), itsoffset=_seconds(origin - clip.zero))
+        return ffmpeg.input(as_word(name), itsoffset=_seconds(origin - clip.zero))
     options = {"ss": _seconds(clip.zero), "seek_timestamp": "1"}
     if clip.until is not None:
         options["t"] = _seconds(clip.until - clip.zero)
-    return ffmpeg.input(_word(name), **options)
+    return ffmpeg.input(as_word(name), **options)
 
 
 def _cut_subtitles(
@@ -365,11 +342,11 @@ def _cut_subtitles(
         path = folder / f"subtitles-{entry.stream.index}.mks"
         stream = _cut_input(file_url(source.path), source.origin, clip)[str(entry.stream.index)]
         output = ffmpeg.output(
-            stream, _word(str(path)), **{"c:s": "subrip", "ss": "0", "f": "matroska", "map_chapters": "-1"}
+            stream, as_word(str(path)), **{"c:s": "subrip", "ss": "0", "f": "matroska", "map_chapters": "-1"}
         )
-        _run_apart(output, f"{source.path}: the subtitle stream {entry.stream.index} cannot be converted")
+        run_apart(output, f"{source.path}: the subtitle stream {entry.stream.index} cannot be converted")
         # Where ffmpeg says that it starts.
-        cut[entry.stream.index] = (path, ffmpeg.input(_word(str(path)), itsoffset=_seconds(_origin(path)))["0"])
+        cut[entry.stream.index] = (path, ffmpeg.input(as_word(str(path)), itsoffset=_seconds(_origin(path)))["0"])
     return cut
 
 
@@ -388,20 +365,11 @@ def _describe_sound(
             if container.streams[entry.stream.index].codec_context.extradata:
                 continue
         path = folder / f"sound-{entry.stream.index}.mka"
-        stream = ffmpeg.input(_word(file_url(source.path)), copyts=None)[str(entry.stream.index)]
-        output = ffmpeg.output(stream, _word(str(path)), c="copy", f="matroska", map_chapters="-1")
-        _run_apart(output, f"{source.path}: the sound of stream {entry.stream.index} cannot be copied")
+        stream = ffmpeg.input(as_word(file_url(source.path)), copyts=None)[str(entry.stream.index)]
+        output = ffmpeg.output(stream, as_word(str(path)), c="copy", f="matroska", map_chapters="-1")
+        run_apart(output, f"{source.path}: the sound of stream {entry.stream.index} cannot be copied")
         described[entry.stream.index] = (path, _cut_input(str(path), _origin(path), clip)["0"])
     return described
-
-
-def _run_apart(output: Any, problem: str) -> None:
-    """Run ffmpeg for a file of its own. Raises VideoError, which begins with `problem`."""
-    command = _compile(output.global_args(*QUIET).overwrite_output())
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    if done.returncode != 0:
-        said = " | ".join(done.stderr.decode("utf-8", "replace").splitlines()[-STDERR_TAIL_LINES:])
-        raise VideoError(f"{problem}: {said}")
 
 
 def _origin(path: Path) -> Fraction:
@@ -410,63 +378,6 @@ def _origin(path: Path) -> Fraction:
         return Fraction(container.start_time or 0, av.time_base)
 
 
-def _word(name: str) -> str:
-    """A name as ffmpeg-python takes it: it fails for one that is not UTF-8, as old disks have them."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return NO_TEXT + os.fsencode(name).decode("latin-1")
-    return name
-
-
-def _compile(stream: Any) -> list[str]:
-    """The command of ffmpeg-python, with the names that `_word` has changed."""
-    words = map(str, stream.compile(cmd=find_ffmpeg()))
-    return [os.fsdecode(word[1:].encode("latin-1")) if word.startswith(NO_TEXT) else word for word in words]
-
-
 def _seconds(time: Fraction) -> str:
     """Seconds as ffmpeg takes them, to its own grain, the microsecond."""
     return f"{float(round(time / MICROSECOND) * MICROSECOND):.6f}"
-
-
-def _run(
-    command: list[str], parts: Iterable[Path], layout: PartLayout, target: Path, stdout: int = subprocess.DEVNULL
-) -> None:
-    """Run ffmpeg, feed it the parts, drain its messages. Ctrl-C does not reach it: whoever calls decides what to do."""
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=stdout, stderr=subprocess.PIPE, start_new_session=True
-    )
-    assert process.stdin is not None and process.stderr is not None
-    messages: deque[str] = deque(maxlen=STDERR_TAIL_LINES)
-    drain = threading.Thread(target=_drain, args=(process.stderr, messages), daemon=True)
-    drain.start()
-    broken: Exception | None = None
-    try:
-        try:
-            feed_parts(parts, layout, process.stdin)
-        except (av.error.FFmpegError, OSError) as error:
-            broken = error  # ffmpeg is gone; what it said on stderr is the better explanation
-        with contextlib.suppress(OSError):
-            process.stdin.close()
-        code = process.wait()
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-        drain.join()
-        process.stderr.close()
-        with contextlib.suppress(OSError):
-            process.stdin.close()
-    if code != 0 and any("Broken pipe" in message for message in messages):
-        raise VideoError(f"{target}: whoever reads it stopped before the end")
-    if code != 0 or broken is not None:
-        said = " | ".join(messages) or (str(broken) if broken else "no message")
-        raise VideoError(f"{target}: the final mux failed, ffmpeg ended with {code}: {said}")
-
-
-def _drain(pipe: IO[bytes], messages: deque[str]) -> None:
-    for line in pipe:
-        text = line.decode("utf-8", "replace").strip()
-        if text:
-            messages.append(text)

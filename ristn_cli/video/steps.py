@@ -9,7 +9,7 @@ from av.video.frame import VideoFrame
 from ristn_cli.video.convert import FrameBuilder, RgbReader
 from ristn_cli.video.encoder import output_color
 from ristn_cli.video.info import VideoError
-from ristn_cli.video.mux import find_ffmpeg
+from ristn_cli.video.program import find_ffmpeg
 from ristn_cli.video.source import main_video_stream, open_input
 
 

@@ -1,0 +1,103 @@
+"""The ffmpeg program: where it is, its command out of ffmpeg-python, and a run of it, fed by packets or by itself."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO, Any
+
+import av
+import imageio_ffmpeg
+
+from ristn_cli.video.info import VideoError
+from ristn_cli.video.parts import PartLayout, feed_parts
+
+STDERR_TAIL_LINES = 4
+NO_TEXT = "\ue000"
+"""Begins a word that stands for a name which is not UTF-8: a character that means nothing."""
+QUIET = ("-nostdin", "-hide_banner", "-loglevel", "error", "-dts_delta_threshold", str(10**9))
+"""The pictures are carried over jumps of a transport stream's clock; ffmpeg would close those it takes for errors, as
+more than so many seconds."""
+
+
+def find_ffmpeg() -> str:
+    """The ffmpeg program: from PATH, else the one that imageio-ffmpeg carries. Raises VideoError when there is none."""
+    found = shutil.which("ffmpeg")
+    if found is not None:
+        return found
+    try:
+        return str(imageio_ffmpeg.get_ffmpeg_exe())
+    except RuntimeError as error:
+        raise VideoError(f"no ffmpeg program found ({error}); install imageio-ffmpeg or ffmpeg") from error
+
+
+def as_word(name: str) -> str:
+    """A name as ffmpeg-python takes it: it fails for one that is not UTF-8, as old disks have them."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return NO_TEXT + os.fsencode(name).decode("latin-1")
+    return name
+
+
+def compile_command(stream: Any) -> list[str]:
+    """The command of ffmpeg-python, with the names that `as_word` has changed."""
+    words = map(str, stream.compile(cmd=find_ffmpeg()))
+    return [os.fsdecode(word[1:].encode("latin-1")) if word.startswith(NO_TEXT) else word for word in words]
+
+
+def run_apart(output: Any, problem: str) -> None:
+    """Run ffmpeg for a file of its own. Raises VideoError, which begins with `problem`."""
+    command = compile_command(output.global_args(*QUIET).overwrite_output())
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    if done.returncode != 0:
+        said = " | ".join(done.stderr.decode("utf-8", "replace").splitlines()[-STDERR_TAIL_LINES:])
+        raise VideoError(f"{problem}: {said}")
+
+
+def run_ffmpeg(
+    command: list[str], parts: Iterable[Path], layout: PartLayout, target: Path, stdout: int = subprocess.DEVNULL
+) -> None:
+    """Run ffmpeg, feed it the parts, drain its messages. Ctrl-C does not reach it: whoever calls decides what to do."""
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=stdout, stderr=subprocess.PIPE, start_new_session=True
+    )
+    assert process.stdin is not None and process.stderr is not None
+    messages: deque[str] = deque(maxlen=STDERR_TAIL_LINES)
+    drain = threading.Thread(target=_drain, args=(process.stderr, messages), daemon=True)
+    drain.start()
+    broken: Exception | None = None
+    try:
+        try:
+            feed_parts(parts, layout, process.stdin)
+        except (av.error.FFmpegError, OSError) as error:
+            broken = error  # ffmpeg is gone; what it said on stderr is the better explanation
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+        code = process.wait()
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        drain.join()
+        process.stderr.close()
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+    if code != 0 and any("Broken pipe" in message for message in messages):
+        raise VideoError(f"{target}: whoever reads it stopped before the end")
+    if code != 0 or broken is not None:
+        said = " | ".join(messages) or (str(broken) if broken else "no message")
+        raise VideoError(f"{target}: the final mux failed, ffmpeg ended with {code}: {said}")
+
+
+def _drain(pipe: IO[bytes], messages: deque[str]) -> None:
+    for line in pipe:
+        text = line.decode("utf-8", "replace").strip()
+        if text:
+            messages.append(text)
