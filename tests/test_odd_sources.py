@@ -54,16 +54,22 @@ def shown(path: Path) -> dict[str, tuple[float, float]]:
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
-def test_what_a_lossless_cut_hides_stays_hidden(upscaler: Upscaler, clip: Path, tmp_path: Path, suffix: str) -> None:
-    """Half a second of sound from before the cut is in the file, and only an edit list says that it is not shown."""
+def test_what_a_lossless_cut_hides_stays_hidden(upscaler: Upscaler, tmp_path: Path, suffix: str) -> None:
+    """Half a second of sound from before the cut is in the file, and only an edit list says that it is not shown.
+
+    A frame is shorter than a packet of sound, and AC-3 begins some packets before what is heard.
+    """
+    clip = tmp_path / "in.mp4"
+    fast = ["-f", "lavfi", "-i", "testsrc2=s=32x24:r=60:d=4"]
+    coding = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-g", "120", "-c:a:0", "aac", "-c:a:1", "ac3"]
+    run_ffmpeg(*fast, *SOUND, *SOUND, "-map", "0", "-map", "1", "-map", "2", *coding, clip)
     source, target = tmp_path / "cut.mp4", tmp_path / f"out{suffix}"
-    run_ffmpeg("-ss", "2.5", "-i", clip, "-c", "copy", source)
+    run_ffmpeg("-ss", "2.5", "-i", clip, "-map", "0", "-c", "copy", source)
     with av.open(str(source)) as container:
         assert sum(packet.is_discard for packet in container.demux(container.streams.audio[0])) > 10
     list(upscale_video(source, target, upscaler, FAST))
-    packet = 1024 / 44100
     for kind, (first, last) in shown(source).items():
-        assert shown(target)[kind] == (pytest.approx(first, abs=packet + 0.002), pytest.approx(last, abs=0.002))
+        assert shown(target)[kind] == (pytest.approx(first, abs=0.1), pytest.approx(last, abs=0.002))
 
 
 def test_a_clock_that_jumps_ahead_does_so_for_the_sound_too(upscaler: Upscaler, clip: Path, tmp_path: Path) -> None:

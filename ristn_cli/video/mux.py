@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from ristn_cli.video.plan import CONTAINERS, Container, StreamPlan, check_mux, c
 from ristn_cli.video.program import QUIET, as_word, compile_command, run_apart, run_ffmpeg
 from ristn_cli.video.source import FREE_RUNNING_FORMATS, file_url, open_input
 from ristn_cli.video.tags import extract_covers, format_tags
-from ristn_cli.video.verify import check_stream_list
+from ristn_cli.video.verify import check_stream_list, drops_hidden_sound
 from ristn_cli.video.writer import FrameWriter
 
 MICROSECOND = Fraction(1, 1_000_000)
@@ -82,7 +82,7 @@ def join_and_mux(
         tags.write_text(format_tags(source, zero, until), encoding="utf-8")
         # Matroska keeps covers as attachments, and ffmpeg would write them as video.
         covers = extract_covers(source, plan, Path(scratch)) if container.holds_attachments else {}
-        hides = not is_trimmed and container.muxer not in ("mp4", "mov") and _hides_sound(source, plan)
+        hides = not is_trimmed and drops_hidden_sound(source, target, plan)
         clip = _Clip(zero, until, is_trimmed, hides)
         others = _cut_subtitles(source, plan, clip, Path(scratch)) if is_trimmed else {}
         command = _command(source, target, container, plan, layout, rate, tags, covers, others, clip)
@@ -120,7 +120,7 @@ def stream_mux(
     is_trimmed = start is not None or end is not None
     zero = source.start_time + (start or 0) if is_trimmed else _clock_zero(source)
     until = None if end is None else source.start_time + end
-    clip = _Clip(zero, until, is_trimmed, not is_trimmed and _hides_sound(source, plan))
+    clip = _Clip(zero, until, is_trimmed, not is_trimmed and drops_hidden_sound(source, Path("-.mkv"), plan))
     with tempfile.TemporaryDirectory(prefix="ristn-mux-") as scratch:
         tags = Path(scratch) / "tags.txt"
         tags.write_text(format_tags(source, zero, clip.until), encoding="utf-8")
@@ -191,22 +191,6 @@ def try_mux(
             drop_unsupported=drop_unsupported,
         )
         check_stream_list(Path(scratch) / f"tried{Path(target).suffix}", plan, is_trimmed=True)
-
-
-def _hides_sound(source: VideoInfo, plan: Sequence[StreamPlan]) -> bool:
-    """Whether an edit list hides more of a copied track's beginning than the one packet that starts a decoder.
-
-    Such are files that were cut without encoding.
-    """
-    if not source.container.startswith("mov"):
-        return False
-    for entry in plan:
-        if entry.stream.kind == "audio" and entry.action == "copy":
-            with open_input(source.path) as container:
-                packets = (packet for packet in container.demux(container.streams[entry.stream.index]) if packet.size)
-                if all(packet.is_discard for packet in islice(packets, 2)):
-                    return True
-    return False
 
 
 def _clock_zero(source: VideoInfo) -> Fraction:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from itertools import islice, pairwise
 from pathlib import Path
@@ -239,31 +238,43 @@ def _check_sound(target: Path, source: VideoInfo, plan: tuple[StreamPlan, ...], 
         video = main_video_stream(container, target).index
         indices = [stream.index for stream in container.streams.audio]
     found = _spans(target, video, indices)
-    expected = _spans(source.path, source.video_index, [entry.stream.index for entry in sound])
+    since = Fraction(0) if drops_hidden_sound(source, target, plan) else None
+    expected = _spans(source.path, source.video_index, [entry.stream.index for entry in sound], since)
     for number, (entry, ours, theirs) in enumerate(zip(sound, found, expected, strict=True), start=1):
         if entry.action != "copy" or ours is None or theirs is None:
             continue
-        for end, now, before in (("begin", ours.first, theirs.first), ("end", ours.last, theirs.last)):
-            # Where a packet spans the start of an edit list, a container without one goes without it.
-            if abs(now - before) >= max(tolerance, theirs.packet if end == "begin" else 0):
+        for end, (now, before) in zip(("begin", "end"), zip(ours, theirs, strict=True), strict=True):
+            if abs(now - before) >= tolerance:
                 raise _mismatch(
                     target, f"{end} of audio stream {number}", f"{float(now):.3f} s", f"{float(before):.3f} s"
                 )
 
 
-@dataclass(frozen=True)
-class Span:
-    """Times of a stream's first and last packet, and the duration of the first one."""
+def drops_hidden_sound(source: VideoInfo, target: Path, plan: Sequence[StreamPlan]) -> bool:
+    """Whether sound from before zero is left out: an edit list of the source hides it, and the target can have none.
 
-    first: Fraction
-    last: Fraction
-    packet: Fraction
+    Hidden is more of a copied track than the one packet that starts a decoder, as in files cut without encoding.
+    """
+    if not source.container.startswith("mov") or CONTAINERS[target.suffix.lower()].muxer in ("mp4", "mov"):
+        return False
+    for entry in plan:
+        if entry.stream.kind == "audio" and entry.action == "copy":
+            with open_input(source.path) as container:
+                packets = (packet for packet in container.demux(container.streams[entry.stream.index]) if packet.size)
+                if all(packet.is_discard for packet in islice(packets, 2)):
+                    return True
+    return False
 
 
-def _spans(path: Path, video: int, indices: list[int]) -> list[Span | None]:
-    """The spans of streams, from the first frame on; None for an empty one."""
+def _spans(
+    path: Path, video: int, indices: list[int], since: Fraction | None = None
+) -> list[tuple[Fraction, Fraction] | None]:
+    """Times of the first and the last packet of each stream, from the first frame on; None for an empty one.
+
+    Packets from before `since`, on the file's own clock, do not count.
+    """
     zero: Fraction | None = None
-    spans: dict[int, Span] = {}
+    spans: dict[int, tuple[Fraction, Fraction]] = {}
     with open_input(path) as container:
         for packet in container.demux([container.streams[index] for index in (video, *indices)]):
             if not packet.size or packet.is_discard or packet.pts is None:
@@ -271,13 +282,11 @@ def _spans(path: Path, video: int, indices: list[int]) -> list[Span | None]:
             time = packet.pts * packet.time_base
             if packet.stream.index == video:
                 zero = time if zero is None else min(zero, time)
-            else:
-                own = Span(time, time, (packet.duration or 0) * packet.time_base)
-                span = spans.get(packet.stream.index, own)
-                spans[packet.stream.index] = replace(span, first=min(span.first, time), last=max(span.last, time))
+            elif since is None or time >= since:
+                first, last = spans.get(packet.stream.index, (time, time))
+                spans[packet.stream.index] = (min(first, time), max(last, time))
     shift = zero or Fraction(0)
-    found = [spans.get(index) for index in indices]
-    return [span and replace(span, first=span.first - shift, last=span.last - shift) for span in found]
+    return [(spans[index][0] - shift, spans[index][1] - shift) if index in spans else None for index in indices]
 
 
 def _check_decodes(target: Path, last: Fraction, has_alpha: bool) -> None:
