@@ -84,7 +84,7 @@ def join_and_mux(
         covers = extract_covers(source, plan, Path(scratch)) if container.holds_attachments else {}
         hides = not is_trimmed and drops_hidden_sound(source, target, plan)
         clip = _Clip(zero, until, is_trimmed, hides)
-        others = _cut_subtitles(source, plan, clip, Path(scratch)) if is_trimmed else {}
+        others = _cut_subtitles(source, plan, clip, Path(scratch)) if clip.drops_before else {}
         command = _command(source, target, container, plan, layout, rate, tags, covers, others, clip)
         try:
             run_ffmpeg(command, parts, layout, target)
@@ -125,7 +125,7 @@ def stream_mux(
         tags = Path(scratch) / "tags.txt"
         tags.write_text(format_tags(source, zero, clip.until), encoding="utf-8")
         covers = extract_covers(source, plan, Path(scratch))
-        others = _cut_subtitles(source, plan, clip, Path(scratch)) if is_trimmed else {}
+        others = _cut_subtitles(source, plan, clip, Path(scratch)) if clip.drops_before else {}
         others |= _describe_sound(source, plan, clip, Path(scratch))
         command = _command(source, STDOUT, container, plan, layout, rate, tags, covers, others, clip)
         run_ffmpeg(command, chain([first], coming), layout, Path("standard output"), sink)
