@@ -1,6 +1,8 @@
 """Upscaler: images to images, the same in tiles and windows as at once."""
 
+import gc
 import re
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -173,6 +175,43 @@ def test_where_memory_is_short_nothing_is_dropped(random_model: RISTN, tile: int
     count = len(calls)
     list(upscaler.upscale(images))
     assert len(calls) <= 2 * count  # what was learnt of the device is not tried again for every window
+
+
+@pytest.mark.parametrize("tile", [60, 8])
+def test_the_tensors_of_a_failed_tile_are_gone_when_memory_is_released(
+    random_model: RISTN, monkeypatch: pytest.MonkeyPatch, tile: int
+) -> None:
+    """Without the garbage collector, which would come too late; where the tile shrinks, and where nothing helps."""
+    failed: list[weakref.ref[Tensor]] = []
+    alive: list[int] = []
+    upscaler = Upscaler(random_model, CPU, Tiling(tile=100))
+    model = upscaler.model
+
+    def limited(lr: Tensor, keep: slice) -> Tensor:
+        features = lr.clone()
+        if max(lr.shape[3:]) > tile:
+            failed.append(weakref.ref(features))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        result: Tensor = model(lr, keep)
+        return result
+
+    upscaler.model = limited  # type: ignore[assignment]
+    monkeypatch.setattr(
+        "ristn_cli.inference.upscaler.release_memory",
+        lambda backend: alive.append(sum(tensor() is not None for tensor in failed)),
+    )
+    gc.disable()
+    try:
+        if tile == 60:
+            assert len(list(upscaler.upscale(noise(3, 70, 50)))) == 3
+        else:
+            with pytest.raises(OutOfMemory) as told:
+                list(upscaler.upscale(noise(3, 70, 50)))
+            assert told.value.__context__ is None  # nor does what is raised keep them
+    finally:
+        gc.enable()
+    assert set(alive) == {0}
+    assert len(alive) == len(failed)
 
 
 def test_a_device_that_is_too_small_says_what_would_do(random_model: RISTN, monkeypatch: pytest.MonkeyPatch) -> None:

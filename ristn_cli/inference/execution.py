@@ -60,6 +60,7 @@ def compile_steps(network: InferenceRISTN, tell: Tell, *, backend: str = "induct
             has_failed = True
             reason = str(error).strip().splitlines()
             tell(f"compilation failed, going on without it: {reason[0] if reason else type(error).__name__}", True)
+        if has_failed:  # not in `except`, where the traceback keeps the tensors of the failed attempt
             return advance(gates, half_cell)
         if shape not in seen:
             seen.add(shape)

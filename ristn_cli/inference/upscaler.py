@@ -204,28 +204,35 @@ class Upscaler:
             for half in split_window(window, self.tiling.context) or ():
                 yield from self.launch_window(half)
             return
-        while True:
-            try:
-                with typed_memory_errors():
-                    arrival = self._launch_window(window)
-            except OutOfMemory:
-                if self.recorded is not None:
-                    self.recorded.forget()
-                release_memory(self.backend)
-                smaller = shrink(replace_tile(self.tiling, min(self.tiling.tile, max(height, width))))
-                if smaller is not None and smaller.tile < self.tiling.tile:
-                    self.tiling = smaller
-                    self.on_shrink(smaller)
-                    continue
-                halves = split_window(window, self.tiling.context)
-                if halves is None:
-                    raise OutOfMemory(self._tell_need(window)) from None
-            else:
-                yield arrival
-                return
-            for half in halves:
-                yield from self.launch_window(half)
+        while (arrival := self._try_window(window)) is None:
+            if self.recorded is not None:
+                self.recorded.forget()
+            release_memory(self.backend)
+            smaller = shrink(replace_tile(self.tiling, min(self.tiling.tile, max(height, width))))
+            if smaller is None or smaller.tile >= self.tiling.tile:
+                break
+            self.tiling = smaller
+            self.on_shrink(smaller)
+        if arrival is not None:
+            yield arrival
             return
+        halves = split_window(window, self.tiling.context)
+        if halves is None:
+            raise OutOfMemory(self._tell_need(window))
+        for half in halves:
+            yield from self.launch_window(half)
+
+    def _try_window(self, window: Window[np.ndarray]) -> Arrival | None:
+        """Launch a window; None where memory is too short for it.
+
+        The error ends here: as long as it is handled, its traceback keeps the tensors of the failed tile alive, and
+        the device's allocator cannot give their memory back.
+        """
+        try:
+            with typed_memory_errors():
+                return self._launch_window(window)
+        except OutOfMemory:
+            return None
 
     def _blend_weights(self, spans: tuple[Span, ...], index: int, device: torch.device) -> Tensor:
         """`blend_weights` on the device. They are kept: to bring them there would wait for all that it is at."""
