@@ -1,11 +1,15 @@
 """`ristn bench`: counts, consistency and form of what it reports, and what a sweep chooses and saves. No timings."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import jsonschema
 import numpy as np
@@ -15,11 +19,13 @@ from clips import make_clip, make_picture
 from conftest import TINY
 from test_cli import in_process
 
-from ristn_cli.bench import measure
+from ristn_cli.bench import clip
 from ristn_cli.bench.arithmetic import count_arithmetic, count_window
 from ristn_cli.bench.chart import draw_report
+from ristn_cli.bench.machine import copy_rate, matrix_rate, sizes_for
 from ristn_cli.bench.measure import Request, measure_case
 from ristn_cli.bench.networks import NAMED, Network, open_network
+from ristn_cli.bench.profile import profile_operators
 from ristn_cli.bench.report import (
     STAGES,
     BenchError,
@@ -214,8 +220,8 @@ def test_networks_have_names(tiny_weights: Path) -> None:
 
 @pytest.mark.usefixtures("_quick_rates")
 def test_a_video_of_its_own(tiny_weights: Path, tmp_path: Path) -> None:
-    clip = make_clip(tmp_path / "in.mp4", frames=5, width=32, height=24)
-    request = Request(network=str(tiny_weights), width=0, height=0, source=str(clip), precision="fp32", frames=5)
+    source = make_clip(tmp_path / "in.mp4", frames=5, width=32, height=24)
+    request = Request(network=str(tiny_weights), width=0, height=0, source=str(source), precision="fp32", frames=5)
     request = replace(request, seconds=0.1)
     found = measure_case(request, tmp_path)
     assert (found.width, found.height, found.window, found.context) == (32, 24, 5, 0)
@@ -242,16 +248,16 @@ def test_the_network_alone_computes_what_the_whole_program_does(
         happened.append("peaks")
         return 1, None
 
-    monkeypatch.setattr(measure, "read_peaks", read_peaks)
+    monkeypatch.setattr(clip, "read_peaks", read_peaks)
     pictures = [make_picture(index // 3, 32, 24) for index in range(12)]
     source = tmp_path / "in.mkv"
     with FrameWriter(
         source, width=32, height=24, rate=Fraction(25), time_base=Fraction(1, 25), color=Color(), codec="ffv1"
-    ) as clip:
+    ) as writer:
         for index, picture in enumerate(pictures):
-            clip.write(Frame(picture, Fraction(index, 25), Fraction(1, 25)))
+            writer.write(Frame(picture, Fraction(index, 25), Fraction(1, 25)))
     upscaler = Counting(network.model, FP32, Tiling(window=5))
-    found, _, peaks = measure.measure_end_to_end(upscaler, probe(source), 12, tmp_path, "ultrafast", 0)
+    found, _, peaks = clip.measure_end_to_end(upscaler, probe(source), 12, tmp_path, "ultrafast", 0)
     assert (found.frames, peaks) == (12, (1, None))
     assert happened == [4, "peaks", 4]
 
@@ -363,8 +369,8 @@ def test_a_default_holds_where_nothing_is_given_and_memory_allows() -> None:
 
 
 def test_upscale_uses_what_a_sweep_saved(network: Network, tiny_weights: Path, tmp_path: Path) -> None:
-    clip = make_clip(tmp_path / "in.mp4", frames=8, width=100, height=60)
-    command = ["upscale", clip, tmp_path / "out.mp4", "--weights", tiny_weights, "--dry-run"]
+    source = make_clip(tmp_path / "in.mp4", frames=8, width=100, height=60)
+    command = ["upscale", source, tmp_path / "out.mp4", "--weights", tiny_weights, "--dry-run"]
     speeds = {("fp32", 96, 20): 0.2, ("fp32", 96, 8): 0.1}
     found = sweep(network, [FP32], 100, 60, seconds=60, measure=fake_measure(speeds, 1.0))  # type: ignore[arg-type]
     save_default(as_default(found, network))
@@ -432,6 +438,63 @@ def test_the_measuring_process_tells_what_went_wrong(tmp_path: Path) -> None:
 )
 def test_wrong_usage(arguments: list[str]) -> None:
     assert in_process("bench", *arguments)[0] == 2
+
+
+def test_the_network_is_measured_without_pyav(tiny_weights: Path, tmp_path: Path) -> None:
+    """In a process that cannot import it, nor the ffmpeg program."""
+    blocked = ("av", "ffmpeg", "imageio", "imageio_ffmpeg")
+    asked, told = tmp_path / "request.json", tmp_path / "result.json"
+    request = Request(network=str(tiny_weights), width=24, height=16, device="cpu", window=6, seconds=0.1)
+    asked.write_text(json.dumps(asdict(replace(request, network_only=True))), encoding="utf-8")
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({blocked}))\n"
+        f"from ristn_cli.bench import child, machine, run\n"
+        f"for name in ('matrix_rate', 'convolution_rate', 'copy_rate'):\n"
+        f"    setattr(child.sys.modules['ristn_cli.bench.measure'], name, lambda backend: 1e9)\n"
+        f"child.main({str(asked)!r}, {str(told)!r})\n"
+        f"assert run.make_report([], [], 'cpu').machine.cores >= 1\n"
+        f"assert 'ristn_cli.video' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    case = Case.from_dict(json.loads(told.read_text(encoding="utf-8")))
+    assert (case.window, case.end_to_end) == (6, None)
+
+
+def test_the_profile_of_a_gpu_lists_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With stand-ins for PyTorch's events: an operator and an annotation carry the time of the kernel they start."""
+
+    def event(key: str, kind: str, microseconds: float, is_user_annotation: bool = False) -> SimpleNamespace:
+        return SimpleNamespace(
+            key=key,
+            count=2,
+            device_type=SimpleNamespace(name=kind),
+            self_device_time_total=microseconds,
+            self_cpu_time_total=5.0,
+            is_user_annotation=is_user_annotation,
+        )
+
+    events = [
+        event("aten::conv2d", "CPU", 30.0),
+        event("small_kernel", "CUDA", 10.0),
+        event("compiled region", "CUDA", 40.0, is_user_annotation=True),
+        event("large_kernel", "CUDA", 30.0),
+    ]
+    profiler = SimpleNamespace(key_averages=lambda: events)
+    monkeypatch.setattr("ristn_cli.bench.profile.profile", lambda **_: nullcontext(profiler))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    found = profile_operators(lambda: None, Backend(torch.device("cuda"), "fp16"))
+    assert [(row.name, row.seconds, row.share) for row in found] == [
+        ("large_kernel", pytest.approx(30e-6), 0.75),
+        ("small_kernel", pytest.approx(10e-6), 0.25),
+    ]
+
+
+def test_rates_of_a_gpu_are_measured_on_larger_sizes() -> None:
+    assert sizes_for(Backend(torch.device("cuda"), "fp16")).matrix == 8192
+    assert sizes_for(FP32).matrix == 2048
+    assert matrix_rate(FP32, 64, 0.001) > 0
+    assert copy_rate(FP32, 1024, 0.001) > 0
 
 
 def test_the_machine_is_described(report: Report) -> None:

@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 from clips import make_clip
 
-from ristn_cli.inference.memory import Tiling
+from ristn_cli.inference.memory import Tiling, count_tiles
 from ristn_cli.inference.plan import (
     PART_PIXELS,
     UpscaleOptions,
     count_parts,
-    count_tiles,
     count_windows,
     estimate_disk,
     estimate_frames,

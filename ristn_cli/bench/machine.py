@@ -1,8 +1,10 @@
 """What the machine itself does: its name, its matrix and convolution rates, and its copy bandwidth."""
 
+import os
 import platform
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -10,14 +12,31 @@ import torch.nn.functional as F
 from ristn_cli.bench.report import Machine
 from ristn_cli.inference.defaults import device_name, processor_name
 from ristn_cli.inference.device import Backend
-from ristn_cli.video import usable_cores
 
-MATRIX = 2048
 CONVOLUTION_CHANNELS = (32, 64, 128)
-CONVOLUTION_VALUES = 1 << 20
-"""Of a convolution's input: large enough to run long, small enough for the caches of one core's share."""
 
-COPY_BYTES = 1 << 27
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """Sizes that show what a device can do.
+
+    Attributes:
+        matrix: rows and columns of the two matrices.
+        convolution_values: of a convolution's input.
+        copy_bytes: of a copy.
+    """
+
+    matrix: int
+    convolution_values: int
+    copy_bytes: int
+
+
+PROCESSOR_SIZES = Sizes(matrix=2048, convolution_values=1 << 20, copy_bytes=1 << 27)
+"""A convolution fits into the caches of one core's share."""
+
+GPU_SIZES = Sizes(matrix=8192, convolution_values=1 << 26, copy_bytes=1 << 29)
+"""Each call takes far longer than starting it, and a copy does not fit into the cache."""
+
 MEASURED_SECONDS = 0.3
 """How long each rate is measured, at least."""
 
@@ -26,13 +45,18 @@ def describe_machine(chosen: torch.device) -> Machine:
     """Processor, cores, versions, and the device that was chosen."""
     return Machine(
         processor=processor_name(),
-        cores=usable_cores(),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         threads=torch.get_num_threads(),
         system=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),
         torch=str(torch.__version__),
         device=device_name(chosen),
     )
+
+
+def sizes_for(backend: Backend) -> Sizes:
+    """Sizes to measure the rates of a device with."""
+    return PROCESSOR_SIZES if backend.device.type == "cpu" else GPU_SIZES
 
 
 def synchronize(backend: Backend) -> None:
@@ -57,15 +81,17 @@ def measure_seconds(backend: Backend, call: Callable[[], object], seconds: float
 
 
 @torch.inference_mode()
-def matrix_rate(backend: Backend, size: int = MATRIX, seconds: float = MEASURED_SECONDS) -> float:
+def matrix_rate(backend: Backend, size: int | None = None, seconds: float = MEASURED_SECONDS) -> float:
     """FLOP a second of a product of two matrices of `size`, in the type that the network is computed in."""
+    size = size or sizes_for(backend).matrix
     left, right = (torch.randn(size, size, device=backend.device).to(backend.arithmetic) for _ in range(2))
     return 2 * size**3 / measure_seconds(backend, lambda: left @ right, seconds)
 
 
 @torch.inference_mode()
-def convolution_rate(backend: Backend, values: int = CONVOLUTION_VALUES, seconds: float = MEASURED_SECONDS) -> float:
+def convolution_rate(backend: Backend, values: int | None = None, seconds: float = MEASURED_SECONDS) -> float:
     """FLOP a second of the fastest 3x3 convolution, channels last, of as many channels in as out."""
+    values = values or sizes_for(backend).convolution_values
     best = 0.0
     for channels in CONVOLUTION_CHANNELS:
         side = max(8, round((values / channels / 4) ** 0.5))
@@ -80,8 +106,9 @@ def convolution_rate(backend: Backend, values: int = CONVOLUTION_VALUES, seconds
 
 
 @torch.inference_mode()
-def copy_rate(backend: Backend, size: int = COPY_BYTES, seconds: float = MEASURED_SECONDS) -> float:
+def copy_rate(backend: Backend, size: int | None = None, seconds: float = MEASURED_SECONDS) -> float:
     """Bytes a second of a copy within the device's memory: read and written ones."""
+    size = size or sizes_for(backend).copy_bytes
     source = torch.zeros(size, dtype=torch.uint8, device=backend.device)
     target = torch.ones_like(source)
     return 2 * size / measure_seconds(backend, lambda: target.copy_(source), seconds)

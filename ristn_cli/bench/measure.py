@@ -1,11 +1,13 @@
-"""One network, size and precision, measured in this process, from the network alone to a whole file."""
+"""One network, size and precision, measured in this process, from the network alone to a whole file.
+
+Without PyAV as long as no file is read or written.
+"""
 
 import copy
 import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -13,50 +15,25 @@ import torch
 
 from ristn_cli.bench.arithmetic import count_arithmetic
 from ristn_cli.bench.machine import convolution_rate, copy_rate, matrix_rate, synchronize
-from ristn_cli.bench.memory import device_memory_bytes, peak_memory_bytes
+from ristn_cli.bench.memory import read_peaks
 from ristn_cli.bench.networks import open_network
 from ristn_cli.bench.profile import profile_operators
-from ristn_cli.bench.report import STAGES, Case, EndToEnd, Limits, Reference, summarize
+from ristn_cli.bench.report import STAGES, Case, Limits, Reference, summarize
 from ristn_cli.bench.scene import make_scene
-from ristn_cli.bench.stages import StageClock, time_reading, time_writing
+from ristn_cli.bench.stages import StageClock
 from ristn_cli.inference.device import Backend, choose_backend
 from ristn_cli.inference.execution import CompileName
-from ristn_cli.inference.job import upscale_video
-from ristn_cli.inference.memory import AutoTiling
-from ristn_cli.inference.plan import UpscaleOptions, count_tiles
-from ristn_cli.inference.preflight import examine
-from ristn_cli.inference.reading import source_windows
+from ristn_cli.inference.memory import AutoTiling, count_tiles
 from ristn_cli.inference.tiles import plan_spans
 from ristn_cli.inference.upscaler import Upscaler
 from ristn_cli.inference.windows import Window
-from ristn_cli.model import RISTN, SCALE
-from ristn_cli.video import (
-    CODECS,
-    Color,
-    Frame,
-    FrameWriter,
-    VideoInfo,
-    choose_codec,
-    encoder_bytes,
-    probe,
-    read_frames,
-)
-from ristn_cli.video.steps import scale_bicubic
+from ristn_cli.model import RISTN
 
-RATE = Fraction(25)
-CLIP_CRF = 12
-TARGET_CRF = 17
 REFERENCE_WINDOW = 5
-HELD_BYTES = 1 << 28
-"""Finished images that are kept to time the encoder with."""
-
 CLIP_SHARE = 0.3
 """Of the time that may be used, for the clip end to end; as much again goes to the network alone on it."""
 
 SHORTEST_CLIP = 4
-
-MOST_TURNS = 3
-"""Of end to end and the network alone; they end sooner with the time for them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,13 +93,19 @@ def measure_case(request: Request, folder: Path) -> Case:
         torch.set_num_threads(request.threads)
     network = open_network(request.network)
     backend = choose_backend(request.device, request.precision)
-    source = None if request.source is None else probe(request.source)
+    source = None
+    if request.source is not None:
+        from ristn_cli.video import probe
+
+        source = probe(request.source)
     width, height = (request.width, request.height) if source is None else (source.width, source.height)
     automatic = AutoTiling(window=request.window, tile=request.tile, memory_bytes=request.memory_bytes)
     is_deep = source is not None and source.bit_depth > 8
-    encoder = CODECS[choose_codec(None, 16 if is_deep else 8)].encoder
-    sizes = {"width": SCALE * width, "height": SCALE * height}
-    held = 0 if request.network_only else encoder_bytes(encoder, preset=request.preset, is_deep=is_deep, **sizes)
+    held = 0
+    if not request.network_only:
+        from ristn_cli.bench import clip
+
+        held = clip.held_bytes(width, height, request.preset, is_deep=is_deep)
     tiling = automatic.fit(
         network.model.config,
         backend.device,
@@ -138,17 +121,21 @@ def measure_case(request: Request, folder: Path) -> Case:
     expected = warm_up(upscaler, clock, width, height)
 
     end_to_end, bicubic, peaks = None, None, None
-    info, finished = source, list[np.ndarray]()
+    info, finished = None, list[np.ndarray]()
     if not request.network_only:
         most = 2 * tiling.window - 2 * tiling.context
         fitting = max(SHORTEST_CLIP, int(CLIP_SHARE * request.seconds / expected))
         frames = request.frames or min(most, fitting)
-        if info is None:
-            info = probe(write_scene(folder / "scene.mp4", width, height, frames))
-        end_to_end, finished, peaks = measure_end_to_end(
+        info = source or clip.open_scene(folder / "scene.mp4", width, height, frames)
+        end_to_end, finished, peaks = clip.measure_end_to_end(
             upscaler, info, frames, folder, request.preset, 2 * CLIP_SHARE * request.seconds
         )
-    images = steady_images(source, width, height, tiling.window)
+    if source is None:
+        images = tuple(make_scene(width, height, tiling.window))
+    else:
+        from ristn_cli.bench.clip import first_images
+
+        images = first_images(source, tiling.window)
     full = len(images) == tiling.window
     keep = slice(tiling.context, tiling.window - tiling.context) if full else slice(0, len(images))
     window = Window(images, keep)
@@ -158,9 +145,9 @@ def measure_case(request: Request, folder: Path) -> Case:
     took, around, matrix, reference_took = list[float](), list[float](), list[float](), list[float]()
     parts: list[dict[str, float]] = []
     while not took or time.monotonic() - began + took[-1] * kept < request.seconds:
-        matrix.append(matrix_rate(backend))
         whole, clocked, seconds = time_window(upscaler, clock, window)
         peaks = peaks or read_peaks(backend)
+        matrix.append(matrix_rate(backend))
         took.append(whole / kept)
         parts.append({name: value / kept for name, value in seconds.items()})
         around.append((clocked - sum(seconds.values())) / kept)
@@ -174,9 +161,9 @@ def measure_case(request: Request, folder: Path) -> Case:
     stages["convert_out"] = outside
     if info is not None and end_to_end is not None:
         if not info.is_image_sequence:
-            stages |= time_reading(info, end_to_end.frames)
-            bicubic = time_bicubic(info, end_to_end.frames, folder, request.preset)
-        writing = time_writing(finished, info, folder, request.preset)
+            stages |= clip.time_reading(info, end_to_end.frames)
+            bicubic = clip.time_bicubic(info, end_to_end.frames, folder, request.preset)
+        writing = clip.time_writing(finished, info, folder, request.preset)
         stages |= {"convert_out": outside + writing["convert_out"], "encode": writing["encode"]}
     limits = Limits(
         matrix_flops_per_second=summarize(matrix).median,
@@ -211,15 +198,6 @@ def measure_case(request: Request, folder: Path) -> Case:
         reference=None if reference is None else describe_reference(reference_took, timing.median),
         profile=profile_operators(lambda: upscaler.upscale_window(window), backend) if request.with_profile else None,
     )
-
-
-Peaks = tuple[int | None, int | None]
-"""Memory that the process held at most up to then, and of it what PyTorch did on the device."""
-
-
-def read_peaks(backend: Backend) -> Peaks:
-    """The peaks up to now."""
-    return peak_memory_bytes(), device_memory_bytes(backend)
 
 
 def time_window(
@@ -257,112 +235,6 @@ def warm_up(upscaler: Upscaler, clock: StageClock, width: int, height: int) -> f
     kept = tiling.window - 2 * tiling.context
     once = seconds["reconstruction"] + (seconds["spatial"] + seconds["temporal"]) / kept
     return len(rows) * len(columns) * once
-
-
-def write_scene(path: Path, width: int, height: int, frames: int) -> Path:
-    """The synthetic scene as H.264 of high quality."""
-    clip = FrameWriter(
-        path,
-        width=width,
-        height=height,
-        rate=RATE,
-        time_base=1 / RATE,
-        color=Color(),
-        crf=CLIP_CRF,
-        preset="veryfast",
-    )
-    with clip:
-        for index, image in enumerate(make_scene(width, height, frames)):
-            clip.write(Frame(image, index / RATE, 1 / RATE))
-    return path
-
-
-def steady_images(source: VideoInfo | None, width: int, height: int, count: int) -> tuple[np.ndarray, ...]:
-    """Images of one window: of the source, as many as it has, or of the scene."""
-    if source is None:
-        return tuple(make_scene(width, height, count))
-    return tuple(frame.image for frame in read_frames(source, max_frames=count, drop_alpha=True))
-
-
-def measure_end_to_end(
-    upscaler: Upscaler, info: VideoInfo, frames: int, folder: Path, preset: str, seconds: float
-) -> tuple[EndToEnd, list[np.ndarray], Peaks]:
-    """A clip through `upscale_video` and the network alone on the same windows, in turns.
-
-    And some finished images; and the peaks of the first turn, before these were held.
-
-    Args:
-        upscaler: the engine.
-        info: the source.
-        frames: of it to upscale.
-        folder: for the output.
-        preset: of the encoder.
-        seconds: for turns after the first.
-    """
-    options = UpscaleOptions(
-        max_frames=frames, preset=preset, crf=TARGET_CRF, with_audio=False, with_subtitles=False, drop_alpha=True
-    )
-    source = examine(info, options)
-    took, alone, total = list[float](), list[float](), list[float]()
-    held: list[np.ndarray] = []
-    peaks: Peaks | None = None
-    count = 0
-    while not took or (len(took) < MOST_TURNS and (len(took) + 1) * (total[0] + alone[0] * count) < seconds):
-        planned: list[float] = []
-        began = time.perf_counter()
-        job = upscale_video(
-            info.path,
-            folder / "upscaled.mkv",
-            upscaler,
-            options,
-            overwrite=True,
-            disk_check=False,
-            on_plan=lambda _, planned=planned: planned.append(time.perf_counter()),  # type: ignore[misc]
-        )
-        *_, last = job
-        total.append(time.perf_counter() - began)
-        peaks = peaks or read_peaks(upscaler.backend)
-        count = last.frames
-        # Not what progress tells: the encoder still holds frames when the last one is handed to it.
-        took.append((time.perf_counter() - planned[0]) / count)
-        network = 0.0
-        for window in source_windows(None, source, upscaler, options):
-            images = Window(tuple(run[0].image for run in window.frames), window.keep)
-            start = time.perf_counter()
-            made = upscaler.upscale_window(images)
-            network += time.perf_counter() - start
-            held += made[: max(0 if held else 1, HELD_BYTES // made[0].nbytes - len(held))]
-            del made
-        alone.append(network / count)
-    whole, part = summarize(took).median, summarize(alone).median
-    found = EndToEnd(
-        frames=count,
-        seconds_per_frame=whole,
-        network_seconds_per_frame=part,
-        ratio=whole / part,
-        total_seconds=summarize(total).median,
-        preset=preset,
-    )
-    assert peaks is not None
-    return found, held, peaks
-
-
-def time_bicubic(info: VideoInfo, frames: int, folder: Path, preset: str) -> float:
-    """Seconds a frame of ffmpeg alone: the faster of two runs, its start counted."""
-    took = []
-    for _ in range(2):
-        began = time.perf_counter()
-        scale_bicubic(
-            info.path,
-            folder / "bicubic.mkv",
-            width=SCALE * info.width,
-            height=SCALE * info.height,
-            frames=frames,
-            crf=TARGET_CRF,
-            preset=preset,
-        )
-        took.append((time.perf_counter() - began) / frames)
-    return min(took)
 
 
 def prepare_reference(model: RISTN, backend: Backend, images: tuple[np.ndarray, ...]) -> Callable[[], float]:

@@ -25,3 +25,12 @@ def peak_memory_bytes() -> int | None:
 def device_memory_bytes(backend: Backend) -> int | None:
     """Peak of what PyTorch allocated on a CUDA device; None elsewhere."""
     return torch.cuda.max_memory_allocated(backend.device) if backend.device.type == "cuda" else None
+
+
+Peaks = tuple[int | None, int | None]
+"""Memory that the process held at most up to then, and of it what PyTorch did on the device."""
+
+
+def read_peaks(backend: Backend) -> Peaks:
+    """The peaks up to now."""
+    return peak_memory_bytes(), device_memory_bytes(backend)

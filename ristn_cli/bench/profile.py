@@ -12,16 +12,22 @@ LONGEST_TABLE = 20
 
 
 def profile_operators(call: Callable[[], object], backend: Backend) -> list[Operator]:
-    """Operators by time in themselves, on the device where there is one, the largest first."""
+    """Operators by time in themselves, on a GPU its kernels, the largest first."""
     activities = [ProfilerActivity.CPU]
-    if backend.device.type == "cuda":
+    is_cuda = backend.device.type == "cuda"
+    if is_cuda:
         activities.append(ProfilerActivity.CUDA)
     with profile(activities=activities, acc_events=True) as profiler:
         call()
-        if backend.device.type == "cuda":
+        if is_cuda:
             torch.cuda.synchronize(backend.device)
-    microseconds = "self_device_time_total" if backend.device.type == "cuda" else "self_cpu_time_total"
-    events = sorted(profiler.key_averages(), key=lambda event: -getattr(event, microseconds))
+    microseconds = "self_device_time_total" if is_cuda else "self_cpu_time_total"
+    # What starts kernels, operators and annotations, is listed with the time of these, too: it would count twice.
+    kind = "CUDA" if is_cuda else "CPU"
+    found = (event for event in profiler.key_averages() if event.device_type.name == kind)
+    events = sorted(
+        (event for event in found if not event.is_user_annotation), key=lambda event: -getattr(event, microseconds)
+    )
     total = sum(getattr(event, microseconds) for event in events) or 1
     return [
         Operator(

@@ -55,8 +55,8 @@ class Machine:
 class Limits:
     """What the machine does in this precision, in FLOP and bytes a second, measured in the minutes of the network.
 
-    `matrix` is a product of two square matrices of 2048, `convolution` the best of several 3x3 convolutions, `copy` a
-    copy from memory to memory, bytes read and written both counted.
+    `matrix` is a product of two square matrices of 2048, on a GPU of 8192, `convolution` the best of several 3x3
+    convolutions, `copy` a copy from memory to memory, bytes read and written both counted.
     """
 
     matrix_flops_per_second: float

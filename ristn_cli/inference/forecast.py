@@ -10,14 +10,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from ristn_cli.inference.manifest import Manifest, read_identity
-from ristn_cli.inference.memory import Tiling, queue_bytes, window_bytes
+from ristn_cli.inference.memory import Tiling, count_tiles, queue_bytes, window_bytes
 from ristn_cli.inference.plan import (
     JobPlan,
     UpscaleOptions,
     carries_alpha,
     choose_deinterlacing,
     count_parts,
-    count_tiles,
     count_windows,
     estimate_disk,
     estimate_frames,

@@ -270,6 +270,11 @@ def replace_tile(tiling: Tiling, tile: int) -> Tiling:
     return Tiling(**(vars(tiling) | {"tile": tile, "overlap": min(tiling.overlap, (tile - 1) // 4)}))
 
 
+def count_tiles(width: int, height: int, tiling: Tiling) -> int:
+    """How many tiles a frame of `width` x `height` LR pixels is cut into."""
+    return len(plan_spans(width, tiling.tile, tiling.overlap)) * len(plan_spans(height, tiling.tile, tiling.overlap))
+
+
 def free_bytes(device: torch.device) -> int | None:
     """Memory that is free on the device, within the limits set for this process; None when nothing tells."""
     if device.type == "cuda":

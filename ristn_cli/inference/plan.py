@@ -6,7 +6,6 @@ from fractions import Fraction
 from typing import Literal
 
 from ristn_cli.inference.memory import Tiling
-from ristn_cli.inference.tiles import plan_spans
 from ristn_cli.video import Decoder, Deinterlace, FieldOrder, StreamPlan, VideoInfo
 
 PART_PIXELS = 32_000_000
@@ -192,11 +191,6 @@ def count_parts(frames: int, length: int, tiling: Tiling) -> int:
     """About how many parts of `length` frames, rounded up to whole windows, a job makes."""
     kept = tiling.window - 2 * tiling.context
     return math.ceil(frames / (math.ceil(length / kept) * kept))
-
-
-def count_tiles(width: int, height: int, tiling: Tiling) -> int:
-    """How many tiles a frame of `width` x `height` LR pixels is cut into."""
-    return len(plan_spans(width, tiling.tile, tiling.overlap)) * len(plan_spans(height, tiling.tile, tiling.overlap))
 
 
 def estimate_disk(
