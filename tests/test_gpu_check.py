@@ -38,8 +38,8 @@ WRITE = (
 )
 SCRIPTS = {
     "crash": WRITE + "print('last words', flush=True); os.abort()",
-    "hang": WRITE + "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
-    "print(child.pid, flush=True); time.sleep(60)",
+    "hang": WRITE + "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+    "print(child.pid, flush=True); time.sleep(600)",
     "cut": WRITE + "rows.open('a').write('{\"part\": '); sys.exit(1)",
     "silent": "",
     "good": WRITE,
@@ -50,7 +50,7 @@ SCRIPTS = {
 def checks() -> list[Any]:
     """A check of each kind, with no more time than the hanging one needs to show that it hangs."""
     return [
-        gpu_check.Check(name=name, seconds=3 if name == "hang" else 60, is_alone=name == "alone") for name in SCRIPTS
+        gpu_check.Check(name=name, seconds=4 if name == "hang" else 200, is_alone=name == "alone") for name in SCRIPTS
     ]
 
 
@@ -68,8 +68,8 @@ def is_running(pid: int) -> bool:
 def test_what_fails_or_hangs_is_reported_and_stops_nothing(tmp_path: Path, jobs: int) -> None:
     told: list[str] = []
     began = time.monotonic()
-    results = gpu_check.Run(tmp_path, command_of, 120, told.append).run(checks(), jobs)
-    assert time.monotonic() - began < 30
+    results = gpu_check.Run(tmp_path, command_of, 600, told.append).run(checks(), jobs)
+    assert time.monotonic() - began < 300
     assert [(result.name, result.verdict) for result in results] == [
         ("crash", "FAIL"),
         ("hang", "FAIL"),
@@ -80,7 +80,7 @@ def test_what_fails_or_hangs_is_reported_and_stops_nothing(tmp_path: Path, jobs:
     ]
     crash, hang, cut, silent, good, _ = results
     assert [row["figure"] for row in crash.rows] == ["1", "exit code -6: last words"]
-    assert [row["figure"] for row in hang.rows] == ["1", "stopped after 3 s"]
+    assert [row["figure"] for row in hang.rows] == ["1", "stopped after 4 s"]
     assert [row["figure"] for row in cut.rows] == ["1", "exit code 1: no message"]
     assert [row["figure"] for row in silent.rows] == ["no result"]
     assert [row["figure"] for row in good.rows] == ["1"]
@@ -116,7 +116,10 @@ def test_a_checkout_that_is_not_installed_has_a_version(tmp_path: Path, monkeypa
 
 def test_every_check_that_a_processor_can_show_passes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The whole command with the smallest sizes."""
-    assert gpu_check.main(["--output", str(tmp_path), "--device", "cpu", "--tiny", "--jobs", "2"]) == 0
+    assert (
+        gpu_check.main(["--output", str(tmp_path), "--device", "cpu", "--tiny", "--jobs", "2", "--seconds", "1200"])
+        == 0
+    )
     written = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
     verdicts = {check["name"]: check["verdict"] for check in written["checks"]}
     assert verdicts == {
@@ -150,6 +153,12 @@ def test_the_example_is_skipped_without_pyav(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(findings.Skipped, match=r"needs what cannot be imported: av$"):
         device_checks.check_example(settings(tmp_path), findings.Rows(tmp_path / "rows"))
+
+
+def test_every_check_is_documented() -> None:
+    text = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8").partition("\n## Checking a GPU\n")[2]
+    names = [line.split("`")[1] for line in text.splitlines() if line.startswith("| `")]
+    assert names == [check.name for check in gpu_check.CHECKS] == list(device_checks.CHECKS)
 
 
 def settings(folder: Path) -> Any:

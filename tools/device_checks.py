@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -257,9 +257,16 @@ def check_bench(settings: Settings, rows: Rows) -> None:
             began = time.monotonic()
             if began + longest > settings.ends:
                 raise Skipped("no time left")
-            request = Request(network=name, width=width, height=height, device=settings.device, network_only=True)
-            tiny = {"seconds": 0.1, "window": 6}
-            case = measure_apart(replace(request, **tiny if settings.is_tiny else {"seconds": BENCH_SECONDS}))
+            request = Request(
+                network=name,
+                width=width,
+                height=height,
+                device=settings.device,
+                window=6 if settings.is_tiny else None,
+                seconds=0.1 if settings.is_tiny else BENCH_SECONDS,
+                network_only=True,
+            )
+            case = measure_apart(request)
             longest = max(longest, time.monotonic() - began)
             cases.append(case)
             memory = case.device_memory_bytes or case.peak_memory_bytes or 0
@@ -289,8 +296,7 @@ def check_profile(settings: Settings, rows: Rows) -> None:
             upscaler = Upscaler(open_model(name), backend, Tiling(window=frames))
             upscaler.upscale_window(window)
             upscaler.record(window)
-            made: list[list[np.ndarray]] = []
-            found = profile_operators(lambda run=upscaler, made=made: made.append(run.upscale_window(window)), backend)
+            found = profile_operators(partial(upscaler.upscale_window, window), backend)
             longest = [operator for operator in found[:LONGEST_PROFILE] if operator.seconds > 0]
             for operator in longest:
                 print(f"{operator.share:6.1%} {1000 * operator.seconds:9.3f} ms {operator.calls:6} x {operator.name}")

@@ -16,7 +16,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any
@@ -270,7 +270,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return command + (["--tiny"] if asked.tiny else [])
 
     run = Run(folder, command_of, asked.seconds, lambda line: print(line, flush=True))
-    results = run.run([check for check in CHECKS if not asked.only or check.name in asked.only], jobs)
+    checks = [check for check in CHECKS if not asked.only or check.name in asked.only]
+    if asked.device == "cpu":  # which may be slow, and does not hang
+        checks = [replace(check, seconds=asked.seconds) for check in checks]
+    results = run.run(checks, jobs)
     failures = [result for result in results if result.verdict == "FAIL"]
     for result in failures:
         print(f"\n{result.name}, end of its log:")
