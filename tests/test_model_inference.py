@@ -24,6 +24,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "gate_start": "delay_line",
     },
     "normalised refine": {"refine_bottlenecks": 1},
+    "gates by 1x1": {"gate_kernel": 1},
+    "gates by 1x1, c": {"gate_kernel": 1, "pattern": "c"},
+    "dense input": {"dense_input": True, "normalize_input": True},
+    "dense input without residual": {"dense_input": True, "pattern": "dc", "gate_kernel": 1},
+    "dense input without fusion": {"dense_input": True, "fusion": "none", "gate_kernel": 1},
     "c": {"pattern": "c"},
     "rc": {"pattern": "rc"},
     "dc": {"pattern": "dc"},
@@ -174,7 +179,7 @@ def test_cells_and_the_skip_stay_in_float32() -> None:
     lr = torch.rand(1, 2, 3, 6, 6)
     assert torch.equal(half(lr)[0], bicubic_upsample(lr[0]))  # which bfloat16 could not hold
     direction = half.features.layers[0].directions[0]  # type: ignore[union-attr,index]
-    hidden, cell = direction.step(torch.randn(1, 4 * direction.hidden, 3, 3).bfloat16(), None)
+    hidden, cell = direction.step(torch.randn(1, 4 * direction.hidden, 3, 3).bfloat16(), None, None)
     assert (hidden.dtype, cell.dtype) == (torch.bfloat16, torch.float32)
 
 

@@ -26,16 +26,17 @@ def make_layer(channels: int, hidden: int, seed: int = 0) -> BidirectionalConvLS
 def test_a_step_by_known_gates() -> None:
     # sigmoid(ln 3) = 3/4, sigmoid(0) = 1/2, sigmoid(-ln 3) = 1/4, tanh(ln 2) = 3/5.
     gates = torch.tensor([math.log(3), -math.log(3), 0.0, math.log(2)]).view(4, 1, 1, 1)
-    hidden, cell = lstm_step(gates, torch.full((1, 1, 1), 2.0))
+    hidden, cell = lstm_step(gates[:3], gates[3], torch.full((1, 1, 1), 2.0))
     assert cell.item() == pytest.approx(0.75 * 0.6 + 0.25 * 2.0)
     assert hidden.item() == pytest.approx(0.5 * math.tanh(0.95))
-    hidden, cell = lstm_step(gates, None)
+    hidden, cell = lstm_step(gates[:3], gates[3], None)
     assert cell.item() == pytest.approx(0.45)
     assert hidden.item() == pytest.approx(0.5 * math.tanh(0.45))
 
 
 def test_cells_are_held_in_float32_in_every_precision() -> None:
-    hidden, cell = lstm_step(noise(4, 2, 3, 3).bfloat16(), None)
+    gates = noise(4, 2, 3, 3).bfloat16()
+    hidden, cell = lstm_step(gates[:3], gates[3], None)
     assert (hidden.dtype, cell.dtype) == (torch.bfloat16, torch.float32)
 
 

@@ -46,14 +46,14 @@ def compile_steps(network: InferenceRISTN, tell: Tell, *, backend: str = "induct
     seen: set[tuple[object, ...]] = set()
     has_failed = False
 
-    def step(gates: Tensor, half_cell: Tensor | None) -> tuple[Tensor, Tensor]:
+    def step(gates: Tensor, candidate: Tensor | None, half_cell: Tensor | None) -> tuple[Tensor, Tensor]:
         nonlocal has_failed
         if has_failed:
-            return advance(gates, half_cell)
+            return advance(gates, candidate, half_cell)
         shape = (tuple(gates.shape), gates.stride(), half_cell is None)
         began = time.monotonic()
         try:
-            result = compiled(gates, half_cell)
+            result = compiled(gates, candidate, half_cell)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # any of a dozen, from three packages and the compiler they call
@@ -61,7 +61,7 @@ def compile_steps(network: InferenceRISTN, tell: Tell, *, backend: str = "induct
             reason = str(error).strip().splitlines()
             tell(f"compilation failed, going on without it: {reason[0] if reason else type(error).__name__}", True)
         if has_failed:  # not in `except`, where the traceback keeps the tensors of the failed attempt
-            return advance(gates, half_cell)
+            return advance(gates, candidate, half_cell)
         if shape not in seen:
             seen.add(shape)
             tell(f"compiled in {time.monotonic() - began:.1f} s", False)

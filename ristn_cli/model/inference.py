@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ristn_cli.model.fused import Deconvolution, FusedConvolution, widen
-from ristn_cli.model.reconstruction import Reconstruction, SparseFusion
+from ristn_cli.model.reconstruction import Reconstruction
 from ristn_cli.model.recurrence import Layer
-from ristn_cli.model.ristn import RISTN, SCALE, RISTNConfig, bicubic_upsample
+from ristn_cli.model.ristn import RISTN, SCALE, RISTNConfig, bicubic_upsample, normalize_rgb
 from ristn_cli.model.spatial import (
     ConvolutionalBottleneck,
     InvertibleBlock,
@@ -56,10 +56,8 @@ class Bottleneck(nn.Module):
 
     def add_to(self, total: Tensor, x: Tensor) -> Tensor:
         """`total`, which is overwritten, plus F(x); both (N, C, H, W)."""
-        if self.entry is not None:
-            x = self.entry(x)
         if self.activates:
-            x = F.relu(x)
+            x = F.relu(x) if self.entry is None else F.relu_(self.entry(x))
         *before, last = self.convolutions
         for convolution in before:
             x = convolution(x)
@@ -135,46 +133,46 @@ class Features(nn.Module):
         super().__init__()
         temporal, fusion = trained.temporal, trained.fusion
         assert temporal is not None and fusion is not None
-        self.dense = temporal.dense
+        self.dense, self.dense_input = temporal.dense, temporal.dense_input
         norm = temporal.before[0]
         self.entry = Affine(norm) if isinstance(norm, nn.BatchNorm2d) else None
         self.layers = nn.ModuleList(
-            Layer(layer, temporal.convert if index == 0 else None)  # type: ignore[arg-type]
+            Layer(layer, None if index or self.dense_input else temporal.convert)  # type: ignore[arg-type]
             for index, layer in enumerate(temporal.layers)
         )
-        matrix = fusion.mapping.weight.double()[:, :, 0, 0]
-        assert fusion.mapping.bias is not None
-        bias = fusion.mapping.bias.double()
-        self.from_spatial: FusedConvolution | None = None
-        if isinstance(fusion, SparseFusion):
-            upper, lower = fusion.matrix.double().t().chunk(2, dim=1)
-            matrix, bias = upper @ matrix, upper @ bias
-            self.from_spatial = FusedConvolution(lower.float()[:, :, None, None], None)
-        self.from_entry: FusedConvolution | None = None
-        if temporal.convert is not None:
-            assert temporal.convert.bias is not None
-            residual = matrix @ temporal.convert.weight.double()[:, :, 0, 0]
-            bias = bias + matrix @ temporal.convert.bias.double()
-            self.from_entry = FusedConvolution(residual.float()[:, :, None, None], None)
-        # The last layer's output is not joined to the others': that would be the widest place of all.
-        own = 2 * trained.config.growth if self.dense else matrix.shape[1]
-        kernels = matrix.float()[:, :, None, None]
-        self.from_last = FusedConvolution(kernels[:, -own:], bias.float())
-        self.from_earlier = FusedConvolution(kernels[:, :-own], None) if own < kernels.shape[1] else None
+        convert = None if temporal.convert is None else copy.deepcopy(temporal.convert).double()
+        folded = copy.deepcopy(fusion).double().fold(convert)
+
+        def product(weight: Tensor | None, bias: Tensor | None = None) -> FusedConvolution | None:
+            if weight is None or not weight.shape[1]:
+                return None
+            return FusedConvolution(weight.float()[:, :, None, None], None if bias is None else bias.float())
+
+        # The last layer's output is not joined to what it reads: that would be the widest place of all.
+        own = 2 * trained.config.growth
+        earlier = folded.hierarchy[:, :-own]
+        self.from_last = product(folded.hierarchy[:, -own:], folded.bias)
+        if self.dense_input:  # Xin stands before the earlier layers' outputs
+            assert folded.x is None or folded.x.shape[1] == trained.spatial.out_channels
+            entering = earlier.new_zeros(len(earlier), trained.spatial.out_channels) if folded.x is None else folded.x
+            earlier = torch.cat([entering, earlier], dim=1)
+        self.from_earlier = product(earlier)
+        self.from_entry = None if self.dense_input else product(folded.x)
+        self.from_spatial = product(folded.spatial)
 
     def forward(self, spatial: Tensor, frames: int, keep: slice) -> Tensor:
         """(T*B, C, H, W) to (T'*B, C, H, W), the kept frames'."""
-        entry = F.relu(spatial if self.entry is None else self.entry(spatial))
-        read = output = entry
+        read = output = entry = F.relu(spatial) if self.entry is None else F.relu_(self.entry(spatial))
         for index, layer in enumerate(self.layers):
             if index:
-                read = torch.cat([read, output], dim=1) if self.dense and index > 1 else output
+                read = torch.cat([read, output], dim=1) if self.dense and index > 1 - self.dense_input else output
             del output  # or it would stay while the next one is made
             output = layer(read, frames)
 
         def kept(x: Tensor) -> Tensor:
             return x.view(frames, -1, *x.shape[1:])[keep].flatten(0, 1)
 
+        assert self.from_last is not None
         fused: Tensor = self.from_last(kept(output))
         if self.from_earlier is not None:
             fused = self.from_earlier.add_to(fused, kept(read))
@@ -238,6 +236,7 @@ class InferenceRISTN(nn.Module):
 
     def spatial(self, rgb: Tensor) -> Tensor:
         """Spatial features (T*B, C, H, W), channels last, of frames (T*B, 3, H, W) in [0, 1]."""
+        rgb = normalize_rgb(rgb) if self.config.normalize_input else rgb
         features: Tensor = self.spatial_component(rgb.to(self.upsampling.last.weight.dtype))
         return features
 

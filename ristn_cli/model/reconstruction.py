@@ -1,13 +1,47 @@
 """Reconstruction component: fusion of spatial and temporal features, and deconvolutions to 4x the size."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class SparseFusion(nn.Module):
+class FusionWeights(NamedTuple):
+    """A fusion and Eq. 6's W as one matrix for each thing that is read; `x`, `spatial`: None where it is not read.
+
+    Attributes:
+        hierarchy: (C, C2), for [H0 .. H(n-1)].
+        x: (C, C), for Xin.
+        spatial: (C, C), for the spatial features.
+        bias: (C,).
+    """
+
+    hierarchy: Tensor
+    x: Tensor | None
+    spatial: Tensor | None
+    bias: Tensor
+
+
+class Fusion(nn.Module):
+    """A 1x1 convolution of the temporal features to the spatial features' channels, and what follows it."""
+
+    def __init__(self, spatial_channels: int, temporal_channels: int) -> None:
+        super().__init__()
+        self.mapping = nn.Conv2d(temporal_channels, spatial_channels, 1)
+
+    def fold(self, convert: nn.Conv2d | None) -> FusionWeights:
+        """The weights that give the fused features in one product: nothing between Eq. 6 and Eq. 8 is non-linear."""
+        weight, bias = self.mapping.weight[:, :, 0, 0], self.mapping.bias
+        assert bias is not None
+        if convert is None:
+            return FusionWeights(weight, None, None, bias)
+        assert convert.bias is not None
+        return FusionWeights(weight, weight @ convert.weight[:, :, 0, 0], None, bias + weight @ convert.bias)
+
+
+class SparseFusion(Fusion):
     """[W * temporal, spatial] x SM (Eq. 7-8): a mapping to as many channels, concatenation, a matrix SM (2C x C).
 
     The L1 penalty that makes SM sparse is the training loss's (Eq. 10); without it this is the paper's dense fusion
@@ -15,8 +49,7 @@ class SparseFusion(nn.Module):
     """
 
     def __init__(self, spatial_channels: int, temporal_channels: int) -> None:
-        super().__init__()
-        self.mapping = nn.Conv2d(temporal_channels, spatial_channels, 1)
+        super().__init__(spatial_channels, temporal_channels)
         self.matrix = nn.Parameter(torch.empty(2 * spatial_channels, spatial_channels))
         nn.init.uniform_(self.matrix, -((2 * spatial_channels) ** -0.5), (2 * spatial_channels) ** -0.5)
 
@@ -24,6 +57,13 @@ class SparseFusion(nn.Module):
         """(N, C, H, W) and (N, C2, H, W) to (N, C, H, W)."""
         joined = torch.cat([self.mapping(temporal), spatial], dim=1)
         return F.conv2d(joined, self.matrix.t()[:, :, None, None])
+
+    def fold(self, convert: nn.Conv2d | None) -> FusionWeights:
+        """As of `Fusion`, with SM: its upper half reads the temporal features, its lower half the spatial ones."""
+        temporal = super().fold(convert)
+        upper, lower = self.matrix.t().chunk(2, dim=1)
+        x = None if temporal.x is None else upper @ temporal.x
+        return FusionWeights(upper @ temporal.hierarchy, x, lower, upper @ temporal.bias)
 
     def temporal_share(self, spatial: Tensor, temporal: Tensor) -> Tensor:
         """Share of the fused features' energy that came through SM's temporal rows, in [0, 1]; 0 is a dead path."""
@@ -34,12 +74,8 @@ class SparseFusion(nn.Module):
         return from_temporal / (from_temporal + from_spatial).clamp_min(1e-20)
 
 
-class TemporalOnly(nn.Module):
+class TemporalOnly(Fusion):
     """NF of Table 2: the temporal features alone, mapped to the spatial features' channels."""
-
-    def __init__(self, spatial_channels: int, temporal_channels: int) -> None:
-        super().__init__()
-        self.mapping = nn.Conv2d(temporal_channels, spatial_channels, 1)
 
     def forward(self, spatial: Tensor, temporal: Tensor) -> Tensor:
         """(N, C, H, W), which is not read, and (N, C2, H, W) to (N, C, H, W)."""

@@ -1,6 +1,6 @@
 """A bidirectional ConvLSTM layer in the form it computes fastest in: steps in place, one direction after the other."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -10,40 +10,76 @@ from ristn_cli.model.fused import FusedConvolution
 from ristn_cli.model.temporal import GATES, BidirectionalConvLSTM
 
 
-def advance(gates: Tensor, half_cell: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The part of a ConvLSTM step behind its convolutions, which overwrites `gates`; values as of `Direction.step`.
+def advance(gates: Tensor, candidate: Tensor | None, half_cell: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The part of a ConvLSTM step behind its convolutions; values as of `Direction.step`.
 
     tanh costs a processor three times what a sigmoid does, so tanh(x) = 2 s(2x) - 1 takes its place, in float32, where
     it is exact near 0 too. The weights that make candidates are doubled for it, and cells are kept halved.
+
+    Args:
+        gates: (B, 3*hidden, H, W), input, forget, output, or with the candidate behind them. It is overwritten.
+        candidate: (B, hidden, H, W), or None where it is among `gates`; doubled.
+        half_cell: (B, hidden, H, W) in float32, or None for cells at rest.
     """
-    hidden = gates.shape[1] // GATES
-    after = gates[:, -hidden:].to(torch.float32, copy=True).sigmoid_().sub_(0.5)
-    admit, forget, release, _ = gates.sigmoid_().chunk(GATES, dim=1)
-    after.mul_(admit)
+    if candidate is None:
+        candidate = gates[:, (GATES - 1) * gates.shape[1] // GATES :]
+    after = candidate.to(torch.float32, copy=True).sigmoid_().sub_(0.5)
+    i, f, o, *_ = torch.split(gates.sigmoid_(), candidate.shape[1], dim=1)
+    after.mul_(i)
     if half_cell is not None:
-        after.addcmul_(half_cell, forget.float())
+        after.addcmul_(half_cell, f.float())
     squashed = after.mul(4).sigmoid_().sub_(0.5).mul_(2)
-    return squashed.mul_(release).to(gates.dtype), after
+    return squashed.mul_(o).to(gates.dtype), after
 
 
 class Direction(nn.Module):
-    """One direction of a ConvLSTM layer. `advance` may be replaced by a compiled form of itself."""
+    """One direction of a ConvLSTM layer. `advance` may be replaced by a compiled form of itself.
 
-    def __init__(self, input_weight: Tensor, input_bias: Tensor, hidden_weight: Tensor) -> None:
+    Args:
+        gates: kernels (gates*hidden, C, K, K) and biases (gates*hidden,) of the input's share, kernels of the hidden
+            share; with four gates the candidate is among them.
+        candidate: the same of the candidate alone, where there are three gates.
+    """
+
+    def __init__(
+        self, gates: tuple[Tensor, Tensor, Tensor], candidate: tuple[Tensor, Tensor, Tensor] | None = None
+    ) -> None:
         super().__init__()
-        self.hidden = hidden_weight.shape[1]
-        self.advance: Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]] = advance
-        factor = torch.tensor([1.0, 1.0, 1.0, 2.0], dtype=torch.float64).repeat_interleave(self.hidden)
-        self.input_gates = FusedConvolution(
-            (input_weight.double() * factor[:, None, None, None]).float(), (input_bias.double() * factor).float()
-        )
-        self.hidden_gates = FusedConvolution((hidden_weight.double() * factor[:, None, None, None]).float(), None)
+        self.hidden = gates[2].shape[1]
+        self.advance: Callable[[Tensor, Tensor | None, Tensor | None], tuple[Tensor, Tensor]] = advance
+        factor = torch.ones(len(gates[0]), dtype=torch.float64)
+        factor[(GATES - 1) * self.hidden :] = 2.0
+        self.input_gates, self.hidden_gates = scaled_convolutions(*gates, factor)
+        self.input_candidate: FusedConvolution | None = None
+        self.hidden_candidate: FusedConvolution | None = None
+        if candidate is not None:
+            doubled = torch.full((self.hidden,), 2.0, dtype=torch.float64)
+            self.input_candidate, self.hidden_candidate = scaled_convolutions(*candidate, doubled)
 
-    def step(self, gates: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
-        """Hidden values (B, hidden, H, W) and halved cells (the same in float32) after a frame; overwrites `gates`."""
-        if state is None:
-            return self.advance(gates, None)
-        return self.advance(self.hidden_gates.add_to(gates, state[0]), state[1])
+    def step(
+        self, gates: Tensor, candidate: Tensor | None, state: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, Tensor]:
+        """Hidden values (B, hidden, H, W) and halved cells (the same in float32) after a frame.
+
+        `gates` and `candidate`, the input's shares, are overwritten.
+        """
+        if state is not None:
+            gates = self.hidden_gates.add_to(gates, state[0])
+            if candidate is not None:
+                assert self.hidden_candidate is not None
+                candidate = self.hidden_candidate.add_to(candidate, state[0])
+        return self.advance(gates, candidate, None if state is None else state[1])
+
+
+def scaled_convolutions(
+    input_weight: Tensor, input_bias: Tensor, hidden_weight: Tensor, factor: Tensor
+) -> tuple[FusedConvolution, FusedConvolution]:
+    """The input's and the hidden share's convolutions, each output channel times its factor."""
+    kernels = factor[:, None, None, None]
+    return (
+        FusedConvolution((input_weight.double() * kernels).float(), (input_bias.double() * factor).float()),
+        FusedConvolution((hidden_weight.double() * kernels).float(), None),
+    )
 
 
 class Layer(nn.Module):
@@ -51,24 +87,21 @@ class Layer(nn.Module):
 
     def __init__(self, trained: BidirectionalConvLSTM, entry: nn.Conv2d | None = None) -> None:
         super().__init__()
-        weight, bias = trained.input_gates.weight.double(), trained.input_gates.bias
-        assert bias is not None
-        bias = bias.double()
-        border: Tensor | None = None
-        if entry is not None:  # a 1x1 convolution before it is one matrix more in the product
-            assert entry.bias is not None
-            # Its bias is not there beyond the frame: what each tap would bring of it, to be taken away at the borders.
-            missing = torch.einsum("omhw,m->ohw", weight, entry.bias.double())
-            bias = bias + missing.sum((1, 2))
-            border = missing
-            weight = torch.einsum("omhw,mi->oihw", weight, entry.weight.double()[:, :, 0, 0])
-        halves = zip(weight.chunk(2), bias.chunk(2), trained.hidden_gates.weight.chunk(2), strict=True)
+        gates, border = fold_entry(trained.input_gates, entry)
+        shares = [(*gates, trained.hidden_gates.weight)]
+        self.candidate_border: nn.Parameter | None = None
+        if trained.input_candidate is not None:
+            assert trained.hidden_candidate is not None
+            candidate, missing = fold_entry(trained.input_candidate, entry)
+            shares.append((*candidate, trained.hidden_candidate.weight))
+            border = None  # 1x1 gates do not reach past a border
+            if missing is not None:
+                self.candidate_border = nn.Parameter(2 * missing.float())
+        elif border is not None:
+            border.view(2, GATES, trained.hidden, 3, 3)[:, -1] *= 2
+        self.border = None if border is None else nn.Parameter(border.float())
+        halves = zip(*(zip(*(part.chunk(2) for part in share), strict=True) for share in shares), strict=True)
         self.directions = nn.ModuleList(Direction(*half) for half in halves)
-        if border is not None:
-            candidates = torch.arange(GATES) == GATES - 1
-            factor = (1.0 + candidates).repeat_interleave(trained.hidden).repeat(2)
-            border = (border * factor[:, None, None]).float()
-        self.border = None if border is None else nn.Parameter(border)
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
         """(T*B, C, H, W) to (T*B, 2*hidden, H, W): the forward direction's channels, then the backward's."""
@@ -81,13 +114,36 @@ class Layer(nn.Module):
         gates = direction.input_gates(x)
         if self.border is not None:
             take_from_borders(gates, self.border.chunk(2)[index])
-        steps = gates.chunk(frames)
+        candidates: Sequence[Tensor | None] = [None] * frames
+        if direction.input_candidate is not None:
+            shares = direction.input_candidate(x)
+            if self.candidate_border is not None:
+                take_from_borders(shares, self.candidate_border.chunk(2)[index])
+            candidates = shares.chunk(frames)
+        steps = list(zip(gates.chunk(frames), candidates, strict=True))
         state: tuple[Tensor, Tensor] | None = None
         hidden: list[Tensor] = []
-        for step in steps if index == 0 else reversed(steps):
-            state = direction.step(step, state)
+        for gate, candidate in steps if index == 0 else reversed(steps):
+            state = direction.step(gate, candidate, state)
             hidden.append(state[0])
         return torch.cat(hidden if index == 0 else hidden[::-1])
+
+
+def fold_entry(convolution: nn.Conv2d, entry: nn.Conv2d | None) -> tuple[tuple[Tensor, Tensor], Tensor | None]:
+    """Kernels and biases, in float64, of a convolution with a 1x1 convolution before it folded into its product.
+
+    The second result is what each tap (C, K, K) would bring of the 1x1 convolution's bias: beyond the frame that bias
+    is not there, so it is to be taken away at the borders. None without such a convolution.
+    """
+    weight, bias = convolution.weight.double(), convolution.bias
+    assert bias is not None
+    bias = bias.double()
+    if entry is None:
+        return (weight, bias), None
+    assert entry.bias is not None
+    missing = torch.einsum("omhw,m->ohw", weight, entry.bias.double())
+    folded = torch.einsum("omhw,mi->oihw", weight, entry.weight.double()[:, :, 0, 0])
+    return (folded, bias + missing.sum((1, 2))), missing
 
 
 def take_from_borders(gates: Tensor, missing: Tensor) -> None:

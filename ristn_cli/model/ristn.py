@@ -1,5 +1,6 @@
 """RISTN: the whole network, its configuration and its named sizes."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
@@ -31,11 +32,14 @@ class RISTNConfig:
         lstm_layers: bidirectional ConvLSTM layers; 0 puts a 1x1 convolution in the place of the temporal component and
             the fusion, which is the single-image network of Table 1.
         growth: channels of each direction of a ConvLSTM layer.
+        gate_kernel: 3, the paper's, or 1 for gates by 1x1 convolutions and the candidate alone by 3x3.
+        dense_input: every ConvLSTM layer reads the spatial features too, not the first one alone (dense patterns).
         gate_start: initial gates, `uniform`, or `delay_line` with orthogonal maps around the temporal component.
         fusion: `sparse`, or Table 2's `dense` (DF) and `none` (NF).
         refine_bottlenecks: bottlenecks of a RIB between fusion and upsampling; 0, the paper's, leaves it out.
         upsampling_channels: maps of the two deconvolutions.
         deconvolution_kernel: 3 as the paper's text says, or 2 as its parameter count says.
+        normalize_input: RGB is centred on zero and scaled to [-2, 2] before it is zero-padded.
         global_skip: add the bicubic 4x of the frame to the output; the last convolution then starts at zero.
     """
 
@@ -48,11 +52,14 @@ class RISTNConfig:
     pattern: TemporalPattern = "rdc"
     lstm_layers: int = 10
     growth: int = 16
+    gate_kernel: int = 3
+    dense_input: bool = False
     gate_start: GateStart = "uniform"
     fusion: FusionKind = "sparse"
     refine_bottlenecks: int = 0
     upsampling_channels: tuple[int, int] = (256, 256)
     deconvolution_kernel: int = 3
+    normalize_input: bool = False
     global_skip: bool = False
 
     def __post_init__(self) -> None:
@@ -68,6 +75,10 @@ class RISTNConfig:
             raise ValueError("growth, bottleneck_divisor and upsampling_channels are at least 1")
         if self.deconvolution_kernel not in (2, 3):
             raise ValueError(f"deconvolution_kernel {self.deconvolution_kernel}: expected 2 or 3")
+        if self.gate_kernel not in (1, 3):
+            raise ValueError(f"gate_kernel {self.gate_kernel}: expected 1 or 3")
+        if self.dense_input and self.pattern not in ("dc", "rdc"):
+            raise ValueError(f"dense_input needs a dense pattern, dc or rdc, not {self.pattern!r}")
         for name, kinds in (
             ("block", BlockKind),
             ("norm", NormKind),
@@ -148,6 +159,17 @@ def bicubic_upsample(frames: Tensor) -> Tensor:
     return F.interpolate(frames, scale_factor=SCALE, mode="bicubic", antialias=True)
 
 
+def normalize_rgb(rgb: Tensor) -> Tensor:
+    """RGB in [0, 1] centred on zero and scaled to [-2, 2]. In float32 half precision then loses less of it."""
+    return rgb * 4 - 2
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """Full precision where mixed precision may be on; the `meta` device knows none."""
+    is_available = torch.amp.is_autocast_available(device.type)
+    return torch.autocast(device.type, enabled=False) if is_available else nullcontext()
+
+
 class RISTN(nn.Module):
     """Residual Invertible Spatio-Temporal Network (Zhu, Li, Zhang et al., AAAI 2019), many frames to as many."""
 
@@ -177,6 +199,8 @@ class RISTN(nn.Module):
                 pattern=config.pattern,
                 norm=config.norm,
                 start=config.gate_start,
+                gate_kernel=config.gate_kernel,
+                dense_input=config.dense_input,
             )
             fusion = TemporalOnly if config.fusion == "none" else SparseFusion
             self.fusion = fusion(channels, self.temporal.out_channels)
@@ -216,15 +240,26 @@ class RISTN(nn.Module):
             sr = sr + bicubic_upsample(lr.transpose(0, 1)[keep].flatten(0, 1))
         return sr.view(-1, batch, *sr.shape[1:]).transpose(0, 1)
 
+    def spatial_features(self, rgb: Tensor) -> Tensor:
+        """Spatial features (N, C, H, W), in the dtype of the weights, of frames (N, 3, H, W) in [0, 1]."""
+        rgb = normalize_rgb(rgb) if self.config.normalize_input else rgb
+        features: Tensor = self.spatial(rgb.to(self.reconstruction.last.weight.dtype))
+        return features
+
     def features(self, time_major: Tensor, frames: int) -> Tensor:
         """Fused features (T*B, C, H, W) of RGB frames (T*B, 3, H, W)."""
-        spatial: Tensor = self.spatial(time_major.to(self.reconstruction.last.weight.dtype))
+        spatial = self.spatial_features(time_major)
         if self.mapping is not None:
             mapped: Tensor = self.mapping(spatial)
             return mapped
         assert self.temporal is not None and self.fusion is not None
-        fused: Tensor = self.fusion(spatial, self.temporal(spatial, frames))
-        return fused
+        # Eq. 6 to 8 in one product: their weights are multiplied, in full precision, instead of the features.
+        with without_autocast(spatial.device):
+            folded = self.fusion.fold(self.temporal.convert)
+        x, hierarchy = self.temporal.read(spatial, frames)
+        read = ((hierarchy, folded.hierarchy), (x, folded.x), (spatial, folded.spatial))
+        features, weights = zip(*((part, weight) for part, weight in read if weight is not None), strict=True)
+        return F.conv2d(torch.cat(features, dim=1), torch.cat(weights, dim=1)[:, :, None, None], folded.bias)
 
     def sparsity_penalty(self) -> Tensor:
         """The sum |SM| of Eq. 10; zero where the fusion is not sparse."""
@@ -238,7 +273,7 @@ class RISTN(nn.Module):
         if self.temporal is None or not isinstance(self.fusion, SparseFusion):
             return None
         frames = lr.shape[1]
-        spatial = self.spatial(lr.transpose(0, 1).flatten(0, 1).to(self.reconstruction.last.weight.dtype))
+        spatial = self.spatial_features(lr.transpose(0, 1).flatten(0, 1))
         return float(self.fusion.temporal_share(spatial, self.temporal(spatial, frames)))
 
     def count_parameters(self) -> int:
@@ -247,7 +282,10 @@ class RISTN(nn.Module):
 
 
 def count_macs(config: RISTNConfig) -> int:
-    """Multiply-accumulates per LR pixel and frame of all convolutions and of SM, counted on the `meta` device."""
+    """Multiply-accumulates per LR pixel and frame of all convolutions, counted on the `meta` device.
+
+    Eq. 6's W, the fusion's mapping and SM count as the one product that they are computed as.
+    """
     with torch.device("meta"):
         model = RISTN(config)
         size, frames = 8, 2
@@ -259,12 +297,15 @@ def count_macs(config: RISTNConfig) -> int:
                 total += inputs[0].shape[0] * inputs[0].shape[2] * inputs[0].shape[3] * module.weight.numel()
             elif isinstance(module, nn.Conv2d):
                 total += output.shape[0] * output.shape[2] * output.shape[3] * module.weight.numel()
-            elif isinstance(module, SparseFusion):
-                total += output.shape[0] * size * size * module.matrix.numel()
 
         for module in model.modules():
             module.register_forward_hook(count)
         model(torch.empty(1, frames, 3, size, size))
+        if model.temporal is not None and model.fusion is not None:
+            folded = model.fusion.fold(model.temporal.convert)
+            total += frames * size**2 * sum(part.numel() for part in folded if part is not None and part.dim() == 2)
     # The hidden share of the gates is not computed for the first frame of a window: count it for every frame.
-    hidden = sum(m.hidden_gates.weight.numel() for m in model.modules() if isinstance(m, BidirectionalConvLSTM))
+    layers = [module for module in model.modules() if isinstance(module, BidirectionalConvLSTM)]
+    recurrent = [each for layer in layers for each in (layer.hidden_gates, layer.hidden_candidate) if each is not None]
+    hidden = sum(each.weight.numel() for each in recurrent)
     return round(total / (size * size * frames)) + hidden // frames
