@@ -18,11 +18,12 @@ import pytest
 import torch
 from av.video.frame import VideoFrame
 
+from ristn_cli import video
 from ristn_cli.degradation import quantize
 from ristn_cli.inference.device import Backend
 from ristn_cli.model import RISTN, RISTNConfig
+from ristn_cli.training import journal, validation
 from ristn_cli.training import train as training
-from ristn_cli.training import validation
 from ristn_cli.training.data import TrainingWindows
 from ristn_cli.training.objective import learning_rate_at, training_loss
 from ristn_cli.training.recipe import DataRecipe, Recipe, RecipeError, StageRecipe
@@ -158,6 +159,20 @@ def test_losses_by_closed_form() -> None:
     charbonnier = (math.sqrt(0.09 + 1e-6) + math.sqrt(0.16 + 1e-6)) / 2
     stage = replace(stage, loss="charbonnier")
     assert training_loss(stage, sr, hr, penalty, step=0).item() == pytest.approx(charbonnier)
+    rgb = torch.tensor([0.2, -0.1, 0.4]).view(1, 1, 3, 1, 1)
+    luma = (65.481 * 0.2 - 128.553 * 0.1 + 24.966 * 0.4) / 255
+    expected = luma**2 + 0.1 * (0.04 + 0.01 + 0.16) / 3
+    stage = replace(stage, loss="luma")
+    assert training_loss(stage, rgb, torch.zeros(1, 1, 3, 1, 1), penalty, step=0).item() == pytest.approx(expected)
+
+
+def test_the_border_of_a_patch_does_not_count() -> None:
+    stage = replace(STAGE, loss_border=2, sparsity=0.0)
+    sr, hr = torch.zeros(1, 1, 3, 24, 24), torch.ones(1, 1, 3, 24, 24)
+    hr[..., 8:-8, 8:-8] = 0.5
+    assert training_loss(stage, sr, hr, torch.tensor(0.0), step=0).item() == pytest.approx(0.25)
+    hr[..., 7, 8] = 9  # in the border
+    assert training_loss(stage, sr, hr, torch.tensor(0.0), step=0).item() == pytest.approx(0.25)
 
 
 def test_averaged_weights_by_closed_form(folder: Path) -> None:
@@ -178,6 +193,7 @@ def test_averaged_weights_by_closed_form(folder: Path) -> None:
 
 @pytest.mark.parametrize("norm", ["none", "batch"])
 def test_the_loss_falls_and_a_run_leaves_its_files(folder: Path, tmp_path: Path, norm: str) -> None:
+    tmp_path /= "run"  # beside it may stand what matplotlib keeps
     recipe = make_recipe(model=RISTNConfig.from_dict(TINY.to_dict() | {"norm": norm}))
     progress = carry_out(recipe, folder, tmp_path)
     assert [(p.iteration, p.iterations) for p in progress] == [(10, 30), (20, 30), (30, 30)]
@@ -296,6 +312,58 @@ def test_stages_follow_each_other_at_their_steps(folder: Path) -> None:
     assert run.averaged.temporal is not None
 
 
+def test_a_stage_that_continues_keeps_network_averages_and_optimiser(folder: Path) -> None:
+    more = replace(STAGE, name="more", continues=True, frames=3, learning_rate=2e-3, beta2=0.99)
+    recipe = make_recipe(replace(STAGE, iterations=2), more)
+    run, windows = Run(recipe, CPU), TrainingWindows(recipe, folder)
+    for step in range(2):
+        run.step(*windows[step])
+    model, optimizer = run.model, run.optimizer
+    moments = [dict(state) for state in optimizer.state.values()]
+    run.step(*windows[2])
+    assert run.model is model
+    assert run.optimizer is optimizer
+    assert [int(state["step"]) for state in optimizer.state.values()] == [3] * len(moments)
+    assert optimizer.param_groups[0]["betas"] == (0.9, 0.99)
+    assert run.averaged_steps == 3
+
+
+def test_a_run_of_stages_that_continue_ends_the_same_after_stops(folder: Path, tmp_path: Path) -> None:
+    model = replace(TINY, norm="batch", gate_kernel=1, dense_input=True, normalize_input=True)
+    stages = [replace(STAGE, iterations=6, beta2=0.99)]
+    stages.append(replace(STAGE, name="frozen", iterations=6, continues=True, freeze_norm=True, loss="luma"))
+    recipe = make_recipe(*stages, model=model)
+    carry_out(recipe, folder, tmp_path / "whole")
+    for steps in (3, 3, 2):
+        carry_out(recipe, folder, tmp_path / "stopped", steps=steps)
+    carry_out(recipe, folder, tmp_path / "stopped")
+    assert_same_end(tmp_path / "stopped", tmp_path / "whole")
+
+
+def test_frozen_normalisation_keeps_the_averaged_statistics(folder: Path) -> None:
+    frozen = replace(STAGE, name="frozen", continues=True, freeze_norm=True)
+    recipe = make_recipe(replace(STAGE, iterations=3), frozen, model=replace(TINY, norm="batch"))
+    run, windows = Run(recipe, CPU), TrainingWindows(recipe, folder)
+    for step in range(3):
+        run.step(*windows[step])
+    name = "temporal.before.0.running_mean"
+    averaged = run.averaged.state_dict()[name].clone()
+    assert not torch.equal(run.model.state_dict()[name], averaged)
+    for step in range(3, 5):
+        run.step(*windows[step])
+    assert torch.equal(run.model.state_dict()[name], averaged)
+    assert torch.equal(run.averaged.state_dict()[name], averaged)
+
+
+def test_stages_that_have_not_begun_may_change(folder: Path, tmp_path: Path) -> None:
+    first, second = replace(STAGE, iterations=4), replace(STAGE, name="more", iterations=8)
+    carry_out(make_recipe(first, second), folder, tmp_path, steps=2)
+    changed = replace(second, learning_rate=1e-3, continues=True)
+    assert carry_out(make_recipe(first, changed), folder, tmp_path, steps=4)[-1].iteration == 6
+    with pytest.raises(TrainingError, match="'stages' differs"):
+        carry_out(make_recipe(first, second), folder, tmp_path)
+
+
 # Validation
 
 
@@ -304,14 +372,14 @@ def test_validation_of_a_network_that_is_bicubic(folder: Path) -> None:
     model = RISTN(replace(TINY, global_skip=True))
     recipe = make_recipe(data=DataRecipe(validation="clips"))
     (window,) = validation.load_validation(recipe, folder)
-    assert window.shape == (7, 3, 64, 72)
-    scores = validation.validate(model, [window], CPU)
+    assert (window.name, window.kind, window.hr.shape) == ("wave", "clip", (7, 3, 64, 72))
+    scores = validation.validate(model, [window], CPU).summary
     assert scores["psnr_y"] == scores["bicubic_psnr_y"]
     assert 20 < scores["psnr_y"] < 60
     assert scores["temporal_gain"] == 0
     assert 0 < scores["temporal_share"] < 1
     single = RISTN(replace(TINY, global_skip=True, lstm_layers=0))
-    assert validation.validate(single, [window], CPU).keys() == {"psnr_y", "bicubic_psnr_y", "temporal_gain"}
+    assert validation.validate(single, [window], CPU).summary.keys() == {"psnr_y", "bicubic_psnr_y", "temporal_gain"}
 
 
 def test_validation_sees_what_the_network_takes_from_neighbours(folder: Path) -> None:
@@ -320,7 +388,7 @@ def test_validation_sees_what_the_network_takes_from_neighbours(folder: Path) ->
     for parameter in model.parameters():
         parameter.data = 0.2 * torch.randn(parameter.shape, generator=generator)
     recipe = make_recipe(data=DataRecipe(validation="clips"))
-    scores = validation.validate(model, validation.load_validation(recipe, folder), CPU)
+    scores = validation.validate(model, validation.load_validation(recipe, folder), CPU).summary
     assert scores["temporal_gain"] != 0
     assert scores["psnr_y"] < scores["bicubic_psnr_y"]
 
@@ -339,10 +407,44 @@ def test_validation_is_logged_and_released(folder: Path, tmp_path: Path) -> None
 def test_validation_windows_are_the_middle_of_each_clip(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = torch.arange(20 * 3, dtype=torch.uint8).view(20, 3, 1, 1).expand(-1, -1, 401, 500)
     images = [SimpleNamespace(image=frame.permute(1, 2, 0).numpy()) for frame in clip]
-    monkeypatch.setattr(validation, "read_frames", lambda _: iter(images))
+    monkeypatch.setattr(video, "read_frames", lambda _: iter(images))
     (window,) = validation.load_validation(make_recipe(data=DataRecipe(validation="clips")), folder)
-    assert window.shape == (7, 3, 384, 384)
-    torch.testing.assert_close(quantize(window)[:, :, 0, 0] * 255, clip[6:13, :, 0, 0].float())
+    assert window.hr.shape == (7, 3, 384, 384)
+    torch.testing.assert_close(quantize(window.hr)[:, :, 0, 0] * 255, clip[6:13, :, 0, 0].float())
+
+
+def test_validation_moves_photographs_at_three_speeds(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for number in range(2):
+        still = np.random.default_rng(number).integers(0, 256, (290, 300, 3), dtype=np.uint8)
+        write_image(tmp_path / "photos" / f"{number}.png", still)
+    recipe = make_recipe(data=DataRecipe(clips="", validation_photos="photos"))
+    windows = validation.load_validation(recipe, tmp_path)
+    assert [window.name for window in windows[:3]] == ["0 slow", "0 medium", "0 fast"]
+    assert [window.hr.shape for window in windows] == [(7, 3, 192, 192)] * 6
+    assert not any(torch.equal(window.hr[0], window.hr[1]) for window in windows)
+    model = RISTN(replace(TINY, global_skip=True))
+    scores = validation.validate(model, windows, CPU)
+    assert {f"temporal_gain_{kind}" for kind in ("slow", "medium", "fast")} <= scores.summary.keys()
+    assert scores.windows.keys() == {window.name for window in windows}
+    assert scores.summary["psnr_y"] == pytest.approx(
+        sum(row["psnr_y"] for row in scores.windows.values()) / len(windows), abs=1e-3
+    )
+
+
+def test_runs_are_compared_window_by_window(tmp_path: Path) -> None:
+    def entry(pixels: int, *psnr: float) -> dict[str, Any]:
+        rows = {str(n): {"psnr_y": value, "temporal_gain": value / 10} for n, value in enumerate(psnr)}
+        return {"iteration": 1, "lr_pixels": pixels, "windows": rows}
+
+    ours = [entry(1000, 30.0, 34.0, 32.0), {"iteration": 2, "lr_pixels": 1500}, entry(2000, 31.0, 35.0)]
+    theirs = [entry(1010, 29.0, 34.0, 30.0), entry(3000, 31.0, 35.0)]
+    (row,) = journal.compare_logs(ours, theirs)
+    assert (row.lr_pixels, row.windows, row.psnr_y) == (1000, 3, 32.0)
+    assert row.ahead == pytest.approx(1.0)  # 1, 0 and 2
+    assert row.error == pytest.approx(1 / math.sqrt(3))
+    assert row.gain_ahead == pytest.approx(0.1)
+    assert journal.compare_logs(ours, []) == []
 
 
 # What cannot be used

@@ -5,7 +5,6 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -17,8 +16,10 @@ from torch import Tensor
 
 from ristn_cli.degradation import decimate, degrade, quantize
 from ristn_cli.model import RISTNConfig
-from ristn_cli.training import data
-from ristn_cli.training.data import FrameCache, TrainingWindows
+from ristn_cli.training import data, material, motion
+from ristn_cli.training.data import TrainingWindows
+from ristn_cli.training.material import FrameCache
+from ristn_cli.training.motion import Cut, Layer, View, WindowPlan
 from ristn_cli.training.recipe import DataRecipe, Recipe, RecipeError, StageRecipe
 from ristn_cli.video import write_image
 
@@ -94,7 +95,7 @@ def test_shapes_over_stages_and_processes(folder: Path) -> None:
 
 def test_lr_is_the_reduction_of_a_wider_view(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scene = make_still(SIZE + 32, SIZE + 32).float().div(255).expand(STAGE.frames, -1, -1, -1)
-    monkeypatch.setattr(TrainingWindows, "_window", lambda *_: scene[..., 16:-16, 16:-16])
+    monkeypatch.setattr(data, "render_window", lambda *_: scene[..., 16:-16, 16:-16])
     lr, hr = TrainingWindows(make_recipe(), folder)[0]
     border = 16 + 4 * data.MARGIN
     assert torch.equal(hr[0], scene[..., border:-border, border:-border].mul(255).round().to(torch.uint8))
@@ -129,6 +130,34 @@ def test_the_spatial_part_trains_on_stills_where_there_are_any(folder: Path) -> 
     assert {path.suffix for path in windows.cache._held} == {".mkv"}
 
 
+def test_drawings_are_drawn_like_photographs(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos").symlink_to(folder / "photos")
+    (tmp_path / "drawings").mkdir()
+    write_image(tmp_path / "drawings" / "page.png", make_still(90, 90).permute(1, 2, 0).numpy())
+    windows = TrainingWindows(make_recipe(drawings="drawings"), tmp_path)
+    assert [path.parent.name for path in windows.stills] == ["photos"] * 3 + ["drawings"]
+    sources = [window.scene.source for number in range(50) for window in windows.plan(number).windows]
+    assert 10 < sources.count(tmp_path / "drawings" / "page.png") < 40  # of a hundred, one source in four
+
+
+def test_layers_and_exposure_come_in_their_shares(folder: Path) -> None:
+    windows = TrainingWindows(make_recipe(layer_share=0.5, exposure=0.2, exposure_share=0.5), folder)
+    plans = [window for number in range(40) for window in windows.plan(number).windows]
+    assert 25 < sum(bool(plan.layers) for plan in plans) < 55
+    assert {len(plan.layers) for plan in plans} == {0, 1, 2}
+    drifts = [abs(plan.exposure) for plan in plans if plan.exposure]
+    assert 25 < len(drifts) < 55
+    assert 0.1 < max(drifts) <= 0.2
+    plain = TrainingWindows(make_recipe(), folder)
+    assert not any(window.layers or window.exposure for number in range(9) for window in plain.plan(number).windows)
+
+
+def test_motion_grows_over_a_stage() -> None:
+    stage = replace(STAGE, iterations=11, fastest_at_start=5.0, fastest=15.0)
+    assert [stage.fastest_at(step) for step in (0, 5, 10)] == [5, 10, 15]
+    assert STAGE.fastest_at(0) == STAGE.fastest_at(49) == STAGE.fastest
+
+
 def test_without_material_there_is_no_training(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"neither photographs in 'photos' nor clips in ''"):
         TrainingWindows(make_recipe(), tmp_path)
@@ -154,11 +183,14 @@ def test_flat_places_are_avoided(tmp_path: Path) -> None:
 # Motion
 
 
+def view(path: list[list[float]] | np.ndarray, place: tuple[float, float] = (0.5, 0.5), **changes: Any) -> View:
+    return View(**{"source": 0, "place": np.array(place), "path": np.array(path), "reduction": 1.0} | changes)
+
+
 @pytest.mark.parametrize("place", [(0.0, 0.0), (1.0, 0.5)])
 def test_shifted_frames_are_crops_at_the_rounded_path(place: tuple[float, float]) -> None:
     still = make_still(60, 70)
-    path = np.array([[0.0, 0.0], [1.4, -0.6], [3.6, 2.2]])
-    frames = data.shift_still(still, np.array(place), path, 20, reduction=1.0)
+    frames = motion.shift_still(still, view([[0.0, 0.0], [1.4, -0.6], [3.6, 2.2]], place), 20)
     room_below, room_right = 60 - 24, 70 - 23  # the path is 4 pixels tall and 3 wide
     top, left = round(room_below * place[0]), round(room_right * place[1])
     for frame, (y, x) in zip(frames, [(0, 1), (1, 0), (4, 3)], strict=True):
@@ -167,29 +199,27 @@ def test_shifted_frames_are_crops_at_the_rounded_path(place: tuple[float, float]
 
 
 def test_shifted_frames_of_a_reduced_still_share_their_pixels() -> None:
-    still = make_still(120, 120)
-    frames = data.shift_still(still, np.array([0.5, 0.5]), np.array([[0.0, 0.0], [5.2, -3.1]]), 24, reduction=1.7)
+    frames = motion.shift_still(make_still(120, 120), view([[0.0, 0.0], [5.2, -3.1]], reduction=1.7), 24)
     assert torch.equal(frames[0, :, 5:, :-3], frames[1, :, :-5, 3:])
     assert frames.min() >= 0
     assert frames.max() <= 1
 
 
 def test_a_still_too_small_for_the_path_stands_still_and_stays_sharp() -> None:
-    path = np.array([[0.0, 0.0], [40.0, 0.0]])
+    path = [[0.0, 0.0], [40.0, 0.0]]
     still = make_still(60, 60)
-    frames = data.shift_still(still, np.array([0.0, 0.0]), path, 30, reduction=2.0)
+    frames = motion.shift_still(still, view(path, (0.0, 0.0), reduction=2.0), 30)
     assert torch.equal(frames[0], frames[1])
-    standing = data.shift_still(still, np.array([0.0, 0.0]), np.zeros((1, 2)), 30, reduction=2.0)
+    standing = motion.shift_still(still, view(np.zeros((1, 2)), (0.0, 0.0), reduction=2.0), 30)
     assert torch.equal(frames[0], standing[0])
-    tiny = data.shift_still(make_still(12, 16), np.array([0.3, 0.3]), path, 30, reduction=2.0)
+    tiny = motion.shift_still(make_still(12, 16), view(path, (0.3, 0.3), reduction=2.0), 30)
     assert tiny.shape == (2, 3, 30, 30)
 
 
 def test_warped_frames_move_by_the_path() -> None:
     columns = torch.arange(200, dtype=torch.uint8).expand(3, 180, 200)
     path = np.array([[0.0, 0.0], [2.0, 1.5], [5.0, -4.0]])
-    upright: Any = SimpleNamespace(normal=lambda *_: 0.0)  # neither turns nor zooms
-    frames = data.warp_still(upright, columns, np.array([0.5, 0.5]), path, 24, 1.5).mul(255)
+    frames = motion.warp_still(columns, view(path, reduction=1.5, is_warped=True), 24).mul(255)
     for t in range(3):
         torch.testing.assert_close(frames[t].diff(dim=-1), torch.full((3, 24, 23), 1.5), rtol=0, atol=1e-2)
         torch.testing.assert_close(frames[t].diff(dim=-2), torch.zeros(3, 23, 24), rtol=0, atol=1e-2)
@@ -199,13 +229,50 @@ def test_warped_frames_move_by_the_path() -> None:
 
 def test_warping_stays_within_a_constant() -> None:
     grey = torch.full((3, 70, 50), 77, dtype=torch.uint8)
-    path = data.camera_path(np.random.default_rng(3), 5, fastest=16.0)
-    frames = data.warp_still(np.random.default_rng(0), grey, np.array([0.9, 0.1]), path, 40, 2.2)
+    path = motion.camera_path(np.random.default_rng(3), 5, fastest=16.0)
+    turning = motion.plan_warp(np.random.default_rng(0), view(path, (0.9, 0.1), reduction=2.2))
+    assert turning.turn
+    assert turning.growth
+    frames = motion.warp_still(grey, turning, 40)
     torch.testing.assert_close(frames, torch.full((5, 3, 40, 40), 77 / 255), rtol=0, atol=1e-5)
 
 
+def test_a_layer_moves_by_its_own_path_and_carries_its_mask_along() -> None:
+    black, white = torch.zeros(3, 90, 90, dtype=torch.uint8), torch.full((3, 90, 90), 255, dtype=torch.uint8)
+    noise = np.random.default_rng(0).standard_normal((4, 4)).astype(np.float32)
+    layer = Layer(view=view([[0.0, 0.0], [3.0, -2.0]], source=1), noise=noise, threshold=0.0)
+    plan = WindowPlan(scene=view([[0.0, 0.0], [0.0, 5.0]], source=0), layers=(layer,))
+    frames = motion.render_window(plan, 40, [black, white].__getitem__)
+    assert torch.equal(frames[0, :, 3:, :-2], frames[1, :, :-3, 2:])  # nothing but the layer is seen to move
+    assert frames.min() == 0
+    assert frames.max() == 1
+    assert ((frames > 0.01) & (frames < 0.99)).float().mean() < 0.35  # its edge is a few pixels wide
+    hidden = motion.render_window(
+        replace(plan, layers=(replace(layer, threshold=9.0),)), 40, [black, white].__getitem__
+    )
+    assert not hidden.any()
+
+
+def test_layers_cover_some_tenths_of_a_window() -> None:
+    white = torch.full((3, 150, 150), 255, dtype=torch.uint8)
+    covered = []
+    for seed in range(60):
+        layer = motion.plan_layer(np.random.default_rng(seed), view(np.zeros((1, 2))))
+        covered.append(float(motion.render_layer(white, layer, 112)[1].mean()))
+    assert 0.2 < np.mean(covered) < 0.5
+    assert np.std(covered) > 0.1
+
+
+def test_exposure_drifts_from_below_to_above() -> None:
+    grey = torch.full((3, 40, 40), 100, dtype=torch.uint8)
+    plan = WindowPlan(scene=view(np.zeros((3, 2))), exposure=0.1)
+    frames = motion.render_window(plan, 20, lambda _: grey) * 255
+    for frame, level in zip(frames, (95, 100, 105), strict=True):
+        torch.testing.assert_close(frame, torch.full((3, 20, 20), float(level)))
+
+
 def test_camera_paths_begin_at_zero_and_keep_their_speed() -> None:
-    paths = [data.camera_path(np.random.default_rng(seed), 4, fastest=8.0) for seed in range(400)]
+    paths = [motion.camera_path(np.random.default_rng(seed), 4, fastest=8.0) for seed in range(400)]
     assert all(path.shape == (4, 2) and not path[0].any() for path in paths)
     standing = sum(not path.any() for path in paths)
     assert 5 <= standing <= 40  # one in twenty
@@ -222,7 +289,8 @@ def test_camera_paths_begin_at_zero_and_keep_their_speed() -> None:
 def cut(count: int, frames: int, longest_stride: int, seed: int) -> list[int]:
     clip = torch.arange(count, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 50, 60)
     rng = np.random.default_rng(seed)
-    window = data.cut_clip(rng, clip, np.array([0.5, 0.5]), frames, 20, longest_stride)
+    plan = motion.plan_cut(rng, Path("a.mkv"), count, np.array([0.5, 0.5]), frames, longest_stride)
+    window = motion.cut_clip(clip, plan, 20)
     assert window.shape == (frames, 3, 20, 20)
     return [round(float(value)) for value in window[:, 0, 0, 0] * 255]
 
@@ -250,7 +318,7 @@ def test_short_clips_are_read_at_smaller_strides_then_back_and_forth() -> None:
 def test_clips_are_cut_where_they_were_asked_to_be() -> None:
     clip = make_still(30, 40)[None]
     for place, top, left in (((0.0, 0.0), 0, 0), ((0.999, 0.999), 9, 19), ((0.5, 0.25), 5, 5)):
-        window = data.cut_clip(np.random.default_rng(0), clip, np.array(place), 1, 20, 1)
+        window = motion.cut_clip(clip, Cut(source=Path("a.mkv"), place=np.array(place), times=(0,)), 20)
         torch.testing.assert_close(window[0] * 255, clip[0, :, top : top + 20, left : left + 20].float())
 
 
@@ -258,7 +326,7 @@ def test_flips_are_each_made_half_of_the_time() -> None:
     window = torch.arange(2 * 3 * 4 * 4).view(2, 3, 4, 4)
     seen: dict[tuple[int, ...], int] = {}
     for seed in range(320):
-        flipped = data.flip_at_random(np.random.default_rng(seed), window)
+        flipped = motion.flip(window, motion.plan_flips(np.random.default_rng(seed)))
         assert torch.equal(flipped.flatten().sort().values, window.flatten())
         key = tuple(flipped.flatten().tolist())
         seen[key] = seen.get(key, 0) + 1
@@ -289,40 +357,40 @@ def test_the_cache_keeps_to_its_budget_and_drops_what_was_not_used_for_longest()
 
 
 def test_pages_are_the_same_every_time_and_differ() -> None:
-    page = data.render_page(3, 200, 150)
+    page = material.render_page(3, 200, 150)
     assert page.shape == (3, 150, 200)
     assert page.dtype == torch.uint8
-    assert torch.equal(page, data.render_page(3, 200, 150))
-    assert not torch.equal(page, data.render_page(4, 200, 150))
-    assert data.detail(data.render_page(0), np.array([0.5, 0.5]), 300) > 1
+    assert torch.equal(page, material.render_page(3, 200, 150))
+    assert not torch.equal(page, material.render_page(4, 200, 150))
+    assert material.detail(material.render_page(0), np.array([0.5, 0.5]), 300) > 1
 
 
 def test_detail_is_the_mean_change_over_three_pixels_of_green() -> None:
     frame = torch.zeros(3, 40, 40, dtype=torch.uint8)
     frame[1] = 2 * torch.arange(40)
-    assert data.detail(frame, np.array([0.2, 0.9]), 20) == 6
-    assert data.detail(frame[[1, 0, 2]], np.array([0.2, 0.9]), 20) == 0
-    assert data.detail(frame, np.array([0.5, 0.5]), 100) == 6  # larger than the frame: the whole of it
+    assert material.detail(frame, np.array([0.2, 0.9]), 20) == 6
+    assert material.detail(frame[[1, 0, 2]], np.array([0.2, 0.9]), 20) == 0
+    assert material.detail(frame, np.array([0.5, 0.5]), 100) == 6  # larger than the frame: the whole of it
 
 
 def test_photographs_and_clips_are_read_as_they_were_written(tmp_path: Path) -> None:
     image = make_still(20, 30).permute(1, 2, 0).numpy()
     write_image(tmp_path / "a.png", image)
-    assert torch.equal(data.read_photo(tmp_path / "a.png"), torch.from_numpy(image).permute(2, 0, 1))
+    assert torch.equal(material.read_photo(tmp_path / "a.png"), torch.from_numpy(image).permute(2, 0, 1))
     write_image(tmp_path / "deep.png", np.minimum(image.astype(int) * 257 + 100, 65535).astype(np.uint16))
-    assert torch.equal(data.read_photo(tmp_path / "deep.png"), torch.from_numpy(image).permute(2, 0, 1))
+    assert torch.equal(material.read_photo(tmp_path / "deep.png"), torch.from_numpy(image).permute(2, 0, 1))
     frames = np.stack([image, image[::-1], image[:, ::-1]])
     write_clip(tmp_path / "a.mkv", frames)
-    assert torch.equal(data.read_clip(tmp_path / "a.mkv"), torch.from_numpy(frames).permute(0, 3, 1, 2))
+    assert torch.equal(material.read_clip(tmp_path / "a.mkv"), torch.from_numpy(frames).permute(0, 3, 1, 2))
 
 
 def test_files_are_listed_below_a_folder_in_a_fixed_order(tmp_path: Path) -> None:
     for name in ("b.PNG", "a/z.jpg", "c.txt", "a.png", "a/b/c.jpeg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    found = [path.relative_to(tmp_path).as_posix() for path in data.list_files(tmp_path, data.IMAGE_SUFFIXES)]
+    found = [path.relative_to(tmp_path).as_posix() for path in material.list_files(tmp_path, material.IMAGE_SUFFIXES)]
     assert found == ["a/b/c.jpeg", "a/z.jpg", "a.png", "b.PNG"]
-    assert data.list_files(tmp_path / "none", data.IMAGE_SUFFIXES) == []
+    assert material.list_files(tmp_path / "none", material.IMAGE_SUFFIXES) == []
 
 
 def test_real_footage_keeps_the_windows_and_the_seed(folder: Path) -> None:

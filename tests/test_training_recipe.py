@@ -70,6 +70,29 @@ def test_the_light_recipe_trains_the_light_network() -> None:
     assert recipe.data.validation
 
 
+def test_pixels_trained_on_by_hand() -> None:
+    recipe = parse_recipe(SMALL)
+    first, second = 16 * 5 * 50**2, 16 * 3 * 50**2
+    assert [stage.pixels for stage in recipe.stages] == [first, second]
+    assert replace(recipe.stages[0], part="spatial").pixels == first // 5
+    assert [recipe.pixels_at(step) for step in (0, 1, 5, 8, 12, 20)] == [
+        0,
+        first,
+        5 * first,
+        5 * first + 3 * second,
+        *[5 * first + 7 * second] * 2,
+    ]
+
+
+def test_the_next_light_recipe_is_one_run() -> None:
+    recipe = load_recipe("lite-next")
+    assert [stage.continues for stage in recipe.stages] == [False, True, True, True, True]
+    assert all(stage.learning_rate == stage.final_learning_rate for stage in recipe.stages[:-1])
+    decay, total = recipe.stages[-1], recipe.pixels_at(recipe.iterations)
+    assert 0.15 < decay.pixels * decay.iterations / total < 0.25
+    assert decay.final_learning_rate < 0.01 * decay.learning_rate
+
+
 def test_recipes_are_told_apart_by_their_plain_values() -> None:
     recipe = parse_recipe(SMALL)
     assert recipe.to_dict() == parse_recipe(SMALL).to_dict()
@@ -96,6 +119,9 @@ def test_recipes_are_told_apart_by_their_plain_values() -> None:
         ("frames = 3", 'part = "half"', "unknown part 'half'"),
         ("frames = 3", 'loss = "l1"', "unknown loss 'l1'"),
         ("frames = 3", "ema = 1.0", "ema 1.0"),
+        ("frames = 3", "beta2 = 1.0", "beta2 1.0"),
+        ("frames = 3", "loss_border = 25", "loss_border 25 leaves nothing of a patch of 50"),
+        ("frames = 3", 'part = "spatial"\ncontinues = true', "stage 'second' continues, but no stage of the same part"),
         ("iterations = 7", "", "iterations"),
         ('name = "small"', 'name = "small"\nvalidate_every = 0', "at least 1"),
     ],
@@ -119,7 +145,9 @@ def test_recipes_are_found_by_path_or_name(tmp_path: Path) -> None:
     assert load_recipe(str(path)) == parse_recipe(SMALL)
     with pytest.raises(RecipeError, match=r"none\.toml: No such file"):
         load_recipe(str(tmp_path / "none.toml"))
-    with pytest.raises(RecipeError, match=r"heavy: no such recipe: .* one of ablation, lite, lite-real, paper"):
+    with pytest.raises(
+        RecipeError, match=r"heavy: no such recipe: .* one of ablation, lite, lite-next, lite-real, paper"
+    ):
         load_recipe("heavy")
     path.write_bytes(b"\xff\xfe\x00name")
     with pytest.raises(RecipeError, match="not TOML"):

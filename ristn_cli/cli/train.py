@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from ristn_cli.cli.terminal import (
     EXIT_CODES,
     DebugOption,
     DeviceOption,
     PrecisionOption,
+    console,
     format_seconds,
     note,
     progress_bar,
@@ -23,7 +25,9 @@ from ristn_cli.cli.terminal import (
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="A .toml file, or one of ristn's: ablation, lite, lite-real, paper.")],
+    recipe: Annotated[
+        str, typer.Argument(help="A .toml file, or one of ristn's: ablation, lite, lite-next, lite-real, paper.")
+    ],
     data: Annotated[Path, typer.Option(help="Folder that the recipe's folders are in.")] = Path("data"),
     output: Annotated[Path, typer.Option(help="Folder of the run: checkpoint, log, curve, weights.")] = Path("run"),
     minutes: Annotated[float | None, typer.Option(min=0, help="Save and stop after this long.")] = None,
@@ -33,9 +37,21 @@ def train(
         str | None, typer.Option(help="Begin with released weights by name or a .safetensors file: fine-tuning.")
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 1,
+    compare: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="Do not train: show how far the run in --output is ahead of the run in this folder, validation by "
+            "validation, with the standard error.",
+        ),
+    ] = None,
     debug: DebugOption = False,
 ) -> None:
     """Train weights by a recipe. The same command goes on where a stopped run was."""
+    if compare is not None:
+        with reported_errors(debug):
+            show_comparison(output, compare)
+        return
     with reported_errors(debug):
         from ristn_cli.inference.device import choose_backend
         from ristn_cli.training.recipe import load_recipe
@@ -68,3 +84,39 @@ def train(
         if received:
             note(f"stopped; the same command goes on from {output}")
             raise typer.Exit(EXIT_CODES[received[0]])
+
+
+def show_comparison(ours: Path, theirs: Path) -> None:
+    """Print how far one run is ahead of another at the validations that both have.
+
+    Raises:
+        TrainingError: they have none in common.
+    """
+    from ristn_cli.training.journal import compare_logs, read_log
+    from ristn_cli.training.run import TrainingError
+
+    rows = compare_logs(*(read_log(run / "log.jsonl") for run in (ours, theirs)))
+    if not rows:
+        raise TrainingError(
+            f"{ours} and {theirs} have no validation of the same windows after as many LR pixels: nothing to compare"
+        )
+    table = Table(box=None, pad_edge=False)
+    for title in (
+        "million LR pixels",
+        "PSNR-Y, dB",
+        "ahead, dB",
+        "standard error",
+        "temporal gain ahead, dB",
+        "windows",
+    ):
+        table.add_column(title, justify="right")
+    for row in rows:
+        table.add_row(
+            f"{row.lr_pixels / 1e6:.1f}",
+            f"{row.psnr_y:.2f}",
+            f"{row.ahead:+.3f}",
+            f"{row.error:.3f}",
+            f"{row.gain_ahead:+.3f}",
+            str(row.windows),
+        )
+    console.print(table)

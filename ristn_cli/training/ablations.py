@@ -16,7 +16,7 @@ from ristn_cli.evaluation.evaluate import Protocol, evaluate_clip, mean_scores
 from ristn_cli.evaluation.methods import Interpolation, Method, Network
 from ristn_cli.inference.device import Backend
 from ristn_cli.inference.upscaler import Upscaler
-from ristn_cli.training.data import FrameCache
+from ristn_cli.training.material import FrameCache
 from ristn_cli.training.recipe import Recipe, changed_field, load_recipe
 from ristn_cli.training.train import train
 from ristn_cli.weights import load_weights

@@ -1,23 +1,82 @@
-"""The log of a run and its learning curve."""
+"""The log of a run, its learning curve, and how it compares with another run."""
 
 import json
+import math
+import statistics
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+SAME_PIXELS = 0.02
+"""Relative difference in the pixels trained on within which two validations are compared."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far a run is ahead of another at a validation, over the windows that both have.
+
+    Attributes:
+        lr_pixels: that this run has trained on, of all processes.
+        psnr_y: its own, in dB, mean over the windows.
+        ahead: mean of the paired differences, in dB.
+        error: their standard error, in dB.
+        gain_ahead: mean of the paired differences of the temporal gain, in dB.
+        windows: how many.
+    """
+
+    lr_pixels: int
+    psnr_y: float
+    ahead: float
+    error: float
+    gain_ahead: float
+    windows: int
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Entries of a log, up to a line that a killed run did not finish; none where there is no log."""
+    entries: list[dict[str, Any]] = []
+    if not path.exists():
+        return entries
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            entries.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return entries
+
+
+def compare_logs(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> list[Difference]:
+    """Paired differences at each validation of one run that the other one has after about as many LR pixels."""
+    others = [entry for entry in theirs if "windows" in entry]
+    rows = []
+    for entry in ours:
+        if "windows" not in entry or not others:
+            continue
+        pixels = entry["lr_pixels"]
+        other = min(others, key=lambda each: abs(each["lr_pixels"] - pixels))
+        names = entry["windows"].keys() & other["windows"].keys()
+        if abs(other["lr_pixels"] - pixels) > SAME_PIXELS * pixels or len(names) < 2:
+            continue
+        pairs = [(entry["windows"][name], other["windows"][name]) for name in sorted(names)]
+        psnr, gain = ([a[name] - b[name] for a, b in pairs] for name in ("psnr_y", "temporal_gain"))
+        rows.append(
+            Difference(
+                lr_pixels=pixels,
+                psnr_y=statistics.fmean(a["psnr_y"] for a, _ in pairs),
+                ahead=statistics.fmean(psnr),
+                error=statistics.stdev(psnr) / math.sqrt(len(psnr)),
+                gain_ahead=statistics.fmean(gain),
+                windows=len(pairs),
+            )
+        )
+    return rows
 
 
 def trim_log(path: Path, iteration: int) -> list[dict[str, Any]]:
     """Entries up to `iteration`; what a killed run wrote after its last checkpoint is cut off, for it comes again."""
     if not path.exists():
         return []
-    entries = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError:
-            break
-        if entry["iteration"] > iteration:
-            break
-        entries.append(entry)
+    entries = [entry for entry in read_log(path) if entry["iteration"] <= iteration]
     temporary = path.with_suffix(".tmp")
     temporary.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
     temporary.replace(path)
@@ -25,7 +84,7 @@ def trim_log(path: Path, iteration: int) -> list[dict[str, Any]]:
 
 
 def draw_curve(history: list[dict[str, Any]], path: Path, title: str) -> None:
-    """Learning curve as PNG: loss, validation PSNR-Y against bicubic, and the temporal gain, over hours."""
+    """Learning curve as PNG: loss, validation PSNR-Y against bicubic, and temporal gains, over hours."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 8), layout="constrained")
@@ -40,7 +99,8 @@ def draw_curve(history: list[dict[str, Any]], path: Path, title: str) -> None:
     validated = [
         (hour, entry["validation"]) for hour, entry in zip(hours, history, strict=True) if "validation" in entry
     ]
-    for axis, names in ((axes[1], ("psnr_y", "bicubic_psnr_y")), (axes[2], ("temporal_gain",))):
+    gains = [name for name in (validated[-1][1] if validated else {}) if name.startswith("temporal_gain")]
+    for axis, names in ((axes[1], ["psnr_y", "bicubic_psnr_y"]), (axes[2], gains or ["temporal_gain"])):
         for name in names:
             axis.plot([hour for hour, _ in validated], [values[name] for _, values in validated], ".-", label=name)
         axis.set_ylabel("dB")

@@ -8,7 +8,14 @@ import torch
 from torch import Tensor
 
 from ristn_cli.inference.device import Backend
+from ristn_cli.model import SCALE
 from ristn_cli.training.recipe import StageRecipe
+
+LUMA = (65.481 / 255, 128.553 / 255, 24.966 / 255)
+"""Y of R, G and B on the scale from 16 to 235, which PSNR-Y is measured on (ITU-R BT.601)."""
+
+CHROMA_SHARE = 0.1
+"""Of the error of RGB beside that of luma, so that colours stay right."""
 
 
 def learning_rate_at(stage: StageRecipe, step: int) -> float:
@@ -21,9 +28,24 @@ def learning_rate_at(stage: StageRecipe, step: int) -> float:
 
 
 def training_loss(stage: StageRecipe, sr: Tensor, hr: Tensor, penalty: Tensor, step: int) -> Tensor:
-    """Eq. 9 and 10: the error over all frames of the window, and lambda * sum |SM| once the stage applies it."""
+    """Eq. 9 and 10: the error over all frames of the window, and lambda * sum |SM| once the stage applies it.
+
+    Args:
+        stage: which error, and how much of a patch's border is left out.
+        sr: what the network made, (B, T, 3, 4H, 4W).
+        hr: what it should be, in [0, 1].
+        penalty: sum |SM|.
+        step: of the stage.
+    """
     difference = sr.float() - hr
-    error: Tensor = difference.square().mean() if stage.loss == "mse" else (difference.square() + 1e-6).sqrt().mean()
+    if stage.loss_border:
+        border = SCALE * stage.loss_border
+        difference = difference[..., border:-border, border:-border]
+    squares = difference.square()
+    error: Tensor = (squares + 1e-6).sqrt().mean() if stage.loss == "charbonnier" else squares.mean()
+    if stage.loss == "luma":
+        luma = torch.einsum("btchw,c->bthw", difference, difference.new_tensor(LUMA))
+        error = luma.square().mean() + CHROMA_SHARE * error
     if stage.part == "all" and step >= stage.sparsity_after:
         error = error + stage.sparsity * penalty
     return error

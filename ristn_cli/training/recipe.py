@@ -19,11 +19,16 @@ class DataRecipe:
 
     Attributes:
         photos: folder of photographs, relative to the data folder; empty for none.
+        drawings: folder of drawings, likewise; each is as likely as a photograph.
         clips: folder of clips, likewise.
         validation: folder of clips that are never trained on, likewise.
+        validation_photos: folder of photographs that are never trained on, likewise; validation moves them.
         clip_share: share of the windows cut from clips.
         text_share: share of the windows that show rendered text and line art.
         warp_share: share of the moving stills that also rotate and zoom.
+        layer_share: share of the moving stills that have one or two foregrounds, which move on their own.
+        exposure: largest relative change of brightness from the first frame of a window to the last.
+        exposure_share: share of the moving stills whose brightness changes.
         longest_stride: clips are read with a random stride of 1 to this many frames.
         cache_gib: budget for decoded frames in memory, of each training process and all that make its batches.
         degradation: of LR frames: `BI`, or `real`: after BI also blur, resampling, noise and compression by real
@@ -43,11 +48,16 @@ class DataRecipe:
     """
 
     photos: str = "photos"
+    drawings: str = ""
     clips: str = "clips"
     validation: str = ""
+    validation_photos: str = ""
     clip_share: float = 0.1
     text_share: float = 0.1
     warp_share: float = 0.2
+    layer_share: float = 0.0
+    exposure: float = 0.05
+    exposure_share: float = 0.0
     longest_stride: int = 3
     cache_gib: float = 4.0
     degradation: str = "BI"
@@ -88,7 +98,11 @@ class StageRecipe:
         frames: frames of a window.
         patch: LR pixels of a square patch's side.
         batch: windows a step and process.
+        continues: go on with the network, the averages and the optimiser of the stage before, rather than with a new
+            optimiser and what fits of the averaged weights.
         fastest: the highest speed of a moving still, in HR pixels a frame.
+        fastest_at_start: the highest speed at the stage's first step, from which it grows evenly to `fastest`; 0 for
+            the same.
         aliasing_until: step until which LR frames are mixed with nearly unfiltered ones: all of them for a third of
             that time, then ever fewer. It teaches the temporal path to look at other frames.
         learning_rate: Adam's, reached after `warmup` steps.
@@ -96,18 +110,25 @@ class StageRecipe:
         warmup: steps of linear warm-up.
         sparsity: the lambda of Eq. 10.
         sparsity_after: step from which the L1 penalty is applied; before, the temporal path only has to live.
-        loss: `mse` (Eq. 9, 10) or `charbonnier`.
+        loss: `mse` (Eq. 9, 10), `charbonnier`, or `luma`: the mean squared error of BT.601 Y, as PSNR-Y has it, and a
+            tenth of that of RGB.
+        loss_border: LR pixels at the border of a patch whose error does not count: there the network sees less than
+            it does within a frame.
+        freeze_norm: batch normalisation uses its running statistics, which no longer change.
+        beta2: Adam's decay of the second moment.
         clip_gradient: largest gradient norm; 0 for no limit.
         ema: decay of the averaged weights that are validated and released.
     """
 
     name: str
     part: str = "all"
+    continues: bool = False
     iterations: int
     frames: int = 5
     patch: int = 50
     batch: int = 16
     fastest: float = 16.0
+    fastest_at_start: float = 0.0
     aliasing_until: int = 0
     learning_rate: float = 1e-4
     final_learning_rate: float = 1e-4
@@ -115,6 +136,9 @@ class StageRecipe:
     sparsity: float = 5e-7
     sparsity_after: int = 0
     loss: str = "mse"
+    loss_border: int = 0
+    freeze_norm: bool = False
+    beta2: float = 0.999
     clip_gradient: float = 0.0
     ema: float = 0.999
 
@@ -123,12 +147,27 @@ class StageRecipe:
             raise ValueError(f"unknown part {self.part!r}: expected all or spatial")
         if self.aliasing_until > self.iterations:
             raise ValueError(f"aliasing_until {self.aliasing_until} is past the stage's {self.iterations} iterations")
-        if self.loss not in ("mse", "charbonnier"):
-            raise ValueError(f"unknown loss {self.loss!r}: expected mse or charbonnier")
+        if self.loss not in ("mse", "charbonnier", "luma"):
+            raise ValueError(f"unknown loss {self.loss!r}: expected mse, charbonnier or luma")
+        if not 0 <= 2 * self.loss_border < self.patch:
+            raise ValueError(f"loss_border {self.loss_border} leaves nothing of a patch of {self.patch}")
         if min(self.iterations, self.frames, self.patch, self.batch) < 1:
             raise ValueError("iterations, frames, patch and batch are at least 1")
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"ema {self.ema}: expected at least 0 and less than 1")
+        for name, decay in (("ema", self.ema), ("beta2", self.beta2)):
+            if not 0 <= decay < 1:
+                raise ValueError(f"{name} {decay}: expected at least 0 and less than 1")
+
+    @property
+    def pixels(self) -> int:
+        """LR pixels of a step and process."""
+        frames = 1 if self.part == "spatial" else self.frames
+        return self.batch * frames * self.patch**2
+
+    def fastest_at(self, step: int) -> float:
+        """The highest speed of a moving still at a step of the stage, in HR pixels a frame."""
+        if not self.fastest_at_start:
+            return self.fastest
+        return self.fastest_at_start + (self.fastest - self.fastest_at_start) * step / max(1, self.iterations - 1)
 
     def aliasing_at(self, step: int) -> float:
         """Share of the unfiltered frame in LR frames at a step of the stage, in [0, 1]."""
@@ -165,6 +204,9 @@ class Recipe:
     def __post_init__(self) -> None:
         if min(self.validate_every, self.checkpoint_every) < 1:
             raise ValueError("validate_every and checkpoint_every are at least 1")
+        for before, stage in zip((None, *self.stages), self.stages, strict=False):
+            if stage.continues and (before is None or before.part != stage.part):
+                raise ValueError(f"stage {stage.name!r} continues, but no stage of the same part stands before it")
 
     @property
     def iterations(self) -> int:
@@ -178,6 +220,14 @@ class Recipe:
                 return index, iteration
             iteration -= stage.iterations
         raise IndexError("past the last stage")
+
+    def pixels_at(self, iteration: int) -> int:
+        """LR pixels that each process has trained on after as many steps."""
+        total = 0
+        for stage in self.stages:
+            total += stage.pixels * min(max(iteration, 0), stage.iterations)
+            iteration -= stage.iterations
+        return total
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that tell one recipe from another, as stored in checkpoints."""

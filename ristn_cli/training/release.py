@@ -1,11 +1,11 @@
 """From the checkpoint of a run to the network that is released, and what is to be said of its training."""
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ristn_cli.model import RISTN, RISTNConfig
+from ristn_cli.training.journal import read_log
 from ristn_cli.training.run import TrainingError, read_checkpoint
 
 
@@ -57,13 +57,5 @@ def read_trained(checkpoint: Path) -> Trained:
 
 def read_validation(log: Path, iteration: int) -> dict[str, float]:
     """The validation that a run's log has of its weights at a step; empty where it has none."""
-    if not log.is_file():
-        return {}
-    for line in log.read_text(encoding="utf-8").splitlines():
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError:  # the line that a killed run did not finish
-            break
-        if entry["iteration"] == iteration:
-            return dict(entry.get("validation", {}))
-    return {}
+    found = (entry for entry in read_log(log) if entry["iteration"] == iteration)
+    return dict(next(found, {}).get("validation", {}))

@@ -88,15 +88,32 @@ class Run:
             model = synchronized
         self.model = model.to(self.backend.device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch omits it
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=stage.learning_rate)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=stage.learning_rate, betas=(0.9, stage.beta2))
         self.average = AveragedModel(self.model, use_buffers=True)
         self.averaged_steps = 0
         self.scaler = torch.amp.GradScaler(self.backend.device.type, enabled=self.backend.precision == "fp16")
+        self.prepare_forward()
+
+    def prepare_forward(self) -> None:
+        """Distribute and compile the network, as the run asks; shapes of stages before are no longer needed."""
         forward: nn.Module = self.model
         if dist.is_initialized():
             devices = [self.backend.device] if self.backend.device.type == "cuda" else None
             forward = nn.parallel.DistributedDataParallel(self.model, device_ids=devices)
-        self.forward = torch.compile(forward) if self.recipe.compile else forward
+        if self.recipe.compile:
+            torch.compiler.reset()
+        self.forward = torch.compile(forward, dynamic=False) if self.recipe.compile else forward
+
+    def continue_stage(self, index: int) -> None:
+        """Go on with a stage whose network, averages and optimiser are those of the stage before."""
+        before, stage = self.recipe.stages[self.stage_index], self.recipe.stages[index]
+        self.stage_index = index
+        for group in self.optimizer.param_groups:
+            group["betas"] = (0.9, stage.beta2)
+        if stage.freeze_norm and not before.freeze_norm:  # averages are steadier than the newest statistics
+            for mine, averaged in zip(self.model.buffers(), self.averaged.buffers(), strict=True):
+                mine.copy_(averaged)
+        self.prepare_forward()
 
     def start_from(self, weights: Path) -> None:
         """Begin with the weights of a file instead of random ones, before the first step.
@@ -125,12 +142,19 @@ class Run:
     def step(self, lr: Tensor, hr: Tensor) -> float:
         """One optimiser step on a batch of uint8 windows; returns the loss, and adds it to `losses`."""
         index, step = self.recipe.stage_at(self.iteration)
-        if index != self.stage_index:
-            self.start_stage(index, self.averaged)
         stage = self.recipe.stages[index]
+        if index != self.stage_index:
+            if stage.continues:
+                self.continue_stage(index)
+            else:
+                self.start_stage(index, self.averaged)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(stage, step)
         self.model.train()
+        if stage.freeze_norm:
+            for module in self.model.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
         device = self.backend.device
         lr = lr.to(device, non_blocking=True).float().div(255)
         hr = hr.to(device, non_blocking=True).float().div(255)
@@ -194,7 +218,8 @@ class Run:
         """
         state = read_checkpoint(path, advice="remove it to start afresh")
         stored, wanted = state["recipe"], self.recipe.to_dict()
-        wanted["stages"] = wanted["stages"][: len(stored["stages"])]  # more of them may follow
+        for recipe in (stored, wanted):  # stages that have not begun may change
+            recipe["stages"] = list(recipe["stages"])[: state["stage_index"] + 1]
         if changed := changed_field(stored, wanted):
             raise TrainingError(f"{path}: made by another recipe ({changed!r} differs); use another --output")
         self.start_stage(state["stage_index"], previous=None)

@@ -20,14 +20,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ristn_cli.inference.device import Backend
-from ristn_cli.training.data import FrameCache, TrainingWindows
+from ristn_cli.training.data import TrainingWindows
 from ristn_cli.training.journal import draw_curve, trim_log
+from ristn_cli.training.material import FrameCache, MaterialError
 from ristn_cli.training.objective import learning_rate_at
 from ristn_cli.training.processes import agree, joined_processes, leave_signals_to_parent, mean_of_processes
 from ristn_cli.training.recipe import Recipe, RecipeError
 from ristn_cli.training.run import Run, TrainingError
-from ristn_cli.training.validation import load_validation, validate
-from ristn_cli.video import VideoError
+from ristn_cli.training.validation import Scores, load_validation, validate
 from ristn_cli.weights import find_weights, save_weights
 
 REPORT_EVERY = 10
@@ -43,8 +43,7 @@ class TrainingProgress:
         loss: mean over the steps since the last report.
         pixels_per_second: LR pixels trained on per second, all processes together.
         remaining_seconds: until the recipe ends.
-        validation: the newest validation, empty before the first: `psnr_y`, `bicubic_psnr_y`, `temporal_gain` in dB,
-            and `temporal_share` in [0, 1] where the network has a fusion.
+        validation: the newest validation, as of `Scores.summary`; empty before the first.
     """
 
     iteration: int
@@ -130,8 +129,10 @@ def train(
             due = finished or run.iteration % recipe.validate_every == 0
             logged = due or run.iteration % REPORT_EVERY == 0
             if logged or stopping:
+                scores: Scores | None = None
                 if rank == 0 and due and validation:
-                    newest = validate(run.averaged, validation, backend, recipe.data.validation_crf)
+                    scores = validate(run.averaged, validation, backend, recipe.data.validation_crf)
+                    newest = scores.summary
                 index, step = recipe.stage_at(run.iteration - 1)
                 done = TrainingProgress(
                     iteration=run.iteration,
@@ -147,6 +148,7 @@ def train(
                 run.losses = []
                 entry: dict[str, Any] = {
                     "iteration": done.iteration,
+                    "lr_pixels": recipe.pixels_at(run.iteration) * world,
                     "seconds": round(run.elapsed_seconds, 1),
                     "loss": done.loss,
                     "learning_rate": done.learning_rate,
@@ -154,7 +156,9 @@ def train(
                 }
                 if run.start_sha256 and not history:
                     entry["start_sha256"] = run.start_sha256
-                history.append(entry | {"validation": newest} if due and validation else entry)
+                if scores is not None:
+                    entry |= {"validation": scores.summary, "windows": scores.windows}
+                history.append(entry)
             if rank == 0:
                 if logged:
                     with log.open("a", encoding="utf-8") as file:
@@ -196,7 +200,7 @@ def read_batches(loader: DataLoader[tuple[Tensor, Tensor]]) -> Iterator[tuple[Te
     """
     try:
         yield from loader
-    except (RecipeError, VideoError) as error:
+    except (RecipeError, MaterialError) as error:
         # Another process sends its traceback along, whose last line is the error itself.
         reason = str(error).strip().splitlines()[-1].removeprefix(f"{type(error).__module__}.{type(error).__name__}: ")
         raise TrainingError(reason) from error

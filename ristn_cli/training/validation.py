@@ -1,9 +1,14 @@
-"""Validation: PSNR-Y on the middles of held-out clips, and what the network takes from neighbouring frames."""
+"""Validation: PSNR-Y on held-out windows, what the network takes from neighbouring frames, and how two runs compare.
 
-from itertools import islice
+The windows are the middles of clips, and photographs that move in whole pixels at three speeds: nothing is random.
+"""
+
+import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,69 +16,161 @@ from ristn_cli.degradation import crop_to_multiple, degrade, quantize
 from ristn_cli.evaluation.metrics import psnr_y
 from ristn_cli.inference.device import Backend
 from ristn_cli.model import RISTN, bicubic_upsample
-from ristn_cli.training.data import CLIP_SUFFIXES, list_files, to_8_bits
-from ristn_cli.training.footage import compress
+from ristn_cli.model.inference import InferenceRISTN
+from ristn_cli.training.material import IMAGE_SUFFIXES, list_clips, list_files, read_clip, read_photo
+from ristn_cli.training.motion import View, shift_still
 from ristn_cli.training.objective import autocast
 from ristn_cli.training.recipe import Recipe, RecipeError
-from ristn_cli.video import Compression, read_frames
 
 VALIDATION_FRAMES = 7
 VALIDATION_SIZE = 384
-"""Validation windows: the middle frames of each clip, cut to this many HR pixels around the centre."""
+"""Windows from clips: the middle frames of each, cut to this many HR pixels around the centre."""
+
+MOVING_SIZE = 192
+"""HR pixels of a moving photograph's side."""
+
+SPEEDS = {"slow": 1.5, "medium": 5.0, "fast": 14.0}
+"""HR pixels a frame of moving photographs."""
+
+BORDER = 8
+"""HR pixels that are not measured, as in evaluation."""
 
 
-def load_validation(recipe: Recipe, folder: Path) -> list[Tensor]:
-    """HR validation windows, each (T, 3, H, W) in [0, 1]: the middle of each validation clip."""
-    if not recipe.data.validation:
-        return []
-    paths = list_files(folder / recipe.data.validation, CLIP_SUFFIXES)
-    if not paths:
-        raise RecipeError(f"{folder / recipe.data.validation}: no clips to validate on")
+@dataclass(frozen=True)
+class ValidationWindow:
+    """Frames that are never trained on.
+
+    Attributes:
+        name: of the clip or photograph, and the speed.
+        kind: `clip`, or the speed of a moving photograph.
+        hr: (T, 3, H, W) in [0, 1].
+    """
+
+    name: str
+    kind: str
+    hr: Tensor
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A validation.
+
+    Attributes:
+        summary: means over all windows: `psnr_y` and `bicubic_psnr_y` in dB, over all frames; `temporal_gain` in dB;
+            `temporal_gain_<kind>` where there are several kinds; `temporal_share` in [0, 1], of one window of each
+            kind, where there is a fusion.
+        windows: by the window's name `psnr_y` over all frames, `middle_psnr_y` and `temporal_gain` of the middle one.
+    """
+
+    summary: dict[str, float]
+    windows: dict[str, dict[str, float]]
+
+
+def load_validation(recipe: Recipe, folder: Path) -> list[ValidationWindow]:
+    """The windows of a recipe's validation clips and photographs, in a fixed order."""
     windows = []
-    for path in paths:
-        count = sum(1 for _ in read_frames(path))  # containers only guess it; frames are dropped as they are counted
-        first = max(0, (count - VALIDATION_FRAMES) // 2)
-        frames = islice(read_frames(path), first, first + VALIDATION_FRAMES)
-        clip = torch.stack([to_8_bits(frame.image) for frame in frames])
-        height, width = clip.shape[-2:]
-        top, left = max(0, (height - VALIDATION_SIZE) // 2), max(0, (width - VALIDATION_SIZE) // 2)
-        window = clip[..., top:, left:][..., :VALIDATION_SIZE, :VALIDATION_SIZE]
-        windows.append(crop_to_multiple(window.float().div(255)))
+    if name := recipe.data.validation:
+        paths = list_clips(folder / name)
+        if not paths:
+            raise RecipeError(f"{folder / name}: no clips to validate on")
+        windows += [ValidationWindow(path.stem, "clip", read_middle(path)) for path in paths]
+    if name := recipe.data.validation_photos:
+        paths = list_files(folder / name, IMAGE_SUFFIXES)
+        if not paths:
+            raise RecipeError(f"{folder / name}: no photographs to validate on")
+        windows += [move_photo(path, index, kind) for index, path in enumerate(paths) for kind in SPEEDS]
     return windows
 
 
-@torch.inference_mode()
-def validate(model: RISTN, windows: list[Tensor], backend: Backend, crf: int = 0) -> dict[str, float]:
-    """PSNR-Y of the middle frames in dB, bicubic's, the temporal gain, and the temporal path's share of the features.
+def read_middle(path: Path) -> Tensor:
+    """The middle of a clip: (T, 3, H, W) in [0, 1]."""
+    clip = read_clip(path)
+    first = max(0, (len(clip) - VALIDATION_FRAMES) // 2)
+    clip = clip[first : first + VALIDATION_FRAMES]
+    height, width = clip.shape[-2:]
+    top, left = max(0, (height - VALIDATION_SIZE) // 2), max(0, (width - VALIDATION_SIZE) // 2)
+    window = clip[..., top:, left:][..., :VALIDATION_SIZE, :VALIDATION_SIZE]
+    return crop_to_multiple(window.float().div(255))
 
-    The temporal gain is PSNR with the true neighbours minus PSNR with the middle frame repeated: what the network takes
-    from other frames. With a `crf` above 0 the LR windows are compressed by x264, for the bicubic figure too.
+
+def move_photo(path: Path, index: int, kind: str) -> ValidationWindow:
+    """A photograph's middle, moved at one of the speeds in a direction of its own."""
+    angle = 2 * math.pi * (index * len(SPEEDS) + list(SPEEDS).index(kind)) * (math.sqrt(5) - 1) / 2  # spread evenly
+    velocity = SPEEDS[kind] * np.array([math.sin(angle), math.cos(angle)])
+    still = read_photo(path)
+    size = min(MOVING_SIZE, *(side // 4 * 4 for side in still.shape[1:]))
+    positions = velocity * np.arange(VALIDATION_FRAMES)[:, None]
+    view = View(source=path, place=np.array([0.5, 0.5]), path=positions, reduction=1.0)
+    return ValidationWindow(f"{path.stem} {kind}", kind, quantize(shift_still(still, view, size)))
+
+
+@torch.inference_mode()
+def validate(model: RISTN, windows: list[ValidationWindow], backend: Backend, crf: int = 0) -> Scores:
+    """Measure a network. With a `crf` above 0 x264 compresses the LR windows, for the bicubic figure too.
+
+    The temporal gain is PSNR-Y of the middle frame with its true neighbours minus PSNR-Y with that frame repeated: what
+    the network takes from other frames.
     """
 
-    def upscale(lr: Tensor, middle: int) -> Tensor:
-        with autocast(backend):
-            sr: Tensor = model(lr[None].to(backend.device), keep=slice(middle, middle + 1))
-        return sr[0, 0].float().cpu()
-
-    def to_image(frame: Tensor) -> Any:
-        return quantize(frame).mul(255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-
     model.eval()
-    rows = []
-    for hr in windows:
-        lr = quantize(degrade(hr))
+    network = InferenceRISTN(model).to(backend.device, backend.dtype)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch omits it
+
+    def upscale(lr: Tensor, keep: slice) -> Tensor:
+        sr: Tensor = network(lr[None].to(backend.device), keep)
+        return sr[0].float().cpu()
+
+    rows: dict[str, dict[str, float]] = {}
+    shares: dict[str, float] = {}
+    for window in windows:
+        lr = quantize(degrade(window.hr))
         if crf:
+            from ristn_cli.training.footage import compress
+            from ristn_cli.video import Compression
+
             lr = compress(lr, Compression(strength=crf))
-        middle = len(hr) // 2
-        truth = to_image(hr[middle])
-        moving = upscale(lr, middle)
-        still = upscale(lr[middle].expand_as(lr), middle)
-        bicubic = bicubic_upsample(lr[middle][None])[0]
-        psnr, still_psnr, bicubic_psnr = (
-            psnr_y(to_image(image), truth, crop_border=8) for image in (moving, still, bicubic)
-        )
-        with autocast(backend):
-            share = model.temporal_share(lr[None].to(backend.device))
-        row = {"psnr_y": psnr, "bicubic_psnr_y": bicubic_psnr, "temporal_gain": psnr - still_psnr}
-        rows.append(row if share is None else row | {"temporal_share": share})
-    return {name: round(sum(row[name] for row in rows) / len(rows), 4) for name in rows[0]}
+        middle = len(lr) // 2
+        truth = [to_image(frame) for frame in window.hr]
+        moving = [measure(*pair) for pair in zip(upscale(lr, slice(None)), truth, strict=True)]
+        still = measure(upscale(lr[middle].expand_as(lr), slice(middle, middle + 1))[0], truth[middle])
+        bicubic = [measure(*pair) for pair in zip(bicubic_upsample(lr), truth, strict=True)]
+        rows[window.name] = {
+            "psnr_y": mean(moving),
+            "bicubic_psnr_y": mean(bicubic),
+            "middle_psnr_y": moving[middle],
+            "temporal_gain": moving[middle] - still,
+        }
+        if window.kind not in shares:
+            with autocast(backend):
+                share = model.temporal_share(lr[None].to(backend.device))
+            if share is not None:
+                shares[window.kind] = share
+    summary = {name: mean([row[name] for row in rows.values()]) for name in ("psnr_y", "bicubic_psnr_y")}
+    gains: dict[str, list[float]] = {}
+    for window in windows:
+        gains.setdefault(window.kind, []).append(rows[window.name]["temporal_gain"])
+    summary["temporal_gain"] = mean([gain for each in gains.values() for gain in each])
+    if len(gains) > 1:
+        summary |= {f"temporal_gain_{kind}": mean(each) for kind, each in gains.items()}
+    if shares:
+        summary["temporal_share"] = mean(list(shares.values()))
+    kept = ("psnr_y", "middle_psnr_y", "temporal_gain")
+    return Scores(
+        {name: round(value, 4) for name, value in summary.items()},
+        {window: {name: round(row[name], 3) for name in kept} for window, row in rows.items()},
+    )
+
+
+def to_image(frame: Tensor) -> Any:
+    """(3, H, W) in [0, 1] to (H, W, 3) uint8."""
+    return quantize(frame).mul(255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+
+
+def measure(frame: Tensor, truth: Any) -> float:
+    """PSNR-Y in dB of a frame (3, H, W) in [0, 1] against an image (H, W, 3) uint8."""
+    return psnr_y(to_image(frame), truth, crop_border=BORDER)
+
+
+def mean(values: list[float]) -> float:
+    """Arithmetic mean."""
+    return sum(values) / len(values)

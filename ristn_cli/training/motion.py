@@ -1,0 +1,244 @@
+"""How stills and clips become windows: moved by a synthetic camera, layered, and cut.
+
+A plan holds every random choice of a window, so that rendering it is arithmetic alone: the same on any device, within
+rounding. Knows nothing of the network, and of files only what a plan names them by.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Generator = np.random.Generator
+Source = Path | int
+"""A photograph or a clip by its path, a rendered page by its number."""
+
+SLOWEST = 0.6
+"""HR pixels a frame of the slowest moving still."""
+
+MASK_EDGE = 1.5
+"""HR pixels over which a layer's mask changes from nothing to all where its noise is of usual steepness."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """A square view that moves over a still.
+
+    Attributes:
+        source: the still.
+        place: where the view is, from (0, 0) at the top left to (1, 1).
+        path: (frames, 2) positions in HR pixels, rows before columns.
+        reduction: factor by which the still is reduced.
+        turn: radians a frame by which the view turns.
+        growth: logarithm of the factor a frame by which the view grows.
+        is_warped: whether the view turns and grows; otherwise it moves in whole HR pixels.
+    """
+
+    source: Source
+    place: np.ndarray
+    path: np.ndarray
+    reduction: float
+    turn: float = 0.0
+    growth: float = 0.0
+    is_warped: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """A foreground: a view of its own that is seen where smooth noise is above a threshold, and carries it along.
+
+    Attributes:
+        view: what is seen; not warped.
+        noise: (G, G) of a grid that is laid over the whole of what the view moves over.
+        threshold: of the noise.
+    """
+
+    view: View
+    noise: np.ndarray
+    threshold: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """A place in some frames of a clip; `place` as of `View`."""
+
+    source: Path
+    place: np.ndarray
+    times: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowPlan:
+    """Every random choice of a window.
+
+    Attributes:
+        scene: what is behind all layers.
+        layers: from back to front.
+        exposure: relative change of brightness from the first frame to the last.
+        flips: whether it is flipped left-right and top-bottom, transposed, and reversed in time.
+    """
+
+    scene: View | Cut
+    layers: tuple[Layer, ...] = ()
+    exposure: float = 0.0
+    flips: tuple[bool, bool, bool, bool] = (False, False, False, False)
+
+
+def camera_path(rng: Generator, frames: int, fastest: float) -> np.ndarray:
+    """Positions of a moving camera in HR pixels: (frames, 2), the first at 0.
+
+    Speeds are spread evenly over their logarithm from `SLOWEST` to `fastest` pixels a frame, one window in twenty
+    stands still. The velocity changes by up to about itself within a window, along each axis.
+    """
+    if rng.random() < 0.05:
+        return np.zeros((frames, 2))
+    speed = math.exp(rng.uniform(math.log(SLOWEST), math.log(fastest)))
+    angle = rng.uniform(0, 2 * math.pi)
+    velocity = speed * np.array([math.cos(angle), math.sin(angle)])
+    acceleration = rng.uniform(-1, 1, 2) * speed / max(3, frames - 1)
+    time = np.arange(frames)[:, None]
+    path: np.ndarray = velocity * time + acceleration * time**2 / 2
+    return path
+
+
+def plan_warp(rng: Generator, view: View) -> View:
+    """`view`, turning and growing at random."""
+    return View(
+        **vars(view) | {"turn": math.radians(rng.normal(0, 0.8)), "growth": rng.normal(0, 0.008), "is_warped": True}
+    )
+
+
+def plan_layer(rng: Generator, view: View) -> Layer:
+    """A foreground of a view, with a random mask of a few blobs that covers some tenths of it."""
+    cells = int(rng.integers(3, 8))
+    return Layer(view=view, noise=rng.standard_normal((cells, cells)).astype(np.float32), threshold=rng.uniform(0, 0.8))
+
+
+def plan_cut(rng: Generator, source: Path, count: int, place: np.ndarray, frames: int, longest_stride: int) -> Cut:
+    """Frames of a clip of `count` frames at a random time and stride; a clip too short is read back and forth."""
+    stride = int(rng.integers(1, longest_stride + 1))
+    stride = min(stride, max(1, (count - 1) // max(1, frames - 1)))
+    first = int(rng.integers(0, max(1, count - (frames - 1) * stride)))
+    period = max(1, 2 * (count - 1))
+    times = tuple(min(t % period, period - t % period) for t in range(first, first + frames * stride, stride))
+    return Cut(source=source, place=place, times=times)
+
+
+def plan_flips(rng: Generator) -> tuple[bool, bool, bool, bool]:
+    """Flips, transposition and time reversal, each half of the time."""
+    left_right, top_bottom, transposed, reverse = (rng.random(4) < 0.5).tolist()
+    return left_right, top_bottom, transposed, reverse
+
+
+def render_window(plan: WindowPlan, size: int, get: Callable[[Source], Tensor]) -> Tensor:
+    """The HR window of a plan: (frames, 3, size, size) in [0, 1], on the device of what `get` gives for its sources."""
+    source = get(plan.scene.source)
+    if isinstance(plan.scene, Cut):
+        window = cut_clip(source, plan.scene, size)
+    else:
+        window = warp_still(source, plan.scene, size) if plan.scene.is_warped else shift_still(source, plan.scene, size)
+    for layer in plan.layers:
+        seen, mask = render_layer(get(layer.view.source), layer, size)
+        window = torch.lerp(window, seen, mask)
+    if plan.exposure:
+        drift = torch.linspace(-0.5, 0.5, len(window), device=window.device)[:, None, None, None]
+        window = (window * (1 + plan.exposure * drift)).clamp_(0, 1)
+    return flip(window, plan.flips)
+
+
+def flip(window: Tensor, flips: tuple[bool, bool, bool, bool]) -> Tensor:
+    """(T, 3, S, S) flipped as `WindowPlan.flips` says, to the same shape."""
+    left_right, top_bottom, transposed, reverse = flips
+    flipped = [dim for dim, is_flipped in ((-1, left_right), (-2, top_bottom), (0, reverse)) if is_flipped]
+    window = window.flip(flipped) if flipped else window
+    return window.transpose(-1, -2) if transposed else window
+
+
+def shift_still(still: Tensor, view: View, size: int) -> Tensor:
+    """Move a view over a still in whole HR pixels, which keeps every frame as sharp as the still.
+
+    Args:
+        still: (3, H, W) uint8. One too small for the path is shown standing still; one too small to be reduced by as
+            much is reduced less.
+        view: what moves.
+        size: side of the view in HR pixels.
+
+    Returns:
+        (frames, 3, size, size) in [0, 1]. The LR frames move by quarters of a pixel.
+    """
+    canvas, steps = reduce_still(still, view, size)
+    return torch.stack([canvas[:, y : y + size, x : x + size] for y, x in steps])
+
+
+def reduce_still(still: Tensor, view: View, size: int) -> tuple[Tensor, list[list[int]]]:
+    """What a view passes over, (3, h, w) in [0, 1], and the rows and columns at which it stands in each frame."""
+    steps = np.round(view.path).astype(int)
+    steps -= steps.min(axis=0)
+    room = np.array(still.shape[1:])  # height, width
+    needed = size + steps.max(axis=0)
+    if (room < needed).any():  # the still is too small for the path: stand still
+        steps[:] = 0
+        needed = np.array([size, size])
+    reduction = min(view.reduction, *(room / needed))
+    taken = np.minimum(np.round(needed * reduction).astype(int), room)
+    top, left = np.round((room - taken) * view.place).astype(int)
+    region = still[:, top : top + taken[0], left : left + taken[1]].float().div(255)
+    canvas = F.interpolate(
+        region[None], size=[int(value) for value in needed], mode="bicubic", antialias=True, align_corners=False
+    )[0].clamp(0, 1)
+    return canvas, steps.tolist()
+
+
+def render_layer(still: Tensor, layer: Layer, size: int) -> tuple[Tensor, Tensor]:
+    """A layer's (frames, 3, size, size) in [0, 1], and its opacity (frames, 1, size, size) in [0, 1]."""
+    canvas, steps = reduce_still(still, layer.view, size)
+    noise = torch.from_numpy(layer.noise).to(canvas.device)[None, None]
+    smooth = F.interpolate(noise, size=canvas.shape[1:], mode="bicubic", align_corners=True)[0]
+    cell = max(canvas.shape[1:]) / (len(layer.noise) - 1)
+    opacity = ((smooth - layer.threshold) * (cell / MASK_EDGE) + 0.5).clamp(0, 1)
+    both = torch.cat([canvas, opacity])
+    frames = torch.stack([both[:, y : y + size, x : x + size] for y, x in steps])
+    return frames[:, :3], frames[:, 3:]
+
+
+def warp_still(still: Tensor, view: View, size: int) -> Tensor:
+    """Move, turn and zoom a view over a still, with the arguments and result of `shift_still`.
+
+    The still is sampled twice as densely as the view's pixels and averaged in pairs: at a `reduction` of 1.3 to 2.2 one
+    sample is about one pixel of the still, so interpolation costs little sharpness and nothing aliases.
+    """
+    frames = len(view.path)
+    height, width = still.shape[1:]
+    positions = view.path - view.path.mean(axis=0)
+    widest = 0.75 * size * math.exp(abs(view.growth) * frames)
+    reach = view.reduction * (widest + float(np.abs(positions).max())) + 2
+    room = np.array([height, width])
+    nearest = np.minimum(reach, room / 2)
+    centre_y, centre_x = nearest + (room - 2 * nearest) * view.place
+    top, left = max(int(centre_y - reach), 0), max(int(centre_x - reach), 0)
+    region = still[:, top : int(centre_y + reach) + 1, left : int(centre_x + reach) + 1].float().div(255)
+    axis = (np.arange(2 * size) + 0.5) / 2 - size / 2
+    grids = []
+    for t, (y, x) in enumerate(positions):
+        angle, zoom = view.turn * (t - frames / 2), view.reduction * math.exp(view.growth * (t - frames / 2))
+        sine, cosine = zoom * math.sin(angle), zoom * math.cos(angle)
+        rows = cosine * axis[:, None] + sine * axis[None] + view.reduction * y + centre_y - top
+        columns = cosine * axis[None] - sine * axis[:, None] + view.reduction * x + centre_x - left
+        grids.append(np.stack([2 * columns / region.shape[2] - 1, 2 * rows / region.shape[1] - 1], axis=-1))
+    grid = torch.from_numpy(np.stack(grids)).float().to(region.device)
+    dense = F.grid_sample(
+        region.expand(frames, -1, -1, -1), grid, mode="bilinear", padding_mode="reflection", align_corners=False
+    )
+    return F.avg_pool2d(dense, 2)
+
+
+def cut_clip(clip: Tensor, cut: Cut, size: int) -> Tensor:
+    """Frames of a clip (N, 3, H, W) uint8 at a place: (frames, 3, size, size) in [0, 1]."""
+    room = np.array(clip.shape[-2:]) - size
+    top, left = (room * cut.place).astype(int)
+    return clip[list(cut.times), :, top : top + size, left : left + size].float().div(255)
