@@ -234,15 +234,20 @@ class Recipe:
         return asdict(self) | {"model": self.model.to_dict(), "stages": [asdict(stage) for stage in self.stages]}
 
 
+HOW_CARRIED_OUT = {"compile", "validate_every", "checkpoint_every"}
+"""Fields that do not change what is learned: they may be others when a run goes on."""
+
+
 def changed_field(stored: dict[str, Any], wanted: dict[str, Any]) -> str:
-    """Name of the first field in which two `Recipe.to_dict()` differ; empty if none does.
+    """Name of the first field in which two `Recipe.to_dict()` differ; empty if they learn the same.
 
     Fields that `stored` lacks count as their defaults: recipes grow fields, and runs outlive the change.
     """
     stored = with_defaults(Recipe, stored)
     stored["data"] = with_defaults(DataRecipe, stored.get("data", {}))
     stored["stages"] = [with_defaults(StageRecipe, stage) for stage in stored.get("stages", [])]
-    return next((name for name in sorted({*wanted, *stored}) if stored.get(name) != wanted.get(name)), "")
+    names = sorted({*wanted, *stored} - HOW_CARRIED_OUT)
+    return next((name for name in names if stored.get(name) != wanted.get(name)), "")
 
 
 def with_defaults(kind: type, values: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The state of a run: network, averaged weights, optimiser, and the checkpoint that holds them."""
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -139,8 +140,12 @@ class Run:
         assert isinstance(module, RISTN)
         return module
 
-    def step(self, lr: Tensor, hr: Tensor) -> float:
-        """One optimiser step on a batch of uint8 windows; returns the loss, and adds it to `losses`."""
+    def step(self, lr: Tensor, hr: Tensor, merged: int = 1) -> float:
+        """One optimiser step on uint8 windows; returns the loss, and adds it to `losses`.
+
+        It stands for `merged` steps of the recipe, whose batches are joined: Adam's rate grows with the root of their
+        number.
+        """
         index, step = self.recipe.stage_at(self.iteration)
         stage = self.recipe.stages[index]
         if index != self.stage_index:
@@ -149,7 +154,7 @@ class Run:
             else:
                 self.start_stage(index, self.averaged)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate_at(stage, step)
+            group["lr"] = learning_rate_at(stage, step) * math.sqrt(merged)
         self.model.train()
         if stage.freeze_norm:
             for module in self.model.modules():
@@ -168,8 +173,8 @@ class Run:
             nn.utils.clip_grad_norm_(self.model.parameters(), stage.clip_gradient)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.update_average(stage.ema)
-        self.iteration += 1
+        self.update_average(stage.ema**merged)
+        self.iteration += merged
         self.losses.append(float(loss.detach()))
         return self.losses[-1]
 

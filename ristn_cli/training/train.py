@@ -15,17 +15,14 @@ from pathlib import Path
 from shutil import which
 from typing import Any
 
-import torch
-from torch import Tensor
-from torch.utils.data import DataLoader
-
 from ristn_cli.inference.device import Backend
+from ristn_cli.training.batches import make_batches, make_batches_on, merge_batches
 from ristn_cli.training.data import TrainingWindows
 from ristn_cli.training.journal import draw_curve, trim_log
-from ristn_cli.training.material import FrameCache, MaterialError
+from ristn_cli.training.material import FrameCache
 from ristn_cli.training.objective import learning_rate_at
-from ristn_cli.training.processes import agree, joined_processes, leave_signals_to_parent, mean_of_processes
-from ristn_cli.training.recipe import Recipe, RecipeError
+from ristn_cli.training.processes import agree, joined_processes, mean_of_processes
+from ristn_cli.training.recipe import Recipe
 from ristn_cli.training.run import Run, TrainingError
 from ristn_cli.training.validation import Scores, load_validation, validate
 from ristn_cli.weights import find_weights, save_weights
@@ -65,6 +62,8 @@ def train(
     workers: int = 1,
     should_stop: Callable[[], bool] = lambda: False,
     cache: FrameCache | None = None,
+    merged: int = 1,
+    on_device: bool = False,
 ) -> Iterator[TrainingProgress]:
     """Carry out a recipe, going on from the checkpoint in `output` if there is one.
 
@@ -77,6 +76,9 @@ def train(
         workers: processes that make batches; 0 makes them in this one.
         should_stop: asked after each step; a true answer saves and stops.
         cache: decoded material of an earlier run on the same folder in this process; None to decode anew.
+        merged: batches of the recipe that make one optimiser step, for a GPU that has room for them. The learning rate
+            grows with the root of their number.
+        on_device: windows are rendered on the device that trains, and all material is kept there.
 
     Raises:
         RecipeError: no training material.
@@ -102,21 +104,16 @@ def train(
         newest: dict[str, float] = next(
             (entry["validation"] for entry in reversed(history) if "validation" in entry), {}
         )
-        loader = DataLoader(
-            windows,
-            batch_size=None,
-            sampler=range(run.iteration * world + rank, recipe.iterations * world, world),
-            num_workers=workers,
-            prefetch_factor=8 if workers else None,
-            pin_memory=backend.device.type == "cuda",
-            worker_init_fn=leave_signals_to_parent,
-            generator=torch.Generator(),  # its own: starting it again must not draw from the run's random state
-        )
+        numbers = range(run.iteration * world + rank, recipe.iterations * world, world)
+        if on_device:
+            batches = make_batches_on(backend.device, windows, numbers, workers=workers)
+        else:
+            batches = make_batches(windows, numbers, backend, workers=workers)
         began = time.monotonic() - run.elapsed_seconds
         session_began, steps, pixels, report_began = time.monotonic(), 0, 0, time.monotonic()
-        for lr, hr in read_batches(loader):
-            loss = run.step(lr, hr)
-            steps += 1
+        for lr, hr, count in merge_batches(batches, recipe, run.iteration, merged):
+            loss = run.step(lr, hr, count)
+            steps += count
             pixels += lr.shape[0] * lr.shape[1] * lr.shape[3] * lr.shape[4] * world
             now = time.monotonic()
             run.elapsed_seconds = now - began
@@ -126,8 +123,12 @@ def train(
             stopping = finished or agree(out_of_time or should_stop() or is_lost, backend)
             if is_lost:
                 raise TrainingError(f"the loss is {loss} at step {run.iteration}: lower the learning rate")
-            due = finished or run.iteration % recipe.validate_every == 0
-            logged = due or run.iteration % REPORT_EVERY == 0
+
+            def has_passed(every: int, count: int = count) -> bool:
+                return run.iteration // every > (run.iteration - count) // every
+
+            due = finished or has_passed(recipe.validate_every)
+            logged = due or has_passed(REPORT_EVERY)
             if logged or stopping:
                 scores: Scores | None = None
                 if rank == 0 and due and validation:
@@ -163,7 +164,7 @@ def train(
                 if logged:
                     with log.open("a", encoding="utf-8") as file:
                         file.write(json.dumps(history[-1]) + "\n")
-                if stopping or run.iteration % recipe.checkpoint_every == 0:
+                if stopping or has_passed(recipe.checkpoint_every):
                     run.save(checkpoint)
                 if (due or stopping) and history:
                     draw_curve(history, output / "curve.png", recipe.name)
@@ -190,20 +191,6 @@ def locate_weights(name: str) -> Path:
         WeightsError: unknown or damaged released weights.
     """
     return Path(name) if name.endswith(".safetensors") else find_weights(name)
-
-
-def read_batches(loader: DataLoader[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
-    """What the loader gives; a file that cannot be used is one line, whichever process read it.
-
-    Raises:
-        TrainingError: such a file.
-    """
-    try:
-        yield from loader
-    except (RecipeError, MaterialError) as error:
-        # Another process sends its traceback along, whose last line is the error itself.
-        reason = str(error).strip().splitlines()[-1].removeprefix(f"{type(error).__module__}.{type(error).__name__}: ")
-        raise TrainingError(reason) from error
 
 
 def has_compiler() -> bool:

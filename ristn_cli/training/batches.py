@@ -1,0 +1,100 @@
+"""Who makes a run's batches: processes beside it, or the device that trains."""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from ristn_cli.inference.device import Backend
+from ristn_cli.training.data import BatchPlan, TrainingWindows
+from ristn_cli.training.material import MaterialError
+from ristn_cli.training.motion import Source
+from ristn_cli.training.processes import leave_signals_to_parent
+from ristn_cli.training.recipe import Recipe, RecipeError
+from ristn_cli.training.run import TrainingError
+
+Batch = tuple[Tensor, Tensor]
+
+
+class Plans(Dataset[BatchPlan]):
+    """The plans of batches, by number: all that is to be drawn at random, and nothing rendered."""
+
+    def __init__(self, windows: TrainingWindows) -> None:
+        self.windows = windows
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def __getitem__(self, number: int) -> BatchPlan:
+        return self.windows.plan(number)
+
+
+def make_batches(windows: TrainingWindows, numbers: range, backend: Backend, *, workers: int) -> Iterator[Batch]:
+    """LR and HR batches, uint8, made by `workers` processes; 0 makes them in this one.
+
+    Raises:
+        TrainingError: a file that cannot be used, in one line, whichever process read it.
+    """
+    loader = open_loader(windows, numbers, workers=workers, pin_memory=backend.device.type == "cuda")
+    yield from with_one_line_errors(loader)
+
+
+def make_batches_on(device: torch.device, windows: TrainingWindows, numbers: range, *, workers: int) -> Iterator[Batch]:
+    """The same batches within rounding: processes draw what is random, the device renders from sources that it keeps.
+
+    Raises:
+        TrainingError: as of `make_batches`, or footage is to be degraded, which only processors do.
+    """
+    if windows.recipe.data.degradation != "BI":
+        raise TrainingError(f"{windows.recipe.name}: windows of degraded footage are not made on a device")
+    kept: dict[Source, Tensor] = {}
+
+    def get(source: Source) -> Tensor:
+        if source not in kept:
+            kept[source] = windows.read(source).to(device)
+        return kept[source]
+
+    for plan in with_one_line_errors(open_loader(Plans(windows), numbers, workers=workers)):
+        hr = plan.render(get)
+        yield plan.cut(plan.reduce(hr), hr)
+
+
+def open_loader(dataset: Dataset[Any], numbers: range, *, workers: int, pin_memory: bool = False) -> DataLoader[Any]:
+    """A loader of the numbered items of a dataset, in order."""
+    return DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=numbers,
+        num_workers=workers,
+        prefetch_factor=8 if workers else None,
+        pin_memory=pin_memory,
+        worker_init_fn=leave_signals_to_parent,
+        generator=torch.Generator(),  # its own: starting it again must not draw from the run's random state
+    )
+
+
+def with_one_line_errors(loader: DataLoader[Any]) -> Iterator[Any]:
+    """What the loader gives."""
+    try:
+        yield from loader
+    except (RecipeError, MaterialError) as error:
+        # Another process sends its traceback along, whose last line is the error itself.
+        reason = str(error).strip().splitlines()[-1].removeprefix(f"{type(error).__module__}.{type(error).__name__}: ")
+        raise TrainingError(reason) from error
+
+
+def merge_batches(
+    batches: Iterator[Batch], recipe: Recipe, iteration: int, merged: int
+) -> Iterator[tuple[Tensor, Tensor, int]]:
+    """Batches joined to larger ones, never across stages, and how many steps of the recipe each stands for."""
+    while iteration < recipe.iterations:
+        index, step = recipe.stage_at(iteration)
+        group = list(islice(batches, min(merged, recipe.stages[index].iterations - step)))
+        if not group:
+            return
+        lr, hr = group[0] if len(group) == 1 else (torch.cat(part) for part in zip(*group, strict=True))
+        yield lr, hr, len(group)
+        iteration += len(group)

@@ -1,0 +1,139 @@
+"""Pack what a training run needs into one folder, small enough to travel to a machine with a GPU.
+
+    python tools/gpu_pack.py lite-next --data DATA --run RUN --output PACK
+
+The pack holds the recipe, photographs, drawings and clips as WebP images, the validation windows without loss, and the
+run's checkpoint and log. `tools/gpu_train.py PACK` trains from it; nothing else is needed there but PyTorch and Pillow.
+"""
+
+import argparse
+import io
+import shutil
+import sys
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from ristn_cli.training.material import IMAGE_SUFFIXES, list_clips, list_files, read_clip, read_photo
+from ristn_cli.training.recipe import Recipe, load_recipe
+from ristn_cli.training.validation import load_validation
+
+QUALITIES = (92, 88, 84, 80, 75, 70, 65, 60, 50, 40)
+"""Of WebP, of which the best that fits is taken. Photographs are reduced before use, which hides what it costs."""
+
+SAMPLED = 12
+"""One image of so many is encoded to find the quality."""
+
+USED_SHARE = 0.95
+"""Of what is left for images: the sample only estimates."""
+
+LONGEST_CLIP = 24
+"""Frames of a clip that are packed, from its middle."""
+
+
+def encode(image: Tensor, quality: int | None) -> bytes:
+    """(3, H, W) uint8 as WebP; None for without loss."""
+    buffer = io.BytesIO()
+    settings = {"lossless": True} if quality is None else {"quality": quality}
+    Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy())).save(buffer, "webp", method=4, **settings)
+    return buffer.getvalue()
+
+
+def find_images(recipe: Recipe, data: Path) -> list[tuple[Path, Path]]:
+    """The stills of a recipe: each file, and its place in the pack, in an order that the new suffix keeps."""
+    pairs = []
+    for name in filter(None, (recipe.data.photos, recipe.data.drawings)):
+        files = list_files(data / name, IMAGE_SUFFIXES)
+        packed = [path.relative_to(data).with_suffix(".webp") for path in files]
+        if packed != sorted(set(packed)):
+            sys.exit(f"{data / name}: two files differ in their suffix alone; rename one of them")
+        pairs += list(zip(files, packed, strict=True))
+    return pairs
+
+
+def read_images(recipe: Recipe, data: Path) -> Iterator[tuple[Path, Tensor]]:
+    """Every image to be packed with loss, and its place: stills, and the middles of clips as folders of frames."""
+    for path, place in find_images(recipe, data):
+        yield place, read_photo(path)
+    for path in list_clips(data / recipe.data.clips) if recipe.data.clips else []:
+        frames = read_clip(path)
+        first = max(0, (len(frames) - LONGEST_CLIP) // 2)
+        for number, frame in enumerate(frames[first : first + LONGEST_CLIP]):
+            yield path.relative_to(data) / f"{number:04d}.webp", frame
+
+
+def pack_validation(recipe: Recipe, data: Path, output: Path) -> None:
+    """The validation clips' windows as folders of frames, and the validation photographs, all without loss."""
+    photos = recipe.data.validation_photos
+    for path in list_files(data / photos, IMAGE_SUFFIXES) if photos else []:
+        write(output / path.relative_to(data).with_suffix(".webp"), encode(read_photo(path), None))
+    clips = {path.stem: path for path in (list_clips(data / recipe.data.validation) if recipe.data.validation else [])}
+    for window in load_validation(recipe, data):
+        if window.kind == "clip":
+            folder = output / clips[window.name].relative_to(data)
+            for number, frame in enumerate(window.hr.mul(255).round().byte()):
+                write(folder / f"{number:04d}.webp", encode(frame, None))
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file, and the folders that it is in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def folder_bytes(folder: Path) -> int:
+    """Size of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def choose_quality(recipe: Recipe, data: Path, room: int) -> int:
+    """The best quality at which all images fit into `room` bytes, estimated from some of them."""
+    sample, count = [], 0
+    for number, (_, image) in enumerate(read_images(recipe, data)):
+        count += 1
+        if number % SAMPLED == 0:
+            sample.append(image)
+    for quality in QUALITIES:
+        estimate = sum(len(encode(image, quality)) for image in sample) * count / max(1, len(sample))
+        if estimate <= USED_SHARE * room:
+            return quality
+    sys.exit(f"the material does not fit into {room / 1e6:.0f} MB even at quality {QUALITIES[-1]}; raise --limit-mb")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Pack a training run into one folder for tools/gpu_train.py.")
+    parser.add_argument("recipe", help="a .toml file, or the name of one that comes with ristn")
+    parser.add_argument("--data", type=Path, required=True, help="folder that the recipe's folders are in")
+    parser.add_argument("--run", type=Path, help="folder with the run's checkpoint.pt and log.jsonl, to go on from")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the pack; it must not exist")
+    parser.add_argument("--limit-mb", type=float, default=50.0, help="largest size of the pack (default: 50)")
+    options = parser.parse_args()
+    if options.output.exists():
+        parser.error(f"{options.output} exists; name a new folder")
+
+    recipe = load_recipe(options.recipe)
+    output: Path = options.output
+    data = output / "data"
+    if options.recipe.endswith(".toml"):
+        text = Path(options.recipe).read_text(encoding="utf-8")
+    else:
+        text = (resources.files("ristn_cli.training") / "recipes" / f"{options.recipe}.toml").read_text("utf-8")
+    write(output / "recipe.toml", text.encode())
+    for name in ("checkpoint.pt", "log.jsonl") if options.run else ():
+        shutil.copy(options.run / name, output / name)
+    pack_validation(recipe, options.data, data)
+    quality = choose_quality(recipe, options.data, int(options.limit_mb * 1e6) - folder_bytes(output))
+    for place, image in read_images(recipe, options.data):
+        write(data / place, encode(image, quality))
+    size = folder_bytes(output)
+    print(f"{output}: {size / 1e6:.1f} MB, images at WebP quality {quality}")
+    if size > options.limit_mb * 1e6:
+        sys.exit(f"{output} is larger than {options.limit_mb:g} MB; pack it again with a smaller --limit-mb")
+
+
+if __name__ == "__main__":
+    main()
