@@ -36,7 +36,7 @@ from ristn_cli.inference.memory import (
     window_bytes,
 )
 from ristn_cli.inference.runtime import is_glibc
-from ristn_cli.model import CONFIGS, RISTN
+from ristn_cli.model import CONFIGS, RISTN, RISTNConfig
 from ristn_cli.model.inference import InferenceRISTN
 from ristn_cli.model.temporal import TemporalPattern
 
@@ -77,7 +77,16 @@ class LiveValues(TorchDispatchMode):
 @pytest.mark.parametrize("name", ["ristn-lite", "ristn"])
 @pytest.mark.parametrize("pattern", ["rdc", "rc"])
 def test_the_network_is_nowhere_wider(name: str, pattern: TemporalPattern) -> None:
-    config = replace(CONFIGS[name], pattern=pattern, refine_bottlenecks=0)
+    check_widest(replace(CONFIGS[name], pattern=pattern, refine_bottlenecks=0))
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("gate_kernel", [1, 3])
+def test_the_network_is_nowhere_wider_where_layers_read_the_input(layers: int, gate_kernel: int) -> None:
+    check_widest(replace(LITE, dense_input=True, lstm_layers=layers, gate_kernel=gate_kernel, refine_bottlenecks=0))
+
+
+def check_widest(config: RISTNConfig) -> None:
     network = InferenceRISTN(RISTN(config))
     frames, height, width = 6, 10, 12
     with torch.inference_mode(), LiveValues() as counted:

@@ -97,8 +97,9 @@ def allocator_share() -> float:
 def widest_channels(config: RISTNConfig) -> int:
     """Values per LR pixel and frame that are in memory at once, where the network is at its widest.
 
-    That is at the last ConvLSTM layer, beside the spatial features and their activation: either where the outputs of
-    the layers before it are joined to what it reads, or at the end of its second direction, with that one's gates.
+    That is at the last ConvLSTM layer, beside the spatial features and their activation, or with that activation among
+    what the layer reads: either where the outputs of the layers before it are joined to what it reads, or at the end of
+    its second direction, with that one's gates.
     """
     channels = config.base_channels << len(config.branch_one)
     spatial = 2 * channels + channels // 2  # input and output of the last stage, and a half at work in a bottleneck
@@ -107,9 +108,12 @@ def widest_channels(config: RISTNConfig) -> int:
     before = config.lstm_layers - 1
     dense = config.pattern in ("dc", "rdc")
     read = 2 * config.growth * (before if dense else min(before, 1))
-    joining = 2 * read if dense and before > 1 else 0
+    beside = 2 * channels
+    if config.dense_input:
+        read, beside = read + channels, channels
+    joining = 2 * read if dense and before > 1 - config.dense_input else 0
     directions = 7 * config.growth  # four gates, the first direction's output, and the second's twice
-    return max(spatial, 2 * channels + max(joining, read + directions))
+    return max(spatial, beside + max(joining, read + directions))
 
 
 def most_kept(tiling: Tiling, *, width: int, height: int, image_bytes: int = 1) -> int:

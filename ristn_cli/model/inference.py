@@ -162,7 +162,10 @@ class Features(nn.Module):
 
     def forward(self, spatial: Tensor, frames: int, keep: slice) -> Tensor:
         """(T*B, C, H, W) to (T'*B, C, H, W), the kept frames'."""
-        read = output = entry = F.relu(spatial) if self.entry is None else F.relu_(self.entry(spatial))
+        entering = F.relu(spatial) if self.entry is None else F.relu_(self.entry(spatial))
+        entry = None if self.from_entry is None else entering
+        read = output = entering
+        del entering  # or it would stay when it is joined to what the second layer reads
         for index, layer in enumerate(self.layers):
             if index:
                 read = torch.cat([read, output], dim=1) if self.dense and index > 1 - self.dense_input else output
@@ -176,7 +179,7 @@ class Features(nn.Module):
         fused: Tensor = self.from_last(kept(output))
         if self.from_earlier is not None:
             fused = self.from_earlier.add_to(fused, kept(read))
-        if self.from_entry is not None:
+        if self.from_entry is not None and entry is not None:
             fused = self.from_entry.add_to(fused, kept(entry))
         if self.from_spatial is not None:
             fused = self.from_spatial.add_to(fused, kept(spatial))
