@@ -140,7 +140,7 @@ def time_bicubic(info: VideoInfo, frames: int, folder: Path, preset: str) -> flo
     for _ in range(2):
         began = time.perf_counter()
         scale_bicubic(
-            info.path,
+            info,
             folder / "bicubic.mkv",
             width=SCALE * info.width,
             height=SCALE * info.height,
@@ -157,7 +157,7 @@ def time_reading(info: VideoInfo, frames: int) -> dict[str, float]:
     decode, convert = [], []
     for _ in range(REPEATS):
         began = time.perf_counter()
-        pictures = decode_pictures(info.path, frames)
+        pictures = decode_pictures(info, frames)
         decoded = time.perf_counter()
         reader = RgbReader(info.color, path=info.path, drop_alpha=True)
         for picture in pictures:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, is_dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from ristn_cli.cli.terminal import DebugOption, console, format_seconds, reported_errors
+from ristn_cli.cli.terminal import DebugOption, VideoStreamOption, console, format_seconds, reported_errors
 
 if TYPE_CHECKING:
     from ristn_cli.inference.plan import JobPlan
@@ -24,6 +24,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.
 
 def info(
     source: Annotated[Path, typer.Argument(help="Video, image, or folder of numbered images.")],
+    video_stream: VideoStreamOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -31,7 +32,7 @@ def info(
     with reported_errors(debug):
         from ristn_cli.video import find_fields, has_variable_rate, probe
 
-        found = find_fields(probe(source))
+        found = find_fields(probe(source, video_stream=video_stream))
         is_variable = has_variable_rate(found)
         if as_json:
             write_json(asdict(found) | {"is_variable_rate": is_variable})
@@ -71,6 +72,7 @@ def describe_source(found: VideoInfo, is_variable: bool | None) -> Iterator[str]
     yield f"colour: {found.bit_depth} bit {found.pixel_format}, {tags}, chroma {color.chroma_location}{hdr}"
     for stream in found.streams:
         yield f"stream {describe_stream(stream)}"
+    yield from describe_taken(found.streams, found.video_index)
     for number, chapter in enumerate(found.chapters, start=1):
         title = chapter.metadata.get("title", "")
         yield f"chapter {number}: {format_seconds(float(chapter.start))} {title}".rstrip()
@@ -80,8 +82,39 @@ def describe_stream(stream: StreamInfo) -> str:
     """`1: audio aac, eng, "commentary", default`."""
     name = stream.title or stream.file_name
     language = None if stream.language == "und" else stream.language  # undetermined
-    words = [language, f'"{name}"' if name else None, "cover" if stream.is_cover else None, *stream.dispositions]
+    words = [
+        None if stream.has_decoder else "no decoder",
+        "encrypted" if stream.is_encrypted else None,
+        language,
+        f'"{name}"' if name else None,
+        "cover" if stream.is_cover else None,
+        *stream.dispositions,
+    ]
     return ", ".join([f"{stream.index}: {stream.kind} {stream.codec}", *(word for word in words if word)])
+
+
+def describe_taken(streams: Sequence[StreamInfo], index: int) -> Iterator[str]:
+    """Which of several video streams is upscaled; nothing where there is only one."""
+    videos = [stream.index for stream in streams if stream.kind == "video"]
+    if len(videos) > 1:
+        number = videos.index(index)
+        yield f"upscales video stream {number} of {len(videos)} (stream {index}); --video-stream N chooses another"
+
+
+def describe_taken_of(plan: JobPlan) -> Iterator[str]:
+    """The same of a plan."""
+    index = next(entry.stream.index for entry in plan.streams if entry.action == "upscale")
+    return describe_taken([entry.stream for entry in plan.streams], index)
+
+
+def describe_losses(streams: Sequence[StreamPlan]) -> Iterator[str]:
+    """Streams that are left out although nobody asked for that, a line for each reason."""
+    losses: dict[str, list[str]] = {}
+    for entry in streams:
+        if entry.is_loss:
+            losses.setdefault(entry.reason, []).append(f"stream {describe_stream(entry.stream)}")
+    for reason, names in losses.items():
+        yield f"left out: {'; '.join(names)} ({reason})"
 
 
 def describe_plan(plan: JobPlan) -> Iterator[str]:
@@ -90,6 +123,7 @@ def describe_plan(plan: JobPlan) -> Iterator[str]:
 
     for entry in plan.streams:
         yield f"stream {describe_stream(entry.stream)}: {describe_action(entry, plan)}"
+    yield from describe_taken_of(plan)
     frames = "unknown" if plan.frames is None else f"about {plan.frames}"
     rate = f"{float(plan.rate):.6g} frames a second"
     pixels = "" if plan.sample_aspect_ratio == 1 else f" (pixels {plan.sample_aspect_ratio} as wide as high)"

@@ -49,6 +49,15 @@ MemoryOption = Annotated[
         "Default: by network and free memory."
     ),
 ]
+VideoStreamOption = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        metavar="N",
+        help="Take video stream N, counted from 0 among the video streams; else the one with more than one frame, the "
+        "default flag, the largest picture.",
+    ),
+]
 MaxFramesOption = Annotated[int | None, typer.Option(min=1, help="Stop after as many frames.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 

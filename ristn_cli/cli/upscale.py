@@ -22,6 +22,7 @@ from ristn_cli.cli.terminal import (
     MemoryOption,
     PrecisionOption,
     TileOption,
+    VideoStreamOption,
     WeightsOption,
     WindowOption,
     console,
@@ -150,6 +151,7 @@ def upscale(
     encoder_arg: Annotated[
         list[str] | None, typer.Option(help="key=value for the encoder, by FFmpeg's names; may be repeated.")
     ] = None,
+    video_stream: VideoStreamOption = None,
     start: Annotated[str | None, typer.Option(help="Begin here: seconds, M:SS or H:MM:SS.")] = None,
     end: Annotated[str | None, typer.Option(help="Stop here: seconds, M:SS or H:MM:SS.")] = None,
     max_frames: MaxFramesOption = None,
@@ -257,6 +259,7 @@ def upscale(
             decoder=decoder,
             image_rate=image_rate,
             segment_frames=segment_frames,
+            video_stream=video_stream,
         )
         open_named = partial(
             open_devices,
@@ -273,7 +276,7 @@ def upscale(
             ray_workers=ray_workers,
             ray_threads=ray_threads,
         )
-        engines = stack.enter_context(Engines(open_named, model, weights))
+        engines = stack.enter_context(Engines(open_named, model, weights, video_stream))
         work = Work(
             engines=engines,
             options=options,

@@ -15,7 +15,7 @@ import typer
 from rich.markup import escape
 
 from ristn_cli.cli.ahead import Ahead
-from ristn_cli.cli.info import describe_plan, describe_shortage, write_json
+from ristn_cli.cli.info import describe_losses, describe_plan, describe_shortage, describe_taken_of, write_json
 from ristn_cli.cli.terminal import (
     EXIT_CODES,
     console,
@@ -96,14 +96,14 @@ def warn_of_shortage(plan: JobPlan) -> None:
         warn(shortage)
 
 
-def choose_for(source: Path) -> ModelChoice:
-    """The released weights that suit a source. Raises VideoError when it cannot be read."""
+def choose_for(source: Path, video_stream: int | None = None) -> ModelChoice:
+    """The released weights that suit a source, or one of its video streams. Raises VideoError if it cannot be read."""
     from ristn_cli.video import probe
     from ristn_cli.weights import CLEAN_MODEL, ModelChoice, choose_model
 
     if source == STREAM:
         return ModelChoice(CLEAN_MODEL, "standard input does not tell how it was compressed")
-    found = probe(source)
+    found = probe(source, video_stream=video_stream)
     return choose_model(found, 0 if found.is_image_sequence else found.path.stat().st_size)
 
 
@@ -114,12 +114,17 @@ class Engines(AbstractContextManager["Engines"]):
         open_named: opens the engine of released weights by their name.
         model: their name, or `auto` for what suits each source.
         weights: a file that is used instead.
+        video_stream: which video stream of the sources is meant; None for the film.
     """
 
     def __init__(
-        self, open_named: Callable[[str], AbstractContextManager[Devices]], model: str, weights: Path | None
+        self,
+        open_named: Callable[[str], AbstractContextManager[Devices]],
+        model: str,
+        weights: Path | None,
+        video_stream: int | None = None,
     ) -> None:
-        self._open, self._model, self._weights = open_named, model, weights
+        self._open, self._model, self._weights, self._video_stream = open_named, model, weights, video_stream
         self._opened: tuple[str, Devices] | None = None
         self._stack = ExitStack()
         self._networks: dict[str, str] = {}
@@ -133,7 +138,7 @@ class Engines(AbstractContextManager["Engines"]):
 
         if self._weights is not None or self._model != "auto":
             return ModelChoice(str(self._weights or self._model), "it was asked for")
-        return choose_for(source)
+        return choose_for(source, self._video_stream)
 
     def open(self, choice: ModelChoice) -> Devices:
         """The engine with these weights; the one before is closed."""
@@ -258,6 +263,11 @@ class Work:
         def tell_plan(plan: JobPlan) -> None:
             for line in (describe_model(choice), *describe_plan(plan)):
                 note(line, is_shown=self.verbose and not self.quiet)
+            if not self.verbose:
+                for line in describe_taken_of(plan):
+                    note(f"{source}: {line}", is_shown=not self.quiet)
+            for line in describe_losses(plan.streams):
+                note(f"{source}: {line}", is_shown=not self.quiet)
             warn_of_shortage(plan)
 
         def tell_damage(message: str) -> None:

@@ -48,6 +48,7 @@ class UpscaleOptions:
         image_rate: frames a second of numbered images; None for 25.
         images: suffix of the images to write instead of a video; a job sets it by the name of its output.
         segment_frames: frames after which a part ends; None for what PART_PIXELS makes of their size.
+        video_stream: which video stream to upscale, counted from 0; None for what `probe` takes for the film.
     """
 
     codec: str = "auto"
@@ -71,6 +72,7 @@ class UpscaleOptions:
     image_rate: Fraction | None = None
     images: str | None = None
     segment_frames: int | None = None
+    video_stream: int | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError when more than one of `scale`, `size` and `fit` says how large the output is."""
@@ -159,10 +161,9 @@ def choose_deinterlacing(info: VideoInfo, options: UpscaleOptions) -> Literal["n
 
 def estimate_frames(info: VideoInfo, options: UpscaleOptions) -> int | None:
     """How many frames a job will write, from the container's hints."""
-    count = info.frame_count
-    if count is None and info.duration is not None:
-        count = round(info.duration * info.rate)
-    rate = info.rate
+    count, rate = info.frame_count, info.rate
+    if count is not None and info.duration and not info.has_plausible_rate:
+        rate = count / info.duration
     if doubles_rate(info, options):
         count, rate = None if count is None else 2 * count, 2 * rate
     if count is None:

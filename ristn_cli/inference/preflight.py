@@ -43,6 +43,9 @@ from ristn_cli.video import (
 PUBLISHING = "publishing"
 """A file in the job's folder: images are being given their names, so that some have theirs already."""
 
+OTHERS = ("strict", "decoder", "video_stream")
+"""Options that a job is not recognised by."""
+
 
 class StreamChoice(TypedDict):
     """What is left out, as `check_mux` and `try_mux` take it."""
@@ -185,7 +188,7 @@ def check_job(
         VideoError: the source cannot be read, the target cannot hold its streams or cannot be written, or the encoder
             is missing or refuses its options.
     """
-    info = probe(source, rate=options.image_rate)
+    info = probe(source, rate=options.image_rate, video_stream=options.video_stream)
     check_target(source, target, overwrite, makes_folder=makes_folder)
     info = examine(info, options)
     if options.images is not None:
@@ -204,7 +207,9 @@ def identify(info: VideoInfo, upscaler: Upscaler, options: UpscaleOptions) -> di
         **asdict(upscaler.tiling),
         # What only decides whether a run fails, or who decodes what all decode alike, does not change the frames of
         # one that goes on.
-        **{name: str(value) for name, value in asdict(options).items() if name not in ("strict", "decoder")},
+        # The stream is named as found, however it was chosen.
+        **{name: str(value) for name, value in asdict(options).items() if name not in OTHERS},
+        "video stream": info.video_index,
         "version of ristn": version("ristn"),
         "version of PyTorch": version("torch"),
         "version of PyAV": version("av"),

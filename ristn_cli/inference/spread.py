@@ -47,7 +47,7 @@ def settle_segments(
         return replace(options, segment_frames=int(earlier)) if earlier.isdigit() else options
     if workers == 1:
         return options
-    info = probe(source)
+    info = probe(source, video_stream=options.video_stream)
     frames = estimate_frames(info, options)
     if frames is None:
         return options

@@ -86,13 +86,13 @@ def opened_source(ends: Ends, options: UpscaleOptions, report: Callable[[str], N
         VideoError: it cannot be read, or more would be lost of standard input than the options give up.
     """
     if ends.source != PIPE:
-        yield examine(probe(ends.source, rate=options.image_rate), options)
+        yield examine(probe(ends.source, rate=options.image_rate, video_stream=options.video_stream), options)
         return
     if options.start is not None:
         raise VideoError(f"{NAME}: cannot be searched for --start; let the program that writes to it begin there")
     with PipeInput(ends.stdin, ends.raw) as pipe:
         try:
-            info = probe(pipe.first)
+            info = probe(pipe.first, video_stream=options.video_stream)
             streams = info.streams
             if options.images is None and not ends.is_y4m:  # which hold nothing but pictures, and say so
                 check_lost_streams(info, options)

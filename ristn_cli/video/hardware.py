@@ -84,7 +84,7 @@ def as_software(frames: Iterator[VideoFrame], info: VideoInfo) -> Iterator[Video
             raise HardwareError(f"a picture is {frame.width}x{frame.height}, expected {size[0]}x{size[1]}")
         if frame.is_corrupt:
             raise HardwareError("a picture is damaged")
-        if frame.pts is None or frame.time_base is None or (previous is not None and frame.pts <= previous):
+        if frame.pts is None or not frame.time_base or (previous is not None and frame.pts <= previous):
             raise HardwareError("a picture has no time of its own")
         previous = frame.pts
         if frame.format.name == info.pixel_format:

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 UNSPECIFIED = "unspecified"
+# Frames a second. A rate that FFmpeg guesses above is the grain of a clock, and nothing to count frames by.
+HIGHEST_PLAUSIBLE_RATE = 300
 
 FieldOrder = Literal["top", "bottom"]
 
@@ -68,7 +70,12 @@ class MasteringMetadata:
 
 @dataclass(frozen=True)
 class StreamInfo:
-    """One stream of a container. `kind` is `video`, `audio`, `subtitle`, `attachment` or `data`."""
+    """One stream of a container. `kind` is `video`, `audio`, `subtitle`, `attachment` or `data`.
+
+    `codec` is FFmpeg's name, for a codec that FFmpeg does not know the sample entry or `none`. `has_decoder` is false
+    for video, audio and subtitles that cannot be decoded. `is_cover` is true for a cover picture, also for a still
+    beside the video that is not marked as one.
+    """
 
     index: int
     kind: str
@@ -77,6 +84,8 @@ class StreamInfo:
     title: str | None = None
     dispositions: tuple[str, ...] = ()
     is_cover: bool = False
+    has_decoder: bool = True
+    is_encrypted: bool = False
     file_name: str | None = None
     mime_type: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -152,6 +161,11 @@ class VideoInfo:
         AVI holds none. FFmpeg's MPEG-4 parser works them out of the pictures; those of H.264 and HEVC do not.
         """
         return self.container == "avi" and self.codec in ("h264", "hevc")
+
+    @property
+    def has_plausible_rate(self) -> bool:
+        """False for a frame rate that is the grain of a clock (600, 1000, 90000), and tells no number of frames."""
+        return self.rate <= HIGHEST_PLAUSIBLE_RATE
 
     @property
     def is_image_sequence(self) -> bool:

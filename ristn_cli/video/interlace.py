@@ -17,6 +17,7 @@ from av.video.stream import VideoStream
 from ristn_cli.video.convert import Chain
 from ristn_cli.video.info import FieldOrder, VideoInfo
 from ristn_cli.video.source import open_input
+from ristn_cli.video.streams import as_fraction, read_packets
 
 Deinterlace = Literal["auto", "off", "frame", "field"]
 PARITIES = {"top": "tff", "bottom": "bff"}
@@ -85,24 +86,27 @@ def _look(info: VideoInfo, since: Fraction) -> Iterator[tuple[int | None, str, b
         size = (0, 0)
         for frame in islice(_decodable(container, stream), SAMPLE_FRAMES):
             if chain is None:
-                chain = Chain(frame, [("idet", IDET)], frame.time_base or Fraction(1, 1000))
+                chain = Chain(frame, [("idet", IDET)], as_fraction(frame.time_base) or Fraction(1, 1000))
                 size = (frame.width, frame.height)
             if (frame.width, frame.height) != size:
                 return
             is_flagged = frame.interlaced_frame
             chain.push(frame)
             while (judged := chain.pull()) is not None:
-                yield judged.pts, judged.metadata.get("lavfi.idet.single.current_frame", "undetermined"), is_flagged
+                yield judged.pts, _read_verdict(judged), is_flagged
+
+
+def _read_verdict(frame: VideoFrame) -> str:
+    """What idet wrote into the frame's tags, which may hold text of the source's own that is not UTF-8."""
+    try:
+        return frame.metadata.get("lavfi.idet.single.current_frame", "undetermined")
+    except UnicodeDecodeError:
+        return "undetermined"
 
 
 def _decodable(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
     """Frames of what can be decoded; damage is for whoever reads the video in earnest."""
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets)
-        except (StopIteration, av.error.FFmpegError):
-            return
+    for packet in read_packets(container, stream):
         try:
             frames = packet.decode()
         except av.error.FFmpegError:
@@ -137,7 +141,7 @@ def deinterlaced(
         is_alone = before is None
         is_taken = takes_all or frame.interlaced_frame
         if is_taken and chain is None:
-            chain = Chain(frame, [("bwdif", options)], frame.time_base or Fraction(1, 1000))
+            chain = Chain(frame, [("bwdif", options)], as_fraction(frame.time_base) or Fraction(1, 1000))
             if before is not None:
                 chain.push(before)
                 chain.push(frame)

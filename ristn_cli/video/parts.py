@@ -15,7 +15,8 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from ristn_cli.video.info import VideoError
-from ristn_cli.video.source import main_video_stream, open_input
+from ristn_cli.video.source import open_input
+from ristn_cli.video.streams import as_fraction, main_video_stream
 from ristn_cli.video.writer import DecodeClock
 
 # The deepest reordering any of our encoders uses is 16 pictures; looked at once per part.
@@ -56,14 +57,15 @@ def read_layout(parts: Sequence[Path], rate: Fraction) -> PartLayout:
             stream = main_video_stream(container, path)
             context = stream.codec_context
             head = list(islice((packet for packet in container.demux(stream) if packet.size), MOST_REORDERED))
-            if not head or head[0].pts is None or stream.time_base is None:
+            time_base = as_fraction(stream.time_base)
+            if not head or head[0].pts is None or time_base is None:
                 raise VideoError(f"{path}: has no frames; delete this part and run again")
             size = (context.width, context.height)
-            found = (context.codec.canonical_name, size, context.pix_fmt, stream.time_base, context.extradata)
+            found = (context.codec.canonical_name, size, context.pix_fmt, time_base, context.extradata)
             if layout is None:
-                frame_ticks = max(1, round(1 / rate / stream.time_base))
+                frame_ticks = max(1, round(1 / rate / time_base))
                 expected = found
-                layout = PartLayout(context.codec.canonical_name, stream.time_base, 0, head[0].pts, frame_ticks)
+                layout = PartLayout(context.codec.canonical_name, time_base, 0, head[0].pts, frame_ticks)
             elif found != expected:
                 raise VideoError(
                     f"{path}: was encoded otherwise than {parts[0]}; encode all parts with the same settings"
@@ -134,7 +136,7 @@ def feed_parts(parts: Iterable[Path], layout: PartLayout, pipe: IO[bytes]) -> No
     coming = iter(parts)
     beginning = next(coming)
     with (
-        open_input(beginning) as first,
+        open_input(beginning, names_errors=False) as first,  # errors within are of the pipe
         av.open(
             pipe, "w", format=layout.pipe_format, container_options=options, buffer_size=PIPE_BUFFER_BYTES
         ) as output,

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Literal
 
 from ristn_cli.video.codecs import CODECS, choose_codec
+from ristn_cli.video.copying import can_copy
 from ristn_cli.video.info import StreamInfo, VideoError, VideoInfo
+from ristn_cli.video.streams import COVER_CODECS
 
 TEXT_SUBTITLES = frozenset({"subrip", "srt", "ass", "ssa", "webvtt", "text", "mov_text"})
 FONT_SUFFIXES = (".ttf", ".otf", ".ttc", ".woff", ".woff2")
-COVER_CODECS = frozenset({"mjpeg", "png"})
 
 
 @dataclass(frozen=True)
@@ -90,12 +91,16 @@ CONTAINERS: dict[str, Container] = {".mp4": MP4, ".m4v": MP4, ".mov": MOV, ".mkv
 
 @dataclass(frozen=True)
 class StreamPlan:
-    """What becomes of one stream. `action` is `upscale`, `copy`, `convert` (to `codec`) or `drop` (for `reason`)."""
+    """What becomes of one stream. `action` is `upscale`, `copy`, `convert` (to `codec`) or `drop` (for `reason`).
+
+    `is_loss` is true of a stream that is dropped although nobody asked for that, which the user is to be told.
+    """
 
     stream: StreamInfo
     action: Literal["upscale", "copy", "convert", "drop"]
     codec: str
     reason: str = ""
+    is_loss: bool = False
 
     def __str__(self) -> str:
         """The plan in a few words: `copy`, `convert to mov_text`, `dropped (why)`."""
@@ -130,7 +135,8 @@ def check_mux(
     """The plan for every stream of `source` in a `target` whose video is of `codec` (None, `auto`: as the depth asks).
 
     Raises VideoError, naming the container that would work, for an unknown suffix, for a video codec the container
-    cannot hold, and for a stream it can neither hold nor take converted (unless `drop_unsupported`). Data streams, and
+    cannot hold, for a stream it can neither hold nor take converted (unless `drop_unsupported`), and for an encrypted
+    stream. A stream without a decoder is copied when the container takes it, else dropped. Data streams, and
     fonts where ASS subtitles are converted to plain text, are dropped and said so; `with_audio` and `with_subtitles`
     leave out theirs (fonts go with subtitles).
     """
@@ -150,8 +156,15 @@ def check_mux(
             plans.append(StreamPlan(stream, "upscale", family))
             continue
         plan = _plan_stream(stream, container, with_audio, with_subtitles)
+        if stream.is_encrypted and (plan is None or plan.action != "drop"):
+            raise VideoError(
+                f"{source.path}: the {stream.kind} stream {stream.index} is encrypted, and ristn cannot decrypt it; "
+                f"use a copy without protection{_flag_for(stream)}"
+            )
+        if plan is None or (not stream.has_decoder and plan.action != "drop"):
+            plan = _plan_unlisted(source, stream, container) or plan
         if plan is None and drop_unsupported:
-            plan = StreamPlan(stream, "drop", stream.codec, f"{container.muxer} cannot hold {stream.codec}")
+            plan = _lose(stream, f"{container.muxer} cannot hold {stream.codec}")
         if plan is None:
             raise VideoError(
                 f"{target}: {container.muxer} cannot hold the {stream.kind} stream {stream.index} ({stream.codec}) of "
@@ -163,6 +176,21 @@ def check_mux(
 
 def _flag_for(stream: StreamInfo) -> str:
     return {"audio": ", or --no-audio", "subtitle": ", or --no-subtitles"}.get(stream.kind, "")
+
+
+def _plan_unlisted(source: VideoInfo, stream: StreamInfo, container: Container) -> StreamPlan | None:
+    """The plan for a stream without a decoder, or for another video stream, of which the tables tell nothing."""
+    if stream.has_decoder and (stream.kind != "video" or stream.is_cover):
+        return None
+    if can_copy(source.path, stream.index, container.muxer):
+        return StreamPlan(stream, "copy", stream.codec)
+    if not stream.has_decoder:
+        return _lose(stream, f"{container.muxer} cannot hold it, and FFmpeg has no decoder to convert it")
+    return _lose(stream, f"{container.muxer} cannot hold it") if container is MKV else None
+
+
+def _lose(stream: StreamInfo, reason: str) -> StreamPlan:
+    return StreamPlan(stream, "drop", stream.codec, reason, is_loss=True)
 
 
 def _plan_stream(stream: StreamInfo, container: Container, with_audio: bool, with_subtitles: bool) -> StreamPlan | None:
@@ -191,7 +219,7 @@ def _plan_stream(stream: StreamInfo, container: Container, with_audio: bool, wit
         if stream.is_cover:
             return copy if container.holds_covers and stream.codec in COVER_CODECS else None
         return copy if stream.codec in container.video else None
-    return StreamPlan(stream, "drop", stream.codec, "data streams are not carried")
+    return _lose(stream, "data streams are not carried")
 
 
 def _plan_audio(stream: StreamInfo, container: Container) -> StreamPlan | None:

@@ -37,11 +37,10 @@ from ristn_cli.video.images import read_image, read_image_with_alpha
 from ristn_cli.video.info import Frame, Image, VideoError, VideoInfo
 from ristn_cli.video.interlace import Deinterlace, deinterlaced
 from ristn_cli.video.source import open_input, probe, seek_before
+from ristn_cli.video.streams import as_fraction, read_packets
 
 log = logging.getLogger("ristn.video")
 
-# Demux errors in a row after which the rest of the file is taken to be unreadable.
-MOST_ERRORS_IN_A_ROW = 100
 # A stream that ends this much before the end its header states is reported as cut short.
 MISSING_END_SECONDS = Fraction(1, 10)
 # A clock that goes back by more is another one: to hold its frames back would press them into a moment.
@@ -192,8 +191,9 @@ def _video_frames(
 
 
 def _own_duration(frame: VideoFrame, info: VideoInfo) -> Fraction:
-    if not (info.is_still or info.has_decoding_times_only) and frame.duration and frame.time_base:
-        return frame.duration * frame.time_base
+    base = as_fraction(frame.time_base)
+    if not (info.is_still or info.has_decoding_times_only) and frame.duration and base is not None:
+        return frame.duration * base
     return 1 / info.rate
 
 
@@ -271,8 +271,9 @@ def _decoded_by(
 
 
 def _time_of(frame: VideoFrame) -> Fraction:
-    assert frame.pts is not None and frame.time_base is not None  # `as_software` gives no others
-    return frame.pts * frame.time_base
+    base = as_fraction(frame.time_base)
+    assert frame.pts is not None and base is not None  # `as_software` gives no others
+    return frame.pts * base
 
 
 def _decoded_from(
@@ -310,7 +311,8 @@ def _decoded_from(
 
 
 def _lies_before(frame: VideoFrame, target: Fraction) -> bool:
-    return frame.pts is not None and frame.time_base is not None and frame.pts * frame.time_base <= target
+    base = as_fraction(frame.time_base)
+    return frame.pts is not None and base is not None and frame.pts * base <= target
 
 
 def _decoded(
@@ -326,35 +328,28 @@ def _decoded(
     decoder: VideoCodecContext | None = None
     if with_alpha and stream.metadata.get("alpha_mode") == "1" and stream.codec_context.name in ALPHA_DECODERS:
         decoder = cast(VideoCodecContext, CodecContext.create(ALPHA_DECODERS[stream.codec_context.name], "r"))
-    packets = container.demux(stream)
     awaits_keyframe = sought
     # Decoding times of packets whose pictures are still to come: pictures are shown in order, the next at the least.
     waiting: list[int] = []
     delay: int | None = None
     shape: Fraction | None = None
-    errors = 0
-    while errors < MOST_ERRORS_IN_A_ROW:
-        try:
-            packet = next(packets)
-        except StopIteration:
-            return
-        except av.error.FFmpegError as error:
-            errors += 1
-            damage.add(f"has unreadable data ({error.strerror})")
-            packets = container.demux(stream)
-            continue
-        errors = 0
+
+    def report(error: av.error.FFmpegError) -> None:
+        damage.add(f"has unreadable data ({error.strerror})")
+
+    for packet in read_packets(container, stream, report):
         if awaits_keyframe and packet.size and not packet.is_keyframe:
             continue
         awaits_keyframe = False
-        if info.has_decoding_times_only and packet.size and packet.dts is not None:
+        base = as_fraction(packet.time_base)
+        if info.has_decoding_times_only and packet.size and packet.dts is not None and base is not None:
             if delay is None:
-                delay = round(info.start_time / packet.time_base) - packet.dts
+                delay = round(info.start_time / base) - packet.dts
             heapq.heappush(waiting, packet.dts)
         try:
             frames = packet.decode() if decoder is None else decoder.decode(packet if packet.size else None)
         except av.error.FFmpegError as error:
-            time = None if packet.pts is None else packet.pts * packet.time_base
+            time = None if packet.pts is None or base is None else packet.pts * base
             if packet.dts in waiting:
                 waiting.remove(packet.dts)
                 heapq.heapify(waiting)
@@ -363,7 +358,7 @@ def _decoded(
                 damage.add(f"a video packet{where} cannot be decoded ({error.strerror})")
             continue
         # The decoder's own, not the frame's, which PyAV does not give: of the frame that it has just finished.
-        found = (decoder or stream.codec_context).sample_aspect_ratio
+        found = as_fraction((decoder or stream.codec_context).sample_aspect_ratio)
         shape = shape or (found if frames else None)
         if frames and found and shape and found != shape:
             where = "" if frames[0].pts is None else f" at {float(_time_of(frames[0]) - info.start_time):.2f} s"
@@ -381,8 +376,9 @@ def _monotonic(frames: Iterator[VideoFrame], info: VideoInfo, damage: _Damage) -
     """Give every frame a time later than its predecessor's: its own wherever it has one."""
     previous: Fraction | None = None
     for frame in frames:
-        if frame.pts is not None and frame.time_base is not None:
-            time = frame.pts * frame.time_base
+        base = as_fraction(frame.time_base)
+        if frame.pts is not None and base is not None:
+            time = frame.pts * base
         else:
             time = info.start_time if previous is None else previous + 1 / info.rate
         if previous is not None and time < previous - NEW_CLOCK_SECONDS:

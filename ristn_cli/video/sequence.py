@@ -20,7 +20,8 @@ from typing import Self
 from ristn_cli.video.images import WRITABLE_IMAGES, encode_image
 from ristn_cli.video.info import Frame, VideoError, VideoInfo
 from ristn_cli.video.resample import ALPHA_FLAGS, Resampler
-from ristn_cli.video.source import main_video_stream, open_input
+from ristn_cli.video.source import open_input
+from ristn_cli.video.streams import main_video_stream
 
 PART_SUFFIX = ".zip"
 TIMES_NAME = "times.json"

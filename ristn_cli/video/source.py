@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import av
-from av.codec.context import CodecContext
 from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.sidedata.sidedata import SideData as SideDataEntry
@@ -21,15 +20,27 @@ from av.sidedata.sidedata import Type as SideData
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from ristn_cli.video.boxes import describe_encryption, explain_unreadable, find_encrypted_tracks
 from ristn_cli.video.convert import RgbReader, depth_of, has_alpha_channel, read_color_names
 from ristn_cli.video.hardware import HardwareError
 from ristn_cli.video.info import (
+    HIGHEST_PLAUSIBLE_RATE,
     Chapter,
     Color,
     MasteringMetadata,
     StreamInfo,
     VideoError,
     VideoInfo,
+)
+from ristn_cli.video.streams import (
+    VideoChoice,
+    as_fraction,
+    choose_video_stream,
+    codec_names,
+    describe_streams,
+    has_decoder,
+    list_videos,
+    plain_tags,
 )
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
@@ -42,29 +53,17 @@ SEEKABLE_FORMATS = frozenset({"mov", "matroska", "mpegts", "avi", "flv"})
 # FFmpeg plays text files as terminal art; nobody who names one to an upscaler means that.
 TEXT_FORMATS = ("tty",)
 STILL_FORMATS = ("_pipe", "image2")
-DISPOSITION_NAMES = (
-    "default",
-    "dub",
-    "original",
-    "comment",
-    "lyrics",
-    "karaoke",
-    "forced",
-    "hearing_impaired",
-    "visual_impaired",
-    "clean_effects",
-    "non_diegetic",
-    "captions",
-    "descriptions",
-    "dependent",
-)
+# Tags of a protected ASF or WMV, in lower case.
+PROTECTION_TAGS = frozenset({"encryption", "asf_protection_type"})
 
 
 @contextmanager
-def open_input(path: Path, hwaccel: HWAccel | None = None) -> Iterator[InputContainer]:
+def open_input(path: Path, hwaccel: HWAccel | None = None, *, names_errors: bool = True) -> Iterator[InputContainer]:
     """The container at `path`, open for reading. Raises VideoError, in one line, for whatever cannot be opened.
 
-    With `hwaccel`, HardwareError: software decoding has then opened the same file before.
+    Within, FFmpeg's errors become VideoErrors that name the file, unless `names_errors` is false. With `hwaccel` a file
+    that cannot be opened is a HardwareError, and errors within stay as they are: software decoding has opened the same
+    file before.
     """
     if not path.exists():
         raise VideoError(f"{path}: no such file or directory; check the name")
@@ -75,7 +74,7 @@ def open_input(path: Path, hwaccel: HWAccel | None = None) -> Iterator[InputCont
     if path.is_file() and path.stat().st_size == 0:
         raise VideoError(f"{path}: the file is empty (0 bytes); copy or download it again")
     try:
-        container = av.open(file_url(path), "r", metadata_errors="replace", hwaccel=hwaccel)
+        container = _open_container(file_url(path), hwaccel)
     except (av.error.FFmpegError, OSError, ValueError, RuntimeError) as error:
         if hwaccel is not None:
             reason = getattr(error, "strerror", None) or str(error)
@@ -86,15 +85,40 @@ def open_input(path: Path, hwaccel: HWAccel | None = None) -> Iterator[InputCont
     with container:
         if container.format.name in TEXT_FORMATS:
             raise VideoError(f"{path}: is a text file, not a video; name a video file")
-        yield container
+        try:
+            yield container
+        except av.error.FFmpegError as error:
+            if hwaccel is not None or not names_errors:
+                raise
+            raise VideoError(f"{path}: {_explain_undecodable(_reason(error))}") from error
+
+
+def _open_container(url: str, hwaccel: HWAccel | None) -> InputContainer:
+    """Tags that are not UTF-8 must not fail: PyAV up to 18 has to be told so, PyAV 19 has no such argument."""
+    try:
+        return av.open(url, "r", metadata_errors="replace", hwaccel=hwaccel)
+    except TypeError:
+        return av.open(url, "r", hwaccel=hwaccel)
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _explain_undecodable(reason: str) -> str:
+    return (
+        f"FFmpeg cannot read or decode it ({reason}): the file is damaged, or uses a compression or protection that "
+        "FFmpeg does not support; convert or remux it with another program first"
+    )
 
 
 def seek_before(container: InputContainer, stream: VideoStream, target: Fraction) -> bool:
     """Go to a keyframe at or before `target`, in seconds; False where frames would not have the same times after it."""
-    if stream.time_base is None or SEEKABLE_FORMATS.isdisjoint(container.format.name.split(",")):
+    time_base = as_fraction(stream.time_base)
+    if time_base is None or SEEKABLE_FORMATS.isdisjoint(container.format.name.split(",")):
         return False
     try:
-        container.seek(int(target / stream.time_base), stream=stream, backward=True)
+        container.seek(int(target / time_base), stream=stream, backward=True)
     except av.error.FFmpegError:
         return False
     return True
@@ -108,29 +132,14 @@ def file_url(path: Path) -> str:
 def _explain_unreadable(path: Path, error: Exception) -> str:
     if isinstance(error, PermissionError):
         return "permission denied; make the file readable"
-    head = b""
-    if path.is_file():  # a pipe has been read, and opening it again would wait for ever
-        with path.open("rb") as file:
-            head = file.read(12)
-    if head[4:8] in (b"ftyp", b"mdat", b"moov", b"wide", b"free"):
-        return "is an MP4 or MOV without its index ('moov'): the file is cut short; copy or download it again"
+    # A pipe has been read, and opening it again would wait for ever.
+    explanation = explain_unreadable(path) if path.is_file() else None
+    if explanation is not None:
+        return explanation
     if isinstance(error, av.error.EOFError):
         return "no frames in the video stream: the file ends after its header; it was never finished"
-    reason = getattr(error, "strerror", None) or type(error).__name__
+    reason = _reason(error)
     return f"is not a video that FFmpeg can read ({reason}); expected a video file, an image, or a folder of images"
-
-
-def main_video_stream(container: InputContainer, path: Path) -> VideoStream:
-    """The first video stream that is not a cover picture. Raises VideoError when there is none."""
-    streams = [stream for stream in container.streams.video if not _is_cover(stream)]
-    if not streams:
-        kinds = sorted({str(stream.type) for stream in container.streams}) or ["nothing"]
-        raise VideoError(f"{path}: has no video stream (found: {', '.join(kinds)}); name a file with a picture")
-    return streams[0]
-
-
-def _is_cover(stream: VideoStream) -> bool:
-    return bool(stream.disposition & (stream.disposition.attached_pic | stream.disposition.timed_thumbnails))
 
 
 def list_images(path: Path) -> tuple[Path, ...]:
@@ -156,23 +165,55 @@ def _image_order(path: Path) -> tuple[int, str]:
     return (int(numbers[-1]) if numbers else -1, path.name)
 
 
-def probe(path: str | Path, *, rate: Fraction | None = None) -> VideoInfo:
+def probe(path: str | Path, *, rate: Fraction | None = None, video_stream: int | None = None) -> VideoInfo:
     """What is in the file, from its headers and its first decoded frame.
 
-    `rate` sets the frame rate of a folder of images or of a still (25 by default); a video keeps its own. Raises
-    VideoError for what is missing, empty, not a video, without a video stream, or without a single frame.
+    `rate` sets the frame rate of a folder of images or of a still (25 by default); a video keeps its own.
+    `video_stream` counts video streams from 0; None for the film rather than a still or a cover. Raises VideoError for
+    what is missing, empty, not a video, encrypted, without such a video stream, without a decoder for it, or without a
+    single frame.
     """
     path = Path(path)
     images = list_images(path)
     first = images[0] if images else path
     with open_input(first) as container:
-        stream = main_video_stream(container, first)
-        frame = _first_frame(container, first)
-        info = _describe(path, container, stream, frame, rate)
+        errors: list[av.error.FFmpegError] = []
+        encrypted = _find_encrypted(container, first)
+        choice = choose_video_stream(container, first, video_stream, errors.append)
+        if choice.stream.index in encrypted:
+            raise VideoError(f"{first}: {describe_encryption([encrypted[choice.stream.index]])}")
+        _check_decoder(container, first, choice)
+        frame = _first_frame(choice, first, errors)
+        streams = describe_streams(container, choice.covers, encrypted)
+        info = _describe(path, container, choice.stream, streams, frame, rate)
     if not images:
         return info
     seconds = len(images) / info.rate
     return _replace_for_images(info, path, images, seconds)
+
+
+def _find_encrypted(container: InputContainer, path: Path) -> dict[int, str]:
+    """Encrypted streams by index, with the name of the scheme. Raises VideoError for a file that is protected whole."""
+    name = container.format.name
+    if name.startswith("asf") and any(tag.lower() in PROTECTION_TAGS for tag in container.metadata):
+        raise VideoError(
+            f"{path}: is protected by DRM (Windows Media), and ristn cannot decrypt it; use a copy without"
+        )
+    if name.startswith("mov") and path.is_file():
+        return find_encrypted_tracks(path)
+    return {}
+
+
+def _check_decoder(container: InputContainer, path: Path, choice: VideoChoice) -> None:
+    if has_decoder(choice.stream):
+        return
+    names, videos = codec_names(container), list(container.streams.video)
+    codec = names[choice.stream.index]
+    others = f", or choose another stream with --video-stream: {list_videos(videos, names)}" if len(videos) > 1 else ""
+    raise VideoError(
+        f"{path}: FFmpeg has no decoder for its video (stream {choice.stream.index}, codec '{codec}'); "
+        f"convert it first with a program that can{others}"
+    )
 
 
 def _replace_for_images(info: VideoInfo, path: Path, images: tuple[Path, ...], seconds: Fraction) -> VideoInfo:
@@ -190,21 +231,25 @@ def _replace_for_images(info: VideoInfo, path: Path, images: tuple[Path, ...], s
     )
 
 
-def _first_frame(container: InputContainer, path: Path) -> VideoFrame:
-    stream = main_video_stream(container, path)
+def _first_frame(choice: VideoChoice, path: Path, unreadable: list[av.error.FFmpegError]) -> VideoFrame:
+    """The first frame that can be decoded; `unreadable` holds the errors of reading so far."""
     # No threads: `read_color_names` listens to FFmpeg's log, and a decoder thread that logs meanwhile waits for the
     # interpreter lock, which is held by whoever closes the decoder and waits for the thread.
-    stream.codec_context.thread_count = 1
+    choice.stream.codec_context.thread_count = 1
     errors = 0
-    for packet in container.demux(stream):
+    reason = ""
+    for packet in choice.packets:
         try:
             for frame in packet.decode():
                 return frame
-        except av.error.FFmpegError:
+        except av.error.FFmpegError as error:
             errors += 1
+            reason = _reason(error)
     if errors and _is_animated_webp(path):
         raise VideoError(f"{path}: is an animated WebP, which FFmpeg cannot read; convert it to APNG or GIF first")
-    found = f"{errors} packets, none of which can be decoded" if errors else "no frames in the video stream"
+    if unreadable and not errors:
+        raise VideoError(f"{path}: {_explain_undecodable(_reason(unreadable[-1]))}")
+    found = f"{errors} packets, none of which can be decoded ({reason})" if errors else "no frames in the video stream"
     raise VideoError(f"{path}: {found}; the file is damaged or was never finished")
 
 
@@ -216,17 +261,20 @@ def _is_animated_webp(path: Path) -> bool:
 
 
 def _describe(
-    path: Path, container: InputContainer, stream: VideoStream, frame: VideoFrame, rate: Fraction | None
+    path: Path,
+    container: InputContainer,
+    stream: VideoStream,
+    streams: Sequence[StreamInfo],
+    frame: VideoFrame,
+    rate: Fraction | None,
 ) -> VideoInfo:
     swap, flip_x, flip_y, rotation = _orientation(frame)
     width, height = (frame.height, frame.width) if swap else (frame.width, frame.height)
-    aspect = stream.sample_aspect_ratio or Fraction(1)
+    aspect = as_fraction(stream.sample_aspect_ratio) or Fraction(1)
     aspect = aspect if aspect > 0 else Fraction(1)
+    time_base, frame_base = as_fraction(stream.time_base), as_fraction(frame.time_base)
     is_still = container.format.name.endswith(STILL_FORMATS)
-    nominal = stream.guessed_rate or stream.average_rate or DEFAULT_RATE
-    if is_still:
-        nominal = rate or DEFAULT_RATE
-    time_base = 1 / nominal if is_still or stream.time_base is None else stream.time_base
+    nominal = rate or DEFAULT_RATE if is_still else _nominal_rate(stream)
     names = read_color_names(frame)
     is_rgb = frame.format.is_rgb or names["matrix"] == "gbr"
     color = Color(
@@ -234,16 +282,17 @@ def _describe(
         default_matrix="gbr" if is_rgb else "bt709" if height >= HIGH_DEFINITION_LINES else "smpte170m",
         default_range="pc" if is_rgb or frame.format.name.startswith("yuvj") else "tv",
     )
-    start = Fraction(0) if is_still or frame.pts is None or frame.time_base is None else frame.pts * frame.time_base
+    start = Fraction(0) if is_still or frame.pts is None or frame_base is None else frame.pts * frame_base
     end = None if is_still else _stated_end(container, stream, start)
-    duration = stream.duration * stream.time_base if stream.duration and stream.time_base else None
+    duration = stream.duration * time_base if stream.duration and time_base else None
     if duration is None and end is not None:
         duration = end - start
     if duration is None and container.duration:
         duration = Fraction(container.duration, av.time_base)
     # AVI counts empty chunks, which only pass the time, as frames.
     counted = 0 if container.format.name == "avi" else stream.frames
-    count = counted or (round(duration * nominal) if duration else None)
+    is_plausible = nominal <= HIGHEST_PLAUSIBLE_RATE
+    count = counted or (round(duration * nominal) if duration and is_plausible else None)
     return VideoInfo(
         path=path,
         container=container.format.name,
@@ -252,7 +301,7 @@ def _describe(
         height=height,
         sample_aspect_ratio=1 / aspect if swap else aspect,
         rate=nominal,
-        time_base=time_base,
+        time_base=1 / nominal if is_still or time_base is None else time_base,
         start_time=start,
         origin=Fraction(container.start_time or 0, av.time_base),
         duration=1 / nominal if is_still else duration,
@@ -270,44 +319,34 @@ def _describe(
         has_alpha=_shows_alpha(frame, stream, color, path),
         is_interlaced=frame.interlaced_frame or stream.codec_context.field_order > 1,
         video_index=stream.index,
-        streams=tuple(_describe_stream(container, index) for index in range(len(container.streams))),
+        streams=tuple(streams),
         chapters=tuple(
-            Chapter(chapter["start"] * chapter["time_base"], chapter["end"] * chapter["time_base"], chapter["metadata"])
+            Chapter(chapter["start"] * base, chapter["end"] * base, plain_tags(chapter["metadata"]))
             for chapter in container.chapters()
-            if chapter["time_base"]
+            if (base := as_fraction(chapter["time_base"])) is not None
         ),
-        metadata=dict(container.metadata),
+        metadata=plain_tags(container.metadata),
     )
+
+
+def _nominal_rate(stream: VideoStream) -> Fraction:
+    """FFmpeg's guess, or where that is implausible the average; the guess all the same where both are."""
+    rates = [
+        rate for rate in map(as_fraction, (stream.guessed_rate, stream.average_rate)) if rate is not None and rate > 0
+    ]
+    plausible = [rate for rate in rates if rate <= HIGHEST_PLAUSIBLE_RATE]
+    return next(iter([*plausible, *rates]), DEFAULT_RATE)
 
 
 def _stated_end(container: InputContainer, stream: VideoStream, start: Fraction) -> Fraction | None:
     """Where the video ends by its own track header (MP4, MOV) or track tag (Matroska), on the source's clock."""
-    if container.format.name.startswith("mov") and stream.duration and stream.time_base:
-        return start + stream.duration * stream.time_base
+    time_base = as_fraction(stream.time_base)
+    if container.format.name.startswith("mov") and stream.duration and time_base:
+        return start + stream.duration * time_base
     tag = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
     if container.format.name.startswith("matroska") and tag is not None:
         return 3600 * int(tag[1]) + 60 * int(tag[2]) + Fraction(tag[3])
     return None
-
-
-def _describe_stream(container: InputContainer, index: int) -> StreamInfo:
-    stream = container.streams[index]
-    context: CodecContext | None = stream.codec_context  # attachments have none, whatever the stubs say
-    names = tuple(name for name in DISPOSITION_NAMES if stream.disposition & getattr(stream.disposition, name))
-    is_cover = isinstance(stream, VideoStream) and _is_cover(stream)
-    metadata = dict(stream.metadata)
-    return StreamInfo(
-        index=index,
-        kind=stream.type if stream.type in ("video", "audio", "subtitle", "attachment") else "data",
-        codec=(stream.name or "none") if context is None else context.codec.canonical_name,
-        language=metadata.get("language"),
-        title=metadata.get("title", metadata.get("name")),  # MP4's own tag is called name
-        dispositions=names,
-        is_cover=is_cover,
-        file_name=metadata.get("filename"),
-        mime_type=metadata.get("mimetype"),
-        metadata=metadata,
-    )
 
 
 def _orientation(frame: VideoFrame) -> tuple[bool, bool, bool, int]:

@@ -5,35 +5,46 @@ from itertools import islice
 from pathlib import Path
 
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
 from ristn_cli.video.convert import FrameBuilder, RgbReader
 from ristn_cli.video.encoder import output_color
-from ristn_cli.video.info import VideoError
+from ristn_cli.video.info import VideoError, VideoInfo
 from ristn_cli.video.program import find_ffmpeg
-from ristn_cli.video.source import main_video_stream, open_input
+from ristn_cli.video.source import open_input
 
 
-def decode_pictures(path: Path, count: int) -> list[VideoFrame]:
+def decode_pictures(info: VideoInfo, count: int) -> list[VideoFrame]:
     """The first `count` pictures as the decoder gives them. Raises VideoError for a file that cannot be opened."""
-    with open_input(path) as container:
-        stream = main_video_stream(container, path)
+    with open_input(info.path) as container:
+        stream = container.streams[info.video_index]
+        assert isinstance(stream, VideoStream)
         stream.thread_type = "AUTO"
         return list(islice(container.decode(stream), count))
 
 
-def scale_bicubic(source: Path, target: Path, *, width: int, height: int, frames: int, crf: float, preset: str) -> None:
+def scale_bicubic(
+    source: VideoInfo, target: Path, *, width: int, height: int, frames: int, crf: float, preset: str
+) -> None:
     """Decode, ffmpeg's `scale=flags=bicubic` to `width` x `height`, and H.264, in one ffmpeg process.
 
     Raises:
         VideoError: ffmpeg failed.
     """
-    command = [find_ffmpeg(), "-nostdin", "-hide_banner", "-loglevel", "error", "-y", "-i", str(source)]
-    command += ["-map", "0:v:0", "-frames:v", str(frames), "-vf", f"scale={width}:{height}:flags=bicubic"]
+    command = [find_ffmpeg(), "-nostdin", "-hide_banner", "-loglevel", "error", "-y", "-i", str(source.path)]
+    command += [
+        "-map",
+        f"0:{source.video_index}",
+        "-frames:v",
+        str(frames),
+        "-vf",
+        f"scale={width}:{height}:flags=bicubic",
+    ]
     command += ["-pix_fmt", "yuv420p", "-c:v", "libx264", "-crf", str(crf), "-preset", preset, str(target)]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode != 0:
         said = " | ".join(done.stderr.strip().splitlines()[-4:])
-        raise VideoError(f"{source}: bicubic scaling failed, ffmpeg ended with {done.returncode}: {said}")
+        raise VideoError(f"{source.path}: bicubic scaling failed, ffmpeg ended with {done.returncode}: {said}")
 
 
 __all__ = ["FrameBuilder", "RgbReader", "decode_pictures", "output_color", "scale_bicubic"]

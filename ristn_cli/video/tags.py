@@ -9,6 +9,7 @@ from pathlib import Path
 from ristn_cli.video.info import VideoInfo
 from ristn_cli.video.plan import StreamPlan
 from ristn_cli.video.source import open_input
+from ristn_cli.video.streams import read_packets
 
 CHAPTER_CLOCK = 1_000_000
 # Tags of the source's own file or stream that would be untrue of the new one.
@@ -63,7 +64,7 @@ def extract_covers(source: VideoInfo, plan: Sequence[StreamPlan], folder: Path) 
             place = folder / f"cover-{number}"
             place.mkdir()
             path = place / Path(stream.file_name or f"cover{suffix}").name
-            for packet in container.demux(container.streams[stream.index]):
+            for packet in read_packets(container, container.streams[stream.index]):
                 if packet.size:
                     path.write_bytes(bytes(packet))
                     covers[stream.index] = (path, mime_type)

@@ -15,7 +15,8 @@ from av.video.stream import VideoStream
 from ristn_cli.video.convert import has_alpha_channel
 from ristn_cli.video.info import VideoError, VideoInfo
 from ristn_cli.video.plan import CONTAINERS, StreamPlan
-from ristn_cli.video.source import main_video_stream, open_input
+from ristn_cli.video.source import open_input
+from ristn_cli.video.streams import as_fraction, codec_names, main_video_stream, read_packets
 
 # More pictures than any codec reorders: presentation times come out in order from a heap of this many.
 REORDER_WINDOW = 32
@@ -119,7 +120,8 @@ def presentation_times(path: Path, index: int, *, by_decoding: bool = False) -> 
     heap: list[int] = []
     with open_input(path) as container:
         stream = container.streams[index]
-        for packet in container.demux(stream):
+        base = as_fraction(stream.time_base) or Fraction(1)
+        for packet in read_packets(container, stream):  # reading the frames went over the same unreadable places
             if not packet.size or packet.is_discard:
                 continue
             time = packet.dts if by_decoding or packet.pts is None else packet.pts
@@ -127,8 +129,7 @@ def presentation_times(path: Path, index: int, *, by_decoding: bool = False) -> 
                 continue
             heapq.heappush(heap, time)
             if len(heap) > REORDER_WINDOW:
-                yield heapq.heappop(heap) * packet.time_base
-        base = stream.time_base or Fraction(1)
+                yield heapq.heappop(heap) * base
         while heap:
             yield heapq.heappop(heap) * base
 
@@ -177,9 +178,10 @@ def _check_duration(target: Path, expected: Fraction, tolerance: Fraction) -> No
     """The duration that the video track of an MP4 or MOV states; other containers state only that of the whole."""
     with open_input(target) as container:
         stream = main_video_stream(container, target)
-        if not container.format.name.startswith("mov") or not stream.duration or stream.time_base is None:
+        time_base = as_fraction(stream.time_base)
+        if not container.format.name.startswith("mov") or not stream.duration or time_base is None:
             return
-        stated = stream.duration * stream.time_base
+        stated = stream.duration * time_base
     if abs(stated - expected) > tolerance:
         raise _mismatch(target, "duration of the video", f"{float(stated):.3f} s", f"{float(expected):.3f} s")
 
@@ -211,8 +213,8 @@ def check_stream_list(target: Path, plan: tuple[StreamPlan, ...], *, is_trimmed:
         expected = [entry for entry in plan if entry.stream.kind == kind and entry.action in ("copy", "convert")]
         with open_input(target) as container:
             found = [
-                (stream.codec_context.codec.canonical_name, stream.metadata.get("language"))
-                for stream in container.streams
+                (name, stream.metadata.get("language"))
+                for stream, name in zip(container.streams, codec_names(container), strict=True)
                 if stream.type == kind
             ]
         if is_trimmed and len(found) < len(expected):
@@ -260,7 +262,9 @@ def drops_hidden_sound(source: VideoInfo, target: Path, plan: Sequence[StreamPla
     for entry in plan:
         if entry.stream.kind == "audio" and entry.action == "copy":
             with open_input(source.path) as container:
-                packets = (packet for packet in container.demux(container.streams[entry.stream.index]) if packet.size)
+                packets = (
+                    packet for packet in read_packets(container, container.streams[entry.stream.index]) if packet.size
+                )
                 if all(packet.is_discard for packet in islice(packets, 2)):
                     return True
     return False
@@ -276,10 +280,11 @@ def _spans(
     zero: Fraction | None = None
     spans: dict[int, tuple[Fraction, Fraction]] = {}
     with open_input(path) as container:
-        for packet in container.demux([container.streams[index] for index in (video, *indices)]):
-            if not packet.size or packet.is_discard or packet.pts is None:
+        for packet in read_packets(container, [container.streams[index] for index in (video, *indices)]):
+            base = as_fraction(packet.time_base)
+            if not packet.size or packet.is_discard or packet.pts is None or base is None:
                 continue
-            time = packet.pts * packet.time_base
+            time = packet.pts * base
             if packet.stream.index == video:
                 zero = time if zero is None else min(zero, time)
             elif since is None or time >= since:
@@ -301,8 +306,9 @@ def _check_decodes(target: Path, last: Fraction, has_alpha: bool) -> None:
                 raise VideoError(f"{target}: the finished file has no picture that decodes")
             if has_alpha and not has_alpha_channel(picture.format):
                 raise _mismatch(target, "pixel format", picture.format.name, "one with transparency")
-            assert stream.time_base is not None
-            container.seek(int(last / stream.time_base), stream=stream, backward=True)
+            time_base = as_fraction(stream.time_base)
+            assert time_base is not None
+            container.seek(int(last / time_base), stream=stream, backward=True)
             if not any(not frame.is_corrupt for frame in container.decode(stream)):
                 raise VideoError(f"{target}: the end of the finished file does not decode")
         except av.error.FFmpegError as error:

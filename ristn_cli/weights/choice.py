@@ -56,5 +56,5 @@ def choose_model(info: VideoInfo, file_bytes: int, releases: Mapping[str, Releas
 
 def bits_per_pixel(info: VideoInfo, file_bytes: int) -> float | None:
     """What a source spends on a pixel of a frame; None where its header does not tell how long it is."""
-    frames = info.frame_count or (float(info.duration * info.rate) if info.duration else 0)
+    frames = info.frame_count or (float(info.duration * info.rate) if info.duration and info.has_plausible_rate else 0)
     return 8 * file_bytes / (frames * info.width * info.height) if frames else None
