@@ -828,7 +828,7 @@ class TestBadFiles:
     def test_truncated_without_index(self, tmp_path: Path, clip: Path) -> None:
         cut = tmp_path / "cut.mp4"
         cut.write_bytes(clip.read_bytes()[:2000])
-        with pytest.raises(VideoError, match=r"cut\.mp4: is an MP4 or MOV without its index \('moov'\)"):
+        with pytest.raises(VideoError, match=r"cut\.mp4: is an MP4 or MOV whose 'mdat' box .*cut short"):
             probe(cut)
 
     def test_truncated_with_index_gives_what_is_there(self, tmp_path: Path, clip: Path) -> None:

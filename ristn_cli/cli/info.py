@@ -95,9 +95,9 @@ def describe_stream(stream: StreamInfo) -> str:
 
 def describe_taken(streams: Sequence[StreamInfo], index: int) -> Iterator[str]:
     """Which of several video streams is upscaled; nothing where there is only one."""
-    videos = [stream.index for stream in streams if stream.kind == "video"]
-    if len(videos) > 1:
-        number = videos.index(index)
+    videos = [stream for stream in streams if stream.kind == "video"]
+    if any(stream.index != index and (stream.is_still or not stream.is_cover) for stream in videos):
+        number = [stream.index for stream in videos].index(index)
         yield f"upscales video stream {number} of {len(videos)} (stream {index}); --video-stream N chooses another"
 
 

@@ -15,6 +15,7 @@ import typer
 from rich.markup import escape
 
 from ristn_cli.cli.ahead import Ahead
+from ristn_cli.cli.damage import FoldedWarnings
 from ristn_cli.cli.info import describe_losses, describe_plan, describe_shortage, describe_taken_of, write_json
 from ristn_cli.cli.terminal import (
     EXIT_CODES,
@@ -258,7 +259,7 @@ class Work:
         note(f"{source} to {target}", is_shown=False)
         choice = self.engines.choose(source)
         devices = self.engines.open(choice)
-        done, damages = Progress(frames=0), 0
+        done, damage = Progress(frames=0), FoldedWarnings()
 
         def tell_plan(plan: JobPlan) -> None:
             for line in (describe_model(choice), *describe_plan(plan)):
@@ -270,11 +271,6 @@ class Work:
                 note(f"{source}: {line}", is_shown=not self.quiet)
             warn_of_shortage(plan)
 
-        def tell_damage(message: str) -> None:
-            nonlocal damages
-            damages += 1
-            warn(message)
-
         mode = "none" if self.quiet and self.progress == "auto" else self.progress
         labels = {} if name == source.name else {"input": str(source)}  # one of several
         with shown_progress(mode, name, labels) as show, stop_requests() as received:
@@ -285,11 +281,12 @@ class Work:
                 target,
                 should_stop=lambda: bool(received),
                 on_plan=tell_plan,
-                on_damage=tell_damage,
+                on_damage=damage.add,
             )
             try:
                 for now in job:
                     show(now)
+                    damage.show()
                     if now.part > done.part:
                         log.info("part %d is finished, %d frames", done.part, done.frames)
                     done = now
@@ -302,8 +299,9 @@ class Work:
                 raise typer.Exit(EXIT_CODES[received[0]]) from None
             finally:
                 job.close()  # whatever ended the loop: no stage may be left at work
-        if damages:
-            warn(f"{source}: damaged in {damages} places, which were concealed; --strict fails instead")
+                damage.finish()
+        if damage.total:
+            warn(f"{source}: damaged in {damage.total} places, which were concealed; --strict fails instead")
         summary = (
             f"{done.frames} frames in {format_seconds(done.elapsed_seconds)} ({done.mean_frames_per_second:.2f} fps) "
             f"by {choice.name}"

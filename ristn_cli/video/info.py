@@ -73,8 +73,8 @@ class StreamInfo:
     """One stream of a container. `kind` is `video`, `audio`, `subtitle`, `attachment` or `data`.
 
     `codec` is FFmpeg's name, for a codec that FFmpeg does not know the sample entry or `none`. `has_decoder` is false
-    for video, audio and subtitles that cannot be decoded. `is_cover` is true for a cover picture, also for a still
-    beside the video that is not marked as one.
+    for video, audio and subtitles that cannot be decoded. `is_cover` is true for a cover picture, `is_still` for one that
+    the file does not mark as a cover: it is a still beside the video.
     """
 
     index: int
@@ -84,6 +84,7 @@ class StreamInfo:
     title: str | None = None
     dispositions: tuple[str, ...] = ()
     is_cover: bool = False
+    is_still: bool = False
     has_decoder: bool = True
     is_encrypted: bool = False
     file_name: str | None = None

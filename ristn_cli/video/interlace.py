@@ -86,22 +86,16 @@ def _look(info: VideoInfo, since: Fraction) -> Iterator[tuple[int | None, str, b
         size = (0, 0)
         for frame in islice(_decodable(container, stream), SAMPLE_FRAMES):
             if chain is None:
-                chain = Chain(frame, [("idet", IDET)], as_fraction(frame.time_base) or Fraction(1, 1000))
+                # Tags of the source's own frames go: PyAV fails for one that is not UTF-8.
+                filters = [("metadata", "mode=delete"), ("idet", IDET)]
+                chain = Chain(frame, filters, as_fraction(frame.time_base) or Fraction(1, 1000))
                 size = (frame.width, frame.height)
             if (frame.width, frame.height) != size:
                 return
             is_flagged = frame.interlaced_frame
             chain.push(frame)
             while (judged := chain.pull()) is not None:
-                yield judged.pts, _read_verdict(judged), is_flagged
-
-
-def _read_verdict(frame: VideoFrame) -> str:
-    """What idet wrote into the frame's tags, which may hold text of the source's own that is not UTF-8."""
-    try:
-        return frame.metadata.get("lavfi.idet.single.current_frame", "undetermined")
-    except UnicodeDecodeError:
-        return "undetermined"
+                yield judged.pts, judged.metadata.get("lavfi.idet.single.current_frame", "undetermined"), is_flagged
 
 
 def _decodable(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:

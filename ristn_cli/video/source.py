@@ -39,6 +39,7 @@ from ristn_cli.video.streams import (
     codec_names,
     describe_streams,
     has_decoder,
+    is_attached_picture,
     list_videos,
     plain_tags,
 )
@@ -201,7 +202,8 @@ def _find_encrypted(container: InputContainer, path: Path) -> dict[int, str]:
         )
     if name.startswith("mov") and path.is_file():
         return find_encrypted_tracks(path)
-    return {}
+    # FFmpeg's own tag for a track of Matroska or WebM that holds encrypted frames.
+    return {stream.index: "WebM" for stream in container.streams if "enc_key_id" in stream.metadata}
 
 
 def _check_decoder(container: InputContainer, path: Path, choice: VideoChoice) -> None:
@@ -249,8 +251,10 @@ def _first_frame(choice: VideoChoice, path: Path, unreadable: list[av.error.FFmp
         raise VideoError(f"{path}: is an animated WebP, which FFmpeg cannot read; convert it to APNG or GIF first")
     if unreadable and not errors:
         raise VideoError(f"{path}: {_explain_undecodable(_reason(unreadable[-1]))}")
-    found = f"{errors} packets, none of which can be decoded ({reason})" if errors else "no frames in the video stream"
-    raise VideoError(f"{path}: {found}; the file is damaged or was never finished")
+    if errors:
+        what = "its only packet cannot be decoded" if errors == 1 else f"none of its {errors} packets can be decoded"
+        raise VideoError(f"{path}: {what} ({reason}); the file is damaged: copy or download it again")
+    raise VideoError(f"{path}: no frames in the video stream; the file is damaged or was never finished")
 
 
 def _is_animated_webp(path: Path) -> bool:
@@ -283,7 +287,7 @@ def _describe(
         default_range="pc" if is_rgb or frame.format.name.startswith("yuvj") else "tv",
     )
     start = Fraction(0) if is_still or frame.pts is None or frame_base is None else frame.pts * frame_base
-    end = None if is_still else _stated_end(container, stream, start)
+    end = None if is_still or is_attached_picture(stream) else _stated_end(container, stream, start)
     duration = stream.duration * time_base if stream.duration and time_base else None
     if duration is None and end is not None:
         duration = end - start

@@ -143,6 +143,7 @@ def _describe_stream(stream: Stream, codec: str, is_cover: bool, is_encrypted: b
             name for name in DISPOSITION_NAMES if stream.disposition & getattr(stream.disposition, name)
         ),
         is_cover=is_cover,
+        is_still=is_cover and isinstance(stream, VideoStream) and not is_attached_picture(stream),
         has_decoder=has_decoder(stream) or kind in ("attachment", "data"),
         is_encrypted=is_encrypted,
         file_name=metadata.get("filename"),
