@@ -301,7 +301,8 @@ class Work:
                 job.close()  # whatever ended the loop: no stage may be left at work
                 damage.finish()
         if damage.total:
-            warn(f"{source}: damaged in {damage.total} places, which were concealed; --strict fails instead")
+            places = "1 place, which was" if damage.total == 1 else f"{damage.total} places, which were"
+            warn(f"{source}: damaged in {places} concealed; --strict fails instead")
         summary = (
             f"{done.frames} frames in {format_seconds(done.elapsed_seconds)} ({done.mean_frames_per_second:.2f} fps) "
             f"by {choice.name}"

@@ -47,14 +47,11 @@ def find_encrypted_tracks(path: Path) -> dict[int, str]:
     encrypted: dict[int, str] = {}
     with path.open("rb") as file:
         size = file.seek(0, 2)
-        tracks = [
-            track
-            for movie in list_boxes(file, 0, size)
-            if movie.kind == b"moov"
-            for track in list_boxes(file, movie.content, min(movie.end, size))
-            if track.kind == b"trak"
-        ]
-        for number, box in enumerate(tracks):
+        movie = next((box for box in list_boxes(file, 0, size) if box.kind == b"moov"), None)
+        if movie is None:
+            return {}
+        inner = list(list_boxes(file, movie.content, min(movie.end, size)))
+        for number, box in enumerate(box for box in inner if box.kind == b"trak"):
             description = _read_descriptions(file, box, min(box.end, size))
             kind = description[12:16]
             if kind not in ENCRYPTED_ENTRIES and b"sinf" not in description:

@@ -72,9 +72,9 @@ class MasteringMetadata:
 class StreamInfo:
     """One stream of a container. `kind` is `video`, `audio`, `subtitle`, `attachment` or `data`.
 
-    `codec` is FFmpeg's name, for a codec that FFmpeg does not know the sample entry or `none`. `has_decoder` is false
-    for video, audio and subtitles that cannot be decoded. `is_cover` is true for a cover picture, `is_still` for one that
-    the file does not mark as a cover: it is a still beside the video.
+    `codec` is FFmpeg's name; for a codec that FFmpeg does not know it is the sample entry or `none`. `has_decoder` is
+    false for video, audio and subtitles that cannot be decoded. `is_cover` is true for a cover picture. `is_still` is
+    true for a cover that the file does not mark as one: it is a still beside the video.
     """
 
     index: int

@@ -36,7 +36,7 @@ from ristn_cli.video.hardware import (
 from ristn_cli.video.images import read_image, read_image_with_alpha
 from ristn_cli.video.info import Frame, Image, VideoError, VideoInfo
 from ristn_cli.video.interlace import Deinterlace, deinterlaced
-from ristn_cli.video.source import open_input, probe, seek_before
+from ristn_cli.video.source import open_input, probe, seek_before, undecodable
 from ristn_cli.video.streams import as_fraction, read_packets
 
 log = logging.getLogger("ristn.video")
@@ -108,7 +108,10 @@ def read_frames(
         frames = _image_frames(info, first, last, drop_alpha, carry_alpha)
     else:
         frames = _video_frames(info, first, last, deinterlace, drop_alpha, carry_alpha, damage, decoder)
-    yield from islice(frames, max_frames)
+    try:
+        yield from islice(frames, max_frames)
+    except av.error.FFmpegError as error:  # of a conversion or of deinterlacing: those of decoding are damage
+        raise undecodable(info.path, error, "a picture") from error
 
 
 def find_transparency(

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
-from math import atan2, degrees
 from pathlib import Path
-from typing import Any, cast
 
 import av
 from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
-from av.sidedata.sidedata import SideData as SideDataEntry
-from av.sidedata.sidedata import Type as SideData
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -27,11 +22,11 @@ from ristn_cli.video.info import (
     HIGHEST_PLAUSIBLE_RATE,
     Chapter,
     Color,
-    MasteringMetadata,
     StreamInfo,
     VideoError,
     VideoInfo,
 )
+from ristn_cli.video.sidedata import read_mastering, read_orientation
 from ristn_cli.video.streams import (
     VideoChoice,
     as_fraction,
@@ -91,7 +86,7 @@ def open_input(path: Path, hwaccel: HWAccel | None = None, *, names_errors: bool
         except av.error.FFmpegError as error:
             if hwaccel is not None or not names_errors:
                 raise
-            raise VideoError(f"{path}: {_explain_undecodable(_reason(error))}") from error
+            raise undecodable(path, error) from error
 
 
 def _open_container(url: str, hwaccel: HWAccel | None) -> InputContainer:
@@ -106,10 +101,11 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
-def _explain_undecodable(reason: str) -> str:
-    return (
-        f"FFmpeg cannot read or decode it ({reason}): the file is damaged, or uses a compression or protection that "
-        "FFmpeg does not support; convert or remux it with another program first"
+def undecodable(path: Path, error: Exception, what: str = "it") -> VideoError:
+    """The error of a file of which FFmpeg cannot read or decode something; it says what is known, and no more."""
+    return VideoError(
+        f"{path}: FFmpeg cannot read or decode {what} ({_reason(error)}): the file is damaged, or uses a feature, "
+        "compression or protection that FFmpeg does not support; copy it again, or convert it with another program"
     )
 
 
@@ -238,22 +234,19 @@ def _first_frame(choice: VideoChoice, path: Path, unreadable: list[av.error.FFmp
     # No threads: `read_color_names` listens to FFmpeg's log, and a decoder thread that logs meanwhile waits for the
     # interpreter lock, which is held by whoever closes the decoder and waits for the thread.
     choice.stream.codec_context.thread_count = 1
-    errors = 0
-    reason = ""
+    errors: list[av.error.FFmpegError] = []
     for packet in choice.packets:
         try:
             for frame in packet.decode():
                 return frame
         except av.error.FFmpegError as error:
-            errors += 1
-            reason = _reason(error)
+            errors.append(error)
     if errors and _is_animated_webp(path):
         raise VideoError(f"{path}: is an animated WebP, which FFmpeg cannot read; convert it to APNG or GIF first")
-    if unreadable and not errors:
-        raise VideoError(f"{path}: {_explain_undecodable(_reason(unreadable[-1]))}")
     if errors:
-        what = "its only packet cannot be decoded" if errors == 1 else f"none of its {errors} packets can be decoded"
-        raise VideoError(f"{path}: {what} ({reason}); the file is damaged: copy or download it again")
+        raise undecodable(path, errors[-1], "its only packet" if len(errors) == 1 else f"any of {len(errors)} packets")
+    if unreadable:
+        raise undecodable(path, unreadable[-1])
     raise VideoError(f"{path}: no frames in the video stream; the file is damaged or was never finished")
 
 
@@ -272,7 +265,7 @@ def _describe(
     frame: VideoFrame,
     rate: Fraction | None,
 ) -> VideoInfo:
-    swap, flip_x, flip_y, rotation = _orientation(frame)
+    swap, flip_x, flip_y, rotation = read_orientation(frame)
     width, height = (frame.height, frame.width) if swap else (frame.width, frame.height)
     aspect = as_fraction(stream.sample_aspect_ratio) or Fraction(1)
     aspect = aspect if aspect > 0 else Fraction(1)
@@ -315,7 +308,7 @@ def _describe(
         bit_depth=min(16, depth_of(frame.format)),
         pixel_format=frame.format.name,
         color=color,
-        mastering=_mastering(frame),
+        mastering=read_mastering(frame),
         rotation=rotation,
         transposed=swap,
         flipped_x=flip_x,
@@ -353,22 +346,6 @@ def _stated_end(container: InputContainer, stream: VideoStream, start: Fraction)
     return None
 
 
-def _orientation(frame: VideoFrame) -> tuple[bool, bool, bool, int]:
-    """How to turn a decoded picture upright: transpose, flip x, flip y; and the same in degrees clockwise.
-
-    The display matrix takes source (p, q) to (a p + c q, b p + d q); only quarter turns and mirrors are honoured.
-    """
-    data = _side_data(frame, SideData.DISPLAYMATRIX)
-    if data is None:
-        return False, False, False, 0
-    matrix = struct.unpack("=9i", data)
-    a, b, c, d = matrix[0], matrix[1], matrix[3], matrix[4]
-    turn = round(degrees(atan2(b, a)) / 90) * 90 % 360
-    if abs(b) > abs(a):
-        return True, c < 0, b < 0, turn
-    return False, a < 0, d < 0, turn
-
-
 def _shows_alpha(frame: VideoFrame, stream: VideoStream, color: Color, path: Path) -> bool:
     """True when the first picture is not wholly opaque, or the stream carries its alpha beside the picture."""
     if stream.metadata.get("alpha_mode") == "1":
@@ -380,45 +357,3 @@ def _shows_alpha(frame: VideoFrame, stream: VideoStream, color: Color, path: Pat
     except VideoError:
         return True
     return False
-
-
-def _mastering(frame: VideoFrame) -> MasteringMetadata:
-    """HDR10 mastering display and light level from the frame's side data (libavutil's structures)."""
-    display = light = None
-    mastering = _side_data(frame, SideData.MASTERING_DISPLAY_METADATA)
-    if mastering is not None:
-        # Ten ratios (red, green, blue, white as x and y; darkest, brightest), then whether each half is there.
-        numbers = struct.unpack("=22i", mastering[:88])
-        if numbers[20] and numbers[21]:
-            ratios = [Fraction(numbers[2 * k], numbers[2 * k + 1] or 1) for k in range(10)]
-            chroma = [round(ratio * 50000) for ratio in ratios[:8]]
-            lowest, highest = (round(ratio * 10000) for ratio in ratios[8:])
-            red, green, blue, white = (f"({chroma[k]},{chroma[k + 1]})" for k in (0, 2, 4, 6))
-            display = f"G{green}B{blue}R{red}WP{white}L({highest},{lowest})"
-    levels = _side_data(frame, SideData.CONTENT_LIGHT_LEVEL)
-    if levels is not None:
-        most, average = struct.unpack("=2I", levels[:8])
-        light = f"{most},{average}"
-    return MasteringMetadata(display, light)
-
-
-def _unnamed_side_data(cls: type[SideData], value: Any) -> SideData:
-    """A kind of side data that this PyAV has no name for, such as the EXIF of a photograph.
-
-    Without it, PyAV shows none of the side data of a frame that has such a kind.
-    """
-    kind = object.__new__(cls)
-    kind._name_, kind._value_ = f"UNNAMED_{value}", value
-    return kind
-
-
-SideData._missing_ = classmethod(_unnamed_side_data)  # type: ignore[assignment,method-assign]
-
-
-def _side_data(frame: VideoFrame, kind: SideData) -> bytes | None:
-    """The raw structure of a kind of side data, None when the frame has none."""
-    # PyAV's stubs say that iteration gives names; it gives the entries.
-    for entry in cast("Iterator[SideDataEntry]", iter(frame.side_data)):
-        if entry.type == kind:
-            return bytes(entry)
-    return None
