@@ -88,14 +88,14 @@ def test_an_untaken_still_is_kept_as_a_cover(
     clip, target = join(tmp_path / "in.mkv", still, film), tmp_path / f"out{suffix}"
     code, _, err = in_process("upscale", clip, target, "--weights", tiny_weights, *SETTINGS)
     assert code == 0, err
-    assert "upscales video stream 1 of 2 (stream 1); --video-stream N chooses another" in err
+    assert "2 video streams: number 1, counted from 0, is upscaled (stream 1 of the file); --video-stream N" in err
     info = probe(target)
     assert (info.width, info.height, info.frame_count) == (4 * FILM[0], 4 * FILM[1], 6)
     assert [(stream.kind, stream.is_cover, stream.is_still) for stream in info.streams] == [
         ("video", False, False),
         ("video", True, False),
     ]
-    assert "video stream" not in in_process("info", target)[1]  # of one video and a cover there is nothing to choose
+    assert "video streams" not in in_process("info", target)[1]  # of one video and a cover there is nothing to choose
 
 
 def test_the_stream_that_was_asked_for_is_upscaled(film: Path, tiny_weights: Path, tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_the_stream_that_was_asked_for_is_upscaled(film: Path, tiny_weights: Pat
     assert code == 0, err
     assert size_of(target, 0) == (4 * FILM[0], 4 * FILM[1])
     assert size_of(target, 1) == (128, 96)  # the other one, as it is
-    assert "upscales video stream 1 of 2" in in_process("info", clip, "--video-stream", 1)[1]
+    assert "2 video streams: number 1" in in_process("info", clip, "--video-stream", 1)[1]
 
 
 def test_an_impossible_number_is_refused_with_the_list(film: Path, still: Path, tmp_path: Path) -> None:

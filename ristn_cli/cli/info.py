@@ -98,7 +98,10 @@ def describe_taken(streams: Sequence[StreamInfo], index: int) -> Iterator[str]:
     videos = [stream for stream in streams if stream.kind == "video"]
     if any(stream.index != index and (stream.is_still or not stream.is_cover) for stream in videos):
         number = [stream.index for stream in videos].index(index)
-        yield f"upscales video stream {number} of {len(videos)} (stream {index}); --video-stream N chooses another"
+        yield (
+            f"{len(videos)} video streams: number {number}, counted from 0, is upscaled (stream {index} of the file); "
+            "--video-stream N chooses another"
+        )
 
 
 def describe_taken_of(plan: JobPlan) -> Iterator[str]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from fractions import Fraction
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -34,6 +35,7 @@ from ristn_cli.video import (
     is_image_target,
     is_numbered,
     part_suffix,
+    presentation_times,
     probe,
     read_frames,
     single_image_error,
@@ -121,7 +123,10 @@ def check_images(info: VideoInfo, target: Path, options: UpscaleOptions) -> tupl
             f"{target}: {target.suffix} holds no transparency, which {info.path.name} has; "
             f"use {' or '.join(sorted(IMAGES_WITH_ALPHA))}, or --drop-alpha"
         )
-    if not is_numbered(target) and (estimate_frames(info, options) or 1) > 1:
+    count = estimate_frames(info, options)
+    if count is None and info.path.is_file():  # no pipe, which is read once
+        count = len(list(islice(presentation_times(info.path, info.video_index), 2)))
+    if not is_numbered(target) and (count or 1) > 1:
         raise single_image_error(target)
     kind, _ = family_of(options, info)
     return tuple(

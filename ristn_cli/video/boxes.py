@@ -12,7 +12,9 @@ from typing import BinaryIO
 PATH_TO_DESCRIPTIONS = (b"mdia", b"minf", b"stbl", b"stsd")
 ENCRYPTED_ENTRIES = frozenset({b"encv", b"enca", b"encs", b"enct", b"encm", b"drmi", b"drms"})
 MOST_DESCRIPTION_BYTES = 2**20
-KNOWN_KINDS = frozenset({b"ftyp", b"mdat", b"moov", b"wide", b"free", b"skip", b"styp", b"moof", b"sidx", b"pnot"})
+KNOWN_KINDS = frozenset(
+    {b"ftyp", b"mdat", b"moov", b"wide", b"free", b"skip", b"styp", b"moof", b"sidx", b"pnot", b"uuid"}
+)
 
 
 @dataclass(frozen=True)

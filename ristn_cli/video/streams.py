@@ -111,6 +111,8 @@ def _dump_codec_names(container: InputContainer) -> dict[int, str]:
         av.logging.set_level(av.logging.INFO)
         try:
             text: str = container.dumps_format()  # type: ignore[attr-defined]
+        except UnicodeDecodeError:  # for tags, in older versions of PyAV
+            return {}
         finally:
             av.logging.set_level(level)
     names: dict[int, str] = {}
