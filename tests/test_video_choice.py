@@ -98,6 +98,15 @@ def test_an_untaken_still_is_kept_as_a_cover(
     assert "video streams" not in in_process("info", target)[1]  # of one video and a cover there is nothing to choose
 
 
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_a_cut_keeps_an_untaken_still(film: Path, still: Path, tiny_weights: Path, tmp_path: Path, suffix: str) -> None:
+    clip, target = join(tmp_path / "in.mkv", still, film), tmp_path / f"out{suffix}"
+    options = ("--start", "0.1", "--weights", tiny_weights, *SETTINGS)
+    code, _, err = in_process("upscale", clip, target, *options)
+    assert code == 0, err
+    assert [stream.is_cover for stream in probe(target).streams] == [False, True]
+
+
 def test_the_stream_that_was_asked_for_is_upscaled(film: Path, tiny_weights: Path, tmp_path: Path) -> None:
     large = make_clip(tmp_path / "large.mp4", frames=9, width=128, height=96)
     clip, target = join(tmp_path / "in.mkv", large, film), tmp_path / "out.mkv"

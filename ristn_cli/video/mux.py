@@ -85,6 +85,11 @@ def join_and_mux(
         hides = not is_trimmed and drops_hidden_sound(source, target, plan)
         clip = _Clip(zero, until, is_trimmed, hides)
         others = _cut_subtitles(source, plan, clip, Path(scratch)) if clip.drops_before else {}
+        if clip.drops_before and not container.holds_attachments:
+            # The cut would drop the only packet of a still.
+            stills = [entry for entry in plan if entry.stream.is_still]
+            for index, (path, _) in extract_covers(source, stills, Path(scratch)).items():
+                others[index] = (path, ffmpeg.input(as_word(str(path)))["0"])
         command = _command(source, target, container, plan, layout, rate, tags, covers, others, clip)
         try:
             run_ffmpeg(command, parts, layout, target)
