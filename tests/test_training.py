@@ -520,13 +520,14 @@ def test_a_damaged_checkpoint_is_refused(folder: Path, tmp_path: Path, damage: s
     assert path.read_bytes() == before
 
 
-def test_a_checkpoint_without_pending_losses_is_read(folder: Path, tmp_path: Path) -> None:
-    """Written before they were part of it."""
+def test_a_checkpoint_of_an_earlier_version_is_read(folder: Path, tmp_path: Path) -> None:
+    """Pending losses and the count of pixels were not part of it."""
     carry_out(make_recipe(), folder, tmp_path, steps=3)
     state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
-    del state["losses"]
+    del state["losses"], state["lr_pixels"]
     torch.save(state, tmp_path / "checkpoint.pt")
     assert carry_out(make_recipe(), folder, tmp_path)[-1].iteration == 30
+    assert read_log(tmp_path)[-1]["lr_pixels"] == 30 * STAGE.pixels
 
 
 def test_a_loss_that_is_no_number_ends_the_run_before_it_is_saved(folder: Path, tmp_path: Path) -> None:
@@ -604,7 +605,9 @@ def test_two_processes_equal_one_with_both_batches(folder: Path, tmp_path: Path)
     assert state["iteration"] == recipe.iterations
     for name, value in run.model.state_dict().items():
         torch.testing.assert_close(state["model"][name], value, rtol=0, atol=2e-4, msg=name)
-    assert [entry["iteration"] for entry in read_log(tmp_path / "run")] == [recipe.iterations]
+    (entry,) = read_log(tmp_path / "run")
+    assert entry["iteration"] == recipe.iterations
+    assert entry["lr_pixels"] == 2 * recipe.pixels_at(recipe.iterations)
 
 
 def test_a_recipe_that_compiles_says_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

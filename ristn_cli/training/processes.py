@@ -38,6 +38,11 @@ def agree(stop: bool, backend: Backend) -> bool:
     return bool(votes > 0)
 
 
+def process_count() -> int:
+    """Processes that carry out the run together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
 def leave_signals_to_parent(_: int) -> None:
     """A batch-making process does not die of a Ctrl-C or SIGTERM to its parent's group: only its parent ends it."""
     if os.name == "posix":
@@ -53,4 +58,4 @@ def mean_of_processes(value: float, backend: Backend) -> float:
     # MPS and some CUDA operations have no float64; it only serves a log.
     total = torch.tensor(value, device=backend.device, dtype=torch.float32)
     dist.all_reduce(total)
-    return float(total) / dist.get_world_size()
+    return float(total) / process_count()

@@ -16,6 +16,7 @@ from ristn_cli.inference.device import Backend
 from ristn_cli.inference.runtime import keep_memory
 from ristn_cli.model import RISTN
 from ristn_cli.training.objective import autocast, learning_rate_at, training_loss
+from ristn_cli.training.processes import process_count
 from ristn_cli.training.recipe import Recipe, StageRecipe, changed_field
 from ristn_cli.weights import file_sha256, load_weights
 
@@ -58,14 +59,15 @@ def read_checkpoint(path: Path, *, advice: str) -> dict[str, Any]:
 class Run:
     """Everything that changes while a recipe is carried out, saved and restored as one.
 
-    `losses` are those of the steps since the newest entry of the log; `start_sha256` is of the file that the first
-    weights were read from, empty for random ones.
+    `lr_pixels` counts those that all processes have trained on. `losses` are those of the steps since the newest entry
+    of the log; `start_sha256` is of the file that the first weights were read from, empty for random ones.
     """
 
     def __init__(self, recipe: Recipe, backend: Backend) -> None:
         self.recipe = recipe
         self.backend = backend
         self.iteration = 0
+        self.lr_pixels = 0
         self.elapsed_seconds = 0.0
         self.losses: list[float] = []
         self.start_sha256 = ""
@@ -175,6 +177,7 @@ class Run:
         self.scaler.update()
         self.update_average(stage.ema**merged)
         self.iteration += merged
+        self.lr_pixels += lr.shape[0] * lr.shape[1] * lr.shape[3] * lr.shape[4] * process_count()
         self.losses.append(float(loss.detach()))
         return self.losses[-1]
 
@@ -198,6 +201,7 @@ class Run:
         state = {
             "recipe": self.recipe.to_dict(),
             "iteration": self.iteration,
+            "lr_pixels": self.lr_pixels,
             "stage_index": self.stage_index,
             "elapsed_seconds": self.elapsed_seconds,
             "start_sha256": self.start_sha256,
@@ -235,5 +239,6 @@ class Run:
         self.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["random"])
         self.iteration, self.elapsed_seconds = state["iteration"], state["elapsed_seconds"]
+        self.lr_pixels = state.get("lr_pixels", self.recipe.pixels_at(self.iteration))
         self.losses = state.get("losses", [])
         self.start_sha256 = state.get("start_sha256", "")

@@ -110,11 +110,10 @@ def train(
         else:
             batches = make_batches(windows, numbers, backend, workers=workers)
         began = time.monotonic() - run.elapsed_seconds
-        session_began, steps, pixels, report_began = time.monotonic(), 0, 0, time.monotonic()
+        session_began, steps, report_began, pixels_before = time.monotonic(), 0, time.monotonic(), run.lr_pixels
         for lr, hr, count in merge_batches(batches, recipe, run.iteration, merged):
             loss = run.step(lr, hr, count)
             steps += count
-            pixels += lr.shape[0] * lr.shape[1] * lr.shape[3] * lr.shape[4] * world
             now = time.monotonic()
             run.elapsed_seconds = now - began
             finished = run.iteration == recipe.iterations
@@ -140,7 +139,7 @@ def train(
                     iterations=recipe.iterations,
                     loss=mean_of_processes(sum(run.losses) / len(run.losses), backend),
                     learning_rate=learning_rate_at(recipe.stages[index], step),
-                    pixels_per_second=pixels / max(1e-9, now - report_began),
+                    pixels_per_second=(run.lr_pixels - pixels_before) / max(1e-9, now - report_began),
                     remaining_seconds=(recipe.iterations - run.iteration) * (now - report_began) / steps,
                     validation=newest,
                 )
@@ -149,7 +148,7 @@ def train(
                 run.losses = []
                 entry: dict[str, Any] = {
                     "iteration": done.iteration,
-                    "lr_pixels": recipe.pixels_at(run.iteration) * world,
+                    "lr_pixels": run.lr_pixels,
                     "seconds": round(run.elapsed_seconds, 1),
                     "loss": done.loss,
                     "learning_rate": done.learning_rate,
@@ -170,7 +169,7 @@ def train(
                     draw_curve(history, output / "curve.png", recipe.name)
             if logged or stopping:
                 yield done
-                steps, pixels, report_began = 0, 0, time.monotonic()
+                steps, report_began, pixels_before = 0, time.monotonic(), run.lr_pixels
             if stopping:
                 break
         if run.iteration == recipe.iterations and rank == 0:
