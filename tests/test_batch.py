@@ -110,6 +110,9 @@ def test_a_stop_ends_the_batch_and_tells_of_the_rest(tmp_path: Path, capsys: pyt
         def is_done(self, item: Item) -> bool:
             return False
 
+        def begin(self, item: Item) -> None:
+            pass
+
         def add(self, item: Item) -> None:
             raise AssertionError("a stopped job is not done")
 
@@ -117,7 +120,9 @@ def test_a_stop_ends_the_batch_and_tells_of_the_rest(tmp_path: Path, capsys: pyt
         assert name == "1/2 a.mp4"
         raise typer.Exit(130)
 
-    work = SimpleNamespace(overwrite=False, restart=False, quiet=False, looking_ahead=lambda items: nullcontext(stop))
+    work = SimpleNamespace(
+        overwrite=False, restart=False, quiet=False, looking_ahead=lambda items, on_begin: nullcontext(stop)
+    )
     items = [Item(Path("a.mp4"), tmp_path / "a.mp4"), Item(Path("b.mp4"), tmp_path / "b.mp4")]
     with pytest.raises(typer.Exit) as stopped:
         run_batch(items, Nothing(), work, debug=False)  # type: ignore[arg-type]

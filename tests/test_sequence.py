@@ -95,7 +95,7 @@ def test_uneven_times_are_kept_beside_the_images(upscaler: Upscaler, tmp_path: P
     assert [float(line) for line in lines[1:]] == [0, 40, 80, 300, 340]
 
 
-def test_images_that_are_there_are_safe(upscaler: Upscaler, tmp_path: Path) -> None:
+def test_images_that_are_there_are_safe(upscaler: Upscaler, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     source = make_clip(tmp_path / "in.mp4", frames=3, width=32, height=32)
     folder = tmp_path / "out"
     folder.mkdir()
@@ -103,8 +103,66 @@ def test_images_that_are_there_are_safe(upscaler: Upscaler, tmp_path: Path) -> N
     (folder / "notes.txt").write_text("mine")
     with pytest.raises(VideoError, match=r"%05d\.png: such images already exist; use --overwrite"):
         run(source, folder / "%05d.png", upscaler)
+    for name in ("7.png", "000008.png", "٩٩٩٩٩.png"):
+        (folder / name).write_text("not of the pattern")
+    (folder / "20240131.png").write_text("a date, which would be an image of a very long video")
+    (folder / "00002.png").write_text("of an earlier run")
     run(source, folder / "%05d.png", upscaler, overwrite=True)
-    assert sorted(path.name for path in folder.iterdir()) == ["00001.png", "00002.png", "00003.png", "notes.txt"]
+    kept = {"7.png", "000008.png", "٩٩٩٩٩.png", "20240131.png", "00007.png", "notes.txt"}
+    written = {"00001.png", "00002.png", "00003.png"}
+    assert {path.name for path in folder.iterdir()} == kept | written
+    assert all(read_image(folder / name).shape == (128, 128, 3) for name in written)
+    (warning,) = caplog.messages
+    assert warning.endswith("%05d.png: 2 other files stay, which this run did not write: 00007.png, 20240131.png")
+
+
+def test_many_images_that_stay_are_one_warning(
+    upscaler: Upscaler, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = make_clip(tmp_path / "in.mp4", frames=3, width=32, height=32)
+    (tmp_path / "out").mkdir()
+    for number in range(1, 31):
+        (tmp_path / "out" / f"{number}.png").touch()
+    (tmp_path / "out" / "timestamps.txt").write_text("of an earlier run")
+    run(source, tmp_path / "out" / "%d.png", upscaler, UpscaleOptions(max_frames=2), overwrite=True)
+    assert len(list((tmp_path / "out").iterdir())) == 31
+    (warning,) = caplog.messages
+    assert "29 other files stay, which this run did not write: 3.png, 4.png, 5.png" in warning
+    assert warning.endswith("..., timestamps.txt")
+
+
+def test_a_file_of_times_that_is_there_is_safe(upscaler: Upscaler, tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mkv", times=[0, 40, 300], time_base=Fraction(1, 1000), width=32, height=32)
+    (tmp_path / "out").mkdir()
+    times = tmp_path / "out" / "timestamps.txt"
+    times.write_text("mine")
+    with pytest.raises(VideoError, match=r"timestamps\.txt: already exists.*--overwrite"):
+        run(source, tmp_path / "out" / "%d.png", upscaler)
+    assert times.read_text() == "mine"
+    run(source, tmp_path / "out" / "%d.png", upscaler, overwrite=True)
+    assert times.read_text().startswith("# timestamp format v2")
+
+
+def test_a_folder_in_the_place_of_an_image_is_refused(upscaler: Upscaler, tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mp4", frames=3, width=32, height=32)
+    (tmp_path / "out" / "00002.png").mkdir(parents=True)
+    with pytest.raises(VideoError, match=r"00002\.png: is a folder"):
+        run(source, tmp_path / "out" / "%05d.png", upscaler, overwrite=True)
+
+
+def test_a_failure_leaves_the_folder_that_was_there(
+    upscaler: Upscaler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make_clip(tmp_path / "in.mp4", frames=3, width=32, height=32)
+    (tmp_path / "out").mkdir()
+
+    def fail(*_: object) -> bytes:
+        raise VideoError("no room")
+
+    monkeypatch.setattr("ristn_cli.video.sequence.encode_image", fail)
+    with pytest.raises(VideoError, match="no room"):
+        run(source, tmp_path / "out" / "%05d.png", upscaler)
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_a_failure_leaves_nothing(upscaler: Upscaler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,15 @@
 """The standard streams as ends of a job: what comes in, what goes out, and nothing else on standard output."""
 
+import contextlib
 import json
+import os
 import re
+import signal
+import socket
+import struct
 import subprocess
 import sys
+import threading
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,11 +17,13 @@ import av
 import numpy as np
 import pytest
 from clips import make_clip, make_picture, packet_times, run_ffmpeg
+from commands import SHORT_PARTS
 
 from ristn_cli.video import PipeInput, RawFormat, VideoError, probe, read_frames
 
 pytestmark = pytest.mark.skipif(not hasattr(__import__("os"), "mkfifo"), reason="needs named pipes")
 QUICK = ["--preset", "ultrafast", "--precision", "fp32"]
+SHORT = [sys.executable, "-c", SHORT_PARTS]
 
 
 def stream(weights: Path, *arguments: object, given: bytes = b"") -> tuple[int, bytes, str]:
@@ -113,6 +121,154 @@ def test_matroska_in_and_a_file_out(tiny_weights: Path, tmp_path: Path) -> None:
     times = [frame.time for frame in read_frames(target)]
     assert times == [Fraction(k, 1000) for k in (0, 40, 80, 300)]
     assert not list(tmp_path.glob(".*"))
+
+
+def begin_with_socket(weights: Path, target: object, *options: object) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """`ristn upscale - TARGET` with a connection as its standard input, and the connection's other end."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        near = socket.create_connection(server.getsockname())
+        far, _ = server.accept()
+    command = [*SHORT, "upscale", "-", target, "--weights", weights, *QUICK, "--window", "6", *options]
+    with far:
+        process = subprocess.Popen(
+            [str(word) for word in command], stdin=far, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+    return process, near
+
+
+def reset(connection: socket.socket) -> None:
+    """End a connection so that reading at its other end fails with ECONNRESET, as when a machine dies."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+RAW = ["--raw-size", "32x24", "--raw-format", "rgb24", "--progress", "json"]
+PICTURES = [make_picture(index % 16, 32, 24).tobytes() for index in range(60)]
+
+
+def wait_for_frames(process: subprocess.Popen[bytes], frames: int) -> str:
+    """What the process writes to standard error until it has written as many frames."""
+    told = ""
+    assert process.stderr is not None
+    watchdog = threading.Timer(60, process.kill)
+    watchdog.start()
+    try:
+        for line in process.stderr:
+            told += line.decode()
+            if line.startswith(b"{") and json.loads(line)["frames"] >= frames:
+                return told
+    finally:
+        watchdog.cancel()
+    raise AssertionError(told)
+
+
+@pytest.mark.parametrize(("target", "options"), [("out.mkv", []), ("out/%03d.png", []), ("-", [])])
+def test_an_input_that_dies_is_an_error_and_what_was_made_is_kept(
+    tiny_weights: Path, tmp_path: Path, target: str, options: list[str]
+) -> None:
+    place = target if target == "-" else tmp_path / target
+    process, connection = begin_with_socket(tiny_weights, place, *RAW, *options)
+    connection.sendall(b"".join(PICTURES))
+    if target == "-":
+        assert process.stdout is not None
+        process.stdout.read(128 * 96)
+    else:
+        wait_for_frames(process, 12)
+    reset(connection)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1, stderr
+    last = stderr.decode().splitlines()[-1]
+    assert last.startswith("error: standard input: reading it failed (Connection reset by peer)"), stderr
+    assert "Traceback" not in stderr.decode()
+    if target != "-":
+        kept = re.search(r"its (\d+) finished frames are kept in (\S+) as (part-00001\.\w+)", stderr.decode())
+        assert kept, stderr
+        assert int(kept[1]) >= 12
+        assert (Path(kept[2]) / kept[3]).stat().st_size > 0
+        assert Path(kept[2]).parent == place.parent
+        assert not place.exists()
+        assert not list(place.parent.glob("*.png"))
+
+
+def test_an_input_that_cannot_be_read_at_all_is_named(tiny_weights: Path, tmp_path: Path) -> None:
+    """A file that is open only for writing."""
+    for raw in ([], RAW[:4]):
+        command = [sys.executable, "-m", "ristn_cli", "upscale", "-", tmp_path / "out.mkv", "--weights", tiny_weights]
+        descriptor = os.open(tmp_path / "given", os.O_WRONLY | os.O_CREAT)
+        try:
+            words = [str(word) for word in [*command, *QUICK, *raw]]
+            done = subprocess.run(words, stdin=descriptor, capture_output=True, text=True, check=False, timeout=60)
+        finally:
+            os.close(descriptor)
+        assert done.returncode == 1
+        assert "error: standard input: reading it failed (Bad file descriptor)" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["given", "tiny.safetensors"]
+
+
+def test_a_stopped_run_keeps_what_was_made_of_standard_input(tiny_weights: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.mkv"
+    process, connection = begin_with_socket(tiny_weights, target, *RAW)
+    with connection:
+        connection.sendall(b"".join(PICTURES))
+        told = wait_for_frames(process, 6)
+        process.send_signal(signal.SIGINT)
+        sent = 0
+        with contextlib.suppress(OSError):
+            while process.poll() is None and sent < 3000:  # the part at work is finished first
+                connection.sendall(PICTURES[sent % 60])
+                sent += 1
+        told += process.communicate(timeout=60)[1].decode()
+    assert process.returncode == 130, told
+    kept = re.search(r"its (\d+) finished frames are kept in (\S+) as (part-00001\.mp4)", told)
+    assert kept, told
+    assert len(list(read_frames(Path(kept[2]) / kept[3]))) >= 6
+    assert not target.exists()
+    code, _, stderr = stream(tiny_weights, "-", target, *RAW, given=b"".join(PICTURES[:6]))
+    assert code == 1
+    assert ".out.mkv.ristn: contains the work of an earlier run on this output; move or remove it" in stderr
+    assert (Path(kept[2]) / kept[3]).exists()
+
+
+def test_an_output_that_appears_meanwhile_stays_and_the_work_is_kept(tiny_weights: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.mkv"
+    process, connection = begin_with_socket(tiny_weights, target, *RAW)
+    with connection:
+        connection.sendall(b"".join(PICTURES))
+        told = wait_for_frames(process, 1)
+        target.write_text("of another program")
+    told += process.communicate(timeout=60)[1].decode()
+    assert process.returncode == 1, told
+    assert "out.mkv: already exists" in told
+    assert target.read_text() == "of another program"
+    kept = re.search(r"its 60 finished frames are kept as (\S+)", told)
+    assert kept, told
+    assert len(list(read_frames(Path(kept[1])))) == 60
+
+
+FAILING = """
+from ristn_cli.__main__ import main
+from ristn_cli.inference import stream
+from ristn_cli.video import VideoError
+
+def fail(path, **_):
+    raise VideoError(f"{path}: fails its check")
+
+stream.verify = fail
+main()
+"""
+"""The command, with a last check that always fails: a stand-in for a fault of the mux."""
+
+
+def test_a_last_check_that_fails_keeps_what_was_made_of_standard_input(tiny_weights: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FAILING, "upscale", "-", tmp_path / "out.mkv", "--weights", tiny_weights]
+    words = [str(word) for word in [*command, *QUICK, *RAW]]
+    done = subprocess.run(words, input=b"".join(PICTURES[:5]), capture_output=True, check=False, timeout=60)
+    assert done.returncode == 1
+    kept = re.search(r"its 5 finished frames are kept as (\S+)", done.stderr.decode())
+    assert kept, done.stderr
+    assert len(list(read_frames(Path(kept[1])))) == 5
+    assert not (tmp_path / "out.mkv").exists()
 
 
 def test_nobody_reads_the_output(tiny_weights: Path, tmp_path: Path) -> None:

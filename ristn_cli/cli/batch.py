@@ -42,7 +42,8 @@ def run_batch(
     """
     outcomes: list[Outcome] = []
     try:
-        with work.looking_ahead([item for item in items if _is_to_do(item, record, work)]) as run:
+        to_do = [item for item in items if _is_to_do(item, record, work)]
+        with work.looking_ahead(to_do, on_begin=record.begin) as run:
             for number, item in enumerate(items, start=1):
                 try:
                     outcomes.append(_run_item(item, record, work, run, f"{number}/{len(items)} "))
@@ -87,6 +88,7 @@ def _run_item(item: Item, record: Record, work: Work, run: Callable[[Path, Path,
         note(f"{item.target}: done already", is_shown=False)
         return Outcome(item.source, "done already", str(item.target))
     item.target.parent.mkdir(parents=True, exist_ok=True)
+    record.begin(item)
     summary = run(item.source, item.target, prefix + item.source.name)
     record.add(item)
     return Outcome(item.source, "done", summary)

@@ -35,11 +35,14 @@ def check_targets(targets: list[Path], sources: list[Path], overwrite: bool) -> 
     Raises:
         typer.BadParameter: two outputs of one name, an output that is an input, or one that exists already.
     """
+    from ristn_cli.video import InputFiles
+
     resolved = [target.resolve() for target in targets]
+    inputs = InputFiles(sources)
     for target, path in zip(targets, resolved, strict=True):
         if resolved.count(path) > 1:
             raise typer.BadParameter(f"{target} is named for two outputs; give each its own name")
-        if path in [source.resolve() for source in sources]:
+        if inputs.find(target) is not None:
             raise typer.BadParameter(f"{target} is one of the inputs; give the output another name")
         if target.exists() and not overwrite:
             raise typer.BadParameter(f"{target} exists; add --overwrite to replace it")

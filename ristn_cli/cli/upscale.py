@@ -118,6 +118,18 @@ def check_streams(sources: list[Path], target: Path, *, dry_run: bool) -> None:
         raise typer.BadParameter("standard output is a terminal; let a program or a file read from it")
 
 
+def check_log_file(path: Path, inputs: list[Path | None]) -> None:
+    """Refuse to append a log to an input.
+
+    Raises:
+        typer.BadParameter: the log file is one of the inputs, by whatever name.
+    """
+    from ristn_cli.video import InputFiles
+
+    if InputFiles(0 if source == STREAM else source for source in inputs if source is not None).find(path):
+        raise typer.BadParameter(f"--log-file {path} is an input; give the log another name")
+
+
 def upscale(
     paths: Annotated[
         list[Path],
@@ -234,6 +246,8 @@ def upscale(
     image_rate = None if rate is None else parse_rate(rate)
     if STREAM in paths:
         check_streams(sources, target, dry_run=dry_run)
+    if log_file is not None:
+        check_log_file(log_file, [*sources, weights])
     with reported_errors(debug, log_file), ExitStack() as stack:
         from ristn_cli.inference.batch import Record, is_batch, plan_batch
         from ristn_cli.inference.plan import UpscaleOptions

@@ -233,10 +233,13 @@ class Work:
         )
 
     @contextmanager
-    def looking_ahead(self, items: Sequence[Item]) -> Iterator[Callable[[Path, Path, str], str]]:
+    def looking_ahead(
+        self, items: Sequence[Item], *, on_begin: Callable[[Item], None]
+    ) -> Iterator[Callable[[Path, Path, str], str]]:
         """Within, `run` for jobs that are done in the order of `items`: over several workers, each before its turn.
 
-        Where the sources need different weights, one job follows the other.
+        Where the sources need different weights, one job follows the other. `on_begin` is called before an item is
+        begun ahead of its turn.
         """
         choices: dict[Item, ModelChoice] = {}
         for item in items:
@@ -247,8 +250,13 @@ class Work:
         if devices is None or devices.make_parts is None:
             yield self.run
             return
-        pairs = [(item.source, item.target) for item in choices]
-        with Ahead(partial(self.begin, devices=devices), pairs) as ahead:
+        waiting = {(item.source, item.target): item for item in choices}
+
+        def begin(source: Path, target: Path, **told: Any) -> Generator[Progress, None, None]:
+            on_begin(waiting[source, target])
+            return self.begin(source, target, devices, **told)
+
+        with Ahead(begin, list(waiting)) as ahead:
             yield partial(self.run, ahead=ahead)
 
     def run(self, source: Path, target: Path, name: str, *, ahead: Ahead | None = None) -> str:

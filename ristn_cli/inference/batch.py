@@ -14,10 +14,12 @@ from pathlib import Path
 
 from ristn_cli.inference.manifest import JobError, fingerprint
 from ristn_cli.inference.plan import UpscaleOptions
+from ristn_cli.inference.preflight import job_folder
 from ristn_cli.video import (
     CONTAINERS,
     IMAGE_SUFFIXES,
     WRITABLE_IMAGES,
+    InputFiles,
     VideoError,
     choose_codec,
     existing_images,
@@ -62,7 +64,8 @@ def plan_batch(
         stills: take each image of a folder for a still.
 
     Raises:
-        VideoError: an input is not there, two would become the same output, or there is none at all.
+        VideoError: an input is not there, two would become the same output, an output would replace an input, or there
+            is none at all.
     """
     if suffix is not None and suffix not in CONTAINERS and suffix not in WRITABLE_IMAGES:
         known = ", ".join([*CONTAINERS, *WRITABLE_IMAGES])
@@ -89,6 +92,9 @@ def plan_batch(
         other = taken.setdefault(item.target, item.source)
         if other != item.source:
             raise VideoError(f"{item.source} and {other} would both become {item.target}; rename one of them")
+    inputs = InputFiles([item.source for item in items])
+    for item in items:
+        inputs.check_kept(item.target, job_folder(item.target))
     return tuple(items)
 
 
@@ -142,6 +148,7 @@ class Record:
         self.folder = folder
         self.path = folder / RECORD_NAME
         self._network_of = network_of
+        self._begun: dict[Item, str] = {}
         # How a frame was computed (device, windows, versions) does not make another job of a finished one.
         self._shape = {
             name: str(value)
@@ -163,9 +170,14 @@ class Record:
             raise JobError(f"{item.target}: was made from another input or with other options; use --overwrite")
         return True
 
+    def begin(self, item: Item) -> None:
+        """Remember what an item is made from, before the work: its source may be moved or replaced meanwhile."""
+        if item not in self._begun:
+            self._begun[item] = self._job(item)
+
     def add(self, item: Item) -> None:
-        """Record a finished output: temporary file, fsync, rename."""
-        entries = self._read() | {self._name(item): {"job": self._job(item), "size": output_size(item.target)}}
+        """Record the finished output of an item that has begun: temporary file, fsync, rename."""
+        entries = self._read() | {self._name(item): {"job": self._begun[item], "size": output_size(item.target)}}
         temporary = self.path.with_suffix(".tmp")
         with temporary.open("w", encoding="utf-8") as file:
             json.dump(entries, file, indent=1)

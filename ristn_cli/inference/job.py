@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ristn_cli.inference.forecast import check_disk, describe_job, settle_tiling
-from ristn_cli.inference.manifest import JobError, Manifest, lock
+from ristn_cli.inference.manifest import JobError, Manifest, lock, remove_job_folder
 from ristn_cli.inference.pipeline import Pipeline
 from ristn_cli.inference.plan import (
     JobPlan,
@@ -134,6 +134,7 @@ def upscale_video(
     options = for_device(for_target(options or UpscaleOptions(), target), upscaler)
     info, streams = check_job(source, target, options, overwrite=overwrite)
     folder = job_folder(target)
+    makes_parent = options.images is not None and not target.parent.exists()
     try:
         folder.mkdir(exist_ok=True, parents=options.images is not None)
         (folder / "lock").touch()
@@ -186,12 +187,12 @@ def upscale_video(
                 raise VideoError(f"{error}; what was made is kept as {joined}") from error
             check_target(source, target, overwrite)  # hours have passed
             publish(joined, target)
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_job_folder(folder)
     except BaseException as error:
         if not manifest.path.exists() and not isinstance(error, JobError):
-            shutil.rmtree(folder, ignore_errors=True)
-            with contextlib.suppress(OSError):  # made for numbered images, or not empty
-                if options.images is not None:
+            remove_job_folder(folder)
+            with contextlib.suppress(OSError):  # something else was put there meanwhile
+                if makes_parent:
                     target.parent.rmdir()
         raise
 
@@ -207,7 +208,7 @@ def finish_images(
     check()  # hours have passed
     (manifest.folder / PUBLISHING).touch()
     publish_images(joined, target)
-    shutil.rmtree(manifest.folder, ignore_errors=True)
+    remove_job_folder(manifest.folder)
 
 
 def publish(joined: Path, target: Path) -> None:

@@ -4,9 +4,11 @@ A job's folder lies beside its output. The manifest in it is written whole or no
 against their SHA-256, not trusted.
 """
 
+import contextlib
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,6 +19,9 @@ from typing import IO, Any
 from ristn_cli.weights import file_sha256
 
 EDGE_BYTES = 2**20
+
+OWN_NAMES = ("manifest.json", "manifest.tmp", "lock", "publishing", "part-*", "making-*", "joined*", "ristn-mux-*")
+"""What a job writes into its folder: its manifest, parts, and what the mux makes of them."""
 
 
 class JobError(Exception):
@@ -77,6 +82,19 @@ def _lock(file: IO[str]) -> None:
         import fcntl
 
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def remove_job_folder(folder: Path) -> None:
+    """Remove a job's folder and what the job wrote there. Any other file in it stays, and the folder with it."""
+    for pattern in OWN_NAMES:
+        for path in folder.glob(pattern):
+            with contextlib.suppress(OSError):
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def read_identity(folder: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 Writes nothing where the output goes.
 """
 
-import contextlib
+import os
 import platform
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
@@ -21,7 +21,9 @@ from ristn_cli.video import (
     CODECS,
     IMAGES_PART_SUFFIX,
     IMAGES_WITH_ALPHA,
+    SIDECAR_NAME,
     Frame,
+    InputFiles,
     StreamPlan,
     VideoError,
     VideoInfo,
@@ -60,8 +62,9 @@ def check_target(source: Path, target: Path, overwrite: bool, *, makes_folder: b
     """Refuse, before any work, a target that cannot be written; `makes_folder`: its folder need not be there.
 
     Raises:
-        VideoError: it exists and is not to be replaced, is the source itself, or its folder is not there.
+        VideoError: it exists and is not to be replaced, is an input by whatever name, or its folder is not there.
     """
+    InputFiles([source]).check_kept(target, job_folder(target))
     if is_numbered(target):
         check_numbered_target(source, target, overwrite, makes_folder=makes_folder)
         return
@@ -69,12 +72,8 @@ def check_target(source: Path, target: Path, overwrite: bool, *, makes_folder: b
         raise VideoError(f"{target}: no such folder: {target.parent}")
     if target.is_dir():
         raise VideoError(f"{target}: is a folder; expected the name of a video file")
-    if target.exists():
-        with contextlib.suppress(OSError):
-            if target.samefile(source):
-                raise VideoError(f"{target}: is the input itself; give the output another name")
-        if not overwrite:
-            raise VideoError(f"{target}: already exists; use --overwrite to replace it")
+    if not overwrite and os.path.lexists(target):
+        raise VideoError(f"{target}: already exists; use --overwrite to replace it")
 
 
 def check_numbered_target(source: Path, target: Path, overwrite: bool, *, makes_folder: bool) -> None:
@@ -86,8 +85,18 @@ def check_numbered_target(source: Path, target: Path, overwrite: bool, *, makes_
         raise VideoError(f"{target}: no such folder: {folder.parent}")
     if source.is_dir() and folder.is_dir() and folder.samefile(source):
         raise VideoError(f"{folder}: is the input itself; give the output another folder")
-    if not overwrite and not (job_folder(target) / PUBLISHING).exists() and existing_images(target):
+    earlier = existing_images(target)
+    if (blocked := next((path for path in earlier if path.is_dir()), None)) is not None:
+        raise VideoError(f"{blocked}: is a folder; expected no folder of this name, which an image may get")
+    if overwrite or (job_folder(target) / PUBLISHING).exists():
+        return
+    if earlier:
         raise VideoError(f"{target}: such images already exist; use --overwrite to replace them")
+    if os.path.lexists(folder / SIDECAR_NAME):
+        raise VideoError(
+            f"{folder / SIDECAR_NAME}: already exists, and the times of the images may go there; "
+            "use --overwrite to replace it, or give the output another folder"
+        )
 
 
 def for_target(options: UpscaleOptions, target: Path) -> UpscaleOptions:

@@ -5,8 +5,8 @@ IN or stdin --> parts, one after another --> ffmpeg --> stdout, as Matroska: a p
 IN or stdin --> frames --> stdout, as Y4M
 """
 
+import contextlib
 import queue
-import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterator
@@ -18,7 +18,7 @@ from typing import IO, Literal
 
 from ristn_cli.inference.forecast import describe_job, settle_tiling
 from ristn_cli.inference.job import Interrupted, Remarks, finish_images, publish, write_parts
-from ristn_cli.inference.manifest import Manifest
+from ristn_cli.inference.manifest import Manifest, remove_job_folder
 from ristn_cli.inference.pipeline import Pipeline
 from ristn_cli.inference.plan import JobPlan, UpscaleOptions, carries_alpha, doubles_rate, estimate_frames
 from ristn_cli.inference.preflight import (
@@ -38,6 +38,7 @@ from ristn_cli.inference.stages import staged_frames
 from ristn_cli.inference.upscaler import Upscaler, stoppable
 from ristn_cli.video import (
     Frame,
+    InputFiles,
     PipeInput,
     RawFormat,
     Resampler,
@@ -79,14 +80,19 @@ class Ends:
 
 
 @contextmanager
-def opened_source(ends: Ends, options: UpscaleOptions, report: Callable[[str], None]) -> Iterator[VideoInfo]:
+def opened_source(
+    ends: Ends, options: UpscaleOptions, report: Callable[[str], None]
+) -> Iterator[tuple[VideoInfo, Callable[[], None]]]:
     """The source to be read, once; from standard input only its video, of which the others must be given up.
+
+    Also a check to make when all frames are read: it raises VideoError if reading standard input failed.
 
     Raises:
         VideoError: it cannot be read, or more would be lost of standard input than the options give up.
     """
     if ends.source != PIPE:
-        yield examine(probe(ends.source, rate=options.image_rate, video_stream=options.video_stream), options)
+        info = probe(ends.source, rate=options.image_rate, video_stream=options.video_stream)
+        yield examine(info, options), lambda: None
         return
     if options.start is not None:
         raise VideoError(f"{NAME}: cannot be searched for --start; let the program that writes to it begin there")
@@ -97,8 +103,10 @@ def opened_source(ends: Ends, options: UpscaleOptions, report: Callable[[str], N
             if options.images is None and not ends.is_y4m:  # which hold nothing but pictures, and say so
                 check_lost_streams(info, options)
                 streams = tuple(stream for stream in streams if stream.index == info.video_index)
-            yield replace(info, path=pipe.second, streams=streams, chapters=())
+            yield replace(info, path=pipe.second, streams=streams, chapters=()), pipe.check
+            pipe.check()
         except VideoError as error:
+            pipe.check()  # the cause, where the video seems to be cut short or to be none
             # The paths of the named pipes mean nothing to anyone.
             message = str(error).replace(str(pipe.first), NAME).replace(str(pipe.second), NAME)
             raise VideoError(message) from error
@@ -106,6 +114,29 @@ def opened_source(ends: Ends, options: UpscaleOptions, report: Callable[[str], N
             if options.strict:
                 raise VideoError(f"{remark}; read without --strict to go on")
             report(remark)
+
+
+def check_inputs_kept(ends: Ends) -> None:
+    """Refuse files behind standard input and standard output that are both ends of a job.
+
+    Raises:
+        VideoError: the output would replace the input, or be appended to it.
+    """
+    source = descriptor_of(ends.stdin) if ends.source == PIPE else ends.source
+    target = descriptor_of(ends.stdout) if ends.target == PIPE else ends.target
+    inputs = InputFiles([] if source is None else [source])
+    if isinstance(target, Path):
+        inputs.check_kept(target, job_folder(target))
+    elif target is not None and inputs.find(target) is not None:
+        raise VideoError("standard output: is the input itself; redirect it to another file")
+
+
+def descriptor_of(stream: IO[bytes]) -> int | None:
+    """The descriptor of a standard stream; None of a stand-in that is no file of the system."""
+    try:
+        return stream.fileno()
+    except OSError:
+        return None
 
 
 def check_lost_streams(info: VideoInfo, options: UpscaleOptions) -> None:
@@ -127,9 +158,10 @@ def upscale_stream(
     on_damage: Callable[[str], None] = lambda message: None,
     on_loss: Callable[[str], None] = lambda message: None,
 ) -> Generator[Progress, None, None]:
-    """`upscale_video` where an end of the job is a standard stream. Nothing is kept of a run that ends early.
+    """`upscale_video` where an end of the job is a standard stream. A run that ends early cannot be continued.
 
-    `on_loss` is told in a line of what Y4M cannot hold.
+    Standard input cannot be read again: its finished parts are kept when a run to a file ends early. `on_loss` is told
+    in a line where they are, and what Y4M cannot hold.
 
     Raises:
         VideoError: as `upscale_video`, and when whoever reads standard output stopped doing so.
@@ -139,9 +171,12 @@ def upscale_stream(
     if options.decoder == "nvdec":
         raise VideoError("-: a stream is decoded in software only; leave out --decoder nvdec")
     options = replace(options, decoder="software")  # a pipe cannot be read again where NVDEC fails
-    with opened_source(ends, options, on_damage) as info:
+    check_inputs_kept(ends)
+    with opened_source(ends, options, on_damage) as (info, check_read):
         if ends.target != PIPE:
-            yield from _to_file(info, ends.target, upscaler, options, overwrite, should_stop, on_plan, on_damage)
+            yield from _to_file(
+                info, ends.target, upscaler, options, overwrite, should_stop, on_plan, on_damage, on_loss, check_read
+            )
         elif ends.is_y4m:
             yield from _to_y4m(info, ends.stdout, upscaler, options, should_stop, on_plan, on_damage, on_loss)
         else:
@@ -157,23 +192,27 @@ def _to_file(
     should_stop: Callable[[], bool],
     on_plan: Callable[[JobPlan], None],
     on_damage: Callable[[str], None],
+    on_loss: Callable[[str], None],
+    check_read: Callable[[], None],
 ) -> Iterator[Progress]:
     check_target(info.path, target, overwrite)
     streams = check_images(info, target, options) if options.images else check_container(info, target, options)
     folder = job_folder(target)
     if folder.exists():
-        raise VideoError(f"{folder}: holds an unfinished run on this output; finish it, or remove it")
+        raise VideoError(f"{folder}: contains the work of an earlier run on this output; move or remove it")
+    makes_parent = options.images is not None and not target.parent.exists()
     folder.mkdir(parents=options.images is not None)
+    manifest = Manifest(folder, {"input": NAME})
+    joined = folder / f"joined{target.suffix}"
     try:
         settle_tiling(upscaler, info, options, folder, restart=True)
-        manifest = Manifest(folder, {"input": NAME})
         plan = _flowing(describe_job(manifest, info, streams, upscaler, options))
         on_plan(plan)
         yield from write_parts(manifest, info, upscaler, options, should_stop, on_damage)
+        check_read()
         if options.images is not None:
             finish_images(manifest, info, target, plan, check=lambda: check_target(info.path, target, overwrite))
             return
-        joined = folder / f"joined{target.suffix}"
         join_and_mux(manifest.files, info, joined, rate=plan.rate, codec=choose_codec(options.codec, info.bit_depth))
         verify(
             joined,
@@ -188,8 +227,23 @@ def _to_file(
         )
         check_target(info.path, target, overwrite)
         publish(joined, target)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_job_folder(folder)
+    except BaseException:
+        if manifest.parts:
+            on_loss(describe_kept(manifest, joined))
+        else:
+            remove_job_folder(folder)
+            if makes_parent:
+                with contextlib.suppress(OSError):  # something else was put there meanwhile
+                    target.parent.rmdir()
+        raise
+
+
+def describe_kept(manifest: Manifest, joined: Path) -> str:
+    """Where the finished frames of a run are that ended early: in one file if they were joined, else in parts."""
+    parts = " to ".join(dict.fromkeys([manifest.parts[0].file, manifest.parts[-1].file]))
+    where = f"as {joined}" if joined.exists() else f"in {manifest.folder} as {parts}"
+    return f"{NAME} cannot be read again: its {manifest.frames} finished frames are kept {where}"
 
 
 def _to_matroska(

@@ -30,6 +30,7 @@ from ristn_cli.video.info import (
     VideoError,
     VideoInfo,
 )
+from ristn_cli.video.inputs import InputFiles
 from ristn_cli.video.interlace import Deinterlace, find_fields
 from ristn_cli.video.mux import join_and_mux, stream_mux, try_mux
 from ristn_cli.video.pipes import PipeInput, RawFormat
@@ -38,6 +39,7 @@ from ristn_cli.video.reader import find_transparency, read_frames
 from ristn_cli.video.resample import ALPHA_FLAGS, Resampler
 from ristn_cli.video.sequence import PART_SUFFIX as IMAGES_PART_SUFFIX
 from ristn_cli.video.sequence import (
+    SIDECAR_NAME,
     ImagesWriter,
     existing_images,
     is_image_target,
@@ -60,6 +62,7 @@ __all__ = [
     "IMAGES_PART_SUFFIX",
     "IMAGES_WITH_ALPHA",
     "IMAGE_SUFFIXES",
+    "SIDECAR_NAME",
     "WRITABLE_IMAGES",
     "Chapter",
     "Color",
@@ -72,6 +75,7 @@ __all__ = [
     "FrameWriter",
     "Image",
     "ImagesWriter",
+    "InputFiles",
     "MasteringMetadata",
     "PipeInput",
     "RawFormat",

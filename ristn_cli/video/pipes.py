@@ -46,7 +46,8 @@ class PipeInput:
         stream: what to read from.
         raw: what is in it, if it has no header that says so.
 
-    As a context manager it ends its thread; the stream itself stays open. `remarks` tells what was wrong with it.
+    As a context manager it ends its thread; the stream itself stays open. `remarks` tells what was wrong with it, and
+    `error` why reading it failed before its end, which whoever reads the paths cannot tell from the end.
     """
 
     def __init__(self, stream: IO[bytes], raw: RawFormat | None = None) -> None:
@@ -55,7 +56,8 @@ class PipeInput:
         if raw is not None:
             count_frame_bytes(raw)
         self.remarks: list[str] = []
-        self._chunks = read_chunks(stream) if raw is None else wrap_raw(stream, raw, self.remarks)
+        self.error: Exception | None = None
+        self._chunks = self._watch(read_chunks(stream) if raw is None else wrap_raw(stream, raw, self.remarks))
         self._folder = tempfile.TemporaryDirectory(prefix="ristn-pipe-")
         self.first, self.second = (Path(self._folder.name) / name for name in ("head", "stdin"))
         self._is_closed = False
@@ -76,6 +78,21 @@ class PipeInput:
                 os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
         self._thread.join(timeout=1)
         self._folder.cleanup()
+
+    def check(self) -> None:
+        """Raise VideoError if reading the stream has failed, so that what was read is not all of it."""
+        if self.error is not None:
+            reason = getattr(self.error, "strerror", None) or str(self.error) or type(self.error).__name__
+            raise VideoError(
+                f"{NAME}: reading it failed ({reason}); check the program that writes to it, and run it again"
+            ) from self.error
+
+    def _watch(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """The same chunks. A failure to read ends them, and is kept: the thread only suppresses failures to write."""
+        try:
+            yield from chunks
+        except Exception as error:
+            self.error = error
 
     def _feed(self) -> None:
         head: list[bytes] = []

@@ -7,6 +7,7 @@ or not at all, and its SHA-256 tells of any damage. At the end the images are ta
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import zipfile
@@ -27,6 +28,10 @@ PART_SUFFIX = ".zip"
 TIMES_NAME = "times.json"
 SIDECAR_NAME = "timestamps.txt"
 NUMBER = re.compile(r"%0?(\d*)d")
+MOST_NAMED = 8
+"""Files that a warning names one by one."""
+
+log = logging.getLogger("ristn.video")
 
 
 def is_image_target(target: Path) -> bool:
@@ -40,9 +45,20 @@ def is_numbered(target: Path) -> bool:
 
 
 def existing_images(target: Path) -> list[Path]:
-    """The images that a pattern stands for and that are there already, in no order."""
-    pattern = re.compile(NUMBER.sub(lambda _: r"\d+", re.escape(target.name)))
-    return [path for path in target.parent.iterdir() if pattern.fullmatch(path.name)] if target.parent.is_dir() else []
+    """The images of a pattern that exist already, in the order of their numbers, which begin at 1.
+
+    Only names that `image_name` gives count: `7.png` is none of `%05d.png`.
+    """
+    found = NUMBER.search(target.name)
+    if found is None or not target.parent.is_dir():
+        return []
+    before, after = (re.escape(text) for text in (target.name[: found.start()], target.name[found.end() :]))
+    # Names that differ in case alone are one file on some systems; there the name in the right case exists, too.
+    form = re.compile(f"{before}([0-9]+){after}", re.IGNORECASE)
+    matches = (form.fullmatch(path.name) for path in target.parent.iterdir())
+    numbers = sorted({int(match[1]) for match in matches if match is not None})
+    paths = (target.parent / image_name(target, number) for number in numbers if number > 0)
+    return [path for path in paths if os.path.lexists(path)]
 
 
 class ImagesWriter:
@@ -209,13 +225,21 @@ def verify_images(folder: Path, target: Path, *, frames: int, width: int, height
 
 
 def publish_images(folder: Path, target: Path) -> None:
-    """Give the finished images in `folder` their places; earlier ones of the pattern go at last."""
-    before = set(existing_images(target)) if is_numbered(target) else set()
-    if before and (target.parent / SIDECAR_NAME).exists():
-        before.add(target.parent / SIDECAR_NAME)
-    for path in sorted(folder.iterdir()):
-        place = target.parent / path.name
-        path.replace(place)
-        before.discard(place)
-    for path in before:
-        path.unlink()
+    """Give the finished images in `folder` their places.
+
+    Images of the pattern with higher numbers, as a longer earlier run leaves them, stay. One warning names them.
+    """
+    names = sorted(path.name for path in folder.iterdir())
+    for name in names:
+        (folder / name).replace(target.parent / name)
+    if not is_numbered(target):
+        return
+    others = [*existing_images(target), target.parent / SIDECAR_NAME]
+    left = [path.name for path in others if path.name not in names and os.path.lexists(path)]
+    if left:
+        shown = left if len(left) <= MOST_NAMED else [*left[: MOST_NAMED - 2], "...", left[-1]]
+        log.warning(
+            f"{target}: {len(left)} other files stay, which this run did not write: {', '.join(shown)}"
+            if len(left) > 1
+            else f"{target}: another file stays, which this run did not write: {left[0]}"
+        )
