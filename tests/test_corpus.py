@@ -1,9 +1,11 @@
 """tools/corpus.py: it passes over what is well upscaled or well refused, and fails over everything else."""
 
+import importlib.util
 import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from clips import make_clip, make_picture, run_ffmpeg
@@ -13,15 +15,22 @@ from ristn_cli.video import write_image
 TOOL = Path(__file__).parents[1] / "tools" / "corpus.py"
 
 
-def run_tool(folder: Path, *options: object) -> tuple[int, dict[str, list[str]], str]:
-    """Exit code, the table's rows by the name of the file, and everything written."""
-    words = [sys.executable, str(TOOL), str(folder), *map(str, options)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
-    assert not done.stderr, done.stderr
-    lines = done.stdout.splitlines()
+def read_rows(text: str) -> dict[str, list[str]]:
+    """The cells of the table's rows, those without text left out, by the name of the file."""
+    lines = text.splitlines()
     assert lines[0].split()[:3] == ["file", "exit", "frames"]
-    rows = {line.split()[0]: [cell.strip() for cell in line.split("  ") if cell.strip()] for line in lines[1:-1]}
-    return done.returncode, rows, done.stdout
+    return {line.split()[0]: [cell.strip() for cell in line.split("  ") if cell.strip()] for line in lines[1:-1]}
+
+
+def load_tool() -> ModuleType:
+    """The tool as a module; it is no package, and not installed."""
+    spec = importlib.util.spec_from_file_location("corpus", TOOL)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["corpus"] = module  # where its dataclasses look for their types
+    spec.loader.exec_module(module)
+    return module
 
 
 def make_corpus(folder: Path, scratch: Path) -> dict[str, str]:
@@ -55,13 +64,17 @@ def test_a_dozen_files_pass(tmp_path: Path) -> None:
     (tmp_path / "corpus").mkdir()
     (tmp_path / "scratch").mkdir()
     expected = make_corpus(tmp_path / "corpus", tmp_path / "scratch")
-    code, rows, text = run_tool(tmp_path / "corpus", "--seconds", 120)
+    words = [sys.executable, str(TOOL), str(tmp_path / "corpus"), "--seconds", "120"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=600)
+    assert not done.stderr, done.stderr
+    text = done.stdout
+    rows = read_rows(text)
     verdicts = {name: next(cell for cell in rows[name] if cell in ("done", "refused", *FAILED)) for name in expected}
     assert {name: verdict for name, verdict in verdicts.items() if name != "cut.mkv"} == {
         name: verdict for name, verdict in expected.items() if name != "cut.mkv"
     }, text
     assert verdicts["cut.mkv"] in ("done", "wrong times"), text  # two decoders need not give up at the same frame
-    assert code == 0, text
+    assert done.returncode == 0, text
     assert rows["vfr.mkv"][1:5] == ["0", "5", "0.0 ms", "done"]
     assert rows["zero.mp4"][1:3] == ["1", "refused"]
     assert f"{len(expected)} files: " in text
@@ -131,15 +144,16 @@ def stand_in(tmp_path: Path) -> str:
     return f"{sys.executable} {tmp_path / 'stand_in.py'}"
 
 
-def test_every_kind_of_failure_is_seen(tmp_path: Path, stand_in: str) -> None:
+def test_every_kind_of_failure_is_seen(tmp_path: Path, stand_in: str, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "corpus"
     folder.mkdir()
     good = make_clip(tmp_path / "a.mkv", times=[0, 40, 80, 120], time_base=Fraction(1, 1000), width=16, height=16)
     late = make_clip(tmp_path / "b.mkv", times=[0, 40, 90, 120], time_base=Fraction(1, 1000), width=16, height=16)
     for name in EXPECTED:
         (folder / f"{name}.mkv").write_bytes((late if name == "late-frame" else good).read_bytes())
-    code, rows, text = run_tool(folder, "--command", stand_in, "--seconds", 5)
-    assert code == 1
+    assert load_tool().main([str(folder), "--command", stand_in, "--seconds", "5"]) == 1
+    text = capsys.readouterr().out
+    rows = read_rows(text)
     assert {name: verdict in rows[f"{name}.mkv"] for name, verdict in EXPECTED.items()} == dict.fromkeys(EXPECTED, True)
     assert "frame 3 is at 0.080 s, expected 0.090 s" in text
     assert rows["late-frame.mkv"][3] == "10.0 ms"
@@ -153,5 +167,6 @@ def test_the_exit_code(tmp_path: Path, stand_in: str, name: str, codes: tuple[in
     for stem, ticks in (("good", [0, 40]), (name, [0, 40 if name == "good" else 50])):
         clip = make_clip(tmp_path / f"{stem}.mkv", times=ticks, time_base=Fraction(1, 1000), width=16, height=16)
         clip.replace(folder / f"{stem}.mkv")
-    found = [run_tool(folder, "--command", stand_in, *flags)[0] for flags in ([], ["--strict-times"])]
-    assert tuple(found) == codes
+    arguments = [str(folder), "--command", stand_in]
+    tool = load_tool()
+    assert (tool.main(arguments), tool.main([*arguments, "--strict-times"])) == codes
