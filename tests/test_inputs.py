@@ -72,6 +72,8 @@ SAME_IMAGES = "the output and the input are the same images"
         (["clip.mp4", "other/clip.mkv", "other", "--suffix", ".mkv"], "would both become"),
         (["link.mp4", "other/clip.mkv", "."], "is the input itself"),
         (["other/clip.mkv", "frames/%05d.png", "."], SAME_IMAGES),
+        (["frames/%05d.png", "clip.mp4", "frames/%05d.png"], "the output of several inputs must be a folder"),
+        (["frames/00001.png", "frames/%05d.png"], SAME_IMAGES),
         (["photo.png", ".", "."], "photo.png: is one of the inputs"),
         ([".new.mp4.ristn/joined.mp4", "new.mp4"], "the folder for the unfinished new.mp4"),
         ([".new.mp4.ristn/deep/clip.mp4", "new.mp4"], "the folder for the unfinished new.mp4"),
@@ -113,7 +115,7 @@ def test_standard_streams_of_the_same_file_are_refused(tiny_weights: Path, room:
         with Path(given or "/dev/null").open("rb") as stdin, Path("clip.mp4").open("ab") as stdout:
             command = [*COMMAND, "upscale", source, target, *options]
             to = stdout if target == "-" else subprocess.DEVNULL
-            done = subprocess.run(command, stdin=stdin, stdout=to, stderr=subprocess.PIPE, check=False, timeout=60)
+            done = subprocess.run(command, stdin=stdin, stdout=to, stderr=subprocess.PIPE, check=False, timeout=120)
         assert done.returncode == 1, done.stderr
         assert b"is the input itself" in done.stderr
     assert snapshot(room) == before

@@ -150,7 +150,7 @@ def wait_for_frames(process: subprocess.Popen[bytes], frames: int) -> str:
     """What the process writes to standard error until it has written as many frames."""
     told = ""
     assert process.stderr is not None
-    watchdog = threading.Timer(60, process.kill)
+    watchdog = threading.Timer(120, process.kill)
     watchdog.start()
     try:
         for line in process.stderr:
@@ -175,7 +175,7 @@ def test_an_input_that_dies_is_an_error_and_what_was_made_is_kept(
     else:
         wait_for_frames(process, 12)
     reset(connection)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=120)
     assert process.returncode == 1, stderr
     last = stderr.decode().splitlines()[-1]
     assert last.startswith("error: standard input: reading it failed (Connection reset by peer)"), stderr
@@ -197,7 +197,7 @@ def test_an_input_that_cannot_be_read_at_all_is_named(tiny_weights: Path, tmp_pa
         descriptor = os.open(tmp_path / "given", os.O_WRONLY | os.O_CREAT)
         try:
             words = [str(word) for word in [*command, *QUICK, *raw]]
-            done = subprocess.run(words, stdin=descriptor, capture_output=True, text=True, check=False, timeout=60)
+            done = subprocess.run(words, stdin=descriptor, capture_output=True, text=True, check=False, timeout=120)
         finally:
             os.close(descriptor)
         assert done.returncode == 1
@@ -218,7 +218,7 @@ def test_a_stopped_run_keeps_what_was_made_of_standard_input(tiny_weights: Path,
             while process.poll() is None and sent < 3000:  # the part at work is finished first
                 connection.sendall(PICTURES[sent % 60])
                 sent += 1
-        told += process.communicate(timeout=60)[1].decode()
+        told += process.communicate(timeout=120)[1].decode()
     assert process.returncode == 130, told
     kept = re.search(r"its (\d+) finished frames are kept in (\S+) as (part-00001\.mp4)", told)
     assert kept, told
@@ -237,7 +237,7 @@ def test_an_output_that_appears_meanwhile_stays_and_the_work_is_kept(tiny_weight
         connection.sendall(b"".join(PICTURES))
         told = wait_for_frames(process, 1)
         target.write_text("of another program")
-    told += process.communicate(timeout=60)[1].decode()
+    told += process.communicate(timeout=120)[1].decode()
     assert process.returncode == 1, told
     assert "out.mkv: already exists" in told
     assert target.read_text() == "of another program"
@@ -263,7 +263,7 @@ main()
 def test_a_last_check_that_fails_keeps_what_was_made_of_standard_input(tiny_weights: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", FAILING, "upscale", "-", tmp_path / "out.mkv", "--weights", tiny_weights]
     words = [str(word) for word in [*command, *QUICK, *RAW]]
-    done = subprocess.run(words, input=b"".join(PICTURES[:5]), capture_output=True, check=False, timeout=60)
+    done = subprocess.run(words, input=b"".join(PICTURES[:5]), capture_output=True, check=False, timeout=120)
     assert done.returncode == 1
     kept = re.search(r"its 5 finished frames are kept as (\S+)", done.stderr.decode())
     assert kept, done.stderr

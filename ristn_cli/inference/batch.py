@@ -64,12 +64,14 @@ def plan_batch(
         stills: take each image of a folder for a still.
 
     Raises:
-        VideoError: an input is not there, two would become the same output, an output would replace an input, or there
-            is none at all.
+        VideoError: an input is not there, two would become the same output, an output would replace an input, there is
+            none at all, or `folder` is a pattern.
     """
     if suffix is not None and suffix not in CONTAINERS and suffix not in WRITABLE_IMAGES:
         known = ", ".join([*CONTAINERS, *WRITABLE_IMAGES])
         raise VideoError(f"--suffix {suffix}: cannot write files ending so; expected one of {known}")
+    if is_numbered(folder) and not folder.is_dir():
+        raise VideoError(f"{folder}: is a pattern of images; the output of several inputs must be a folder")
     items: list[Item] = []
     for source in sources:
         if source.is_dir():
