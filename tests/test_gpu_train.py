@@ -132,7 +132,7 @@ def test_a_run_travels_to_a_gpu_and_back(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_pack_that_does_not_fit_is_refused(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(AssertionError, match=r"does not fit into .* even at quality 40"):
+    with pytest.raises(AssertionError, match=r"does not fit into .* even at quality 60"):
         run_tool(
             "gpu_pack.py", folder / "tiny.toml", "--data", folder, "--output", tmp_path / "pack", "--limit-mb", "0.1"
         )

@@ -15,6 +15,7 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -22,8 +23,10 @@ from ristn_cli.training.material import IMAGE_SUFFIXES, list_clips, list_files, 
 from ristn_cli.training.recipe import Recipe, load_recipe
 from ristn_cli.training.validation import load_validation
 
-QUALITIES = (92, 88, 84, 80, 75, 70, 65, 60, 50, 40)
-"""Of WebP, of which the best that fits is taken. Photographs are reduced before use, which hides what it costs."""
+SCALES = (1.0, 0.75, 0.6)
+QUALITIES = (90, 85, 80, 75, 70, 65, 60)
+"""Sizes of stills, and qualities of WebP at each, of which the first that fits is taken. Training reduces stills before
+use, which hides what this costs."""
 
 SAMPLED = 12
 """One image of so many is encoded to find the quality."""
@@ -43,6 +46,15 @@ def encode(image: Tensor, quality: int | None) -> bytes:
     return buffer.getvalue()
 
 
+def shrink(image: Tensor, scale: float) -> Tensor:
+    """(3, H, W) uint8, its sides times a scale."""
+    if scale == 1:
+        return image
+    size = [round(scale * side) for side in image.shape[1:]]
+    smaller = F.interpolate(image[None].float(), size=size, mode="bicubic", antialias=True)
+    return smaller[0].clamp(0, 255).round().byte()
+
+
 def find_images(recipe: Recipe, data: Path) -> list[tuple[Path, Path]]:
     """The stills of a recipe: each file, and its place in the pack, in an order that the new suffix keeps."""
     pairs = []
@@ -55,15 +67,18 @@ def find_images(recipe: Recipe, data: Path) -> list[tuple[Path, Path]]:
     return pairs
 
 
-def read_images(recipe: Recipe, data: Path) -> Iterator[tuple[Path, Tensor]]:
-    """Every image to be packed with loss, and its place: stills, and the middles of clips as folders of frames."""
+def read_images(recipe: Recipe, data: Path) -> Iterator[tuple[Path, Tensor, bool]]:
+    """The place of every image to be packed with loss, the image, and whether it is a still or a frame of a clip.
+
+    The middles of clips become folders of frames.
+    """
     for path, place in find_images(recipe, data):
-        yield place, read_photo(path)
+        yield place, read_photo(path), True
     for path in list_clips(data / recipe.data.clips) if recipe.data.clips else []:
         frames = read_clip(path)
         first = max(0, (len(frames) - LONGEST_CLIP) // 2)
         for number, frame in enumerate(frames[first : first + LONGEST_CLIP]):
-            yield path.relative_to(data) / f"{number:04d}.webp", frame
+            yield path.relative_to(data) / f"{number:04d}.webp", frame, False
 
 
 def pack_validation(recipe: Recipe, data: Path, output: Path) -> None:
@@ -90,17 +105,19 @@ def folder_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def choose_quality(recipe: Recipe, data: Path, room: int) -> int:
-    """The best quality at which all images fit into `room` bytes, estimated from some of them."""
+def choose_quality(recipe: Recipe, data: Path, room: int) -> tuple[float, int]:
+    """The best scale of stills and quality at which all images fit into `room` bytes, estimated from some of them."""
     sample, count = [], 0
-    for number, (_, image) in enumerate(read_images(recipe, data)):
+    for number, (_, image, is_still) in enumerate(read_images(recipe, data)):
         count += 1
         if number % SAMPLED == 0:
-            sample.append(image)
-    for quality in QUALITIES:
-        estimate = sum(len(encode(image, quality)) for image in sample) * count / max(1, len(sample))
-        if estimate <= USED_SHARE * room:
-            return quality
+            sample.append((image, is_still))
+    for scale in SCALES:
+        scaled = [shrink(image, scale if is_still else 1) for image, is_still in sample]
+        for quality in QUALITIES:
+            estimate = sum(len(encode(image, quality)) for image in scaled) * count / max(1, len(sample))
+            if estimate <= USED_SHARE * room:
+                return scale, quality
     sys.exit(f"the material does not fit into {room / 1e6:.0f} MB even at quality {QUALITIES[-1]}; raise --limit-mb")
 
 
@@ -126,11 +143,11 @@ def main() -> None:
     for name in ("checkpoint.pt", "log.jsonl") if options.run else ():
         shutil.copy(options.run / name, output / name)
     pack_validation(recipe, options.data, data)
-    quality = choose_quality(recipe, options.data, int(options.limit_mb * 1e6) - folder_bytes(output))
-    for place, image in read_images(recipe, options.data):
-        write(data / place, encode(image, quality))
+    scale, quality = choose_quality(recipe, options.data, int(options.limit_mb * 1e6) - folder_bytes(output))
+    for place, image, is_still in read_images(recipe, options.data):
+        write(data / place, encode(shrink(image, scale if is_still else 1), quality))
     size = folder_bytes(output)
-    print(f"{output}: {size / 1e6:.1f} MB, images at WebP quality {quality}")
+    print(f"{output}: {size / 1e6:.1f} MB, images at WebP quality {quality}, stills at {scale:g} times their size")
     if size > options.limit_mb * 1e6:
         sys.exit(f"{output} is larger than {options.limit_mb:g} MB; pack it again with a smaller --limit-mb")
 
