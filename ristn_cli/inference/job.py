@@ -9,6 +9,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from copy import copy
+from itertools import count
 from pathlib import Path
 from typing import Protocol
 
@@ -45,7 +46,6 @@ from ristn_cli.video import (
     ImagesWriter,
     VideoError,
     VideoInfo,
-    choose_codec,
     join_and_mux,
     join_images,
     publish_images,
@@ -165,9 +165,7 @@ def upscale_video(
                 start=options.start,
                 end=end,
                 rate=plan.rate,
-                codec=choose_codec(options.codec, info.bit_depth),
-                with_audio=options.with_audio,
-                with_subtitles=options.with_subtitles,
+                plan=streams,
             )
             try:
                 verify(
@@ -184,7 +182,7 @@ def upscale_video(
                     check_times=not any(part.is_damaged for part in manifest.parts),
                 )
             except VideoError as error:
-                raise VideoError(f"{error}; what was made is kept as {joined}") from error
+                raise keep_unverified(joined, target, error) from error
             check_target(source, target, overwrite)  # hours have passed
             publish(joined, target)
             remove_job_folder(folder)
@@ -204,11 +202,37 @@ def finish_images(
     joined = manifest.folder / "joined"
     shutil.rmtree(joined, ignore_errors=True)
     join_images(manifest.files, info, target, joined)
-    verify_images(joined, target, frames=manifest.frames, width=plan.width, height=plan.height)
+    try:
+        verify_images(joined, target, frames=manifest.frames, width=plan.width, height=plan.height)
+    except VideoError as error:
+        raise keep_unverified(joined, target, error) from error
     check()  # hours have passed
     (manifest.folder / PUBLISHING).touch()
     publish_images(joined, target)
     remove_job_folder(manifest.folder)
+
+
+def keep_unverified(made: Path, target: Path, error: VideoError) -> VideoError:
+    """Move a finished file, or a folder of images, that fails its check beside `target`; the error that says so.
+
+    Its name is one that nothing has, such as `OUT.unverified.mkv`. The finished parts stay in the job's folder.
+    """
+    wanted = target.parent.resolve() if made.is_dir() else target
+    for number in count(1):
+        mark = ".unverified" if number == 1 else f".unverified-{number}"
+        kept = wanted.with_name(f"{wanted.stem}{mark}{wanted.suffix}")
+        try:
+            if made.is_dir():
+                kept.mkdir()
+                for path in made.iterdir():
+                    path.replace(kept / path.name)
+                break
+            kept.touch(exist_ok=False)
+            made.replace(kept)
+            break
+        except FileExistsError:
+            continue
+    return VideoError(f"{str(error).replace(str(made), str(target))}; the result is kept as {kept}")
 
 
 def publish(joined: Path, target: Path) -> None:

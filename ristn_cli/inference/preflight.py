@@ -167,16 +167,16 @@ def examine(info: VideoInfo, options: UpscaleOptions) -> VideoInfo:
 
 
 def check_container(info: VideoInfo, target: Path, options: UpscaleOptions) -> tuple[StreamPlan, ...]:
-    """What becomes of the streams in the container that `target` names, after its mux was tried on one black frame.
+    """What becomes of the streams in the container that `target` names, as a trial of its mux settles it.
 
     Raises:
         VideoError: it cannot hold the streams, or the encoder is missing or refuses its options.
     """
     keep: StreamChoice = {"with_audio": options.with_audio, "with_subtitles": options.with_subtitles}
     codec = choose_codec(options.codec, info.bit_depth)
-    streams = check_mux(info, target, codec=codec, **keep)
+    check_mux(info, target, codec=codec, **keep)  # before sizes are chosen: its refusals say more
     shape = choose_shape(info, options)
-    try_mux(
+    return try_mux(
         info,
         target,
         width=shape.width,
@@ -188,9 +188,18 @@ def check_container(info: VideoInfo, target: Path, options: UpscaleOptions) -> t
         pixel_format=options.pixel_format,
         encoder_options=options.encoder_options,
         has_alpha=carries_alpha(info, options),
+        start=options.start,
+        end=expected_end(info, options),
         **keep,
     )
-    return streams
+
+
+def expected_end(info: VideoInfo, options: UpscaleOptions) -> Fraction | None:
+    """Where the range of a job ends, in seconds after the first frame: with `max_frames`, about there."""
+    if options.max_frames is None:
+        return options.end
+    wanted = (options.start or Fraction(0)) + options.max_frames / info.rate
+    return wanted if options.end is None else min(options.end, wanted)
 
 
 def check_job(

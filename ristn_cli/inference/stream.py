@@ -26,6 +26,7 @@ from ristn_cli.inference.preflight import (
     check_images,
     check_target,
     examine,
+    expected_end,
     for_target,
     job_folder,
     no_frames,
@@ -213,7 +214,7 @@ def _to_file(
         if options.images is not None:
             finish_images(manifest, info, target, plan, check=lambda: check_target(info.path, target, overwrite))
             return
-        join_and_mux(manifest.files, info, joined, rate=plan.rate, codec=choose_codec(options.codec, info.bit_depth))
+        join_and_mux(manifest.files, info, joined, rate=plan.rate, plan=streams)
         verify(
             joined,
             frames=manifest.frames,
@@ -256,11 +257,7 @@ def _to_matroska(
     on_damage: Callable[[str], None],
 ) -> Iterator[Progress]:
     streams = check_container(info, Path("-.mkv"), options)
-    end = options.end
-    if options.max_frames is not None:
-        # Sound ends with the last frame, whose time is not known yet: about there.
-        wanted = (options.start or Fraction(0)) + options.max_frames / info.rate
-        end = wanted if end is None else min(end, wanted)
+    end = expected_end(info, options)  # the time of the last frame is not known yet
     ready: queue.SimpleQueue[Path | None] = queue.SimpleQueue()
     failure: list[BaseException] = []
 
@@ -272,10 +269,9 @@ def _to_matroska(
                 stdout.fileno(),
                 rate=choose_shape(info, options).rate,
                 codec=choose_codec(options.codec, info.bit_depth),
+                plan=streams,
                 start=options.start,
                 end=end,
-                with_audio=options.with_audio,
-                with_subtitles=options.with_subtitles,
             )
         except BaseException as error:
             failure.append(error)

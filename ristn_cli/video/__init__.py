@@ -32,7 +32,7 @@ from ristn_cli.video.info import (
 )
 from ristn_cli.video.inputs import InputFiles
 from ristn_cli.video.interlace import Deinterlace, find_fields
-from ristn_cli.video.mux import join_and_mux, stream_mux, try_mux
+from ristn_cli.video.mux import join_and_mux, stream_mux
 from ristn_cli.video.pipes import PipeInput, RawFormat
 from ristn_cli.video.plan import CONTAINERS, StreamPlan, check_mux
 from ristn_cli.video.reader import find_transparency, read_frames
@@ -50,6 +50,7 @@ from ristn_cli.video.sequence import (
     verify_images,
 )
 from ristn_cli.video.source import IMAGE_SUFFIXES, list_images, probe
+from ristn_cli.video.trial import try_mux
 from ristn_cli.video.verify import has_variable_rate, presentation_times, verify
 from ristn_cli.video.vmaf import VmafMeter, find_vmaf
 from ristn_cli.video.writer import FrameWriter

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,13 +15,39 @@ from ristn_cli.video.streams import COVER_CODECS
 
 TEXT_SUBTITLES = frozenset({"subrip", "srt", "ass", "ssa", "webvtt", "text", "mov_text"})
 FONT_SUFFIXES = (".ttf", ".otf", ".ttc", ".woff", ".woff2")
+# Compressed without loss; also DTS and WavPack can be, but do not say so in their name.
+LOSSLESS_AUDIO = frozenset(
+    {
+        "alac",
+        "ape",
+        "flac",
+        "mlp",
+        "mp4als",
+        "ralf",
+        "s302m",
+        "shorten",
+        "tak",
+        "truehd",
+        "tta",
+        "wavpack",
+        "wmalossless",
+    }
+)
+# PCM that Matroska has names for.
+MKV_PCM = frozenset(
+    {"pcm_u8", "pcm_f32le", "pcm_f64le", "pcm_alaw", "pcm_mulaw"}
+    | {f"pcm_s{bits}{order}" for bits in (16, 24, 32) for order in ("le", "be")}
+)
+MOV_PCM = MKV_PCM | {"pcm_s8", "pcm_f32be", "pcm_f64be"}
 
 
 @dataclass(frozen=True)
 class Container:
     """What a container holds, as FFmpeg writes it: codecs copied as they are, and what the others are converted to.
 
-    None for `audio` or `subtitles` means nearly anything. `pcm_to` and `text_to` are the conversions. `languages` are
+    None for `audio` means nearly anything; the trial mux finds out what. `pcm` are the kinds of PCM that are copied.
+    Other audio is converted: PCM to `pcm_to`, or to a PCM of the same precision where that is None, other lossless
+    audio to `lossless_to`, all else to `lossy_to`. `text_to` is what text subtitles are converted to. `languages` are
     codes that must be written as another of the same language, or FFmpeg would leave them out.
     """
 
@@ -28,11 +55,13 @@ class Container:
     video: frozenset[str]
     audio: frozenset[str] | None
     subtitles: frozenset[str]
+    lossless_to: str
+    lossy_to: str
+    pcm: frozenset[str] = frozenset()
     pcm_to: str | None = None
     text_to: str | None = None
     holds_covers: bool = False
     holds_attachments: bool = False
-    copies_pcm: bool = False
     languages: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -42,6 +71,8 @@ MP4 = Container(
     frozenset({"h264", "hevc", "av1"}),
     MP4_AUDIO,
     frozenset({"mov_text", "dvd_subtitle"}),
+    lossless_to="flac",
+    lossy_to="aac",
     pcm_to="aac",
     text_to="mov_text",
     holds_covers=True,
@@ -57,8 +88,10 @@ MOV = Container(
     frozenset({"h264", "hevc", "prores"}),
     frozenset({"aac", "mp3", "mp2", "ac3", "eac3", "alac"}),
     frozenset({"mov_text"}),
+    lossless_to="alac",
+    lossy_to="aac",
+    pcm=MOV_PCM,
     text_to="mov_text",
-    copies_pcm=True,
     languages=MOV_LANGUAGES,
 )
 MKV = Container(
@@ -78,13 +111,22 @@ MKV = Container(
             "hdmv_text_subtitle",
         }
     ),
+    lossless_to="flac",
+    lossy_to="aac",
+    pcm=MKV_PCM,
     text_to="subrip",
     holds_covers=True,
     holds_attachments=True,
-    copies_pcm=True,
 )
 WEBM = Container(
-    "webm", frozenset({"av1"}), frozenset({"opus", "vorbis"}), frozenset({"webvtt"}), pcm_to="libopus", text_to="webvtt"
+    "webm",
+    frozenset({"av1"}),
+    frozenset({"opus", "vorbis"}),
+    frozenset({"webvtt"}),
+    lossless_to="libopus",
+    lossy_to="libopus",
+    pcm_to="libopus",
+    text_to="webvtt",
 )
 CONTAINERS: dict[str, Container] = {".mp4": MP4, ".m4v": MP4, ".mov": MOV, ".mkv": MKV, ".webm": WEBM}
 
@@ -136,7 +178,8 @@ def check_mux(
 
     Raises VideoError, naming the container that would work, for an unknown suffix, for a video codec the container
     cannot hold, for a stream it can neither hold nor take converted (unless `drop_unsupported`), and for an encrypted
-    stream. A stream without a decoder is copied when the container takes it, else dropped. Data streams, and
+    stream. Audio that the container cannot hold is converted: see `Container`. A stream without a decoder is copied
+    when the container takes it, else dropped. Data streams, and
     fonts where ASS subtitles are converted to plain text, are dropped and said so; `with_audio` and `with_subtitles`
     leave out theirs (fonts go with subtitles).
     """
@@ -222,13 +265,26 @@ def _plan_stream(stream: StreamInfo, container: Container, with_audio: bool, wit
     return _lose(stream, "data streams are not carried")
 
 
-def _plan_audio(stream: StreamInfo, container: Container) -> StreamPlan | None:
-    if stream.codec.startswith("pcm_"):
-        if container.copies_pcm and not stream.codec.endswith(("_planar", "bluray", "dvd")):
-            return StreamPlan(stream, "copy", stream.codec)
-        if container.pcm_to is not None:
-            return StreamPlan(stream, "convert", container.pcm_to)
-        return StreamPlan(stream, "convert", "pcm_s24le") if container.copies_pcm else None
-    if container.audio is None or stream.codec in container.audio:
+def _plan_audio(stream: StreamInfo, container: Container) -> StreamPlan:
+    held = container.pcm if stream.codec.startswith("pcm_") else container.audio
+    if held is None or stream.codec in held:
         return StreamPlan(stream, "copy", stream.codec)
-    return None
+    return StreamPlan(stream, "convert", converted_audio(stream.codec, container))
+
+
+def converted_audio(codec: str, container: Container) -> str:
+    """The encoder for audio of `codec` that `container` cannot hold."""
+    if codec.startswith("pcm_"):
+        return container.pcm_to or _plain_pcm(codec)
+    return container.lossless_to if codec in LOSSLESS_AUDIO else container.lossy_to
+
+
+def _plain_pcm(codec: str) -> str:
+    """The PCM that every player knows and that holds all samples of `codec`."""
+    kind = re.match(r"pcm_([fsu])(\d+)", codec)
+    if kind is None:
+        return "pcm_s24le"  # of DVD and Blu-ray, of 16 to 24 bits
+    bits = int(kind[2])
+    if kind[1] == "f":
+        return "pcm_f64le" if bits > 32 else "pcm_f32le"
+    return "pcm_s16le" if bits <= 16 else "pcm_s24le" if bits <= 24 else "pcm_s32le"

@@ -114,6 +114,19 @@ def read_frames(
         raise undecodable(info.path, error, "a picture") from error
 
 
+def decoded_times(info: VideoInfo, start: Fraction | None = None) -> Iterator[Fraction]:
+    """Times of the frames that a decoder gives from `start` on, in seconds on the source's clock.
+
+    Unlike the times of packets they leave out what is not shown by itself: hidden frames, second fields, packets that
+    repeat a picture. Errors of decoding are passed over, as `read_frames` does without `strict`.
+    """
+    first = info.start_time + (start or 0)
+    damage = _Damage(info.path, False, None)
+    for time, _ in _monotonic(_decoded_from(info, first, damage, False), info, damage):
+        if time >= first:
+            yield time
+
+
 def find_transparency(
     info: VideoInfo,
     *,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice, pairwise
 from pathlib import Path
@@ -15,6 +16,7 @@ from av.video.stream import VideoStream
 from ristn_cli.video.convert import has_alpha_channel
 from ristn_cli.video.info import VideoError, VideoInfo
 from ristn_cli.video.plan import CONTAINERS, StreamPlan
+from ristn_cli.video.reader import decoded_times
 from ristn_cli.video.source import open_input
 from ristn_cli.video.streams import as_fraction, codec_names, main_video_stream, read_packets
 
@@ -26,6 +28,8 @@ MILLISECOND = Fraction(1, 1000)
 RATE_FRAMES = 500
 # What an encoder's output is called where that is not the encoder's own name.
 ENCODED_AS = {"libopus": "opus", "srt": "subrip", "ssa": "ass"}
+# Codecs that MP4 and MOV have one code for, by the name that FFmpeg gives it.
+MP4_NAMES = {"mp2": "mp3", "mp1": "mp3"}
 
 
 def verify(
@@ -59,22 +63,17 @@ def verify(
         index = stream.index
         kinds = Counter(str(other.type) for other in container.streams)
         covers = sum(bool(other.disposition & other.disposition.attached_pic) for other in container.streams.video)
-    counted, first, last, longest = 0, Fraction(0), Fraction(0), Fraction(0)
-    wanted = _source_times(source, start, end, has_field_rate) if check_times else iter(())
-    for found in presentation_times(target, index):
-        if counted == 0:
-            first = last = found
-        longest = max(longest, found - last)
-        counted += 1
-        if check_times and counted <= frames:
-            expected = next(wanted, None)
-            if source.is_interlaced and expected is not None and found - first - expected > _tolerance(target):
-                expected = next(wanted, expected)  # a packet may hold one field: the second has no frame of its own
-            if expected is not None:
-                _check_time(target, counted, found - first, expected)
-        last = found
-    if counted != frames:
-        raise _mismatch(target, "number of frames", str(counted), str(frames))
+    wanted = _source_times(source, start, end, has_field_rate) if check_times else None
+    try:
+        times = _compare_times(target, index, wanted, may_be_fields=source.is_interlaced)
+    except VideoError:
+        if source.is_image_sequence:
+            raise
+        # A packet may hold no frame of its own: only a decoder knows.
+        times = _compare_times(target, index, _decoded_times(source, start, end, has_field_rate))
+    first, last, longest = times.first, times.last, times.longest
+    if times.count != frames:
+        raise _mismatch(target, "number of frames", str(times.count), str(frames))
     if check_times and source.duration is not None and source.container.startswith("mov"):
         expected_duration = min(source.duration, end if end is not None else source.duration) - (start or 0)
         # A header may understate what the timestamps show; less than one frame, the longest, is the rule.
@@ -84,8 +83,45 @@ def verify(
         _check_streams(target, kinds, covers, plan, is_trimmed)
         check_stream_list(target, plan, is_trimmed=is_trimmed)
         if check_times and not is_trimmed:
-            _check_sound(target, source, plan, max(longest, 1 / source.rate))
+            check_audio_times(target, source, plan, max(longest, 1 / source.rate))
     _check_decodes(target, last, has_alpha)
+
+
+@dataclass(frozen=True)
+class _Times:
+    """Of a video stream: how many frames, the times of the first and the last, and the longest gap between two."""
+
+    count: int
+    first: Fraction
+    last: Fraction
+    longest: Fraction
+
+
+def _compare_times(
+    target: Path, index: int, wanted: Iterator[Fraction] | None, *, may_be_fields: bool = False
+) -> _Times:
+    """Compare the time of every frame, relative to the first, with `wanted`.
+
+    `may_be_fields` lets a time of `wanted` be that of a second field, which has no frame of its own. Raises VideoError
+    for the first mismatch.
+    """
+    count, first, last, longest = 0, Fraction(0), Fraction(0), Fraction(0)
+    for found in presentation_times(target, index):
+        if count == 0:
+            first = last = found
+        longest = max(longest, found - last)
+        count += 1
+        if wanted is not None:
+            expected = next(wanted, None)
+            if may_be_fields and expected is not None and found - first - expected > _tolerance(target):
+                expected = next(wanted, expected)
+            if expected is None:
+                raise _mismatch(target, "number of frames", f"{count} or more", str(count - 1))
+            _check_time(target, count, found - first, expected)
+        last = found
+    if wanted is not None and len(list(islice(wanted, 2))) > may_be_fields:
+        raise _mismatch(target, "number of frames", str(count), "more")
+    return _Times(count, first, last, longest)
 
 
 def has_variable_rate(info: VideoInfo) -> bool | None:
@@ -137,8 +173,22 @@ def presentation_times(path: Path, index: int, *, by_decoding: bool = False) -> 
 def _source_times(
     source: VideoInfo, start: Fraction | None, end: Fraction | None, has_field_rate: bool
 ) -> Iterator[Fraction]:
-    """Times of the source's frames, or of their fields, in [start, end), relative to the first of them."""
-    times = source_times(source)
+    """Times of the source's packets, or of their fields, in [start, end), relative to the first of them."""
+    return _range_of(source_times(source), source, start, end, has_field_rate)
+
+
+def _decoded_times(
+    source: VideoInfo, start: Fraction | None, end: Fraction | None, has_field_rate: bool
+) -> Iterator[Fraction]:
+    """The same of what a decoder gives."""
+    # Of a frame that begins before the range a field may lie within.
+    before = None if start is None else max(Fraction(0), start - 2 / source.rate)
+    return _range_of(decoded_times(source, before), source, start, end, has_field_rate)
+
+
+def _range_of(
+    times: Iterator[Fraction], source: VideoInfo, start: Fraction | None, end: Fraction | None, has_field_rate: bool
+) -> Iterator[Fraction]:
     if has_field_rate:
         times = _field_times(times, source.rate)
     zero: Fraction | None = None
@@ -208,6 +258,7 @@ def check_stream_list(target: Path, plan: tuple[StreamPlan, ...], *, is_trimmed:
     Raises VideoError for the first mismatch.
     """
     languages = CONTAINERS[target.suffix.lower()].languages
+    has_shared_codes = CONTAINERS[target.suffix.lower()].muxer in ("mp4", "mov")
     has_own_codes = bool(languages)  # a container with codes of its own, which lacks some languages
     for kind in ("audio", "subtitle"):
         expected = [entry for entry in plan if entry.stream.kind == kind and entry.action in ("copy", "convert")]
@@ -221,6 +272,8 @@ def check_stream_list(target: Path, plan: tuple[StreamPlan, ...], *, is_trimmed:
             continue
         for number, (entry, (codec, language)) in enumerate(zip(expected, found, strict=True), start=1):
             wanted = ENCODED_AS.get(entry.codec, entry.codec)
+            if has_shared_codes:
+                codec, wanted = MP4_NAMES.get(codec, codec), MP4_NAMES.get(wanted, wanted)
             if codec != wanted:
                 raise _mismatch(target, f"codec of {kind} stream {number}", codec, wanted)
             tag = entry.stream.language
@@ -231,22 +284,40 @@ def check_stream_list(target: Path, plan: tuple[StreamPlan, ...], *, is_trimmed:
                 raise _mismatch(target, f"language of {kind} stream {number}", str(language), tag)
 
 
-def _check_sound(target: Path, source: VideoInfo, plan: tuple[StreamPlan, ...], tolerance: Fraction) -> None:
-    """Where each copied track of sound begins and ends beside the picture: within a frame of the source."""
-    sound = [entry for entry in plan if entry.stream.kind == "audio" and entry.action in ("copy", "convert")]
-    if not any(entry.action == "copy" for entry in sound):
+def check_audio_times(
+    target: Path,
+    source: VideoInfo,
+    plan: tuple[StreamPlan, ...],
+    tolerance: Fraction,
+    *,
+    until: Fraction | None = None,
+) -> None:
+    """Where each audio track begins and ends beside the first frame: within `tolerance` seconds of the source.
+
+    A converted track may be off by a packet more, which encoders begin and end with. With `until`, on the source's
+    clock, only the beginnings are compared, of what begins before. Raises VideoError for the first mismatch.
+    """
+    audio = [entry for entry in plan if entry.stream.kind == "audio" and entry.action in ("copy", "convert")]
+    if not audio:
         return
     with open_input(target) as container:
         video = main_video_stream(container, target).index
         indices = [stream.index for stream in container.streams.audio]
+    if len(indices) != len(audio):
+        return  # what is missing is another check's
     found = _spans(target, video, indices)
     since = Fraction(0) if drops_hidden_sound(source, target, plan) else None
-    expected = _spans(source.path, source.video_index, [entry.stream.index for entry in sound], since)
-    for number, (entry, ours, theirs) in enumerate(zip(sound, found, expected, strict=True), start=1):
-        if entry.action != "copy" or ours is None or theirs is None:
+    expected = _spans(source.path, source.video_index, [entry.stream.index for entry in audio], since, until)
+    zero = _spans(target, video, [video])[0]
+    for number, (entry, ours, theirs) in enumerate(zip(audio, found, expected, strict=True), start=1):
+        if ours is None or theirs is None or zero is None:
             continue
-        for end, (now, before) in zip(("begin", "end"), zip(ours, theirs, strict=True), strict=True):
-            if abs(now - before) >= tolerance:
+        allowed = tolerance + (0 if entry.action == "copy" else ours.longest + theirs.longest)
+        pairs = [("begin", ours.first, theirs.first), ("end", ours.last, theirs.last)]
+        for end, now, before in pairs if until is None else pairs[:1]:
+            # The first frame that decodes is what the output begins with: packets before it are not shown.
+            now, before = now - zero.first, before - source.start_time
+            if abs(now - before) >= allowed:
                 raise _mismatch(
                     target, f"{end} of audio stream {number}", f"{float(now):.3f} s", f"{float(before):.3f} s"
                 )
@@ -270,28 +341,38 @@ def drops_hidden_sound(source: VideoInfo, target: Path, plan: Sequence[StreamPla
     return False
 
 
-def _spans(
-    path: Path, video: int, indices: list[int], since: Fraction | None = None
-) -> list[tuple[Fraction, Fraction] | None]:
-    """Times of the first and the last packet of each stream, from the first frame on; None for an empty one.
+@dataclass(frozen=True)
+class _Span:
+    """Of a stream's packets: the times of the first and the last, and how long the longest is, in seconds."""
 
-    Packets from before `since`, on the file's own clock, do not count.
+    first: Fraction
+    last: Fraction
+    longest: Fraction
+
+
+def _spans(
+    path: Path, video: int, indices: list[int], since: Fraction | None = None, until: Fraction | None = None
+) -> list[_Span | None]:
+    """The span of each stream, on the file's own clock; None for an empty one.
+
+    Packets from before `since` do not count, and none is read after a video packet from behind `until`.
     """
-    zero: Fraction | None = None
-    spans: dict[int, tuple[Fraction, Fraction]] = {}
+    spans: dict[int, _Span] = {}
     with open_input(path) as container:
-        for packet in read_packets(container, [container.streams[index] for index in (video, *indices)]):
+        for packet in read_packets(container, [container.streams[index] for index in sorted({video, *indices})]):
             base = as_fraction(packet.time_base)
             if not packet.size or packet.is_discard or packet.pts is None or base is None:
                 continue
             time = packet.pts * base
-            if packet.stream.index == video:
-                zero = time if zero is None else min(zero, time)
-            elif since is None or time >= since:
-                first, last = spans.get(packet.stream.index, (time, time))
-                spans[packet.stream.index] = (min(first, time), max(last, time))
-    shift = zero or Fraction(0)
-    return [(spans[index][0] - shift, spans[index][1] - shift) if index in spans else None for index in indices]
+            if until is not None and packet.stream.index == video and time > until:
+                break
+            if packet.stream.index == video or since is None or time >= since:
+                length = (packet.duration or 0) * base
+                span = spans.get(packet.stream.index, _Span(time, time, length))
+                spans[packet.stream.index] = _Span(
+                    min(span.first, time), max(span.last, time), max(span.longest, length)
+                )
+    return [spans.get(index) for index in indices]
 
 
 def _check_decodes(target: Path, last: Fraction, has_alpha: bool) -> None:

@@ -1,0 +1,167 @@
+"""The mux tried before any frame is computed: it finds out what no table knows, and settles the plan of each stream."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ristn_cli.video.codecs import DEFAULT_CRF, part_suffix
+from ristn_cli.video.info import Frame, VideoError, VideoInfo
+from ristn_cli.video.mux import clip_of, layout_for, mux_clip
+from ristn_cli.video.plan import StreamPlan, check_mux, container_of, converted_audio
+from ristn_cli.video.prepared import Clip
+from ristn_cli.video.verify import check_audio_times, check_stream_list
+from ristn_cli.video.writer import FrameWriter
+
+HEAD_SECONDS = Fraction(10)
+PIECE_SECONDS = Fraction(2)
+# The rate may be a guess far above the true one, by which a frame would last no time at all.
+TOLERANCE_SECONDS = Fraction(1, 25)
+# Of the pictures that stand in for the video in the middle and at the end: no encoder refuses it, and it costs nothing.
+SMALL_SIZE = (256, 256)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A stretch of the source to be muxed, and a file with one frame at its beginning."""
+
+    clip: Clip
+    part: Path
+
+
+def try_mux(
+    source: VideoInfo,
+    target: str | Path,
+    *,
+    width: int,
+    height: int,
+    sample_aspect_ratio: Fraction | None = None,
+    codec: str | None = None,
+    crf: float = DEFAULT_CRF,
+    preset: str = "medium",
+    pixel_format: str | None = None,
+    encoder_options: Mapping[str, str] | None = None,
+    has_alpha: bool = False,
+    start: Fraction | None = None,
+    end: Fraction | None = None,
+    with_audio: bool = True,
+    with_subtitles: bool = True,
+    drop_unsupported: bool = False,
+) -> tuple[StreamPlan, ...]:
+    """Do the whole job with one black frame and packets from the beginning, middle and end of the other streams.
+
+    Returns the plan of `check_mux`, with the streams changed whose own packets the container does not take: audio is
+    converted, and what cannot be decoded for that, or is no audio, is left out. `start` and `end` are the job's range,
+    in seconds after the first frame. Raises VideoError as `check_mux` does, as `FrameWriter` does for an encoder that
+    is missing or refuses size or options, and as `join_and_mux` does when the video alone cannot be muxed.
+    """
+    target = Path(target)
+    plan = check_mux(
+        source,
+        target,
+        codec=codec,
+        with_audio=with_audio,
+        with_subtitles=with_subtitles,
+        drop_unsupported=drop_unsupported,
+    )
+    shape: dict[str, Any] = {"sample_aspect_ratio": sample_aspect_ratio or source.sample_aspect_ratio}
+    settings: dict[str, Any] = {
+        "codec": codec,
+        "crf": crf,
+        "preset": preset,
+        "pixel_format": pixel_format,
+        "encoder_options": encoder_options,
+        "has_alpha": has_alpha,
+    }
+    with tempfile.TemporaryDirectory(prefix="ristn-try-") as scratch:
+        tried = Path(scratch) / f"tried{target.suffix}"
+        head = Path(scratch) / f"head{part_suffix(codec)}"
+        begin = source.start_time + (start or 0)
+        _write_part(head, source, begin, (width, height), {**shape, **settings})
+        until = begin + HEAD_SECONDS if end is None else min(begin + HEAD_SECONDS, source.start_time + end)
+        pieces = [_Piece(replace(clip_of(source, target, plan, start, end), until=until), head)]
+        if any(entry.action in ("copy", "convert") for entry in plan):
+            for number, time in enumerate(_piece_times(source, start, end)):
+                part = Path(scratch) / f"piece-{number}{part_suffix(codec)}"
+                _write_part(part, source, time, SMALL_SIZE, settings)
+                pieces.append(_Piece(Clip(time, time + PIECE_SECONDS, is_trimmed=True), part))
+        if _find_fault(source, tried, plan, pieces) is None:
+            return plan
+        video = tuple(entry for entry in plan if entry.action == "upscale")
+        fault = _find_fault(source, tried, video, pieces[:1])
+        if fault is not None:
+            raise VideoError(str(fault).replace(str(tried), str(target))) from fault
+        settled = tuple(_settle(source, tried, entry, video, pieces) for entry in plan)
+        fault = _find_fault(source, tried, settled, pieces)
+        if fault is not None:
+            raise VideoError(str(fault).replace(str(tried), str(target))) from fault
+        return settled
+
+
+def _write_part(
+    path: Path, source: VideoInfo, time: Fraction, size: tuple[int, int], settings: Mapping[str, Any]
+) -> None:
+    """One black frame at `time` on the source's clock."""
+    image = np.zeros((size[1], size[0], 3), np.uint16 if source.bit_depth > 8 else np.uint8)
+    with FrameWriter(
+        path,
+        width=size[0],
+        height=size[1],
+        rate=source.rate,
+        time_base=source.time_base,
+        color=source.color,
+        mastering=source.mastering,
+        **settings,
+    ) as writer:
+        writer.write(Frame(image, time))
+
+
+def _piece_times(source: VideoInfo, start: Fraction | None, end: Fraction | None) -> Iterator[Fraction]:
+    """Where to look at the middle and the end of the range, on the source's clock; nothing where the head reaches."""
+    first = start or Fraction(0)
+    last = source.duration if end is None else end
+    if last is None or last - first <= HEAD_SECONDS:
+        return
+    for time in ((first + last) / 2, last - PIECE_SECONDS):
+        yield source.start_time + time
+
+
+def _find_fault(
+    source: VideoInfo, tried: Path, plan: Sequence[StreamPlan], pieces: Sequence[_Piece]
+) -> VideoError | None:
+    """Mux the pieces and look at the result as the check at the end does; the error, None where there is none."""
+    for piece in pieces:
+        clip = piece.clip
+        try:
+            mux_clip([piece.part], source, tried, plan, clip, layout_for(tried, [piece.part], source.rate), source.rate)
+            check_stream_list(tried, tuple(plan), is_trimmed=True)
+            if not clip.is_trimmed:
+                tolerance = max(1 / source.rate, TOLERANCE_SECONDS)
+                check_audio_times(tried, source, tuple(plan), tolerance, until=clip.until)
+        except VideoError as error:
+            return error
+    return None
+
+
+def _settle(
+    source: VideoInfo, tried: Path, entry: StreamPlan, video: tuple[StreamPlan, ...], pieces: Sequence[_Piece]
+) -> StreamPlan:
+    """The plan for a stream that is tried alone beside the video."""
+    if entry.action not in ("copy", "convert") or _find_fault(source, tried, (*video, entry), pieces) is None:
+        return entry
+    container = container_of(tried)
+    reason = f"{container.muxer} cannot hold its packets"
+    if entry.stream.kind == "audio":
+        if entry.action == "copy":
+            encoder = converted_audio(entry.stream.codec, container)
+            converted = replace(entry, action="convert", codec=encoder)
+            if _find_fault(source, tried, (*video, converted), pieces) is None:
+                return converted
+        reason += ", and it cannot be decoded"
+    return StreamPlan(entry.stream, "drop", entry.stream.codec, reason, is_loss=True)
