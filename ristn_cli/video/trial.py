@@ -16,13 +16,14 @@ from ristn_cli.video.info import Frame, VideoError, VideoInfo
 from ristn_cli.video.mux import clip_of, layout_for, mux_clip
 from ristn_cli.video.plan import StreamPlan, check_mux, container_of, converted_audio
 from ristn_cli.video.prepared import Clip
-from ristn_cli.video.verify import check_audio_times, check_stream_list
+from ristn_cli.video.verify import CheckError, check_audio_times, check_stream_list
 from ristn_cli.video.writer import FrameWriter
 
 HEAD_SECONDS = Fraction(10)
 PIECE_SECONDS = Fraction(2)
-# The rate may be a guess far above the true one, by which a frame would last no time at all.
-TOLERANCE_SECONDS = Fraction(1, 25)
+# Frames a second. A higher rate is the grain of a clock, by which a frame would last no time at all.
+HIGHEST_RATE = Fraction(300)
+UNDECODABLE = ", and it cannot be decoded to be converted"
 # Of the pictures that stand in for the video in the middle and at the end: no encoder refuses it, and it costs nothing.
 SMALL_SIZE = (256, 256)
 
@@ -142,7 +143,7 @@ def _find_fault(
             mux_clip([piece.part], source, tried, plan, clip, layout_for(tried, [piece.part], source.rate), source.rate)
             check_stream_list(tried, tuple(plan), is_trimmed=True)
             if not clip.is_trimmed:
-                tolerance = max(1 / source.rate, TOLERANCE_SECONDS)
+                tolerance = 1 / min(source.rate, HIGHEST_RATE)
                 check_audio_times(tried, source, tuple(plan), tolerance, until=clip.until)
         except VideoError as error:
             return error
@@ -159,9 +160,9 @@ def _settle(
     reason = f"{container.muxer} cannot hold its packets"
     if entry.stream.kind == "audio":
         if entry.action == "copy":
-            encoder = converted_audio(entry.stream.codec, container)
-            converted = replace(entry, action="convert", codec=encoder)
-            if _find_fault(source, tried, (*video, converted), pieces) is None:
-                return converted
-        reason += ", and it cannot be decoded"
+            entry = replace(entry, action="convert", codec=converted_audio(entry.stream.codec, container))
+        fault = _find_fault(source, tried, (*video, entry), pieces)
+        if fault is None:
+            return entry
+        reason += ", and converted it would lie at another time" if isinstance(fault, CheckError) else UNDECODABLE
     return StreamPlan(entry.stream, "drop", entry.stream.codec, reason, is_loss=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice, pairwise
 from pathlib import Path
 
 import av
+from av.audio.stream import AudioStream
 from av.video.stream import VideoStream
 
 from ristn_cli.video.convert import has_alpha_channel
@@ -30,6 +31,10 @@ RATE_FRAMES = 500
 ENCODED_AS = {"libopus": "opus", "srt": "subrip", "ssa": "ass"}
 # Codecs that MP4 and MOV have one code for, by the name that FFmpeg gives it.
 MP4_NAMES = {"mp2": "mp3", "mp1": "mp3"}
+
+
+class CheckError(VideoError):
+    """A finished file is not what was to be made."""
 
 
 def verify(
@@ -66,7 +71,7 @@ def verify(
     wanted = _source_times(source, start, end, has_field_rate) if check_times else None
     try:
         times = _compare_times(target, index, wanted, may_be_fields=source.is_interlaced)
-    except VideoError:
+    except CheckError:
         if source.is_image_sequence:
             raise
         # A packet may hold no frame of its own: only a decoder knows.
@@ -305,22 +310,34 @@ def check_audio_times(
         indices = [stream.index for stream in container.streams.audio]
     if len(indices) != len(audio):
         return  # what is missing is another check's
-    found = _spans(target, video, indices)
-    since = Fraction(0) if drops_hidden_sound(source, target, plan) else None
-    expected = _spans(source.path, source.video_index, [entry.stream.index for entry in audio], since, until)
     zero = _spans(target, video, [video])[0]
-    for number, (entry, ours, theirs) in enumerate(zip(audio, found, expected, strict=True), start=1):
+    since = Fraction(0) if drops_hidden_sound(source, target, plan) else None
+    spans = _spans(source.path, source.video_index, [entry.stream.index for entry in audio], since, until)
+    found = _spans(target, video, indices)
+    for number, (entry, ours, theirs) in enumerate(zip(audio, found, spans, strict=True), start=1):
         if ours is None or theirs is None or zero is None:
             continue
-        allowed = tolerance + (0 if entry.action == "copy" else ours.longest + theirs.longest)
-        pairs = [("begin", ours.first, theirs.first), ("end", ours.last, theirs.last)]
-        for end, now, before in pairs if until is None else pairs[:1]:
-            # The first frame that decodes is what the output begins with: packets before it are not shown.
-            now, before = now - zero.first, before - source.start_time
-            if abs(now - before) >= allowed:
-                raise _mismatch(
-                    target, f"{end} of audio stream {number}", f"{float(now):.3f} s", f"{float(before):.3f} s"
-                )
+        begins_at = zero.first
+        allowed = tolerance if entry.action == "copy" else tolerance + ours.length + theirs.length
+        ends = ("begin",) if until is not None else ("begin", "end")
+        # The first frame that decodes is what the output begins with: packets before it are not shown.
+        now = {"begin": ours.first - begins_at, "end": ours.last - begins_at}
+        fault = _find_shift(now, theirs, source.start_time, ends, allowed)
+        if fault is not None and entry.action == "convert":
+            decoded = _decoded_span(source.path, entry.stream.index, until)
+            fault = fault if decoded is None else _find_shift(now, decoded, source.start_time, ends, allowed)
+        if fault is not None:
+            end, before = fault
+            found_time, expected = f"{float(now[end]):.3f} s", f"{float(before):.3f} s"
+            raise _mismatch(target, f"{end} of audio stream {number}", found_time, expected)
+
+
+def _find_shift(
+    now: Mapping[str, Fraction], span: _Span, start: Fraction, ends: Sequence[str], allowed: Fraction
+) -> tuple[str, Fraction] | None:
+    """Which end of a track lies `allowed` seconds or more from that of `span`, and where it should lie."""
+    before = {"begin": span.first - start, "end": span.last - start}
+    return next(((end, before[end]) for end in ends if abs(now[end] - before[end]) >= allowed), None)
 
 
 def drops_hidden_sound(source: VideoInfo, target: Path, plan: Sequence[StreamPlan]) -> bool:
@@ -343,11 +360,21 @@ def drops_hidden_sound(source: VideoInfo, target: Path, plan: Sequence[StreamPla
 
 @dataclass(frozen=True)
 class _Span:
-    """Of a stream's packets: the times of the first and the last, and how long the longest is, in seconds."""
+    """Of a stream's packets: the times of the first and the last, in seconds, their number, the longest duration."""
 
     first: Fraction
     last: Fraction
-    longest: Fraction
+    count: int = 1
+    longest: Fraction = Fraction(0)
+
+    @property
+    def length(self) -> Fraction:
+        """How long a packet is: the longest, or all in the mean where the container does not say."""
+        return self.longest or (self.last - self.first) / max(1, self.count - 1)
+
+    def extend(self, time: Fraction, duration: Fraction) -> _Span:
+        """The span with another packet."""
+        return _Span(min(self.first, time), max(self.last, time), self.count + 1, max(self.longest, duration))
 
 
 def _spans(
@@ -368,11 +395,32 @@ def _spans(
                 break
             if packet.stream.index == video or since is None or time >= since:
                 length = (packet.duration or 0) * base
-                span = spans.get(packet.stream.index, _Span(time, time, length))
-                spans[packet.stream.index] = _Span(
-                    min(span.first, time), max(span.last, time), max(span.longest, length)
+                known = spans.get(packet.stream.index)
+                spans[packet.stream.index] = (
+                    _Span(time, time, longest=length) if known is None else known.extend(time, length)
                 )
     return [spans.get(index) for index in indices]
+
+
+def _decoded_span(path: Path, index: int, until: Fraction | None) -> _Span | None:
+    """The span of the frames that an audio stream decodes to; what does not decode is passed over."""
+    span: _Span | None = None
+    with open_input(path) as container:
+        stream = container.streams[index]
+        assert isinstance(stream, AudioStream)
+        for packet in container.demux(stream):
+            try:
+                frames = packet.decode()
+            except av.error.FFmpegError:
+                continue
+            for frame in frames:
+                if frame.pts is None or frame.time_base is None:
+                    continue
+                time, length = frame.pts * frame.time_base, Fraction(frame.samples, frame.sample_rate)
+                span = _Span(time, time, longest=length) if span is None else span.extend(time, length)
+            if until is not None and span is not None and span.last > until:
+                break
+    return span
 
 
 def _check_decodes(target: Path, last: Fraction, has_alpha: bool) -> None:
@@ -396,7 +444,7 @@ def _check_decodes(target: Path, last: Fraction, has_alpha: bool) -> None:
             raise VideoError(f"{target}: the finished file does not decode ({error.strerror}); run again") from error
 
 
-def _mismatch(target: Path, what: str, found: str, expected: str) -> VideoError:
-    return VideoError(
+def _mismatch(target: Path, what: str, found: str, expected: str) -> CheckError:
+    return CheckError(
         f"{target}: the finished file fails its check: {what} is {found}, expected {expected}; please report it"
     )
