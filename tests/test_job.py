@@ -342,7 +342,7 @@ def test_a_failed_verification_keeps_what_was_made(
         raise VideoError("a mismatch")
 
     monkeypatch.setattr("ristn_cli.inference.job.verify", fail)
-    with pytest.raises(VideoError, match="a mismatch; what was made is kept as") as caught:
+    with pytest.raises(VideoError, match="a mismatch; the result is kept as") as caught:
         run(source, target, upscaler)
     assert Path(str(caught.value).split(" kept as ")[1]).is_file()
     assert not target.exists()

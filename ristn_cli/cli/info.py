@@ -120,6 +120,16 @@ def describe_losses(streams: Sequence[StreamPlan]) -> Iterator[str]:
         yield f"left out: {'; '.join(names)} ({reason})"
 
 
+def describe_conversions(plan: JobPlan) -> Iterator[str]:
+    """Audio that is not copied, a line for each codec that it is converted to."""
+    converted: dict[str, list[str]] = {}
+    for entry in plan.streams:
+        if entry.action == "convert" and entry.stream.kind == "audio":
+            converted.setdefault(entry.codec, []).append(f"stream {describe_stream(entry.stream)}")
+    for codec, names in converted.items():
+        yield f"converted to {codec}, as the output cannot hold it: {'; '.join(names)}"
+
+
 def describe_plan(plan: JobPlan) -> Iterator[str]:
     """What a job will do, a line each."""
     from ristn_cli.inference.plan import format_bytes

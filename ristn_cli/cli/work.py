@@ -16,7 +16,14 @@ from rich.markup import escape
 
 from ristn_cli.cli.ahead import Ahead
 from ristn_cli.cli.damage import FoldedWarnings
-from ristn_cli.cli.info import describe_losses, describe_plan, describe_shortage, describe_taken_of, write_json
+from ristn_cli.cli.info import (
+    describe_conversions,
+    describe_losses,
+    describe_plan,
+    describe_shortage,
+    describe_taken_of,
+    write_json,
+)
 from ristn_cli.cli.terminal import (
     EXIT_CODES,
     console,
@@ -273,7 +280,7 @@ class Work:
             for line in (describe_model(choice), *describe_plan(plan)):
                 note(line, is_shown=self.verbose and not self.quiet)
             if not self.verbose:
-                for line in describe_taken_of(plan):
+                for line in (*describe_taken_of(plan), *describe_conversions(plan)):
                     note(f"{source}: {line}", is_shown=not self.quiet)
             for line in describe_losses(plan.streams):
                 note(f"{source}: {line}", is_shown=not self.quiet)

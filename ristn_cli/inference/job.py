@@ -158,15 +158,13 @@ def upscale_video(
             if manifest.frames == options.max_frames:
                 end = manifest.parts[-1].end_time - info.start_time
             joined = folder / f"joined{target.suffix}"
-            join_and_mux(
-                manifest.files,
-                info,
-                joined,
-                start=options.start,
-                end=end,
-                rate=plan.rate,
-                plan=streams,
-            )
+            try:
+                join_and_mux(manifest.files, info, joined, start=options.start, end=end, rate=plan.rate, plan=streams)
+            except VideoError as error:
+                message = str(error).replace(str(joined), str(target))
+                raise VideoError(
+                    f"{message}; all frames are finished and kept in {folder}: the same command tries the mux again"
+                ) from error
             try:
                 verify(
                     joined,

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ def try_mux(
 def _write_part(
     path: Path, source: VideoInfo, time: Fraction, size: tuple[int, int], settings: Mapping[str, Any]
 ) -> None:
-    """One black frame at `time` on the source's clock."""
+    """One black frame at `time` on the source's clock, or at the next that a frame can have."""
     image = np.zeros((size[1], size[0], 3), np.uint16 if source.bit_depth > 8 else np.uint8)
     with FrameWriter(
         path,
@@ -120,7 +121,7 @@ def _write_part(
         mastering=source.mastering,
         **settings,
     ) as writer:
-        writer.write(Frame(image, time))
+        writer.write(Frame(image, ceil(time / source.time_base) * source.time_base))
 
 
 def _piece_times(source: VideoInfo, start: Fraction | None, end: Fraction | None) -> Iterator[Fraction]:
