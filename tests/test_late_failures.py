@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 import torch
 from clips import make_clip, make_sound, run_ffmpeg
@@ -21,7 +22,20 @@ from ristn_cli.inference.plan import JobPlan, UpscaleOptions
 from ristn_cli.inference.preflight import job_folder
 from ristn_cli.inference.upscaler import Upscaler
 from ristn_cli.model import RISTN
-from ristn_cli.video import StreamPlan, VideoError, VideoInfo, check_mux, probe, read_frames, trial, try_mux, verify
+from ristn_cli.video import (
+    Frame,
+    FrameWriter,
+    StreamPlan,
+    VideoError,
+    VideoInfo,
+    check_mux,
+    join_and_mux,
+    probe,
+    read_frames,
+    trial,
+    try_mux,
+    verify,
+)
 from ristn_cli.video.mux import mux_clip
 from ristn_cli.video.verify import check_audio_times
 
@@ -210,6 +224,35 @@ def test_audio_is_converted_where_it_cannot_be_copied(
         assert sum(frame.samples for frame in container.decode(audio=0)) >= 0.55 * container.streams.audio[0].rate
 
 
+@pytest.mark.parametrize(
+    ("layout", "rate", "target", "expected"),
+    [
+        ("5.1(side)", 48000, "out.webm", ("opus", 6)),
+        ("5.0(side)", 48000, "out.webm", ("opus", 5)),
+        ("hexadecagonal", 48000, "out.mp4", ("aac", 8)),
+        ("stereo", 96000, "out.mp4", ("aac", 2)),
+    ],
+)
+def test_audio_that_an_encoder_or_muxer_refuses_as_it_is(
+    tmp_path: Path, layout: str, rate: int, target: str, expected: tuple[str, int]
+) -> None:
+    """Opus and AAC have no such channels; MP4 holds no FLAC of such a rate, which is what TTA is converted to."""
+    source, codec = tmp_path / "in.mkv", "pcm_s16le" if layout == "hexadecagonal" else "tta"
+    sound = ["-f", "lavfi", "-i", f"sine=440:d=1:r={rate}", "-af", f"pan={layout}|c0=c0|c1=c0"]
+    run_ffmpeg(*PICTURES, *sound, "-t", "1", *H264, "-c:a", codec, source)
+    info = probe(source)
+    settings = {"codec": "av1" if target == "out.webm" else None}
+    plan = try_mux(info, tmp_path / target, width=64, height=64, **settings)  # type: ignore[arg-type]
+    assert plan[1].action == "convert"
+    with FrameWriter(tmp_path / "part.mp4", width=64, height=64, rate=info.rate, time_base=info.time_base,
+                     color=info.color, **settings) as writer:  # type: ignore[arg-type]  # fmt: skip
+        writer.write(Frame(np.zeros((64, 64, 3), np.uint8), info.start_time))
+    join_and_mux([tmp_path / "part.mp4"], info, tmp_path / target, plan=plan)
+    with av.open(str(tmp_path / target)) as container:
+        stream = container.streams.audio[0]
+        assert (stream.codec_context.codec.canonical_name, stream.channels) == expected
+
+
 def test_aac_in_latm_is_converted_in_mp4(upscaler: Upscaler, tmp_path: Path) -> None:
     source, target = tmp_path / "in.ts", tmp_path / "out.mp4"
     run_ffmpeg(*PICTURES, *SOUND, *H264, "-c:a", "aac", "-mpegts_flags", "latm", source)
@@ -235,7 +278,7 @@ def test_audio_that_cannot_be_decoded_is_left_out_and_named(upscaler: Upscaler, 
     without_description(source)
     plans = run(source, target, upscaler)
     assert plans[1].is_loss
-    assert "cannot be decoded to be converted" in str(plans[1])
+    assert "it cannot be converted" in str(plans[1])
     assert str(plans[2]) == "copy"
     assert streams_of(target) == [("video", "h264"), ("audio", "aac")]
 

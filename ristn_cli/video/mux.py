@@ -30,6 +30,12 @@ from ristn_cli.video.verify import drops_hidden_sound
 
 MATROSKA_MUXERS = ("matroska", "webm")
 STDOUT = Path("-")
+# Channel layouts that an encoder takes; audio of another is brought to the one that is most like it.
+LAYOUTS = {
+    "libopus": "mono|stereo|3.0|quad|5.0|5.1|6.1|7.1",
+    "aac": "mono|stereo|2.1|3.0|3.0(back)|3.1|4.0|4.1|quad|quad(side)|5.0|5.0(side)|5.1|5.1(side)|6.0|6.1|7.0|7.1|"
+    "7.1(wide)|octagonal",
+}
 
 
 def join_and_mux(
@@ -212,6 +218,8 @@ def _command(
             if entry.stream.kind == "audio":
                 # What cannot be decoded is passed over, as in the video; else ffmpeg would end with an error.
                 output["max_error_rate"] = "1"
+                if entry.codec in LAYOUTS:
+                    output[f"filter:{position}"] = f"aformat=channel_layouts={LAYOUTS[entry.codec]}"
     output["f"] = container.muxer
     if container.muxer in ("mp4", "mov"):
         # The movie's clock holds the edit lists; its default of milliseconds would round a late start.

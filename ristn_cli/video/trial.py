@@ -24,7 +24,7 @@ HEAD_SECONDS = Fraction(10)
 PIECE_SECONDS = Fraction(2)
 # Frames a second. A higher rate is the grain of a clock, by which a frame would last no time at all.
 HIGHEST_RATE = Fraction(300)
-UNDECODABLE = ", and it cannot be decoded to be converted"
+UNCONVERTED = ", and it cannot be converted"
 # Of the pictures that stand in for the video in the middle and at the end: no encoder refuses it, and it costs nothing.
 SMALL_SIZE = (256, 256)
 
@@ -155,15 +155,20 @@ def _settle(
     source: VideoInfo, tried: Path, entry: StreamPlan, video: tuple[StreamPlan, ...], pieces: Sequence[_Piece]
 ) -> StreamPlan:
     """The plan for a stream that is tried alone beside the video."""
-    if entry.action not in ("copy", "convert") or _find_fault(source, tried, (*video, entry), pieces) is None:
+    if entry.action not in ("copy", "convert"):
+        return entry
+    fault = _find_fault(source, tried, (*video, entry), pieces)
+    if fault is None:
         return entry
     container = container_of(tried)
     reason = f"{container.muxer} cannot hold its packets"
     if entry.stream.kind == "audio":
-        if entry.action == "copy":
-            entry = replace(entry, action="convert", codec=converted_audio(entry.stream.codec, container))
-        fault = _find_fault(source, tried, (*video, entry), pieces)
-        if fault is None:
-            return entry
-        reason += ", and converted it would lie at another time" if isinstance(fault, CheckError) else UNDECODABLE
+        # Lossless audio may be beyond what a lossless codec can have in this container, as FLAC of 96 kHz in MP4.
+        encoders = dict.fromkeys((converted_audio(entry.stream.codec, container), container.lossy_to))
+        for encoder in encoders:
+            converted = replace(entry, action="convert", codec=encoder)
+            fault = _find_fault(source, tried, (*video, converted), pieces)
+            if fault is None:
+                return converted
+        reason += ", and converted it would lie at another time" if isinstance(fault, CheckError) else UNCONVERTED
     return StreamPlan(entry.stream, "drop", entry.stream.codec, reason, is_loss=True)
