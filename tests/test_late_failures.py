@@ -161,6 +161,21 @@ def test_audio_from_before_the_first_key_frame(upscaler: Upscaler, tmp_path: Pat
     assert float(first["audio"] - first["video"]) == pytest.approx(float(expected), abs=0.003)
 
 
+@pytest.mark.parametrize("start", [None, Fraction(1, 5)])
+def test_audio_that_begins_behind_the_video(upscaler: Upscaler, tmp_path: Path, start: Fraction | None) -> None:
+    """Of such a clock ffmpeg takes the first stream that it uses for the beginning, and the video is not one."""
+    source, target = tmp_path / "in.ts", tmp_path / "out.mkv"
+    coding = ["-c:v", "mpeg2video", "-bf", "0", "-c:a", "mp2"]
+    run_ffmpeg("-itsoffset", "7", *PICTURES, "-itsoffset", "7.5", *SOUND, "-map", "0", "-map", "1", *coding, source)
+    assert run(source, target, upscaler, start=start)[1].action == "copy"
+    first: dict[str, float] = {}
+    with av.open(str(target)) as container:
+        for packet in container.demux():
+            if packet.size:
+                first.setdefault(packet.stream.type, float(packet.pts * packet.time_base))
+    assert first["audio"] - first["video"] == pytest.approx(0.5 - float(start or 0), abs=0.04)
+
+
 @pytest.mark.parametrize("codec", ["pcm_s16le", "aac"])
 def test_a_shifted_track_is_still_found(tmp_path: Path, codec: str) -> None:
     """Copied or converted; by 0.2 s, also where only the beginning is looked at."""

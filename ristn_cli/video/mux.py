@@ -17,6 +17,7 @@ from itertools import chain
 from pathlib import Path
 
 import ffmpeg
+from av.format import ContainerFormat, Flags
 
 from ristn_cli.video.codecs import CODECS
 from ristn_cli.video.info import StreamInfo, VideoError, VideoInfo
@@ -24,7 +25,7 @@ from ristn_cli.video.parts import PartLayout, read_layout
 from ristn_cli.video.plan import CONTAINERS, Container, StreamPlan, check_mux, container_of
 from ristn_cli.video.prepared import Clip, Prepared, cut_input, format_seconds, prepare_streams
 from ristn_cli.video.program import QUIET, as_word, compile_command, run_ffmpeg
-from ristn_cli.video.source import FREE_RUNNING_FORMATS, file_url
+from ristn_cli.video.source import FREE_RUNNING_FORMATS, file_url, open_input
 from ristn_cli.video.tags import extract_covers, format_tags
 from ristn_cli.video.verify import drops_hidden_sound
 
@@ -234,7 +235,30 @@ def _command(
     for number, (path, mime_type) in enumerate(covers.values(), start=position + 1):
         extra += ["-attach", str(path), f"-metadata:s:{number}", f"mimetype={mime_type}"]
     at = len(command) - 1 - command[::-1].index(url)
-    return [*command[:at], *extra, *command[at:]]
+    return [*command[:at], *extra, *command[at:], *_hold_clock(source, inputs)]
+
+
+def _hold_clock(source: VideoInfo, inputs: Sequence[str]) -> list[str]:
+    """An output of nothing, for the stream of the source that begins first.
+
+    Of a transport or program stream ffmpeg takes the clock to begin with the first stream that is used. The video is
+    not: audio that begins after it would be moved to its beginning.
+    """
+    name = file_url(source.path)
+    demuxer = ContainerFormat(source.container.split(",")[0], "r")
+    if name not in inputs or Flags.ts_discont not in Flags(demuxer.flags):
+        return []
+    with open_input(source.path) as container:
+        begins = {
+            stream.index: stream.start_time * stream.time_base
+            for stream in container.streams
+            if stream.start_time is not None and stream.time_base
+        }
+    if not begins:
+        return []
+    first = min(begins, key=lambda index: begins[index])
+    mapped = ["-map", f"{inputs.index(name)}:{first}", "-c", "copy", "-copy_unknown"]
+    return [*mapped, "-frames", "1", "-f", "null", "-"]
 
 
 def _language_tag(stream: StreamInfo, position: int, container: Container) -> list[str]:

@@ -24,7 +24,6 @@ HEAD_SECONDS = Fraction(10)
 PIECE_SECONDS = Fraction(2)
 # Frames a second. A higher rate is the grain of a clock, by which a frame would last no time at all.
 HIGHEST_RATE = Fraction(300)
-UNCONVERTED = ", and it cannot be converted"
 # Of the pictures that stand in for the video in the middle and at the end: no encoder refuses it, and it costs nothing.
 SMALL_SIZE = (256, 256)
 
@@ -59,9 +58,10 @@ def try_mux(
     """Do the whole job with one black frame and packets from the beginning, middle and end of the other streams.
 
     Returns the plan of `check_mux`, with the streams changed whose own packets the container does not take: audio is
-    converted, and what cannot be decoded for that, or is no audio, is left out. `start` and `end` are the job's range,
+    converted, and what cannot be converted, or is no audio, is left out. `start` and `end` are the job's range,
     in seconds after the first frame. Raises VideoError as `check_mux` does, as `FrameWriter` does for an encoder that
-    is missing or refuses size or options, and as `join_and_mux` does when the video alone cannot be muxed.
+    is missing or refuses size or options, as `join_and_mux` does when the video alone cannot be muxed, and for audio
+    that would be out of step with the video.
     """
     target = Path(target)
     plan = check_mux(
@@ -170,5 +170,10 @@ def _settle(
             fault = _find_fault(source, tried, (*video, converted), pieces)
             if fault is None:
                 return converted
-        reason += ", and converted it would lie at another time" if isinstance(fault, CheckError) else UNCONVERTED
+        if isinstance(fault, CheckError):
+            raise VideoError(
+                f"{source.path}: the audio stream {entry.stream.index} ({entry.stream.codec}) would not keep its place "
+                f"beside the video in {container.muxer}; use --no-audio, or an output of another kind"
+            )
+        reason += ", and it cannot be converted"
     return StreamPlan(entry.stream, "drop", entry.stream.codec, reason, is_loss=True)
