@@ -245,8 +245,9 @@ def _hold_clock(source: VideoInfo, inputs: Sequence[str]) -> list[str]:
     not: audio that begins after it would be moved to its beginning.
     """
     name = file_url(source.path)
-    demuxer = ContainerFormat(source.container.split(",")[0], "r")
-    if name not in inputs or Flags.ts_discont not in Flags(demuxer.flags):
+    if name not in inputs:
+        return []
+    if Flags.ts_discont not in Flags(ContainerFormat(source.container.split(",")[0], "r").flags):
         return []
     with open_input(source.path) as container:
         begins = {
