@@ -24,6 +24,17 @@ class VideoError(Exception):
     """A video cannot be read, written or muxed. One line: the file, what was found, what was expected, what to do."""
 
 
+class CheckError(VideoError):
+    """A finished file is not what was to be made."""
+
+    @classmethod
+    def mismatch(cls, target: Path, what: str, found: str, expected: str) -> CheckError:
+        """The error of one property of `target` that is not as expected."""
+        return cls(
+            f"{target}: the finished file fails its check: {what} is {found}, expected {expected}; please report it"
+        )
+
+
 @dataclass(frozen=True)
 class Color:
     """Colour tags of a stream, by FFmpeg's names (`bt709`, `smpte2084`, `tv`, `topleft`), `unspecified` when untagged.

@@ -19,6 +19,7 @@ from pathlib import Path
 import ffmpeg
 from av.format import ContainerFormat, Flags
 
+from ristn_cli.video.audio_times import drops_hidden_sound
 from ristn_cli.video.codecs import CODECS
 from ristn_cli.video.info import StreamInfo, VideoError, VideoInfo
 from ristn_cli.video.parts import PartLayout, read_layout
@@ -26,8 +27,8 @@ from ristn_cli.video.plan import CONTAINERS, Container, StreamPlan, check_mux, c
 from ristn_cli.video.prepared import Clip, Prepared, cut_input, format_seconds, prepare_streams
 from ristn_cli.video.program import QUIET, as_word, compile_command, run_ffmpeg
 from ristn_cli.video.source import FREE_RUNNING_FORMATS, file_url, open_input
+from ristn_cli.video.streams import as_fraction
 from ristn_cli.video.tags import extract_covers, format_tags
-from ristn_cli.video.verify import drops_hidden_sound
 
 MATROSKA_MUXERS = ("matroska", "webm")
 STDOUT = Path("-")
@@ -250,10 +251,11 @@ def _hold_clock(source: VideoInfo, inputs: Sequence[str]) -> list[str]:
     if Flags.ts_discont not in Flags(ContainerFormat(source.container.split(",")[0], "r").flags):
         return []
     with open_input(source.path) as container:
+        bases = {stream.index: as_fraction(stream.time_base) for stream in container.streams}
         begins = {
-            stream.index: stream.start_time * stream.time_base
+            stream.index: stream.start_time * base
             for stream in container.streams
-            if stream.start_time is not None and stream.time_base
+            if stream.start_time is not None and (base := bases[stream.index]) is not None
         }
     if not begins:
         return []

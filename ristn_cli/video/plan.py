@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Literal
 
 from ristn_cli.video.codecs import CODECS, choose_codec
-from ristn_cli.video.copying import can_copy
 from ristn_cli.video.info import StreamInfo, VideoError, VideoInfo
 from ristn_cli.video.streams import COVER_CODECS
 
@@ -178,10 +177,10 @@ def check_mux(
 
     Raises VideoError, naming the container that would work, for an unknown suffix, for a video codec the container
     cannot hold, for a stream it can neither hold nor take converted (unless `drop_unsupported`), and for an encrypted
-    stream. Audio that the container cannot hold is converted: see `Container`. A stream without a decoder is copied
-    when the container takes it, else dropped. Data streams, and
-    fonts where ASS subtitles are converted to plain text, are dropped and said so; `with_audio` and `with_subtitles`
-    leave out theirs (fonts go with subtitles).
+    stream. Audio that the container cannot hold is converted: see `Container`. A stream without a decoder, and
+    another video stream of a codec in no table, is to be copied: `try_mux` finds out whether it can be. Data streams,
+    and fonts where ASS subtitles are converted to plain text, are dropped and said so; `with_audio` and
+    `with_subtitles` leave out theirs (fonts go with subtitles).
     """
     container = container_of(target)
     chosen = CODECS[choose_codec(codec, source.bit_depth)]
@@ -204,35 +203,28 @@ def check_mux(
                 f"{source.path}: the {stream.kind} stream {stream.index} is encrypted, and ristn cannot decrypt it; "
                 f"use a copy without protection{_flag_for(stream)}"
             )
-        if plan is None or (not stream.has_decoder and plan.action != "drop"):
-            plan = _plan_unlisted(source, stream, container) or plan
-        if plan is None and drop_unsupported:
-            plan = _lose(stream, f"{container.muxer} cannot hold {stream.codec}")
-        if plan is None:
-            raise VideoError(
-                f"{target}: {container.muxer} cannot hold the {stream.kind} stream {stream.index} ({stream.codec}) of "
-                f"{source.path.name}; use an output ending in .mkv{_flag_for(stream)}"
-            )
-        plans.append(plan)
+        if not stream.has_decoder and (plan is None or plan.action != "drop"):
+            plan = StreamPlan(stream, "copy", stream.codec)
+        if plan is None and not drop_unsupported:
+            raise unsupported(source, target, stream)
+        plans.append(plan or lose(stream, f"{container.muxer} cannot hold {stream.codec}"))
     return tuple(plans)
+
+
+def unsupported(source: VideoInfo, target: str | Path, stream: StreamInfo) -> VideoError:
+    """The error of a stream that the container of `target` can neither hold nor take converted."""
+    return VideoError(
+        f"{target}: {container_of(target).muxer} cannot hold the {stream.kind} stream {stream.index} ({stream.codec}) "
+        f"of {source.path.name}; use an output ending in .mkv{_flag_for(stream)}"
+    )
 
 
 def _flag_for(stream: StreamInfo) -> str:
     return {"audio": ", or --no-audio", "subtitle": ", or --no-subtitles"}.get(stream.kind, "")
 
 
-def _plan_unlisted(source: VideoInfo, stream: StreamInfo, container: Container) -> StreamPlan | None:
-    """The plan for a stream without a decoder, or for another video stream, of which the tables tell nothing."""
-    if stream.has_decoder and (stream.kind != "video" or stream.is_cover):
-        return None
-    if can_copy(source.path, stream.index, container.muxer):
-        return StreamPlan(stream, "copy", stream.codec)
-    if not stream.has_decoder:
-        return _lose(stream, f"{container.muxer} cannot hold it, and FFmpeg has no decoder to convert it")
-    return _lose(stream, f"{container.muxer} cannot hold it") if container is MKV else None
-
-
-def _lose(stream: StreamInfo, reason: str) -> StreamPlan:
+def lose(stream: StreamInfo, reason: str) -> StreamPlan:
+    """The plan for a stream that is left out although nobody asked for that."""
     return StreamPlan(stream, "drop", stream.codec, reason, is_loss=True)
 
 
@@ -261,8 +253,9 @@ def _plan_stream(stream: StreamInfo, container: Container, with_audio: bool, wit
     if stream.kind == "video":
         if stream.is_cover:
             return copy if container.holds_covers and stream.codec in COVER_CODECS else None
-        return copy if stream.codec in container.video else None
-    return _lose(stream, "data streams are not carried")
+        is_listed = any(stream.codec in other.video for other in CONTAINERS.values())
+        return copy if stream.codec in container.video or not is_listed else None
+    return lose(stream, "data streams are not carried")
 
 
 def _plan_audio(stream: StreamInfo, container: Container) -> StreamPlan:

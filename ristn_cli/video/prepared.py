@@ -15,6 +15,8 @@ from ristn_cli.video.info import VideoError, VideoInfo
 from ristn_cli.video.plan import StreamPlan
 from ristn_cli.video.program import as_word, run_apart
 from ristn_cli.video.source import file_url, open_input
+from ristn_cli.video.streams import has_decoder, read_packets
+from ristn_cli.video.tags import extract_covers
 
 MICROSECOND = Fraction(1, 1_000_000)
 # Containers whose packets may bring another description of their stream than the header has.
@@ -57,6 +59,11 @@ def prepare_streams(
     """Write to `folder` what the mux of `plan` needs as files. Raises VideoError when ffmpeg fails."""
     files: dict[int, tuple[Path, Any]] = {}
     empty = set()
+    if clip.drops_before and not is_matroska:
+        # The cut would drop the only packet of a still.
+        stills = [entry for entry in plan if entry.stream.is_still]
+        for index, (path, _) in extract_covers(source, stills, folder).items():
+            files[index] = (path, ffmpeg.input(as_word(str(path)))["0"])
     for entry in plan:
         index = entry.stream.index
         if clip.drops_before and entry.action == "convert" and entry.stream.kind == "subtitle":
@@ -114,7 +121,8 @@ def _has_description(source: VideoInfo, index: int) -> bool:
     Matroska must know before its first packet, unless it can go back in its file.
     """
     with open_input(source.path) as container:
-        return bool(container.streams[index].codec_context.extradata)
+        stream = container.streams[index]
+        return has_decoder(stream) and bool(stream.codec_context.extradata)
 
 
 def _is_redescribed(source: VideoInfo, index: int) -> bool:
@@ -126,11 +134,8 @@ def _is_redescribed(source: VideoInfo, index: int) -> bool:
     if not source.container.startswith(REDESCRIBING_FORMATS):
         return False
     with open_input(source.path) as container:
-        stream = container.streams[index]
-        try:
-            return any(packet.has_sidedata("new_extradata") for packet in container.demux(stream))
-        except av.error.FFmpegError:
-            return True
+        packets = read_packets(container, container.streams[index])
+        return any(packet.has_sidedata("new_extradata") for packet in packets)
 
 
 def _copy_audio(source: VideoInfo, index: int, clip: Clip, path: Path, muxer: str) -> tuple[Path, Any]:

@@ -12,18 +12,17 @@ from typing import Any
 
 import numpy as np
 
+from ristn_cli.video.audio_times import check_audio_times
 from ristn_cli.video.codecs import DEFAULT_CRF, part_suffix
-from ristn_cli.video.info import Frame, VideoError, VideoInfo
+from ristn_cli.video.info import HIGHEST_PLAUSIBLE_RATE, CheckError, Frame, VideoError, VideoInfo
 from ristn_cli.video.mux import clip_of, layout_for, mux_clip
-from ristn_cli.video.plan import StreamPlan, check_mux, container_of, converted_audio
+from ristn_cli.video.plan import MKV, StreamPlan, check_mux, container_of, converted_audio, lose, unsupported
 from ristn_cli.video.prepared import Clip
-from ristn_cli.video.verify import CheckError, check_audio_times, check_stream_list
+from ristn_cli.video.verify import check_stream_list
 from ristn_cli.video.writer import FrameWriter
 
 HEAD_SECONDS = Fraction(10)
 PIECE_SECONDS = Fraction(2)
-# Frames a second. A higher rate is the grain of a clock, by which a frame would last no time at all.
-HIGHEST_RATE = Fraction(300)
 # Of the pictures that stand in for the video in the middle and at the end: no encoder refuses it, and it costs nothing.
 SMALL_SIZE = (256, 256)
 
@@ -57,11 +56,12 @@ def try_mux(
 ) -> tuple[StreamPlan, ...]:
     """Do the whole job with one black frame and packets from the beginning, middle and end of the other streams.
 
-    Returns the plan of `check_mux`, with the streams changed whose own packets the container does not take: audio is
-    converted, and what cannot be converted, or is no audio, is left out. `start` and `end` are the job's range,
-    in seconds after the first frame. Raises VideoError as `check_mux` does, as `FrameWriter` does for an encoder that
-    is missing or refuses size or options, as `join_and_mux` does when the video alone cannot be muxed, and for audio
-    that would be out of step with the video.
+    Returns the plan of `check_mux`, with the streams changed whose own packets the container does not take. Audio is
+    converted. What cannot be converted, or is no audio, is left out; another video stream only in Matroska, or with
+    `drop_unsupported`. `start` and `end` are the job's range, in seconds after the first frame. Raises VideoError as
+    `check_mux` does, as `FrameWriter` does for an encoder that is missing or refuses size or options, as `join_and_mux`
+    does when the video alone cannot be muxed, for audio that would be out of step with the video, and for another video
+    stream that the container does not take.
     """
     target = Path(target)
     plan = check_mux(
@@ -100,6 +100,10 @@ def try_mux(
         if fault is not None:
             raise VideoError(str(fault).replace(str(tried), str(target))) from fault
         settled = tuple(_settle(source, tried, entry, video, pieces) for entry in plan)
+        for entry, before in zip(settled, plan, strict=True):
+            is_video = entry.stream.kind == "video" and entry.stream.has_decoder and not entry.stream.is_cover
+            if entry != before and is_video and container_of(target) is not MKV and not drop_unsupported:
+                raise unsupported(source, target, entry.stream)
         fault = _find_fault(source, tried, settled, pieces)
         if fault is not None:
             raise VideoError(str(fault).replace(str(tried), str(target))) from fault
@@ -144,7 +148,7 @@ def _find_fault(
             mux_clip([piece.part], source, tried, plan, clip, layout_for(tried, [piece.part], source.rate), source.rate)
             check_stream_list(tried, tuple(plan), is_trimmed=True)
             if not clip.is_trimmed:
-                tolerance = 1 / min(source.rate, HIGHEST_RATE)
+                tolerance = 1 / min(source.rate, Fraction(HIGHEST_PLAUSIBLE_RATE))
                 check_audio_times(tried, source, tuple(plan), tolerance, until=clip.until)
         except VideoError as error:
             return error
@@ -162,6 +166,8 @@ def _settle(
         return entry
     container = container_of(tried)
     reason = f"{container.muxer} cannot hold its packets"
+    if not entry.stream.has_decoder:
+        return lose(entry.stream, f"{container.muxer} cannot hold it, and FFmpeg has no decoder to convert it")
     if entry.stream.kind == "audio":
         # Lossless audio may be beyond what a lossless codec can have in this container, as FLAC of 96 kHz in MP4.
         encoders = dict.fromkeys((converted_audio(entry.stream.codec, container), container.lossy_to))
@@ -176,4 +182,4 @@ def _settle(
                 f"beside the video in {container.muxer}; use --no-audio, or an output of another kind"
             )
         reason += ", and it cannot be converted"
-    return StreamPlan(entry.stream, "drop", entry.stream.codec, reason, is_loss=True)
+    return lose(entry.stream, reason)

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice, pairwise
 from pathlib import Path
 
 import av
-from av.audio.stream import AudioStream
 from av.video.stream import VideoStream
 
+from ristn_cli.video.audio_times import check_audio_times
 from ristn_cli.video.convert import has_alpha_channel
-from ristn_cli.video.info import VideoError, VideoInfo
+from ristn_cli.video.info import CheckError, VideoError, VideoInfo
 from ristn_cli.video.plan import CONTAINERS, StreamPlan
 from ristn_cli.video.reader import decoded_times
 from ristn_cli.video.source import open_input
-from ristn_cli.video.streams import as_fraction, codec_names, main_video_stream, read_packets
+from ristn_cli.video.streams import as_fraction, codec_names, is_attached_picture, main_video_stream, read_packets
 
 # More pictures than any codec reorders: presentation times come out in order from a heap of this many.
 REORDER_WINDOW = 32
@@ -31,10 +31,6 @@ RATE_FRAMES = 500
 ENCODED_AS = {"libopus": "opus", "srt": "subrip", "ssa": "ass"}
 # Codecs that MP4 and MOV have one code for, by the name that FFmpeg gives it.
 MP4_NAMES = {"mp2": "mp3", "mp1": "mp3"}
-
-
-class CheckError(VideoError):
-    """A finished file is not what was to be made."""
 
 
 def verify(
@@ -64,7 +60,7 @@ def verify(
         stream = main_video_stream(container, target)
         found_size = (stream.codec_context.width, stream.codec_context.height)
         if found_size != (width, height):
-            raise _mismatch(target, "picture size", f"{found_size[0]}x{found_size[1]}", f"{width}x{height}")
+            raise CheckError.mismatch(target, "picture size", f"{found_size[0]}x{found_size[1]}", f"{width}x{height}")
         index = stream.index
         kinds = Counter(str(other.type) for other in container.streams)
         covers = sum(bool(other.disposition & other.disposition.attached_pic) for other in container.streams.video)
@@ -78,7 +74,7 @@ def verify(
         times = _compare_times(target, index, _decoded_times(source, start, end, has_field_rate))
     first, last, longest = times.first, times.last, times.longest
     if times.count != frames:
-        raise _mismatch(target, "number of frames", str(times.count), str(frames))
+        raise CheckError.mismatch(target, "number of frames", str(times.count), str(frames))
     if check_times and source.duration is not None and source.container.startswith("mov"):
         expected_duration = min(source.duration, end if end is not None else source.duration) - (start or 0)
         # A header may understate what the timestamps show; less than one frame, the longest, is the rule.
@@ -121,11 +117,11 @@ def _compare_times(
             if may_be_fields and expected is not None and found - first - expected > _tolerance(target):
                 expected = next(wanted, expected)
             if expected is None:
-                raise _mismatch(target, "number of frames", f"{count} or more", str(count - 1))
+                raise CheckError.mismatch(target, "number of frames", f"{count} or more", str(count - 1))
             _check_time(target, count, found - first, expected)
         last = found
     if wanted is not None and len(list(islice(wanted, 2))) > may_be_fields:
-        raise _mismatch(target, "number of frames", str(count), "more")
+        raise CheckError.mismatch(target, "number of frames", str(count), "more")
     return _Times(count, first, last, longest)
 
 
@@ -226,7 +222,9 @@ def _tolerance(target: Path) -> Fraction:
 
 def _check_time(target: Path, number: int, found: Fraction, expected: Fraction) -> None:
     if abs(found - expected) > _tolerance(target):
-        raise _mismatch(target, f"time of frame {number}", f"{float(found):.6f} s", f"{float(expected):.6f} s")
+        raise CheckError.mismatch(
+            target, f"time of frame {number}", f"{float(found):.6f} s", f"{float(expected):.6f} s"
+        )
 
 
 def _check_duration(target: Path, expected: Fraction, tolerance: Fraction) -> None:
@@ -238,7 +236,7 @@ def _check_duration(target: Path, expected: Fraction, tolerance: Fraction) -> No
             return
         stated = stream.duration * time_base
     if abs(stated - expected) > tolerance:
-        raise _mismatch(target, "duration of the video", f"{float(stated):.3f} s", f"{float(expected):.3f} s")
+        raise CheckError.mismatch(target, "duration of the video", f"{float(stated):.3f} s", f"{float(expected):.3f} s")
 
 
 def _check_streams(
@@ -252,27 +250,32 @@ def _check_streams(
     for kind in ("video", "audio", "subtitle", "attachment"):
         may_be_fewer = is_trimmed and kind in ("audio", "subtitle") and found[kind] < expected[kind]
         if found[kind] != expected[kind] and not may_be_fewer:
-            raise _mismatch(target, f"number of {kind} streams", str(found[kind]), str(expected[kind]))
+            raise CheckError.mismatch(target, f"number of {kind} streams", str(found[kind]), str(expected[kind]))
     if covers != wanted_covers:
-        raise _mismatch(target, "number of cover pictures", str(covers), str(wanted_covers))
+        raise CheckError.mismatch(target, "number of cover pictures", str(covers), str(wanted_covers))
 
 
 def check_stream_list(target: Path, plan: tuple[StreamPlan, ...], *, is_trimmed: bool) -> None:
-    """Codec and language of every stream of sound and subtitles, in order; trimmed, some may be missing.
+    """Codec and language of every stream beside the video, in order; trimmed, some may be missing.
+
+    Covers do not count.
 
     Raises VideoError for the first mismatch.
     """
     languages = CONTAINERS[target.suffix.lower()].languages
     has_shared_codes = CONTAINERS[target.suffix.lower()].muxer in ("mp4", "mov")
     has_own_codes = bool(languages)  # a container with codes of its own, which lacks some languages
-    for kind in ("audio", "subtitle"):
-        expected = [entry for entry in plan if entry.stream.kind == kind and entry.action in ("copy", "convert")]
-        with open_input(target) as container:
-            found = [
-                (name, stream.metadata.get("language"))
-                for stream, name in zip(container.streams, codec_names(container), strict=True)
-                if stream.type == kind
-            ]
+    with open_input(target) as container:
+        main = main_video_stream(container, target)
+        others = [
+            (stream.type, name, stream.metadata.get("language"))
+            for stream, name in zip(container.streams, codec_names(container), strict=True)
+            if stream != main and not (isinstance(stream, VideoStream) and is_attached_picture(stream))
+        ]
+    planned = [entry for entry in plan if entry.action in ("copy", "convert") and not entry.stream.is_cover]
+    for kind in ("video", "audio", "subtitle"):
+        expected = [entry for entry in planned if entry.stream.kind == kind]
+        found = [(codec, language) for found_kind, codec, language in others if found_kind == kind]
         if is_trimmed and len(found) < len(expected):
             continue
         for number, (entry, (codec, language)) in enumerate(zip(expected, found, strict=True), start=1):
@@ -280,147 +283,13 @@ def check_stream_list(target: Path, plan: tuple[StreamPlan, ...], *, is_trimmed:
             if has_shared_codes:
                 codec, wanted = MP4_NAMES.get(codec, codec), MP4_NAMES.get(wanted, wanted)
             if codec != wanted:
-                raise _mismatch(target, f"codec of {kind} stream {number}", codec, wanted)
+                raise CheckError.mismatch(target, f"codec of {kind} stream {number}", codec, wanted)
             tag = entry.stream.language
             if tag is None or len(tag) != 3 or (has_own_codes and tag not in languages):
                 continue  # longer tags are no language that every container can hold
             tag = languages.get(tag, tag)
             if (language or "und") != tag:
-                raise _mismatch(target, f"language of {kind} stream {number}", str(language), tag)
-
-
-def check_audio_times(
-    target: Path,
-    source: VideoInfo,
-    plan: tuple[StreamPlan, ...],
-    tolerance: Fraction,
-    *,
-    until: Fraction | None = None,
-) -> None:
-    """Where each audio track begins and ends beside the first frame: within `tolerance` seconds of the source.
-
-    A converted track may be off by a packet more, which encoders begin and end with. With `until`, on the source's
-    clock, only the beginnings are compared, of what begins before. Raises VideoError for the first mismatch.
-    """
-    audio = [entry for entry in plan if entry.stream.kind == "audio" and entry.action in ("copy", "convert")]
-    if not audio:
-        return
-    with open_input(target) as container:
-        video = main_video_stream(container, target).index
-        indices = [stream.index for stream in container.streams.audio]
-    if len(indices) != len(audio):
-        return  # what is missing is another check's
-    zero = _spans(target, video, [video])[0]
-    since = Fraction(0) if drops_hidden_sound(source, target, plan) else None
-    spans = _spans(source.path, source.video_index, [entry.stream.index for entry in audio], since, until)
-    found = _spans(target, video, indices)
-    for number, (entry, ours, theirs) in enumerate(zip(audio, found, spans, strict=True), start=1):
-        if ours is None or theirs is None or zero is None:
-            continue
-        begins_at = zero.first
-        allowed = tolerance if entry.action == "copy" else tolerance + ours.length + theirs.length
-        ends = ("begin",) if until is not None else ("begin", "end")
-        # The first frame that decodes is what the output begins with: packets before it are not shown.
-        now = {"begin": ours.first - begins_at, "end": ours.last - begins_at}
-        fault = _find_shift(now, theirs, source.start_time, ends, allowed)
-        if fault is not None and entry.action == "convert":
-            decoded = _decoded_span(source.path, entry.stream.index, until)
-            fault = fault if decoded is None else _find_shift(now, decoded, source.start_time, ends, allowed)
-        if fault is not None:
-            end, before = fault
-            found_time, expected = f"{float(now[end]):.3f} s", f"{float(before):.3f} s"
-            raise _mismatch(target, f"{end} of audio stream {number}", found_time, expected)
-
-
-def _find_shift(
-    now: Mapping[str, Fraction], span: _Span, start: Fraction, ends: Sequence[str], allowed: Fraction
-) -> tuple[str, Fraction] | None:
-    """Which end of a track lies `allowed` seconds or more from that of `span`, and where it should lie."""
-    before = {"begin": span.first - start, "end": span.last - start}
-    return next(((end, before[end]) for end in ends if abs(now[end] - before[end]) >= allowed), None)
-
-
-def drops_hidden_sound(source: VideoInfo, target: Path, plan: Sequence[StreamPlan]) -> bool:
-    """Whether sound from before zero is left out: an edit list of the source hides it, and the target can have none.
-
-    Hidden is more of a copied track than the one packet that starts a decoder, as in files cut without encoding.
-    """
-    if not source.container.startswith("mov") or CONTAINERS[target.suffix.lower()].muxer in ("mp4", "mov"):
-        return False
-    for entry in plan:
-        if entry.stream.kind == "audio" and entry.action == "copy":
-            with open_input(source.path) as container:
-                packets = (
-                    packet for packet in read_packets(container, container.streams[entry.stream.index]) if packet.size
-                )
-                if all(packet.is_discard for packet in islice(packets, 2)):
-                    return True
-    return False
-
-
-@dataclass(frozen=True)
-class _Span:
-    """Of a stream's packets: the times of the first and the last, in seconds, their number, the longest duration."""
-
-    first: Fraction
-    last: Fraction
-    count: int = 1
-    longest: Fraction = Fraction(0)
-
-    @property
-    def length(self) -> Fraction:
-        """How long a packet is: the longest, or all in the mean where the container does not say."""
-        return self.longest or (self.last - self.first) / max(1, self.count - 1)
-
-    def extend(self, time: Fraction, duration: Fraction) -> _Span:
-        """The span with another packet."""
-        return _Span(min(self.first, time), max(self.last, time), self.count + 1, max(self.longest, duration))
-
-
-def _spans(
-    path: Path, video: int, indices: list[int], since: Fraction | None = None, until: Fraction | None = None
-) -> list[_Span | None]:
-    """The span of each stream, on the file's own clock; None for an empty one.
-
-    Packets from before `since` do not count, and none is read after a video packet from behind `until`.
-    """
-    spans: dict[int, _Span] = {}
-    with open_input(path) as container:
-        for packet in read_packets(container, [container.streams[index] for index in sorted({video, *indices})]):
-            base = as_fraction(packet.time_base)
-            if not packet.size or packet.is_discard or packet.pts is None or base is None:
-                continue
-            time = packet.pts * base
-            if until is not None and packet.stream.index == video and time > until:
-                break
-            if packet.stream.index == video or since is None or time >= since:
-                length = (packet.duration or 0) * base
-                known = spans.get(packet.stream.index)
-                spans[packet.stream.index] = (
-                    _Span(time, time, longest=length) if known is None else known.extend(time, length)
-                )
-    return [spans.get(index) for index in indices]
-
-
-def _decoded_span(path: Path, index: int, until: Fraction | None) -> _Span | None:
-    """The span of the frames that an audio stream decodes to; what does not decode is passed over."""
-    span: _Span | None = None
-    with open_input(path) as container:
-        stream = container.streams[index]
-        assert isinstance(stream, AudioStream)
-        for packet in container.demux(stream):
-            try:
-                frames = packet.decode()
-            except av.error.FFmpegError:
-                continue
-            for frame in frames:
-                if frame.pts is None or frame.time_base is None:
-                    continue
-                time, length = frame.pts * frame.time_base, Fraction(frame.samples, frame.sample_rate)
-                span = _Span(time, time, longest=length) if span is None else span.extend(time, length)
-            if until is not None and span is not None and span.last > until:
-                break
-    return span
+                raise CheckError.mismatch(target, f"language of {kind} stream {number}", str(language), tag)
 
 
 def _check_decodes(target: Path, last: Fraction, has_alpha: bool) -> None:
@@ -434,7 +303,7 @@ def _check_decodes(target: Path, last: Fraction, has_alpha: bool) -> None:
             if picture is None:
                 raise VideoError(f"{target}: the finished file has no picture that decodes")
             if has_alpha and not has_alpha_channel(picture.format):
-                raise _mismatch(target, "pixel format", picture.format.name, "one with transparency")
+                raise CheckError.mismatch(target, "pixel format", picture.format.name, "one with transparency")
             time_base = as_fraction(stream.time_base)
             assert time_base is not None
             container.seek(int(last / time_base), stream=stream, backward=True)
@@ -442,9 +311,3 @@ def _check_decodes(target: Path, last: Fraction, has_alpha: bool) -> None:
                 raise VideoError(f"{target}: the end of the finished file does not decode")
         except av.error.FFmpegError as error:
             raise VideoError(f"{target}: the finished file does not decode ({error.strerror}); run again") from error
-
-
-def _mismatch(target: Path, what: str, found: str, expected: str) -> CheckError:
-    return CheckError(
-        f"{target}: the finished file fails its check: {what} is {found}, expected {expected}; please report it"
-    )
