@@ -265,9 +265,12 @@ def test_a_last_check_that_fails_keeps_what_was_made_of_standard_input(tiny_weig
     words = [str(word) for word in [*command, *QUICK, *RAW]]
     done = subprocess.run(words, input=b"".join(PICTURES[:5]), capture_output=True, check=False, timeout=120)
     assert done.returncode == 1
-    kept = re.search(r"its 5 finished frames are kept as (\S+)", done.stderr.decode())
-    assert kept, done.stderr
-    assert len(list(read_frames(Path(kept[1])))) == 5
+    told = done.stderr.decode()
+    assert "out.mkv: fails its check; the result is kept as" in told
+    assert len(list(read_frames(tmp_path / "out.unverified.mkv"))) == 5
+    kept = re.search(r"its 5 finished frames are kept in (\S+) as (part-00001\.mp4)", told)
+    assert kept, told
+    assert len(list(read_frames(Path(kept[1]) / kept[2]))) == 5
     assert not (tmp_path / "out.mkv").exists()
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Literal
 
 from ristn_cli.inference.forecast import describe_job, settle_tiling
-from ristn_cli.inference.job import Interrupted, Remarks, finish_images, publish, write_parts
+from ristn_cli.inference.job import Interrupted, Remarks, finish_images, keep_unverified, publish, write_parts
 from ristn_cli.inference.manifest import Manifest, remove_job_folder
 from ristn_cli.inference.pipeline import Pipeline
 from ristn_cli.inference.plan import JobPlan, UpscaleOptions, carries_alpha, doubles_rate, estimate_frames
@@ -214,18 +214,24 @@ def _to_file(
         if options.images is not None:
             finish_images(manifest, info, target, plan, check=lambda: check_target(info.path, target, overwrite))
             return
-        join_and_mux(manifest.files, info, joined, rate=plan.rate, plan=streams)
-        verify(
-            joined,
-            frames=manifest.frames,
-            width=plan.width,
-            height=plan.height,
-            source=info,
-            plan=streams,
-            has_alpha=plan.has_alpha,
-            has_field_rate=doubles_rate(info, options),
-            check_times=False,  # the source cannot be read again
-        )
+        try:
+            join_and_mux(manifest.files, info, joined, rate=plan.rate, plan=streams)
+        except VideoError as error:
+            raise VideoError(str(error).replace(str(joined), str(target))) from error
+        try:
+            verify(
+                joined,
+                frames=manifest.frames,
+                width=plan.width,
+                height=plan.height,
+                source=info,
+                plan=streams,
+                has_alpha=plan.has_alpha,
+                has_field_rate=doubles_rate(info, options),
+                check_times=False,  # the source cannot be read again
+            )
+        except VideoError as error:
+            raise keep_unverified(joined, target, error) from error
         check_target(info.path, target, overwrite)
         publish(joined, target)
         remove_job_folder(folder)
