@@ -12,6 +12,7 @@ import pytest
 from clips import make_clip, make_picture
 from PIL import Image
 from test_cli import in_process
+from test_unknown_streams import rewrite_entries
 from typer.main import get_command
 
 from ristn_cli.cli import app
@@ -351,6 +352,14 @@ def test_all_outputs_at_once(tmp_path: Path) -> None:
         left = resize_image(small.image, 256, 192)
         assert np.abs(split[k][60:, 4:120].astype(int) - left[60:, 4:120]).mean() < 2
         assert np.abs(split[k][60:, 136:].astype(int) - large[60:, 136:]).mean() < 2
+
+
+def test_sound_that_the_container_does_not_take_is_left_out_of_the_clip(tmp_path: Path) -> None:
+    source = rewrite_entries(make_clip(tmp_path / "in.mp4", frames=3, audio_tracks=2), {b"mp4a": b"xaud"})
+    clip = tmp_path / "compared.mp4"
+    code, _, stderr = in_process("compare", source, make_clip(tmp_path / "other.mp4", frames=3), "--video", clip)
+    assert code == 0, stderr
+    assert [stream.kind for stream in probe(clip).streams] == ["video"]
 
 
 def test_a_range_of_the_clip_keeps_its_sound(tmp_path: Path) -> None:

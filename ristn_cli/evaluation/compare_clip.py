@@ -54,8 +54,19 @@ def write_clip(
     # Encoders take 4:2:0 in whole pairs of rows and columns.
     width, height = comparison.width - comparison.width % 2, comparison.height - comparison.height % 2
     labels = [source.label for source in comparison.sources]
-    try_mux(info, target, width=width, height=height, with_subtitles=False, drop_unsupported=True)
     after = numbers[-1] + 1
+    begin = native[numbers[0]] - native[0] if numbers[0] else None
+    until = native[after] - native[0] if after < len(native) else None
+    plan = try_mux(
+        info,
+        target,
+        width=width,
+        height=height,
+        start=begin,
+        end=until,
+        with_subtitles=False,
+        drop_unsupported=True,
+    )
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="ristn-compare-", dir=target.parent) as scratch:
         part = Path(scratch) / f"part{part_suffix(None)}"
@@ -76,15 +87,7 @@ def write_clip(
                 writer.write(Frame(split, native[number], duration))
                 yield count
         finished = Path(scratch) / f"finished{target.suffix}"
-        join_and_mux(
-            [part],
-            info,
-            finished,
-            start=native[numbers[0]] - native[0] if numbers[0] else None,
-            end=native[after] - native[0] if after < len(native) else None,
-            with_subtitles=False,
-            drop_unsupported=True,
-        )
+        join_and_mux([part], info, finished, start=begin, end=until, plan=plan)
         finished.replace(target)
 
 
