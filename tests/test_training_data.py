@@ -415,7 +415,7 @@ def test_what_is_before_and_around_a_window_is_degraded_with_it_and_cut(
         lr[:2], lr[..., :6], lr[..., :6, :] = 0, 0, 0
         return lr
 
-    monkeypatch.setattr(data, "degrade_footage", darken_the_rest)
+    monkeypatch.setattr("ristn_cli.training.footage.degrade_footage", darken_the_rest)
     recipe = make_recipe(degradation="real", lead=2, surround=6)
     lr, hr = TrainingWindows(recipe, folder)[0]
     frames, patch = STAGE.frames, STAGE.patch
