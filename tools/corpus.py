@@ -80,15 +80,17 @@ def run_watched(command: Sequence[str], seconds: float, folder: Path, environmen
             return Run(None, stdout, stderr)
 
 
-def read_times(path: Path, max_frames: int | None, seconds: float, folder: Path) -> list[Fraction] | None:
-    """Seconds of every frame that the ffmpeg program decodes from its choice of a video stream; None if it cannot.
+def read_times(
+    path: Path, max_frames: int | None, seconds: float, folder: Path, stream: str = "V:0"
+) -> list[Fraction] | None:
+    """Seconds of every frame that the ffmpeg program decodes from a stream; None if it cannot.
 
     The options matter: without `-copyts` it removes the start, without `-enc_time_base` it rounds to the frame rate.
     """
     import imageio_ffmpeg
 
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-v", "error", "-copyts", "-noautorotate", "-i", str(path)]
-    command += ["-an", "-sn", "-dn", "-fps_mode", "passthrough", "-enc_time_base", "demux"]
+    command += ["-map", f"0:{stream}", "-an", "-sn", "-dn", "-fps_mode", "passthrough", "-enc_time_base", "demux"]
     command += [] if max_frames is None else ["-frames:v", str(max_frames)]
     done = run_watched([*command, "-f", "framecrc", "-"], seconds, folder, dict(os.environ))
     time_base: Fraction | None = None
@@ -101,6 +103,13 @@ def read_times(path: Path, max_frames: int | None, seconds: float, folder: Path)
     if done.exit_code is None or time_base is None or not ticks or NO_TIME in ticks:
         return None
     return [tick * time_base for tick in ticks]
+
+
+def upscaled_stream(path: Path) -> str:
+    """Index of the stream that ristn upscales of a file that it can read."""
+    from ristn_cli.video import probe
+
+    return str(probe(path).video_index)
 
 
 def compare_times(source: Sequence[Fraction], result: Sequence[Fraction]) -> Fraction:
@@ -173,7 +182,7 @@ def try_file(path: Path, scratch: Path, command: Sequence[str], options: argpars
         verdict, message = "input changed", "the input was replaced, changed or removed"
     frames, difference = str(count_frames(run.stderr) or ""), None
     if verdict == DONE:
-        source = read_times(path, options.max_frames, options.seconds, folder)
+        source = read_times(path, options.max_frames, options.seconds, folder, upscaled_stream(path))
         result = read_times(target, None, options.seconds, folder)
         if result is None:
             verdict, message = "crash", "ffmpeg cannot read the output"
