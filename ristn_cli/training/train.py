@@ -20,7 +20,6 @@ from ristn_cli.training.batches import make_batches, make_batches_on, merge_batc
 from ristn_cli.training.data import TrainingWindows
 from ristn_cli.training.journal import draw_curve, trim_log
 from ristn_cli.training.material import FrameCache
-from ristn_cli.training.objective import learning_rate_at
 from ristn_cli.training.processes import agree, joined_processes, mean_of_processes
 from ristn_cli.training.recipe import Recipe
 from ristn_cli.training.run import Run, TrainingError
@@ -133,12 +132,11 @@ def train(
                 if rank == 0 and due and validation:
                     scores = validate(run.averaged, validation, backend, recipe.data.validation_crf)
                     newest = scores.summary
-                index, step = recipe.stage_at(run.iteration - 1)
                 done = TrainingProgress(
                     iteration=run.iteration,
                     iterations=recipe.iterations,
                     loss=mean_of_processes(sum(run.losses) / len(run.losses), backend),
-                    learning_rate=learning_rate_at(recipe.stages[index], step),
+                    learning_rate=run.optimizer.param_groups[0]["lr"],
                     pixels_per_second=(run.lr_pixels - pixels_before) / max(1e-9, now - report_began),
                     remaining_seconds=(recipe.iterations - run.iteration) * (now - report_began) / steps,
                     validation=newest,
