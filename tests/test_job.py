@@ -143,6 +143,14 @@ def test_a_damaged_part_is_made_again(upscaler: Upscaler, tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("short_parts")
+def test_a_whole_number_is_the_same_option_whatever_its_type(upscaler: Upscaler, tmp_path: Path) -> None:
+    """As a job that is begun from Python and resumed on the command line, which reads 20 as 20.0."""
+    source, target = make_clip(tmp_path / "in.mp4", frames=12, width=32, height=32), tmp_path / "out.mp4"
+    interrupt(source, target, upscaler, UpscaleOptions(preset="ultrafast", crf=20))
+    assert run(source, target, upscaler, UpscaleOptions(preset="ultrafast", crf=20.0))[0] > 0
+
+
+@pytest.mark.usefixtures("short_parts")
 def test_another_option_or_input_is_refused_by_name_until_restart(upscaler: Upscaler, tmp_path: Path) -> None:
     source, target = make_clip(tmp_path / "in.mp4", frames=12, width=32, height=32), tmp_path / "out.mp4"
     interrupt(source, target, upscaler)

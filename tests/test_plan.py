@@ -92,3 +92,13 @@ def test_no_total_means_no_remaining_time() -> None:
 
 def test_bytes_are_shown() -> None:
     assert [format_bytes(count) for count in (100_000, 999_900_000, 1_000_000_000)] == ["0.1 MB", "999.9 MB", "1.00 GB"]
+
+
+def test_a_lost_worker_makes_no_negative_speed() -> None:
+    times = iter((0.0, 10.0, 20.0, 21.0, 31.0))
+    meter = Meter(resumed_frames=0, total=100, clock=lambda: next(times))
+    for frames in (20, 40, 25):  # a worker is lost with 15 frames of its segment
+        progress = meter.read(frames, 1)
+    assert progress.frames_per_second == pytest.approx(40 / 21)
+    assert progress.remaining_seconds == pytest.approx(75 * 21 / 40)
+    assert meter.read(45, 1).frames_per_second == pytest.approx(60 / 31)

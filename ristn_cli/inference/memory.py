@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from ristn_cli.inference.cgroups import free_in_groups
 from ristn_cli.inference.defaults import MachineDefault
 from ristn_cli.inference.runtime import joins_freed_memory, kept_bytes
 from ristn_cli.inference.tiles import plan_spans
@@ -287,7 +288,7 @@ def free_bytes(device: torch.device) -> int | None:
     with contextlib.suppress(OSError, ValueError, StopIteration):
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         free.append(1024 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1]))
-    with contextlib.suppress(OSError, ValueError):  # "max" is no number: no limit
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))
-        free.append(max(0, limit - int(Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii"))))
+    in_groups = free_in_groups()
+    if in_groups is not None:
+        free.append(in_groups)
     return min(free) + kept_bytes() if free else None

@@ -219,6 +219,11 @@ def check_job(
     return info, check_container(info, target, options)
 
 
+def plain_text(value: Any) -> str:
+    """An option as text; equal numbers give the same, as 17 from Python and 17.0 from the command line."""
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
 def identify(info: VideoInfo, upscaler: Upscaler, options: UpscaleOptions) -> dict[str, Any]:
     """Everything that shapes the frames of a job, by names a message can use."""
     return {
@@ -231,7 +236,7 @@ def identify(info: VideoInfo, upscaler: Upscaler, options: UpscaleOptions) -> di
         # What only decides whether a run fails, or who decodes what all decode alike, does not change the frames of
         # one that goes on.
         # The stream is named as found, however it was chosen.
-        **{name: str(value) for name, value in asdict(options).items() if name not in OTHERS},
+        **{name: plain_text(value) for name, value in asdict(options).items() if name not in OTHERS},
         "video stream": info.video_index,
         "version of ristn": version("ristn"),
         "version of PyTorch": version("torch"),

@@ -85,8 +85,14 @@ class Meter:
         self._marks = deque((at, before + frames) for at, before in self._marks)
 
     def read(self, frames: int, part: int) -> Progress:
-        """Where the job stands now that `frames` are written."""
+        """Where the job stands now that `frames` are written.
+
+        They may become fewer, where a worker is lost with its segment: that is no negative speed.
+        """
         now = self._clock()
+        lost = max(0, self._marks[-1][1] - frames)
+        if lost:
+            self._marks = deque((at, before - lost) for at, before in self._marks)
         self._marks.append((now, frames))
         while len(self._marks) > 2 and self._marks[1][0] <= now - SPEED_SECONDS:
             self._marks.popleft()
