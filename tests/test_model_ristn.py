@@ -387,3 +387,21 @@ def test_half_precision_weights_still_carry_the_frame_in_float32() -> None:
     assert sr.dtype == torch.float32
     assert torch.equal(sr[0], bicubic_upsample(lr[0]))
     assert math.isclose(float(sr.mean()), float(bicubic_upsample(lr[0]).mean()))
+
+
+# One product for Eq. 6 to 8
+
+
+@pytest.mark.parametrize(
+    "config",
+    [TINY, replace(TINY, gate_kernel=1, dense_input=True), replace(TINY, pattern="dc"), replace(TINY, fusion="none")],
+)
+@torch.no_grad()
+def test_features_are_those_of_the_equations_one_after_the_other(config: RISTNConfig) -> None:
+    model = make_random(config)
+    rgb = noise(6, 3, 5, 7)  # three frames, a batch of two
+    assert model.temporal is not None
+    assert model.fusion is not None
+    spatial = model.spatial_features(rgb)
+    expected = model.fusion(spatial, model.temporal(spatial, 3))
+    torch.testing.assert_close(model.features(rgb, 3), expected)
