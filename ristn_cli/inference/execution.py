@@ -42,18 +42,18 @@ def compile_steps(network: InferenceRISTN, tell: Tell, *, backend: str = "induct
     Compilation happens when a new shape comes, and `tell` is told how long it took. Where it fails, for want of a
     compiler, say, `tell` is told why, and the steps run as they were. `backend` is one of `torch.compile`'s.
     """
-    compiled: Callable[..., tuple[Tensor, Tensor]] = torch.compile(advance, dynamic=False, backend=backend)
+    compiled: Callable[..., Tensor] = torch.compile(advance, dynamic=False, backend=backend)
     seen: set[tuple[object, ...]] = set()
     has_failed = False
 
-    def step(gates: Tensor, candidate: Tensor | None, half_cell: Tensor | None) -> tuple[Tensor, Tensor]:
+    def step(gates: Tensor, candidate: Tensor | None, half_cell: Tensor | None, hidden: Tensor) -> Tensor:
         nonlocal has_failed
         if has_failed:
-            return advance(gates, candidate, half_cell)
+            return advance(gates, candidate, half_cell, hidden)
         shape = (tuple(gates.shape), gates.stride(), half_cell is None)
         began = time.monotonic()
         try:
-            result = compiled(gates, candidate, half_cell)
+            result = compiled(gates, candidate, half_cell, hidden)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # any of a dozen, from three packages and the compiler they call
@@ -61,7 +61,7 @@ def compile_steps(network: InferenceRISTN, tell: Tell, *, backend: str = "induct
             reason = str(error).strip().splitlines()
             tell(f"compilation failed, going on without it: {reason[0] if reason else type(error).__name__}", True)
         if has_failed:  # not in `except`, where the traceback keeps the tensors of the failed attempt
-            return advance(gates, candidate, half_cell)
+            return advance(gates, candidate, half_cell, hidden)
         if shape not in seen:
             seen.add(shape)
             tell(f"compiled in {time.monotonic() - began:.1f} s", False)

@@ -17,7 +17,7 @@ MIB = 1 << 20
 
 FULL_HD = 1920 * 1080
 IMAGES_BYTES = 1024 * MIB
-TILE_PIXELS = 480_000
+TILE_PIXELS = 580_000
 """What images may take up to FULL_HD LR pixels, in proportion beyond, and LR pixels of a tile in all its frames, while
 nothing else is said: with program and encoder about 3 GiB in all for `ristn-lite` from 1920x1080. More makes windows
 longer, and so faster."""
@@ -51,10 +51,10 @@ IMAGES_AHEAD = 1
 EVENTS_AHEAD = 4
 """Reports of the encoder that wait to be told."""
 
-JOINED_SHARE = 1.35
-SCATTERED_SHARE = 1.8
-"""What the allocator holds for one byte in use, measured on a processor. Where `begin_joining` was called: 1.2 for
-`ristn-lite` and `ristn`, 1.5 to 1.8 for `paper`; else, from run to run, up to 1.9 for `ristn-lite`, 2.4 for `ristn`."""
+JOINED_SHARE = 1.1
+SCATTERED_SHARE = 1.5
+"""What the allocator holds for one byte in use, measured on a processor. Where `begin_joining` was called: 0.96 to 1.05
+for `ristn-lite`, `ristn` and `paper`; else, from run to run, up to 1.46."""
 
 USABLE_SHARE = 0.8
 """Of the memory that is free when a job begins: the decoder and other programs need some, too."""
@@ -95,26 +95,21 @@ def allocator_share() -> float:
     return JOINED_SHARE if joins_freed_memory() else SCATTERED_SHARE
 
 
-def widest_channels(config: RISTNConfig) -> int:
-    """Values per LR pixel and frame that are in memory at once, where the network is at its widest.
+def widest_channels(config: RISTNConfig, window: int) -> float:
+    """Values per LR pixel and frame of a window that are in memory at once, where the network is at its widest.
 
-    That is at the last ConvLSTM layer, beside the spatial features and their activation, or with that activation among
-    what the layer reads: either where the outputs of the layers before it are joined to what it reads, or at the end of
-    its second direction, with that one's gates.
+    That is in the spatial component, or at the end of the last ConvLSTM layer: beside the spatial features and their
+    activation there are the outputs of all layers that are still read, and for one frame what the layer reads, joined,
+    its gates and its cells.
     """
     channels = config.base_channels << len(config.branch_one)
     spatial = 2 * channels + channels // 2  # input and output of the last stage, and a half at work in a bottleneck
     if config.lstm_layers == 0:
         return spatial
-    before = config.lstm_layers - 1
-    dense = config.pattern in ("dc", "rdc")
-    read = 2 * config.growth * (before if dense else min(before, 1))
-    beside = 2 * channels
-    if config.dense_input:
-        read, beside = read + channels, channels
-    joining = 2 * read if dense and before > 1 - config.dense_input else 0
-    directions = 7 * config.growth  # four gates, the first direction's output, and the second's twice
-    return max(spatial, beside + max(joining, read + directions))
+    width = 2 * config.growth
+    outputs = width * (config.lstm_layers if config.pattern in ("dc", "rdc") else min(config.lstm_layers, 2))
+    one_frame = channels + outputs + 5 * width
+    return max(spatial, 2 * channels + outputs + one_frame / window)
 
 
 def most_kept(tiling: Tiling, *, width: int, height: int, image_bytes: int = 1) -> int:
@@ -143,7 +138,7 @@ def window_bytes(
     kept = most_kept(tiling, width=width, height=height, image_bytes=image_bytes)
     across = plan_spans(width, tiling.tile, tiling.overlap)[0].size
     down = plan_spans(height, tiling.tile, tiling.overlap)[0].size
-    network = across * down * tiling.window * widest_channels(config) * value_bytes
+    network = across * down * tiling.window * widest_channels(config, tiling.window) * value_bytes
     tile = across * down * kept * SCALE**2 * 3 * 4 * 2  # float32, and its weighted copy, when the network has done
     carried = kept * SCALE * min(2 * tiling.overlap, height) * SCALE * width * 3 * 4 * 2
     images = width * height * 3 * image_bytes * (tiling.window + kept * SCALE**2)
@@ -159,7 +154,7 @@ def queue_bytes(tiling: Tiling, *, width: int, height: int, image_bytes: int = 1
 
 def wanted_bytes(config: RISTNConfig, *, width: int, height: int, value_bytes: int) -> int:
     """What windows of `width` x `height` LR pixels take at most while nothing else is said."""
-    network = allocator_share() * TILE_PIXELS * widest_channels(config) * value_bytes
+    network = allocator_share() * TILE_PIXELS * widest_channels(config, LONGEST_WINDOW) * value_bytes
     spared = max(0, FULL_HD - width * height) * SCALE**2 * ENCODER_BYTES
     return math.ceil(IMAGES_BYTES * max(1, width * height / FULL_HD) + network) + spared
 

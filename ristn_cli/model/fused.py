@@ -49,19 +49,23 @@ def kernel_and_bias(layer: nn.Module, dtype: torch.dtype) -> tuple[Tensor, Tenso
 
 
 class FusedConvolution(nn.Module):
-    """A convolution of stride 1 that keeps the size, with an optional ReLU, or added to what is already there."""
+    """A convolution of stride 1, with an optional ReLU, or added to what is already there.
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, *, relu: bool = False) -> None:
+    It keeps the size, unless `padding` says that its input is padded already.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, *, relu: bool = False, padding: int | None = None) -> None:
         super().__init__()
         self.weight = nn.Parameter(weight)
         self.bias = None if bias is None else nn.Parameter(bias)
         self.relu = relu
-        self.padding = weight.shape[-1] // 2
+        self.padding = weight.shape[-1] // 2 if padding is None else padding
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, C', H, W)."""
+        """(N, C, H, W) to (N, C', H, W), or without the padding that the input brings."""
         if is_only_kept(x):  # image by image: what is wide stays small, and in the cache
-            shape = (x.shape[0], self.weight.shape[0], *x.shape[2:])
+            lost = self.weight.shape[-1] - 1 - 2 * self.padding
+            shape = (x.shape[0], self.weight.shape[0], x.shape[2] - lost, x.shape[3] - lost)
             made = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
             for image, result in zip(x.chunk(len(x)), made.chunk(len(x)), strict=True):
                 result.copy_(self(widen(image)))

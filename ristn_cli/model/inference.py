@@ -40,23 +40,33 @@ class Bottleneck(nn.Module):
     def __init__(self, trained: ConvolutionalBottleneck) -> None:
         super().__init__()
         convolutions = [module for module in trained if isinstance(module, nn.Conv2d)]
-        norms = [module for module in trained if isinstance(module, nn.BatchNorm2d)]
-        first = len(norms) == len(convolutions)
+        norms = [norm_as_affine(module) for module in trained if isinstance(module, nn.BatchNorm2d)]
         self.activates = isinstance(trained[0], nn.BatchNorm2d | nn.ReLU)
-        self.entry = Affine(norms.pop(0)) if first else None
+        # Without an activation before the first convolution, the first normalisation is the second convolution's.
+        at_entry = norms.pop(0) if self.activates and norms else None
+        self.entry: Affine | Floor | None = None
+        if at_entry is not None:
+            self.entry = Floor(*at_entry) if bool((at_entry[0] > 0).all()) else Affine(*at_entry)
         fused = []
         for index, convolution in enumerate(convolutions):
             assert convolution.bias is not None
             weight, bias = convolution.weight.double(), convolution.bias.double()
+            padding = None
+            if index == 0 and at_entry is not None and isinstance(self.entry, Floor):
+                scale, shift = at_entry
+                weight, bias, padding = weight * scale[:, None, None], bias + weight.sum((2, 3)) @ shift, 0
             if index < len(norms):  # the next convolution's normalisation stands right behind this one
-                scale, shift = norm_as_affine(norms[index])
+                scale, shift = norms[index]
                 weight, bias = weight * scale[:, None, None, None], bias * scale + shift
-            fused.append(FusedConvolution(weight.float(), bias.float(), relu=index < len(convolutions) - 1))
+            is_last = index == len(convolutions) - 1
+            fused.append(FusedConvolution(weight.float(), bias.float(), relu=not is_last, padding=padding))
         self.convolutions = nn.ModuleList(fused)
 
     def add_to(self, total: Tensor, x: Tensor) -> Tensor:
         """`total`, which is overwritten, plus F(x); both (N, C, H, W)."""
-        if self.activates:
+        if isinstance(self.entry, Floor):
+            x = self.entry(x)
+        elif self.activates:
             x = F.relu(x) if self.entry is None else F.relu_(self.entry(x))
         *before, last = self.convolutions
         for convolution in before:
@@ -68,15 +78,35 @@ class Bottleneck(nn.Module):
 class Affine(nn.Module):
     """A normalisation that no convolution stands right before of."""
 
-    def __init__(self, norm: nn.BatchNorm2d) -> None:
+    def __init__(self, scale: Tensor, shift: Tensor) -> None:
         super().__init__()
-        scale, shift = norm_as_affine(norm)
         self.scale = nn.Parameter(scale.float()[:, None, None])
         self.shift = nn.Parameter(shift.float()[:, None, None])
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to the same shape."""
         return torch.addcmul(self.shift, x, self.scale)
+
+
+class Floor(nn.Module):
+    """Normalisation and ReLU before a 3x3 convolution in one pass: relu(a x + b) = a max(x, -b/a) + b, for a > 0.
+
+    The convolution's weights and bias take a and b. Its zero padding becomes -b/a here, where a x + b is zero.
+    """
+
+    def __init__(self, scale: Tensor, shift: Tensor) -> None:
+        super().__init__()
+        self.bound = nn.Parameter((-shift / scale).float()[:, None, None])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C, H+2, W+2)."""
+        batch, channels, height, width = x.shape
+        shape = (batch, channels, height + 2, width + 2)
+        made = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+        torch.maximum(x, self.bound, out=made[:, :, 1:-1, 1:-1])
+        for edge in (made[:, :, :1], made[:, :, -1:], made[..., :1], made[..., -1:]):
+            edge.copy_(self.bound)
+        return made
 
 
 class Block(nn.Module):
@@ -135,55 +165,30 @@ class Features(nn.Module):
         assert temporal is not None and fusion is not None
         self.dense, self.dense_input = temporal.dense, temporal.dense_input
         norm = temporal.before[0]
-        self.entry = Affine(norm) if isinstance(norm, nn.BatchNorm2d) else None
+        self.entry = Affine(*norm_as_affine(norm)) if isinstance(norm, nn.BatchNorm2d) else None
         self.layers = nn.ModuleList(
             Layer(layer, None if index or self.dense_input else temporal.convert)  # type: ignore[arg-type]
             for index, layer in enumerate(temporal.layers)
         )
         convert = None if temporal.convert is None else copy.deepcopy(temporal.convert).double()
         folded = copy.deepcopy(fusion).double().fold(convert)
-
-        def product(weight: Tensor | None, bias: Tensor | None = None) -> FusedConvolution | None:
-            if weight is None or not weight.shape[1]:
-                return None
-            return FusedConvolution(weight.float()[:, :, None, None], None if bias is None else bias.float())
-
-        # The last layer's output is not joined to what it reads: that would be the widest place of all.
-        own = 2 * trained.config.growth
-        earlier = folded.hierarchy[:, :-own]
-        self.from_last = product(folded.hierarchy[:, -own:], folded.bias)
-        if self.dense_input:  # Xin stands before the earlier layers' outputs
-            assert folded.x is None or folded.x.shape[1] == trained.spatial.out_channels
-            entering = earlier.new_zeros(len(earlier), trained.spatial.out_channels) if folded.x is None else folded.x
-            earlier = torch.cat([entering, earlier], dim=1)
-        self.from_earlier = product(earlier)
-        self.from_entry = None if self.dense_input else product(folded.x)
-        self.from_spatial = product(folded.spatial)
+        joined = [part for part in (folded.hierarchy, folded.x, folded.spatial) if part is not None]
+        self.reads_entry, self.reads_spatial = folded.x is not None, folded.spatial is not None
+        weight = torch.cat(joined, dim=1).float()[:, :, None, None]
+        self.fusion = FusedConvolution(weight, folded.bias.float())
 
     def forward(self, spatial: Tensor, frames: int, keep: slice) -> Tensor:
         """(T*B, C, H, W) to (T'*B, C, H, W), the kept frames'."""
         entering = F.relu(spatial) if self.entry is None else F.relu_(self.entry(spatial))
-        entry = None if self.from_entry is None else entering
-        read = output = entering
-        del entering  # or it would stay when it is joined to what the second layer reads
-        for index, layer in enumerate(self.layers):
-            if index:
-                read = torch.cat([read, output], dim=1) if self.dense and index > 1 - self.dense_input else output
-            del output  # or it would stay while the next one is made
-            output = layer(read, frames)
-
-        def kept(x: Tensor) -> Tensor:
-            return x.view(frames, -1, *x.shape[1:])[keep].flatten(0, 1)
-
-        assert self.from_last is not None
-        fused: Tensor = self.from_last(kept(output))
-        if self.from_earlier is not None:
-            fused = self.from_earlier.add_to(fused, kept(read))
-        if self.from_entry is not None and entry is not None:
-            fused = self.from_entry.add_to(fused, kept(entry))
-        if self.from_spatial is not None:
-            fused = self.from_spatial.add_to(fused, kept(spatial))
-        return fused
+        outputs: list[Tensor] = []
+        for layer in self.layers:
+            read = [entering, *outputs] if self.dense_input or not outputs else outputs
+            made = layer(read, frames)
+            outputs = outputs + made if self.dense else made
+        joined = outputs + [entering] * self.reads_entry + [spatial] * self.reads_spatial
+        for made, *parts in list(zip(*(part.chunk(frames) for part in (entering, *joined)), strict=True))[keep]:
+            made.copy_(self.fusion(torch.cat(parts, dim=1)))  # in the place of what is not read again
+        return entering.view(frames, -1, *entering.shape[1:])[keep].flatten(0, 1)
 
 
 class Upsampling(nn.Module):

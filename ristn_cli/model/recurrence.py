@@ -10,8 +10,8 @@ from ristn_cli.model.fused import FusedConvolution
 from ristn_cli.model.temporal import GATES, BidirectionalConvLSTM
 
 
-def advance(gates: Tensor, candidate: Tensor | None, half_cell: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The part of a ConvLSTM step behind its convolutions; values as of `Direction.step`.
+def advance(gates: Tensor, candidate: Tensor | None, half_cell: Tensor | None, hidden: Tensor) -> Tensor:
+    """The part of a ConvLSTM step behind its convolutions.
 
     tanh costs a processor three times what a sigmoid does, so tanh(x) = 2 s(2x) - 1 takes its place, in float32, where
     it is exact near 0 too. The weights that make candidates are doubled for it, and cells are kept halved.
@@ -19,7 +19,11 @@ def advance(gates: Tensor, candidate: Tensor | None, half_cell: Tensor | None) -
     Args:
         gates: (B, 3*hidden, H, W), input, forget, output, or with the candidate behind them. It is overwritten.
         candidate: (B, hidden, H, W), or None where it is among `gates`; doubled.
-        half_cell: (B, hidden, H, W) in float32, or None for cells at rest.
+        half_cell: halved cells (B, hidden, H, W) in float32, or None for cells at rest.
+        hidden: (B, hidden, H, W), where the hidden values are written to.
+
+    Returns:
+        The halved cells after the step.
     """
     if candidate is None:
         candidate = gates[:, (GATES - 1) * gates.shape[1] // GATES :]
@@ -28,8 +32,8 @@ def advance(gates: Tensor, candidate: Tensor | None, half_cell: Tensor | None) -
     after.mul_(i)
     if half_cell is not None:
         after.addcmul_(half_cell, f.float())
-    squashed = after.mul(4).sigmoid_().sub_(0.5).mul_(2)
-    return squashed.mul_(o).to(gates.dtype), after
+    hidden.copy_(after.mul(4).sigmoid_().sub_(0.5).mul_(2).mul_(o))
+    return after
 
 
 class Direction(nn.Module):
@@ -46,7 +50,7 @@ class Direction(nn.Module):
     ) -> None:
         super().__init__()
         self.hidden = gates[2].shape[1]
-        self.advance: Callable[[Tensor, Tensor | None, Tensor | None], tuple[Tensor, Tensor]] = advance
+        self.advance: Callable[[Tensor, Tensor | None, Tensor | None, Tensor], Tensor] = advance
         factor = torch.ones(len(gates[0]), dtype=torch.float64)
         factor[(GATES - 1) * self.hidden :] = 2.0
         self.input_gates, self.hidden_gates = scaled_convolutions(*gates, factor)
@@ -57,18 +61,20 @@ class Direction(nn.Module):
             self.input_candidate, self.hidden_candidate = scaled_convolutions(*candidate, doubled)
 
     def step(
-        self, gates: Tensor, candidate: Tensor | None, state: tuple[Tensor, Tensor] | None
-    ) -> tuple[Tensor, Tensor]:
-        """Hidden values (B, hidden, H, W) and halved cells (the same in float32) after a frame.
+        self, gates: Tensor, candidate: Tensor | None, state: tuple[Tensor, Tensor] | None, hidden: Tensor
+    ) -> Tensor:
+        """Halved cells (B, hidden, H, W) in float32 after a frame, whose hidden values are written to `hidden`.
 
-        `gates` and `candidate`, the input's shares, are overwritten.
+        `gates` and `candidate`, the input's shares, are overwritten. `state` is hidden values and cells of the frame
+        before.
         """
-        if state is not None:
-            gates = self.hidden_gates.add_to(gates, state[0])
-            if candidate is not None:
-                assert self.hidden_candidate is not None
-                candidate = self.hidden_candidate.add_to(candidate, state[0])
-        return self.advance(gates, candidate, None if state is None else state[1])
+        if state is None:
+            return self.advance(gates, candidate, None, hidden)
+        gates = self.hidden_gates.add_to(gates, state[0])
+        if candidate is not None:
+            assert self.hidden_candidate is not None
+            candidate = self.hidden_candidate.add_to(candidate, state[0])
+        return self.advance(gates, candidate, state[1], hidden)
 
 
 def scaled_convolutions(
@@ -103,30 +109,41 @@ class Layer(nn.Module):
         halves = zip(*(zip(*(part.chunk(2) for part in share), strict=True) for share in shares), strict=True)
         self.directions = nn.ModuleList(Direction(*half) for half in halves)
 
-    def forward(self, x: Tensor, frames: int) -> Tensor:
-        """(T*B, C, H, W) to (T*B, 2*hidden, H, W): the forward direction's channels, then the backward's."""
-        return torch.cat([self._run(index, x, frames) for index in range(2)], dim=1)
+    def forward(self, read: Sequence[Tensor], frames: int) -> list[Tensor]:
+        """Hidden values (T*B, hidden, H, W) of the forward direction and of the backward one.
 
-    def _run(self, index: int, x: Tensor, frames: int) -> Tensor:
-        """One direction's (T*B, hidden, H, W); 0 runs forward, 1 backward."""
+        Args:
+            read: tensors (T*B, C, H, W) that stand one behind the other in what the layer reads.
+            frames: T.
+        """
+        height, width = read[0].shape[2:]
+        borders = [
+            None if missing is None else border_shares(missing, height, width, read[0].dtype)
+            for missing in (self.border, self.candidate_border)
+        ]
+        return [self._run(index, read, frames, borders) for index in range(2)]
+
+    def _run(self, index: int, read: Sequence[Tensor], frames: int, borders: list[Tensor | None]) -> Tensor:
+        """One direction's hidden values; 0 runs forward, 1 backward.
+
+        What the layer reads is joined frame by frame, and so are the gates: both are wide, and stay in the cache so.
+        """
         direction = self.directions[index]
         assert isinstance(direction, Direction)
-        gates = direction.input_gates(x)
-        if self.border is not None:
-            take_from_borders(gates, self.border.chunk(2)[index])
-        candidates: Sequence[Tensor | None] = [None] * frames
-        if direction.input_candidate is not None:
-            shares = direction.input_candidate(x)
-            if self.candidate_border is not None:
-                take_from_borders(shares, self.candidate_border.chunk(2)[index])
-            candidates = shares.chunk(frames)
-        steps = list(zip(gates.chunk(frames), candidates, strict=True))
+        shape = (len(read[0]), direction.hidden, *read[0].shape[2:])
+        hidden = torch.empty(shape, dtype=read[0].dtype, device=read[0].device, memory_format=torch.channels_last)
+        by_frame = list(zip(*(part.chunk(frames) for part in (*read, hidden)), strict=True))
         state: tuple[Tensor, Tensor] | None = None
-        hidden: list[Tensor] = []
-        for gate, candidate in steps if index == 0 else reversed(steps):
-            state = direction.step(gate, candidate, state)
-            hidden.append(state[0])
-        return torch.cat(hidden if index == 0 else hidden[::-1])
+        for *parts, made in by_frame if index == 0 else reversed(by_frame):
+            x = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+            shares = [None if each is None else each(x) for each in (direction.input_gates, direction.input_candidate)]
+            for share, border in zip(shares, borders, strict=True):
+                if share is not None and border is not None:
+                    take_from_borders(share, border.chunk(2)[index])
+            gates, candidate = shares
+            assert gates is not None
+            state = made, direction.step(gates, candidate, state, made)
+        return hidden
 
 
 def fold_entry(convolution: nn.Conv2d, entry: nn.Conv2d | None) -> tuple[tuple[Tensor, Tensor], Tensor | None]:
@@ -146,12 +163,22 @@ def fold_entry(convolution: nn.Conv2d, entry: nn.Conv2d | None) -> tuple[tuple[T
     return (folded, bias + missing.sum((1, 2))), missing
 
 
-def take_from_borders(gates: Tensor, missing: Tensor) -> None:
-    """Take from (N, C, H, W), at its borders, the shares (C, 3, 3) of those taps of a 3x3 kernel that lie outside."""
-    height, width = gates.shape[2:]
+def border_shares(missing: Tensor, height: int, width: int, dtype: torch.dtype) -> Tensor:
+    """What the taps outside the frame would bring: (C, h, w) with one row and column for all that have no border.
+
+    Args:
+        missing: the share (C, 3, 3) of each tap.
+        height: of the frame.
+        width: of the frame.
+        dtype: of the result.
+    """
     inside = missing.new_ones(1, 1, min(height, 3), min(width, 3))
-    outside = missing.sum((1, 2))[:, None, None] - F.conv2d(inside, missing[:, None], padding=1)[0]
-    outside = outside.to(gates.dtype)
+    return (missing.sum((1, 2))[:, None, None] - F.conv2d(inside, missing[:, None], padding=1)[0]).to(dtype)
+
+
+def take_from_borders(gates: Tensor, outside: Tensor) -> None:
+    """Take from (N, C, H, W), at its borders, the shares that `border_shares` made."""
+    height, width = gates.shape[2:]
     if width > 3:  # a slice, not an index: that would be a copy to the device in the middle of its work
         across = torch.cat([outside[..., :1], outside[..., 1:2].expand(-1, -1, width - 2), outside[..., 2:]], dim=2)
     else:
