@@ -21,12 +21,13 @@ from av.format import ContainerFormat, Flags
 
 from ristn_cli.video.audio_times import drops_hidden_sound
 from ristn_cli.video.codecs import CODECS
+from ristn_cli.video.formats import file_url
 from ristn_cli.video.info import StreamInfo, VideoError, VideoInfo
 from ristn_cli.video.parts import PartLayout, read_layout
 from ristn_cli.video.plan import CONTAINERS, Container, StreamPlan, check_mux, container_of
 from ristn_cli.video.prepared import Clip, Prepared, cut_input, format_seconds, prepare_streams
 from ristn_cli.video.program import QUIET, as_word, compile_command, run_ffmpeg
-from ristn_cli.video.source import FREE_RUNNING_FORMATS, file_url, open_input
+from ristn_cli.video.source import FREE_RUNNING_FORMATS, open_input
 from ristn_cli.video.streams import as_fraction
 from ristn_cli.video.tags import extract_covers, format_tags
 
@@ -38,6 +39,9 @@ LAYOUTS = {
     "aac": "mono|stereo|2.1|3.0|3.0(back)|3.1|4.0|4.1|quad|quad(side)|5.0|5.0(side)|5.1|5.1(side)|6.0|6.1|7.0|7.1|"
     "7.1(wide)|octagonal",
 }
+
+LONGEST_TITLE = 1000
+"""Characters of a stream's title, which is an argument of ffmpeg."""
 
 
 def join_and_mux(
@@ -182,8 +186,8 @@ def _command(
     """
     begin = layout.first_pts * layout.time_base - clip.zero
     parts_input = ffmpeg.input("pipe:0", f=layout.pipe_format, itsoffset=format_seconds(begin))
-    tags_input = ffmpeg.input(as_word(str(tags)), f="ffmetadata")
-    source_input = cut_input(file_url(source.path), source.origin, clip)
+    tags_input = ffmpeg.input(as_word(file_url(tags)), f="ffmetadata")
+    source_input = cut_input(source.path, source.origin, clip)
     video = next(entry.stream for entry in plan if entry.action == "upscale")
     # ffmpeg-python lists only inputs that something is mapped from; an absent stream is mapped to bring in the tags.
     maps = [parts_input["v:0"], tags_input["999?"]]
@@ -193,7 +197,7 @@ def _command(
     output["r:0"] = str(rate)
     if clip.drops_before:
         output["copypriorss"] = "0"  # else packets from before the cut come along, and Matroska moves all to hold them
-    inputs = ["pipe:0", str(tags)]
+    inputs = ["pipe:0", file_url(tags)]
     position = 0
     extra = _language_tag(video, 0, container)
     for entry in plan:
@@ -203,7 +207,7 @@ def _command(
         if entry.stream.index in prepared.files:
             path, stream_input = prepared.files[entry.stream.index]
             maps.append(stream_input)
-            name, index = str(path), 0
+            name, index = file_url(path), 0
         else:
             maps.append(source_input[str(entry.stream.index)])
             name, index = file_url(source.path), entry.stream.index
@@ -213,7 +217,7 @@ def _command(
         dispositions = [*entry.stream.dispositions, *(["attached_pic"] if entry.stream.is_cover else [])]
         output[f"disposition:{position}"] = "+".join(dispositions) or "0"
         if entry.stream.title is not None:
-            output[f"metadata:s:{position}"] = f"title={entry.stream.title}"
+            output[f"metadata:s:{position}"] = f"title={entry.stream.title[:LONGEST_TITLE]}"
         extra += _language_tag(entry.stream, position, container)
         if entry.action == "convert":
             output[f"c:{position}"] = entry.codec
@@ -234,7 +238,7 @@ def _command(
     command = compile_command(stream)
     assert [command[k + 1] for k, word in enumerate(command) if word == "-i"] == inputs
     for number, (path, mime_type) in enumerate(covers.values(), start=position + 1):
-        extra += ["-attach", str(path), f"-metadata:s:{number}", f"mimetype={mime_type}"]
+        extra += ["-attach", file_url(path), f"-metadata:s:{number}", f"mimetype={mime_type}"]
     at = len(command) - 1 - command[::-1].index(url)
     return [*command[:at], *extra, *command[at:], *_hold_clock(source, inputs)]
 

@@ -11,10 +11,11 @@ from typing import Any
 import av
 import ffmpeg
 
+from ristn_cli.video.formats import file_url
 from ristn_cli.video.info import VideoError, VideoInfo
 from ristn_cli.video.plan import StreamPlan
-from ristn_cli.video.program import as_word, run_apart
-from ristn_cli.video.source import file_url, open_input
+from ristn_cli.video.program import as_word, read_file, run_apart
+from ristn_cli.video.source import open_input
 from ristn_cli.video.streams import has_decoder, read_packets
 from ristn_cli.video.tags import extract_covers
 
@@ -63,7 +64,7 @@ def prepare_streams(
         # The cut would drop the only packet of a still.
         stills = [entry for entry in plan if entry.stream.is_still]
         for index, (path, _) in extract_covers(source, stills, folder).items():
-            files[index] = (path, ffmpeg.input(as_word(str(path)))["0"])
+            files[index] = (path, read_file(path)["0"])
     for entry in plan:
         index = entry.stream.index
         if clip.drops_before and entry.action == "convert" and entry.stream.kind == "subtitle":
@@ -80,7 +81,7 @@ def prepare_streams(
     return Prepared(files, frozenset(empty))
 
 
-def cut_input(name: str, origin: Fraction, clip: Clip) -> Any:
+def cut_input(path: Path, origin: Fraction, clip: Clip) -> Any:
     """A file as an input of ffmpeg, its clock moved so that the clip's zero is 0, and cut at the clip's ends.
 
     `origin` is the file's own zero.
@@ -94,7 +95,7 @@ def cut_input(name: str, origin: Fraction, clip: Clip) -> Any:
         begin = origin
     if clip.until is not None:
         options["t"] = format_seconds(max(clip.until - begin, MICROSECOND))
-    return ffmpeg.input(as_word(name), **options)
+    return read_file(path, **options)
 
 
 def _cut_subtitles(source: VideoInfo, index: int, clip: Clip, folder: Path) -> tuple[Path, Any] | None:
@@ -103,16 +104,16 @@ def _cut_subtitles(source: VideoInfo, index: int, clip: Clip, folder: Path) -> t
     ffmpeg drops converted events from before the cut only by an option that would drop B-frames of the video too.
     """
     path = folder / f"subtitles-{index}.mks"
-    stream = cut_input(file_url(source.path), source.origin, clip)[str(index)]
+    stream = cut_input(source.path, source.origin, clip)[str(index)]
     output = ffmpeg.output(
-        stream, as_word(str(path)), **{"c:s": "subrip", "ss": "0", "f": "matroska", "map_chapters": "-1"}
+        stream, as_word(file_url(path)), **{"c:s": "subrip", "ss": "0", "f": "matroska", "map_chapters": "-1"}
     )
     run_apart(output, f"{source.path}: the subtitle stream {index} cannot be converted")
     try:
         begin = _origin(path)  # where ffmpeg says that it starts
     except VideoError:  # FFmpeg does not open a Matroska file without a single packet
         return None
-    return path, ffmpeg.input(as_word(str(path)), itsoffset=format_seconds(begin))["0"]
+    return path, read_file(path, itsoffset=format_seconds(begin))["0"]
 
 
 def _has_description(source: VideoInfo, index: int) -> bool:
@@ -140,10 +141,10 @@ def _is_redescribed(source: VideoInfo, index: int) -> bool:
 
 def _copy_audio(source: VideoInfo, index: int, clip: Clip, path: Path, muxer: str) -> tuple[Path, Any]:
     """An audio stream copied to a file that describes it in its header, and nowhere else."""
-    stream = ffmpeg.input(as_word(file_url(source.path)), copyts=None)[str(index)]
-    output = ffmpeg.output(stream, as_word(str(path)), c="copy", f=muxer, map_chapters="-1")
+    stream = read_file(source.path, copyts=None)[str(index)]
+    output = ffmpeg.output(stream, as_word(file_url(path)), c="copy", f=muxer, map_chapters="-1")
     run_apart(output, f"{source.path}: the audio stream {index} cannot be copied")
-    return path, cut_input(str(path), _origin(path), clip)["0"]
+    return path, cut_input(path, _origin(path), clip)["0"]
 
 
 def _origin(path: Path) -> Fraction:

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import IO, Any
 
 import av
+import ffmpeg
 import imageio_ffmpeg
 
+from ristn_cli.video.formats import READ_OPTIONS, file_url
 from ristn_cli.video.info import VideoError
 from ristn_cli.video.parts import PartLayout, feed_parts
 
@@ -44,6 +46,11 @@ def as_word(name: str) -> str:
     except UnicodeEncodeError:
         return NO_TEXT + os.fsencode(name).decode("latin-1")
     return name
+
+
+def read_file(path: Path, **options: Any) -> Any:
+    """A file as an input of ffmpeg-python, of the formats that may be opened."""
+    return ffmpeg.input(as_word(file_url(path)), **READ_OPTIONS, **options)
 
 
 def compile_command(stream: Any) -> list[str]:

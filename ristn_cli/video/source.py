@@ -17,6 +17,7 @@ from av.video.stream import VideoStream
 
 from ristn_cli.video.boxes import describe_encryption, explain_unreadable, find_encrypted_tracks
 from ristn_cli.video.convert import RgbReader, depth_of, has_alpha_channel, read_color_names
+from ristn_cli.video.formats import IMAGE_OPTIONS, READ_OPTIONS, describe_script, file_url
 from ristn_cli.video.hardware import HardwareError
 from ristn_cli.video.info import (
     HIGHEST_PLAUSIBLE_RATE,
@@ -43,11 +44,9 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 DEFAULT_RATE = Fraction(25)
 HIGH_DEFINITION_LINES = 720
 # Formats whose clock starts anywhere; every other container's clock starts at its own zero.
-FREE_RUNNING_FORMATS = ("mpegts", "mpeg", "mpegtsraw", "rtp", "hls")
+FREE_RUNNING_FORMATS = ("mpegts", "mpeg", "mpegtsraw")
 # Formats whose frames have the same times after a seek; program and elementary streams derive theirs on the way.
 SEEKABLE_FORMATS = frozenset({"mov", "matroska", "mpegts", "avi", "flv"})
-# FFmpeg plays text files as terminal art; nobody who names one to an upscaler means that.
-TEXT_FORMATS = ("tty",)
 STILL_FORMATS = ("_pipe", "image2")
 # Tags of a protected ASF or WMV, in lower case.
 PROTECTION_TAGS = frozenset({"encryption", "asf_protection_type"})
@@ -79,8 +78,6 @@ def open_input(path: Path, hwaccel: HWAccel | None = None, *, names_errors: bool
             raise
         raise VideoError(f"{path}: {_explain_unreadable(path, error)}") from error
     with container:
-        if container.format.name in TEXT_FORMATS:
-            raise VideoError(f"{path}: is a text file, not a video; name a video file")
         try:
             yield container
         except av.error.FFmpegError as error:
@@ -91,10 +88,11 @@ def open_input(path: Path, hwaccel: HWAccel | None = None, *, names_errors: bool
 
 def _open_container(url: str, hwaccel: HWAccel | None) -> InputContainer:
     """Tags that are not UTF-8 must not fail: PyAV up to 18 has to be told so, PyAV 19 has no such argument."""
+    options = READ_OPTIONS | IMAGE_OPTIONS
     try:
-        return av.open(url, "r", metadata_errors="replace", hwaccel=hwaccel)
+        return av.open(url, "r", metadata_errors="replace", options=options, hwaccel=hwaccel)
     except TypeError:
-        return av.open(url, "r", hwaccel=hwaccel)
+        return av.open(url, "r", options=options, hwaccel=hwaccel)
 
 
 def _reason(error: Exception) -> str:
@@ -121,15 +119,12 @@ def seek_before(container: InputContainer, stream: VideoStream, target: Fraction
     return True
 
 
-def file_url(path: Path) -> str:
-    """The path as FFmpeg takes it for a file, whatever it is called: `a:b.mp4` is no protocol, `-x.mp4` no option."""
-    return f"file:{path}"
-
-
 def _explain_unreadable(path: Path, error: Exception) -> str:
     if isinstance(error, PermissionError):
         return "permission denied; make the file readable"
     # A pipe has been read, and opening it again would wait for ever.
+    if path.is_file() and (script := describe_script(path)) is not None:
+        return f"is {script}; ristn does not open the files that it names: name a video file"
     explanation = explain_unreadable(path) if path.is_file() else None
     if explanation is not None:
         return explanation

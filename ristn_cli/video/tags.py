@@ -18,6 +18,9 @@ STALE_TAGS = frozenset(
 )
 # That of the first frame: players and editors count on from there.
 START_TIMECODE = "timecode"
+LONGEST_NAME = 200
+"""Bytes of a file's name that every disk takes."""
+
 STALE_PREFIXES = ("number_of_", "_statistics")
 
 
@@ -49,7 +52,17 @@ def _format_entries(metadata: Mapping[str, str], stale: frozenset[str]) -> list[
 
 
 def _escape(text: str) -> str:
-    return "".join(f"\\{letter}" if letter in "=;#\\\n" else letter for letter in text)
+    return "".join(f"\\{letter}" if letter in "=;#\\\n\r" else letter for letter in text if letter != "\0")
+
+
+def cover_name(stated: str | None, suffix: str) -> str:
+    """The name of a cover's file: the one that the source states, if it can be that of a file in any folder."""
+    name = "".join(letter for letter in Path(stated or "").name if letter.isprintable() and letter not in '\\:*?"<>|')
+    if not name.strip(". "):
+        return f"cover{suffix}"
+    if len(name.encode("utf-8", "replace")) > LONGEST_NAME:
+        return name.encode("utf-8", "replace")[: LONGEST_NAME - len(suffix)].decode("utf-8", "ignore") + suffix
+    return name
 
 
 def extract_covers(source: VideoInfo, plan: Sequence[StreamPlan], folder: Path) -> dict[int, tuple[Path, str]]:
@@ -63,7 +76,7 @@ def extract_covers(source: VideoInfo, plan: Sequence[StreamPlan], folder: Path) 
             suffix, mime_type = (".png", "image/png") if stream.codec == "png" else (".jpg", "image/jpeg")
             place = folder / f"cover-{number}"
             place.mkdir()
-            path = place / Path(stream.file_name or f"cover{suffix}").name
+            path = place / cover_name(stream.file_name, suffix)
             for packet in read_packets(container, container.streams[stream.index]):
                 if packet.size:
                     path.write_bytes(bytes(packet))

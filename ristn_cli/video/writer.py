@@ -32,9 +32,9 @@ from ristn_cli.video.encoder import (
     output_color,
     tag_picture,
 )
+from ristn_cli.video.formats import file_url
 from ristn_cli.video.info import Color, Frame, Image, MasteringMetadata, VideoError
 from ristn_cli.video.resample import ALPHA_FLAGS, Resampler
-from ristn_cli.video.source import file_url
 
 # The slowest clock movenc keeps as it is; slower ones it doubles until they are above.
 SLOWEST_MP4_CLOCK = 10000
