@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from ristn_cli.video import (
     Image,
     Scaling,
     VideoError,
+    choose_codec,
     draw_label,
     join_and_mux,
     part_suffix,
@@ -57,9 +59,13 @@ def write_clip(
     after = numbers[-1] + 1
     begin = native[numbers[0]] - native[0] if numbers[0] else None
     until = native[after] - native[0] if after < len(native) else None
+    # The pictures are of 8 bits, whatever the inputs have.
+    codec = choose_codec(None, 8)
+    shown = replace(info, bit_depth=8)
     plan = try_mux(
-        info,
+        shown,
         target,
+        codec=codec,
         width=width,
         height=height,
         start=begin,
@@ -69,7 +75,7 @@ def write_clip(
     )
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="ristn-compare-", dir=target.parent) as scratch:
-        part = Path(scratch) / f"part{part_suffix(None)}"
+        part = Path(scratch) / f"part{part_suffix(codec)}"
         with FrameWriter(
             part,
             width=width,
@@ -78,6 +84,7 @@ def write_clip(
             time_base=info.time_base,
             color=info.color,
             sample_aspect_ratio=info.sample_aspect_ratio,
+            codec=codec,
             crf=crf,
         ) as writer:
             for count, (number, images) in enumerate(zip(numbers, comparison.read(moments), strict=True), start=1):

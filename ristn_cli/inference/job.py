@@ -199,7 +199,7 @@ def finish_images(
     """Take the images out of the parts, verify them, and give them their names; `check` raises if they may not."""
     joined = manifest.folder / "joined"
     shutil.rmtree(joined, ignore_errors=True)
-    join_images(manifest.files, info, target, joined)
+    join_images(manifest.files, target, joined, rate=plan.rate, time_base=info.time_base)
     try:
         verify_images(joined, target, frames=manifest.frames, width=plan.width, height=plan.height)
     except VideoError as error:
@@ -274,7 +274,7 @@ def write_parts(
         events = staged_parts(
             pipeline,
             windows,
-            info.rate,
+            choose_shape(info, options).rate,
             upscaler,
             open_part,
             part_length(info, options),

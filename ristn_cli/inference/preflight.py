@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from ristn_cli.inference.manifest import fingerprint
-from ristn_cli.inference.plan import UpscaleOptions, carries_alpha, estimate_frames
+from ristn_cli.inference.plan import UpscaleOptions, carries_alpha, doubles_rate, estimate_frames
 from ristn_cli.inference.shape import choose_shape
 from ristn_cli.inference.upscaler import Upscaler
 from ristn_cli.video import (
@@ -31,6 +31,7 @@ from ristn_cli.video import (
     check_matrix,
     check_mux,
     choose_codec,
+    describe_from,
     existing_images,
     find_fields,
     find_transparency,
@@ -154,9 +155,12 @@ def job_folder(target: Path) -> Path:
 def examine(info: VideoInfo, options: UpscaleOptions) -> VideoInfo:
     """What the header of a source does not tell, by its pictures: transparency, and interlacing that no flag states.
 
+    Where the picture changes before `start`, the result describes the first frame of the job.
+
     Raises:
         VideoError: its pictures cannot be read.
     """
+    info = describe_from(info, options.start)
     check_matrix(info.color, info.path)
     if not options.drop_alpha:
         has_alpha = find_transparency(info, start=options.start, end=options.end, max_frames=options.max_frames)
@@ -198,7 +202,8 @@ def expected_end(info: VideoInfo, options: UpscaleOptions) -> Fraction | None:
     """Where the range of a job ends, in seconds after the first frame: with `max_frames`, about there."""
     if options.max_frames is None:
         return options.end
-    wanted = (options.start or Fraction(0)) + options.max_frames / info.rate
+    rate = 2 * info.rate if doubles_rate(info, options) else info.rate
+    wanted = (options.start or Fraction(0)) + options.max_frames / rate
     return wanted if options.end is None else min(options.end, wanted)
 
 
@@ -257,8 +262,13 @@ def read_source(
     start: Fraction | None,
     max_frames: int | None,
     on_damage: Callable[[str], None] | None = None,
+    reports_change: bool = True,
 ) -> Iterator[Frame]:
-    """Frames of the source as the options want them read, from `start` seconds after the first."""
+    """Frames of the source as the options want them read, from `start` seconds after the first.
+
+    The log tells of pictures that change on the way, unless `reports_change` is false: another reader reports them.
+    """
+    others: dict[str, Any] = {} if reports_change else {"on_change": lambda message: None}
     return read_frames(
         info,
         start=start,
@@ -270,4 +280,5 @@ def read_source(
         strict=options.strict,
         decoder=options.decoder,
         on_damage=on_damage,
+        **others,
     )

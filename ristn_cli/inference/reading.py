@@ -44,6 +44,8 @@ def source_windows(
     upscaler: Upscaler,
     options: UpscaleOptions,
     on_damage: Callable[[str], None] | None = None,
+    *,
+    reports_change: bool = True,
 ) -> Iterator[Window[Run]]:
     """The windows of a job from `begins` on, as a run that came there from the start would read them."""
     start, most = options.start, options.max_frames
@@ -51,7 +53,9 @@ def source_windows(
         start = begins.time - info.start_time
         if most is not None:
             most -= begins.frames - begins.context - begins.repeats
-    frames = read_source(info, options, start=start, max_frames=most, on_damage=on_damage)
+    frames = read_source(
+        info, options, start=start, max_frames=most, on_damage=on_damage, reports_change=reports_change
+    )
     return upscaler.windows(
         join_repeats(frames), lambda run: run[0].image, continued=begins.context if begins is not None else 0
     )

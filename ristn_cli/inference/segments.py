@@ -14,6 +14,7 @@ from ristn_cli.inference.pipeline import Pipeline
 from ristn_cli.inference.plan import UpscaleOptions, part_length
 from ristn_cli.inference.reading import Place, place_behind, source_windows
 from ristn_cli.inference.repeats import Run
+from ristn_cli.inference.shape import choose_shape
 from ristn_cli.inference.stages import Border, Written, bordered_windows, staged_parts
 from ristn_cli.inference.upscaler import Upscaler, stoppable
 from ristn_cli.inference.windows import Window
@@ -80,7 +81,7 @@ def plan_segments(
     number, before, frames = len(manifest.parts) + 1, manifest.frames, 0
     length = part_length(info, options)
     windows = source_windows(begins, info, upscaler, options, note_damage)
-    for window, border in bordered_windows(windows, info.rate, lambda: was_damaged):
+    for window, border in bordered_windows(windows, choose_shape(info, options).rate, lambda: was_damaged):
         frames += count_kept(window)
         if frames >= length or border.is_last:
             yield Segment(number=number, frames=frames, begins=begins, ends=border)
@@ -139,9 +140,11 @@ def compute_segment(
         beat()
 
     with stoppable(upscaler.model, check), pipeline:
-        windows = windows_of(segment, source_windows(segment.begins, info, upscaler, options), info.path)
+        # The plan reports what changes on the way: it reads the whole source.
+        source = source_windows(segment.begins, info, upscaler, options, reports_change=False)
+        windows, rate = windows_of(segment, source, info.path), choose_shape(info, options).rate
         events = staged_parts(
-            pipeline, windows, info.rate, upscaler, lambda number: open_writer(path, info, options), segment.frames
+            pipeline, windows, rate, upscaler, lambda number: open_writer(path, info, options), segment.frames
         )
         for event in events:
             if isinstance(event, Written):

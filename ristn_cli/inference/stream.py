@@ -361,7 +361,7 @@ def _to_y4m(
     frames = read_source(info, options, start=options.start, max_frames=options.max_frames, on_damage=damage.note)
     pipeline = Pipeline()
     with stoppable(upscaler.model, pipeline.check), pipeline:
-        runs = join_repeats(_told_if_uneven(frames, info, losses.note))
+        runs = join_repeats(_told_if_uneven(frames, shape.rate, info.time_base, losses.note))
         windows = ((window, None) for window in upscaler.windows(runs, lambda run: run[0].image))
         try:
             for made in staged_frames(pipeline, windows, upscaler):
@@ -379,13 +379,15 @@ def _to_y4m(
         raise no_frames(info)
 
 
-def _told_if_uneven(frames: Iterator[Frame], info: VideoInfo, report: Callable[[str], None]) -> Iterator[Frame]:
+def _told_if_uneven(
+    frames: Iterator[Frame], rate: Fraction, time_base: Fraction, report: Callable[[str], None]
+) -> Iterator[Frame]:
     """The same frames; reported once when they do not lie evenly in time, which Y4M cannot tell."""
     first: Fraction | None = None
     is_even = True
     for number, frame in enumerate(frames):
         first = frame.time if first is None else first
-        if is_even and abs(frame.time - first - number / info.rate) > max(info.time_base, Fraction(1, 500)):
+        if is_even and abs(frame.time - first - number / rate) > max(time_base, Fraction(1, 500)):
             is_even = False
             report("the frames do not lie evenly in time, which Y4M cannot tell; use --stdout-format matroska")
         yield frame

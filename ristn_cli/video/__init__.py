@@ -35,7 +35,7 @@ from ristn_cli.video.interlace import Deinterlace, find_fields
 from ristn_cli.video.mux import join_and_mux, stream_mux
 from ristn_cli.video.pipes import PipeInput, RawFormat
 from ristn_cli.video.plan import CONTAINERS, StreamPlan, check_mux
-from ristn_cli.video.reader import find_transparency, read_frames
+from ristn_cli.video.reader import describe_from, find_transparency, read_frames
 from ristn_cli.video.resample import ALPHA_FLAGS, Resampler
 from ristn_cli.video.sequence import PART_SUFFIX as IMAGES_PART_SUFFIX
 from ristn_cli.video.sequence import (
@@ -94,6 +94,7 @@ __all__ = [
     "choose_codec",
     "compress_clip",
     "compress_images",
+    "describe_from",
     "draw_label",
     "encode_image",
     "encode_images",

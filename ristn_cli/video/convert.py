@@ -35,6 +35,9 @@ LUMA_WEIGHTS: dict[str, tuple[float, float]] = {
 # By their code points, ITU-T H.273, as decoded frames have them; others are not looked at frame by frame.
 MATRICES = {1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020nc"}
 RANGES = {1: "tv", 2: "pc"}
+GBR = 0
+"""The code point of RGB, which palettes have too."""
+HIGH_DEFINITION_LINES = 720
 WIDEST_VECTOR = 64
 """Pixels."""
 
@@ -118,6 +121,37 @@ def read_color_names(frame: VideoFrame) -> dict[str, str]:
     return names
 
 
+def is_rgb(frame: VideoFrame) -> bool:
+    """True for RGB and for palettes of it."""
+    return frame.format.is_rgb or frame.format.name == "pal8" or int(frame.colorspace) == GBR
+
+
+def default_conversion(frame: VideoFrame, lines: int) -> tuple[str, str]:
+    """Matrix and range of an untagged picture of as many lines: see `Color`."""
+    if is_rgb(frame):
+        return "gbr", "pc"
+    matrix = "bt709" if lines >= HIGH_DEFINITION_LINES else "smpte170m"
+    return matrix, "pc" if frame.format.name.startswith("yuvj") else "tv"
+
+
+def color_of(frame: VideoFrame, stream: Color) -> Color:
+    """The colour of one frame of a stream: its own tags, then the stream's.
+
+    A YUV frame of a stream that begins as RGB, or the other way, is taken by its own tags alone.
+    """
+    matrix, range_ = MATRICES.get(int(frame.colorspace)), RANGES.get(int(frame.color_range))
+    if is_rgb(frame) == (stream.conversion_matrix == "gbr"):
+        return replace(stream, matrix=matrix or stream.matrix, range=range_ or stream.range)
+    default_matrix, default_range = default_conversion(frame, frame.height)
+    return replace(
+        stream,
+        matrix="gbr" if is_rgb(frame) else matrix or UNSPECIFIED,
+        range=range_ or UNSPECIFIED,
+        default_matrix=default_matrix,
+        default_range=default_range,
+    )
+
+
 def depth_of(pixel_format: VideoFormat) -> int:
     """Bits of the deepest colour component."""
     return max(component.bits for component in pixel_format.components)
@@ -189,11 +223,7 @@ class RgbReader:
         return yuv_to_rgb16(planes, self._bits, self._color.conversion_matrix, self._color.conversion_range), alpha
 
     def _configure(self, frame: VideoFrame) -> None:
-        self._color = replace(
-            self._color,
-            matrix=MATRICES.get(int(frame.colorspace), self._stream_color.matrix),
-            range=RANGES.get(int(frame.color_range), self._stream_color.range),
-        )
+        self._color = color_of(frame, self._stream_color)
         self._target, self._bits = self._choose_target(frame.format)
         matrix, range_ = self._color.conversion_matrix, self._color.conversion_range
         options = f"flags={SWS_FLAGS}"

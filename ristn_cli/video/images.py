@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
@@ -12,11 +13,15 @@ import numpy as np
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
+from imageio.core.request import InitializationError
 
 from ristn_cli.video.convert import RgbReader, depth_of
 from ristn_cli.video.info import Color, Image, VideoError
-from ristn_cli.video.source import open_input
+from ristn_cli.video.sidedata import read_orientation, turn_upright
+from ristn_cli.video.source import STILL_FORMATS, open_input
 
+# Pillow warns of more, and refuses twice as many.
+MOST_PILLOW_PIXELS = 2**30 // 12
 JPEG_QUALITY = 95
 WEBP_QUALITY = 95
 IMAGES_WITH_ALPHA = frozenset({".png", ".tif", ".tiff", ".webp"})
@@ -30,39 +35,62 @@ PILLOW_OPTIONS: dict[str, dict[str, Any]] = {
 DEEP_ENCODERS = {".png": ("png", "rgb48be"), ".tif": ("tiff", "rgb48le"), ".tiff": ("tiff", "rgb48le")}
 
 
-def read_image(path: str | Path, *, drop_alpha: bool = False) -> Image:
+def read_image(path: str | Path, *, drop_alpha: bool = False, on_damage: Callable[[str], None] | None = None) -> Image:
     """An image as RGB (H, W, 3), uint8, or uint16 on the full scale when the file has more than 8 bits; upright.
 
-    Raises VideoError for a file that is missing, empty, not an image, or not wholly opaque (unless `drop_alpha`).
+    With `on_damage` a damaged image is read as far as it goes, and reported in one line. Raises VideoError for a file
+    that is missing, empty, not an image, damaged (without `on_damage`), or not wholly opaque (unless `drop_alpha`).
     """
-    image, alpha = read_image_with_alpha(path)
+    image, alpha = read_image_with_alpha(path, on_damage=on_damage)
     if not drop_alpha and alpha is not None and int(alpha.min()) < int(np.iinfo(alpha.dtype).max):
         raise VideoError(f"{path}: the picture has transparency; drop the alpha channel explicitly (--drop-alpha)")
     return image
 
 
-def read_image_with_alpha(path: str | Path) -> tuple[Image, Image | None]:
-    """The same, and its alpha (H, W) of the image's type; None when the file has none."""
+def read_image_with_alpha(
+    path: str | Path, *, on_damage: Callable[[str], None] | None = None
+) -> tuple[Image, Image | None]:
+    """The same, and its alpha (H, W) of the image's type; None when the file has none.
+
+    Pillow reads images of up to 8 bits. FFmpeg reads deeper and very large ones, and what Pillow cannot read.
+    """
     path = Path(path)
     with open_input(path) as container:
         streams = [stream for stream in container.streams if isinstance(stream, VideoStream)]
         if not streams:
             raise VideoError(f"{path}: is not an image; expected PNG or JPEG")
-        pixel_format = streams[0].format  # None where nothing can be decoded, which the plugin below explains
-        if pixel_format is not None and depth_of(pixel_format) > 8:  # type: ignore[redundant-expr]
-            return _read_deep(path, next(container.decode(streams[0]), None))
+        is_still = container.format.name.endswith(STILL_FORMATS)
+        stream, context = streams[0], streams[0].codec_context
+        pixel_format = stream.format  # None where nothing can be decoded, which Pillow explains
+        is_deep = pixel_format is not None and depth_of(pixel_format) > 8  # type: ignore[redundant-expr]
+        if is_deep or (is_still and context.width * context.height > MOST_PILLOW_PIXELS):
+            return _to_rgba(path, next(container.decode(stream), None))
     try:
         pixels = np.asarray(iio.imread(path, plugin="pillow", index=0, mode="RGBA", rotate=True))
     except (OSError, ValueError, SyntaxError) as error:
-        raise VideoError(f"{path}: cannot be read as an image ({error}); expected PNG or JPEG") from error
+        is_unknown = isinstance(error.__cause__, InitializationError)
+        if not is_still or (on_damage is None and not is_unknown):
+            raise VideoError(f"{path}: cannot be read as an image ({error}); expected PNG or JPEG") from error
+        with open_input(path) as container:
+            decoded = _to_rgba(path, next(container.decode(video=0), None))
+        if on_damage is not None and not is_unknown:
+            on_damage(f"the image is damaged ({error}) and was concealed")
+        return decoded
     return np.ascontiguousarray(pixels[..., :3]), np.ascontiguousarray(pixels[..., 3])
 
 
-def _read_deep(path: Path, frame: VideoFrame | None) -> tuple[Image, Image | None]:
+def _to_rgba(path: Path, frame: VideoFrame | None) -> tuple[Image, Image | None]:
+    """A frame that FFmpeg decoded, upright."""
     if frame is None:
         raise VideoError(f"{path}: has no picture; the file is damaged")
-    color = Color(default_matrix="gbr" if frame.format.is_rgb else "bt709", default_range="pc")
-    return RgbReader(color, path=path).to_rgba(frame)
+    if depth_of(frame.format) > 8:
+        color = Color(default_matrix="gbr" if frame.format.is_rgb else "bt709", default_range="pc")
+    else:  # a JPEG has its own tags; WebP is BT.601
+        color = Color(default_matrix="gbr" if frame.format.is_rgb else "smpte170m")
+    image, alpha = RgbReader(color, path=path).to_rgba(frame)
+    swap, flip_x, flip_y, _ = read_orientation(frame)
+    upright = [None if part is None else turn_upright(part, swap, flip_x, flip_y) for part in (image, alpha)]
+    return cast("Image", upright[0]), upright[1]
 
 
 def write_image(path: str | Path, image: Image) -> None:

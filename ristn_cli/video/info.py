@@ -122,7 +122,8 @@ class VideoInfo:
     `transposed`, `flipped_x` and `flipped_y` undo the container's display matrix, in that order; `rotation` is the same
     in degrees clockwise. `is_interlaced` is what flags say; `field_order` is the field that comes first in a video that
     is interlaced against its flags, None unless `find_fields` was asked. `images` lists the files of an image
-    sequence, and `is_still` is true for a single image.
+    sequence, and `is_still` is true for a single image. `frame_aspect_ratio` is the pixel aspect ratio that the first
+    frame itself states, before rotation; the container may say otherwise in `sample_aspect_ratio`, and wins.
     """
 
     path: Path
@@ -155,6 +156,7 @@ class VideoInfo:
     images: tuple[Path, ...] = ()
     is_still: bool = False
     field_order: FieldOrder | None = None
+    frame_aspect_ratio: Fraction = Fraction(1)
 
     @property
     def has_audio(self) -> bool:

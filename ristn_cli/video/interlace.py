@@ -45,17 +45,24 @@ def find_fields(info: VideoInfo, *, is_interlaced: bool = False) -> VideoInfo:
     if info.is_image_sequence or info.is_still:
         return info
     counts: Counter[str] = Counter()
-    seen: set[int | None] = set()
+    seen: set[int] = set()
     is_flagged = False  # a container may say so of pictures that do not
-    for index in range(SAMPLES if info.duration is not None else 1):
-        for time, kind, flag in _look(info, Fraction(index, SAMPLES) * (info.duration or 0)):
+    samples = SAMPLES if info.duration is not None else 1
+    for index in range(samples):
+        has_times = True
+        since = Fraction(index, samples) * (info.duration or 0)
+        for time, kind, flag in _look(info, since, SAMPLES * SAMPLE_FRAMES // samples):
             is_flagged |= flag
             if time in seen:
                 break  # the same keyframe as before
-            seen.add(time)
+            if time is not None:
+                seen.add(time)
+            has_times &= time is not None
             counts[kind] += 1
         if is_flagged and not is_interlaced:
             return replace(info, is_interlaced=True)
+        if not has_times:
+            break  # nothing tells whether another run is of other pictures
     return replace(info, is_interlaced=info.is_interlaced or is_flagged, field_order=_judge(counts, is_interlaced))
 
 
@@ -70,8 +77,8 @@ def _judge(counts: Counter[str], is_interlaced: bool) -> FieldOrder | None:
     return "top" if counts["tff"] > counts["bff"] else "bottom"
 
 
-def _look(info: VideoInfo, since: Fraction) -> Iterator[tuple[int | None, str, bool]]:
-    """Time in ticks of each picture of a run, what idet takes it for, and whether it is flagged as interlaced."""
+def _look(info: VideoInfo, since: Fraction, most: int) -> Iterator[tuple[int | None, str, bool]]:
+    """Time in ticks of up to `most` pictures in a row, what idet takes each for, and whether it is flagged."""
     with open_input(info.path) as container:
         stream = container.streams[info.video_index]
         assert isinstance(stream, VideoStream)
@@ -84,7 +91,7 @@ def _look(info: VideoInfo, since: Fraction) -> Iterator[tuple[int | None, str, b
                 return
         chain: Chain | None = None
         size = (0, 0)
-        for frame in islice(_decodable(container, stream), SAMPLE_FRAMES):
+        for frame in islice(_decodable(container, stream), most):
             if chain is None:
                 # Tags of the source's own frames go: PyAV fails for one that is not UTF-8.
                 filters = [("metadata", "mode=delete"), ("idet", IDET)]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import heapq
 import logging
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import av
 import numpy as np
@@ -21,9 +21,8 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
-from ristn_cli.video.convert import RgbReader, depth_of, has_alpha_channel
+from ristn_cli.video.convert import RgbReader, has_alpha_channel
 from ristn_cli.video.hardware import (
     Decoder,
     HardwareDamage,
@@ -36,7 +35,9 @@ from ristn_cli.video.hardware import (
 from ristn_cli.video.images import read_image, read_image_with_alpha
 from ristn_cli.video.info import Frame, Image, VideoError, VideoInfo
 from ristn_cli.video.interlace import Deinterlace, deinterlaced
-from ristn_cli.video.source import open_input, probe, seek_before, undecodable
+from ristn_cli.video.layout import Layout, LayoutReader, Matcher, layout_of_images, layout_of_video
+from ristn_cli.video.sidedata import turn_upright
+from ristn_cli.video.source import describe_again, open_input, probe, seek_before, undecodable
 from ristn_cli.video.streams import as_fraction, read_packets
 
 log = logging.getLogger("ristn.video")
@@ -69,6 +70,25 @@ class _Damage:
             self.report(message)
 
 
+class _HeadDamage:
+    """Damage of frames that may be read again from further back: counted once it is settled that they are not."""
+
+    def __init__(self, damage: _Damage | HardwareDamage) -> None:
+        self._damage = damage
+        self._waiting: list[str] | None = []
+
+    def add(self, what: str) -> None:
+        if self._waiting is None:
+            self._damage.add(what)
+        else:
+            self._waiting.append(what)
+
+    def settle(self) -> None:
+        waiting, self._waiting = self._waiting or [], None
+        for what in waiting:
+            self._damage.add(what)
+
+
 def read_frames(
     source: str | Path | VideoInfo,
     *,
@@ -81,6 +101,7 @@ def read_frames(
     strict: bool = False,
     decoder: Decoder = "software",
     on_damage: Callable[[str], None] | None = None,
+    on_change: Callable[[str], None] = log.warning,
 ) -> Iterator[Frame]:
     """Frames in display order, upright, RGB, with strictly growing times on the source's clock.
 
@@ -89,9 +110,10 @@ def read_frames(
     `auto` runs bwdif on frames flagged as interlaced, and on all when the source's `field_order` is known; `frame` on
     all, `field` on all at twice the rate, `off` never.
     Packets that cannot be decoded are skipped and concealed pictures marked, each reported to `on_damage` in one line;
-    `strict` raises instead. `carry_alpha` gives frames their transparency, `drop_alpha` gives it up. Raises VideoError
-    when nothing can be read, when a picture has transparency and neither is said, and when the picture size changes on
-    the way.
+    `strict` raises instead. `carry_alpha` gives frames their transparency, `drop_alpha` gives it up. Frames that differ
+    from what `source` says in size, shape on screen, bit depth or colours are scaled and converted, and the first of
+    them is reported to `on_change` in one line; `strict` raises instead. Raises VideoError when nothing can be read,
+    and when a picture has transparency and neither is said.
     `decoder`: `auto` tries NVDEC where it decodes exactly, `nvdec` raises VideoError when it gives no first frame.
     After that software goes on with the next frame wherever NVDEC fails, which a line of the log says.
     """
@@ -104,10 +126,12 @@ def read_frames(
     damage = _Damage(info.path, strict, on_damage)
     first = info.start_time + (start or 0)
     last = None if end is None else info.start_time + end
-    if info.is_image_sequence:
-        frames = _image_frames(info, first, last, drop_alpha, carry_alpha)
+    if info.is_image_sequence or (info.is_still and info.path.is_file()):  # a pipe may hold many
+        matcher = Matcher(info, layout_of_images(info), strict, on_change)
+        frames = _image_frames(info, first, last, drop_alpha, carry_alpha, damage, matcher)
     else:
-        frames = _video_frames(info, first, last, deinterlace, drop_alpha, carry_alpha, damage, decoder)
+        matcher = Matcher(info, layout_of_video(info), strict, on_change)
+        frames = _video_frames(info, first, last, deinterlace, drop_alpha, carry_alpha, damage, decoder, matcher)
     try:
         yield from islice(frames, max_frames)
     except av.error.FFmpegError as error:  # of a conversion or of deinterlacing: those of decoding are damage
@@ -127,6 +151,32 @@ def decoded_times(info: VideoInfo, start: Fraction | None = None) -> Iterator[Fr
             yield time
 
 
+def describe_from(info: VideoInfo, start: Fraction | None) -> VideoInfo:
+    """The same, with the picture of the first frame from `start` seconds on, which all later ones are made like.
+
+    Raises VideoError when it cannot be read.
+    """
+    if not start or info.is_still:
+        return info
+    first = info.start_time + start
+    if info.is_image_sequence:
+        later = (path for index, path in enumerate(info.images) if index / info.rate >= first)
+        found = next(later, None)
+        if found is None:
+            return info
+        image = probe(found)
+        names = ("width", "height", "sample_aspect_ratio", "bit_depth", "pixel_format", "color", "has_alpha")
+        return replace(info, **{name: getattr(image, name) for name in names})
+    damage = _Damage(info.path, False, None)
+    frames = _decoded_from(info, first, damage, False)
+    frame = next((frame for time, frame in _monotonic(frames, info, damage) if time >= first), None)
+    frames.close()
+    if frame is None:
+        return info
+    layout = LayoutReader(info).read(frame)
+    return info if layout == layout_of_video(info) else describe_again(info, frame, layout.pixel_aspect)
+
+
 def find_transparency(
     info: VideoInfo,
     *,
@@ -140,35 +190,47 @@ def find_transparency(
     """
     if info.has_alpha or not has_alpha_channel(VideoFormat(info.pixel_format)):
         return info.has_alpha
-    frames = read_frames(info, start=start, end=end, max_frames=max_frames, deinterlace="off", carry_alpha=True)
+    frames = read_frames(
+        info,
+        start=start,
+        end=end,
+        max_frames=max_frames,
+        deinterlace="off",
+        carry_alpha=True,
+        on_change=lambda message: None,
+    )
     return any(
         frame.alpha is not None and int(frame.alpha.min()) < int(np.iinfo(frame.alpha.dtype).max) for frame in frames
     )
 
 
 def _image_frames(
-    info: VideoInfo, first: Fraction, last: Fraction | None, drop_alpha: bool, carry_alpha: bool
+    info: VideoInfo,
+    first: Fraction,
+    last: Fraction | None,
+    drop_alpha: bool,
+    carry_alpha: bool,
+    damage: _Damage,
+    matcher: Matcher,
 ) -> Iterator[Frame]:
-    for index, path in enumerate(info.images):
+    for index, path in enumerate(info.images or (info.path,)):
         time = index / info.rate
         if time < first:
             continue
         if last is not None and time >= last:
             return
         alpha: Image | None = None
+        report = partial(_add_of_image, damage, path)
         if carry_alpha and not drop_alpha:
-            image, alpha = read_image_with_alpha(path)
+            image, alpha = read_image_with_alpha(path, on_damage=report)
         else:
-            image = read_image(path, drop_alpha=drop_alpha)
-        if image.shape[:2] != (info.height, info.width):
-            found, expected = f"{image.shape[1]}x{image.shape[0]}", f"{info.width}x{info.height}"
-            raise VideoError(f"{path}: is {found}, expected {expected} as the first image; all must have one size")
-        if image.dtype == np.uint8 and info.bit_depth > 8:
-            image = image.astype(np.uint16) * np.uint16(257)
-            alpha = None if alpha is None else alpha.astype(np.uint16) * np.uint16(257)
-        elif image.dtype == np.uint16 and info.bit_depth <= 8:
-            raise VideoError(f"{path}: has 16 bits a sample, expected 8 as the first image; all must have one depth")
+            image = read_image(path, drop_alpha=drop_alpha, on_damage=report)
+        image, alpha = matcher.match(image, alpha, layout_of_images(info, image), time)
         yield Frame(image, time, 1 / info.rate, alpha=alpha)
+
+
+def _add_of_image(damage: _Damage, path: Path, what: str) -> None:
+    damage.add(what if path == damage.path else f"{path.name}: {what}")
 
 
 def _video_frames(
@@ -180,13 +242,16 @@ def _video_frames(
     carry_alpha: bool,
     damage: _Damage,
     decoder: Decoder,
+    matcher: Matcher,
 ) -> Iterator[Frame]:
     """Decode, deinterlace, cut to [first, last), convert; a frame is held back until its successor's time is known."""
     reader = RgbReader(info.color, path=info.path, drop_alpha=drop_alpha)
-    decoded = deinterlaced(_decoded_by(decoder, info, first, damage, carry_alpha), deinterlace, info.field_order)
-    finish = partial(_finish, info, reader, damage, carry_alpha and not drop_alpha)
+    decoded = _decoded_by(decoder, info, first, damage, carry_alpha)
+    decoded = deinterlaced(_with_layout(decoded, info), deinterlace, info.field_order)
+    finish = partial(_finish, info, reader, matcher, damage, carry_alpha and not drop_alpha)
+    shown = replace(info, rate=2 * info.rate) if deinterlace == "field" else info
     held: tuple[Fraction, VideoFrame] | None = None
-    for time, frame in _monotonic(decoded, info, damage):
+    for time, frame in _monotonic(decoded, shown, damage):
         if held is not None:
             yield finish(held, time if last is None else min(time, last))
         if last is not None and time >= last:
@@ -195,7 +260,7 @@ def _video_frames(
     if held is None:
         return
     time, frame = held
-    natural = time + _own_duration(frame, info)
+    natural = time + _own_duration(frame, shown)
     if info.end_time is not None:
         # The track's end is exact; a frame's own duration is a decoding interval and may be another frame's.
         missing = info.end_time - natural
@@ -213,44 +278,38 @@ def _own_duration(frame: VideoFrame, info: VideoInfo) -> Fraction:
     return 1 / info.rate
 
 
+def _with_layout(frames: Iterator[VideoFrame], info: VideoInfo) -> Iterator[VideoFrame]:
+    """Frames that carry their layout through filters, which may give them another pixel format."""
+    layouts = LayoutReader(info)
+    for frame in frames:
+        frame.opaque = [layouts.read(frame)]  # an object of its own: PyAV forgets it with the first frame that has it
+        yield frame
+
+
 def _finish(
     info: VideoInfo,
     reader: RgbReader,
+    matcher: Matcher,
     damage: _Damage,
     with_alpha: bool,
     held: tuple[Fraction, VideoFrame],
     until: Fraction,
 ) -> Frame:
     time, frame = held
-    width, height = (frame.height, frame.width) if info.transposed else (frame.width, frame.height)
-    if (width, height) != (info.width, info.height):
-        raise VideoError(
-            f"{info.path}: the picture changes from {info.width}x{info.height} to {width}x{height} at "
-            f"{float(time - info.start_time):.2f} s; cut the file there (--start, --end) and upscale the pieces"
-        )
-    depth = depth_of(frame.format)
-    if (depth > 8) != (info.bit_depth > 8):
-        raise VideoError(
-            f"{info.path}: the picture changes from {info.bit_depth} to {depth} bits a sample at "
-            f"{float(time - info.start_time):.2f} s; cut the file there (--start, --end) and upscale the pieces"
-        )
     if frame.is_corrupt:
         damage.add(f"the picture at {float(time - info.start_time):.3f} s is damaged and was concealed")
     image, alpha = reader.to_rgba(frame) if with_alpha else (reader.to_rgb(frame), None)
-    alpha = None if alpha is None else _upright(alpha, info)
-    return Frame(_upright(image, info), time, until - time, frame.is_corrupt, alpha)
+    image, alpha = matcher.match(
+        _upright(image, info),
+        None if alpha is None else _upright(alpha, info),
+        cast("list[Layout]", frame.opaque)[0],
+        time,
+    )
+    return Frame(image, time, until - time, frame.is_corrupt, alpha)
 
 
 def _upright(image: Image, info: VideoInfo) -> Image:
-    """Apply the display matrix to an image (H, W, 3) or (H, W); a view where nothing moves, else a contiguous copy."""
-    turned: NDArray[Any] = image
-    if info.transposed:
-        turned = turned.swapaxes(0, 1)
-    if info.flipped_x:
-        turned = turned[:, ::-1]
-    if info.flipped_y:
-        turned = turned[::-1]
-    return np.ascontiguousarray(turned)
+    return turn_upright(image, info.transposed, info.flipped_x, info.flipped_y)
 
 
 def _decoded_by(
@@ -298,7 +357,7 @@ def _decoded_from(
     damage: _Damage | HardwareDamage,
     with_alpha: bool,
     hwaccel: HWAccel | None = None,
-) -> Iterator[VideoFrame]:
+) -> Generator[VideoFrame, None, None]:
     """Decoded frames from a keyframe before `first`, two frames before at least: tried further back until it is so.
 
     Two, because bwdif looks at the neighbours of a frame, and the frame shown at `first` may have begun before it.
@@ -317,9 +376,11 @@ def _decoded_from(
                 and not info.has_decoding_times_only  # which frame is shown when takes counting from the first
                 and seek_before(container, stream, target)
             )
-            frames = _decoded(info, container, stream, sought, first, damage, with_alpha)
+            head_damage = _HeadDamage(damage)
+            frames = _decoded(info, container, stream, sought, first, head_damage, with_alpha)
             head = list(islice(frames, 3))
             if not sought or (len(head) == 3 and _lies_before(head[-1], first)):
+                head_damage.settle()
                 yield from head
                 yield from frames
                 return
@@ -337,7 +398,7 @@ def _decoded(
     stream: VideoStream,
     sought: bool,
     first: Fraction,
-    damage: _Damage | HardwareDamage,
+    damage: _HeadDamage,
     with_alpha: bool,
 ) -> Iterator[VideoFrame]:
     """Frames as the decoder gives them; what fails at or after `first` is counted as damage and skipped."""
@@ -348,7 +409,6 @@ def _decoded(
     # Decoding times of packets whose pictures are still to come: pictures are shown in order, the next at the least.
     waiting: list[int] = []
     delay: int | None = None
-    shape: Fraction | None = None
 
     def report(error: av.error.FFmpegError) -> None:
         damage.add(f"has unreadable data ({error.strerror})")
@@ -373,15 +433,6 @@ def _decoded(
                 where = "" if time is None else f" at {float(time):.3f} s"
                 damage.add(f"a video packet{where} cannot be decoded ({error.strerror})")
             continue
-        # The decoder's own, not the frame's, which PyAV does not give: of the frame that it has just finished.
-        found = as_fraction((decoder or stream.codec_context).sample_aspect_ratio)
-        shape = shape or (found if frames else None)
-        if frames and found and shape and found != shape:
-            where = "" if frames[0].pts is None else f" at {float(_time_of(frames[0]) - info.start_time):.2f} s"
-            raise VideoError(
-                f"{info.path}: the pixels change from {shape} as wide as high to {found}{where}; "
-                "cut the file there (--start, --end) and upscale the pieces"
-            )
         for frame in frames:
             if waiting and delay is not None:
                 frame.pts = heapq.heappop(waiting) + delay

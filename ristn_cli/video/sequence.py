@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Self
 
 from ristn_cli.video.images import WRITABLE_IMAGES, encode_image
-from ristn_cli.video.info import Frame, VideoError, VideoInfo
+from ristn_cli.video.info import Frame, VideoError
 from ristn_cli.video.resample import ALPHA_FLAGS, Resampler
 from ristn_cli.video.source import open_input
 from ristn_cli.video.streams import main_video_stream
@@ -145,12 +145,14 @@ class ImageTimes:
     duration: Fraction | None
 
 
-def join_images(parts: Sequence[Path], source: VideoInfo, target: Path, folder: Path) -> tuple[ImageTimes, ...]:
+def join_images(
+    parts: Sequence[Path], target: Path, folder: Path, *, rate: Fraction, time_base: Fraction
+) -> tuple[ImageTimes, ...]:
     """Take the images out of the parts into `folder`, under the names that `target` gives them, numbered from 1.
 
-    Beside numbered images of a source whose frames do not lie evenly in time goes `timestamps.txt`, in the form that
-    mkvmerge reads: milliseconds from the first frame, a line each. Raises VideoError for parts that cannot be read, and
-    when `target` is a single image and the parts hold several.
+    Where the frames do not come at `rate` a second, to the grain of `time_base`, `timestamps.txt` goes beside numbered
+    images, in the form that mkvmerge reads: milliseconds from the first frame, a line each. Raises VideoError for parts
+    that cannot be read, and when `target` is a single image and the parts hold several.
     """
     folder.mkdir(exist_ok=True)
     times: list[ImageTimes] = []
@@ -166,7 +168,7 @@ def join_images(parts: Sequence[Path], source: VideoInfo, target: Path, folder: 
                     _write_durably(folder / image_name(target, len(times)), archive.read(name))
         except (OSError, ValueError, zipfile.BadZipFile) as error:
             raise VideoError(f"{target}: cannot take the images out of {path} ({error}); run again") from error
-    if is_numbered(target) and not is_even([entry.time for entry in times], source):
+    if is_numbered(target) and not is_even([entry.time for entry in times], rate, time_base):
         (folder / SIDECAR_NAME).write_text(format_times([entry.time for entry in times]), encoding="utf-8")
     return tuple(times)
 
@@ -190,11 +192,10 @@ def single_image_error(target: Path) -> VideoError:
     return VideoError(f"{target}: is one image, and the input has more frames; name {numbered}, or use --max-frames 1")
 
 
-def is_even(times: Sequence[Fraction], source: VideoInfo) -> bool:
+def is_even(times: Sequence[Fraction], rate: Fraction, time_base: Fraction) -> bool:
     """Whether the nominal rate alone tells the times, to half the grain that most containers have, a millisecond."""
     return all(
-        abs(time - times[0] - index / source.rate) <= max(source.time_base, Fraction(1, 1000))
-        for index, time in enumerate(times)
+        abs(time - times[0] - index / rate) <= max(time_base, Fraction(1, 1000)) for index, time in enumerate(times)
     )
 
 

@@ -8,11 +8,13 @@ from fractions import Fraction
 from math import atan2, degrees
 from typing import Any, cast
 
+import numpy as np
 from av.sidedata.sidedata import SideData as SideDataEntry
 from av.sidedata.sidedata import Type as SideData
 from av.video.frame import VideoFrame
+from numpy.typing import NDArray
 
-from ristn_cli.video.info import MasteringMetadata
+from ristn_cli.video.info import Image, MasteringMetadata
 
 
 def read_orientation(frame: VideoFrame) -> tuple[bool, bool, bool, int]:
@@ -29,6 +31,18 @@ def read_orientation(frame: VideoFrame) -> tuple[bool, bool, bool, int]:
     if abs(b) > abs(a):
         return True, c < 0, b < 0, turn
     return False, a < 0, d < 0, turn
+
+
+def turn_upright(image: Image, transposed: bool, flipped_x: bool, flipped_y: bool) -> Image:
+    """Apply an orientation to an image (H, W, 3) or (H, W); a view where nothing moves, else a contiguous copy."""
+    turned: NDArray[Any] = image
+    if transposed:
+        turned = turned.swapaxes(0, 1)
+    if flipped_x:
+        turned = turned[:, ::-1]
+    if flipped_y:
+        turned = turned[::-1]
+    return np.ascontiguousarray(turned)
 
 
 def read_mastering(frame: VideoFrame) -> MasteringMetadata:

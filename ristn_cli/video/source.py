@@ -16,7 +16,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ristn_cli.video.boxes import describe_encryption, explain_unreadable, find_encrypted_tracks
-from ristn_cli.video.convert import RgbReader, depth_of, has_alpha_channel, read_color_names
+from ristn_cli.video.convert import RgbReader, default_conversion, depth_of, has_alpha_channel, read_color_names
 from ristn_cli.video.formats import IMAGE_OPTIONS, READ_OPTIONS, describe_script, file_url
 from ristn_cli.video.hardware import HardwareError
 from ristn_cli.video.info import (
@@ -27,6 +27,7 @@ from ristn_cli.video.info import (
     VideoError,
     VideoInfo,
 )
+from ristn_cli.video.layout import AspectReader
 from ristn_cli.video.sidedata import read_mastering, read_orientation
 from ristn_cli.video.streams import (
     VideoChoice,
@@ -42,7 +43,6 @@ from ristn_cli.video.streams import (
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 DEFAULT_RATE = Fraction(25)
-HIGH_DEFINITION_LINES = 720
 # Formats whose clock starts anywhere; every other container's clock starts at its own zero.
 FREE_RUNNING_FORMATS = ("mpegts", "mpeg", "mpegtsraw")
 # Formats whose frames have the same times after a seek; program and elementary streams derive theirs on the way.
@@ -261,19 +261,13 @@ def _describe(
     rate: Fraction | None,
 ) -> VideoInfo:
     swap, flip_x, flip_y, rotation = read_orientation(frame)
-    width, height = (frame.height, frame.width) if swap else (frame.width, frame.height)
+    width, height = _upright_size(frame, swap)
     aspect = as_fraction(stream.sample_aspect_ratio) or Fraction(1)
     aspect = aspect if aspect > 0 else Fraction(1)
     time_base, frame_base = as_fraction(stream.time_base), as_fraction(frame.time_base)
     is_still = container.format.name.endswith(STILL_FORMATS)
     nominal = rate or DEFAULT_RATE if is_still else _nominal_rate(stream)
-    names = read_color_names(frame)
-    is_rgb = frame.format.is_rgb or names["matrix"] == "gbr"
-    color = Color(
-        **names,
-        default_matrix="gbr" if is_rgb else "bt709" if height >= HIGH_DEFINITION_LINES else "smpte170m",
-        default_range="pc" if is_rgb or frame.format.name.startswith("yuvj") else "tv",
-    )
+    color = _describe_color(frame, height)
     start = Fraction(0) if is_still or frame.pts is None or frame_base is None else frame.pts * frame_base
     end = None if is_still or is_attached_picture(stream) else _stated_end(container, stream, start)
     duration = stream.duration * time_base if stream.duration and time_base else None
@@ -318,6 +312,36 @@ def _describe(
             if (base := as_fraction(chapter["time_base"])) is not None
         ),
         metadata=plain_tags(container.metadata),
+        frame_aspect_ratio=AspectReader().read(frame),
+    )
+
+
+def _upright_size(frame: VideoFrame, is_transposed: bool) -> tuple[int, int]:
+    return (frame.height, frame.width) if is_transposed else (frame.width, frame.height)
+
+
+def _describe_color(frame: VideoFrame, lines: int) -> Color:
+    names = read_color_names(frame)
+    default_matrix, default_range = default_conversion(frame, lines)
+    return Color(**names, default_matrix=default_matrix, default_range=default_range)
+
+
+def describe_again(info: VideoInfo, frame: VideoFrame, pixel_aspect: Fraction) -> VideoInfo:
+    """A video with the picture of another frame than its first: size, pixel format, colours.
+
+    `pixel_aspect` is of the upright frame. No other decoder may have threads at work: see `_first_frame`.
+    """
+    width, height = _upright_size(frame, info.transposed)
+    return replace(
+        info,
+        width=width,
+        height=height,
+        sample_aspect_ratio=pixel_aspect,
+        frame_aspect_ratio=AspectReader().read(frame),
+        bit_depth=min(16, depth_of(frame.format)),
+        pixel_format=frame.format.name,
+        color=_describe_color(frame, height),
+        mastering=read_mastering(frame),
     )
 
 
