@@ -134,6 +134,30 @@ def encode_clip(
                 container.mux(packet)
 
 
+def join_packets(path: Path, *clips: Path) -> Path:
+    """The packets of clips of one codec, one clip after another on one clock, as one stream: `path`, which is returned.
+
+    The codec must have its size in its packets, as MPEG-2, H.264 from a `.ts`, VP8 and VP9 do.
+    """
+    clock, begin, stream = Fraction(1, 90000), Fraction(0), None
+    with av.open(str(path), "w") as container:
+        for clip in clips:
+            with av.open(str(clip)) as source:
+                template = source.streams.video[0]
+                stream = stream or container.add_stream_from_template(template)
+                packets = [packet for packet in source.demux(template) if packet.size]
+                shift = begin - min(packet.pts for packet in packets) * packets[0].time_base
+                for packet in packets:
+                    base = packet.time_base
+                    begin = max(begin, (packet.pts + packet.duration) * base + shift)  # end of what is shown last
+                    packet.pts = round((packet.pts * base + shift) / clock)
+                    packet.dts = round((packet.dts * base + shift) / clock)
+                    packet.duration = round(packet.duration * base / clock)
+                    packet.time_base, packet.stream = clock, stream
+                    container.mux(packet)
+    return path
+
+
 def make_sound(path: Path, frequency: float, seconds: float) -> Path:
     """A mono sine as 16-bit WAV."""
     count = round(seconds * SAMPLE_RATE)

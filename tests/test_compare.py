@@ -16,6 +16,7 @@ from test_unknown_streams import rewrite_entries
 from typer.main import get_command
 
 from ristn_cli.cli import app
+from ristn_cli.evaluation import compare_clip
 from ristn_cli.evaluation.alignment import (
     Crop,
     choose_times,
@@ -29,13 +30,16 @@ from ristn_cli.evaluation.compare_clip import split_screen
 from ristn_cli.evaluation.compare_page import PageOptions, save_page
 from ristn_cli.evaluation.compare_strip import COLORS, FRAME, LABEL_ROW, MARGIN, compose_strip
 from ristn_cli.video import (
+    StreamPlan,
     VideoError,
+    VideoInfo,
     draw_label,
     probe,
     read_frames,
     read_image,
     resize_image,
     to_eight_bits,
+    try_mux,
     write_image,
 )
 
@@ -360,6 +364,23 @@ def test_sound_that_the_container_does_not_take_is_left_out_of_the_clip(tmp_path
     code, _, stderr = in_process("compare", source, make_clip(tmp_path / "other.mp4", frames=3), "--video", clip)
     assert code == 0, stderr
     assert [stream.kind for stream in probe(clip).streams] == ["video"]
+
+
+def test_a_clip_of_deep_inputs_is_tried_with_the_codec_that_it_gets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = [make_clip(tmp_path / f"{name}.mkv", frames=3, pixel_format="yuv420p10le") for name in ("a", "b")]
+    tried: list[object] = []
+
+    def spy(info: VideoInfo, target: Path, **more: object) -> tuple[StreamPlan, ...]:
+        tried.append((more["codec"], info.bit_depth))
+        return try_mux(info, target, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(compare_clip, "try_mux", spy)
+    code, _, stderr = in_process("compare", *sources, "--video", tmp_path / "out.mp4")
+    assert code == 0, stderr
+    found = probe(tmp_path / "out.mp4")
+    assert tried == [(found.codec, found.bit_depth)] == [("h264", 8)]
 
 
 def test_a_range_of_the_clip_keeps_its_sound(tmp_path: Path) -> None:

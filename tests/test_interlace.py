@@ -16,6 +16,7 @@ from ristn_cli.inference.forecast import plan_job
 from ristn_cli.inference.job import Interrupted, upscale_video
 from ristn_cli.inference.memory import Tiling
 from ristn_cli.inference.plan import UpscaleOptions
+from ristn_cli.inference.preflight import expected_end
 from ristn_cli.inference.upscaler import Upscaler
 from ristn_cli.model import RISTN
 from ristn_cli.video import Deinterlace, FieldOrder, find_fields, probe, read_frames
@@ -117,6 +118,15 @@ class TestDetection:
         for clip in (moving, encode(tmp_path / "b.mp4", list(noise)), make_clip(tmp_path / "c.mp4", frames=2)):
             assert find_fields(probe(clip)).field_order is None
 
+    def test_elementary_streams_have_no_times(self, tmp_path: Path) -> None:
+        """All pictures are judged, not the first one alone, and the fields of each are half its time apart."""
+        images = [field(0)] * 40 + [woven(index) for index in range(40)]
+        run_ffmpeg("-i", encode(tmp_path / "a.mp4", images), "-c", "copy", tmp_path / "a.h264")
+        info = probe(tmp_path / "a.h264")
+        assert find_fields(info).field_order == "top"
+        frames = list(read_frames(info, deinterlace="field", max_frames=4))
+        assert [frame.time for frame in frames] == [Fraction(index, 50) for index in range(4)]
+
     def test_it_looks_beyond_the_beginning(self, tmp_path: Path) -> None:
         images = [field(0)] * 60 + [woven(index) for index in range(60)]
         assert find_fields(probe(encode(tmp_path / "a.mp4", images, keyframes=25))).field_order == "top"
@@ -213,6 +223,18 @@ def test_a_job_by_field(tiny_model: RISTN, tmp_path: Path, interlaced: Path, suf
     assert [time - times[0] for time in times] == [Fraction(index, 50) for index in range(48)]
     middle = list(read_frames(output))[21]
     assert np.abs(middle.image[::4, ::4].astype(int) - field(21)).mean() < 5
+
+
+def test_fields_as_images_come_at_an_even_rate(tiny_model: RISTN, tmp_path: Path, interlaced: Path) -> None:
+    upscaler = Upscaler(tiny_model, CPU, Tiling(window=8, context=0))
+    options = UpscaleOptions(deinterlace="field", max_frames=6)
+    list(upscale_video(interlaced, tmp_path / "out" / "%d.png", upscaler, options))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"{number}.png" for number in range(1, 7)]
+
+
+def test_fields_end_after_half_the_time(interlaced: Path) -> None:
+    options = UpscaleOptions(deinterlace="field", max_frames=10, start=Fraction(1, 5))
+    assert expected_end(probe(interlaced), options) == Fraction(1, 5) + Fraction(10, 50)
 
 
 def test_the_plan_says_what_was_found(tiny_model: RISTN, tmp_path: Path, interlaced: Path) -> None:

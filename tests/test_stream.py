@@ -72,6 +72,15 @@ def test_plain_frames_leave_windows_the_memory_of_an_encoder(tiny_weights: Path,
     assert 250 < float(windows[1]) < 1.048576 * 300  # of which the program takes 400, and the frames on their way 20
 
 
+def test_fields_lie_evenly_in_time(tiny_weights: Path, tmp_path: Path) -> None:
+    make_clip(tmp_path / "in.mkv", frames=5, width=32, height=24)
+    code, stdout, stderr = stream(tiny_weights, tmp_path / "in.mkv", "-", "--deinterlace", "field")
+    assert code == 0, stderr
+    assert stdout.startswith(b"YUV4MPEG2 W128 H96 F50:1 ")
+    assert stdout.count(b"FRAME\n") == 10
+    assert "evenly in time" not in stderr
+
+
 def test_ten_bits_pass_through_y4m(tiny_weights: Path, tmp_path: Path) -> None:
     run_ffmpeg(
         "-f", "lavfi", "-i", "testsrc2=s=32x24:r=25", "-frames:v", "3", "-pix_fmt", "yuv420p10le", "-strict", "-1",

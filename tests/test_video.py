@@ -874,14 +874,18 @@ class TestBadFiles:
         with pytest.raises(VideoError, match=r"bad\.mp4: .*--strict"):
             list(read_frames(bad, strict=True))
 
-    def test_changing_size(self, tmp_path: Path) -> None:
-        clip = tmp_path / "a.h264"
-        sizes = [make_clip(tmp_path / f"{width}.mp4", frames=3, width=width) for width in (64, 96)]
-        for path in sizes:
-            run_ffmpeg("-i", path, "-c", "copy", path.with_suffix(".h264"))
-        clip.write_bytes(b"".join(path.with_suffix(".h264").read_bytes() for path in sizes))
-        with pytest.raises(VideoError, match="changes from 64x48 to 96x48"):
-            list(read_frames(clip))
+    def test_damage_that_is_read_twice_is_counted_once(self, tmp_path: Path) -> None:
+        """The head of a range is read again from further back when too few frames of it decode."""
+        clip = make_clip(tmp_path / "a.mp4", frames=20, codec="mjpeg", pixel_format="yuvj420p")
+        data = bytearray(clip.read_bytes())
+        with av.open(str(clip)) as container:
+            bad = [packet for packet in container.demux(video=0) if packet.size][9]
+            data[bad.pos : bad.pos + bad.size] = bytes(bad.size)
+        clip.write_bytes(data)
+        reports: list[str] = []
+        frames = list(read_frames(clip, start=Fraction(9, 25), on_damage=reports.append))
+        assert len(frames) == 10
+        assert len(reports) == 1
 
 
 class TestImages:
@@ -933,12 +937,6 @@ class TestImages:
         (tmp_path / "notes.txt").write_text("none here", encoding="utf-8")
         with pytest.raises(VideoError, match=r"has no images; expected numbered files ending in \.png"):
             probe(tmp_path)
-
-    def test_images_of_different_sizes(self, tmp_path: Path) -> None:
-        for index, width in enumerate((32, 32, 40)):
-            write_image(tmp_path / f"{index}.png", make_picture(0, width, 24))
-        with pytest.raises(VideoError, match=r"2\.png: is 40x24, expected 32x24"):
-            list(read_frames(tmp_path))
 
     def test_a_still_is_one_frame(self, tmp_path: Path) -> None:
         write_image(tmp_path / "a.png", make_picture(0, 32, 24))

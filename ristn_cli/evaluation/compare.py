@@ -153,7 +153,8 @@ def _read_run(source: Source, numbers: Sequence[int]) -> Iterator[Image]:
         # Half way from its predecessor: a decoder may time a frame a little otherwise than its packet.
         return (native[number - 1] + native[number]) / 2 if number else info.start_time
 
-    frames = read_frames(info, start=earliest(numbers[0]) - info.start_time, drop_alpha=True)
+    start = earliest(numbers[0]) - info.start_time
+    frames = read_frames(info, start=start, drop_alpha=True, on_change=lambda message: None)
     shown: Image | None = None
     previous = -1
     for number in numbers:

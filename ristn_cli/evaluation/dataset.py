@@ -120,3 +120,9 @@ def count_frames(info: VideoInfo, max_frames: int | None = None) -> int:
     if info.is_image_sequence:
         return min(len(info.images), max_frames or len(info.images))
     return sum(1 for _ in read_frames(info, max_frames=max_frames))
+
+
+def refuse_change(message: str) -> None:
+    """What `read_frames` reports of a change on the way, as an error: scaled frames cannot be scored."""
+    what = message.rpartition("; such frames")[0]
+    raise VideoError(f"{what}; expected frames of one size and kind (--stills scores each image by itself)")

@@ -19,7 +19,7 @@ from typing import TypeVar
 import numpy as np
 
 from ristn_cli.degradation import SCALE, Degradation, crop_to_multiple, degrade
-from ristn_cli.evaluation.dataset import Clip, find_counterpart, probe_clip
+from ristn_cli.evaluation.dataset import Clip, find_counterpart, probe_clip, refuse_change
 from ristn_cli.evaluation.methods import Method, Network, to_image, to_tensor
 from ristn_cli.evaluation.metrics import psnr, rgb_to_y, ssim, ssim_rgb, temporal_error
 from ristn_cli.video import Compression, EncodedImages, VideoError, VmafMeter, encode_images, read_frames
@@ -210,12 +210,11 @@ def read_pairs(clip: Clip, protocol: Protocol) -> Iterator[tuple[np.ndarray, np.
     """
     given: Iterator[np.ndarray] | None = None
     if protocol.lr is not None:
-        given = (
-            frame.image for frame in read_frames(probe_clip(find_counterpart(protocol.lr, clip.name, clip.is_still)))
-        )
+        info = probe_clip(find_counterpart(protocol.lr, clip.name, clip.is_still))
+        given = (frame.image for frame in read_frames(info, on_change=refuse_change))
     elif protocol.crf is not None:
         given = compress_lr(clip, protocol).decode()
-    for frame in read_frames(clip.path, max_frames=protocol.max_frames):
+    for frame in read_frames(clip.path, max_frames=protocol.max_frames, on_change=refuse_change):
         height, width = (side - side % SCALE for side in frame.image.shape[:2])
         hr = np.ascontiguousarray(frame.image[:height, :width])
         if given is None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ristn_cli.degradation import SCALE, quantize
-from ristn_cli.evaluation.dataset import Clip, find_counterpart, probe_clip
+from ristn_cli.evaluation.dataset import Clip, find_counterpart, probe_clip, refuse_change
 from ristn_cli.inference.upscaler import Upscaler
 from ristn_cli.inference.windows import Window
 from ristn_cli.model import bicubic_upsample
@@ -83,7 +83,7 @@ class Outputs:
     def restore(self, clip: Clip, lr: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """See `Method`."""
         info = probe_clip(find_counterpart(self.folder, clip.name, clip.is_still))
-        for _, frame in zip(lr, read_frames(info), strict=False):  # it may hold fewer
+        for _, frame in zip(lr, read_frames(info, on_change=refuse_change), strict=False):  # it may hold fewer
             yield frame.image
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
+from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 
 from ristn_cli.video.convert import Chain, color_of, scale_codes
-from ristn_cli.video.info import Image, VideoError, VideoInfo
+from ristn_cli.video.info import Color, Image, VideoError, VideoInfo
 from ristn_cli.video.resample import ALPHA_FLAGS, Resampler
 
 # Frames whose shape on screen differs by less are stretched: sizes are rounded, and 4:3 PAL has pixels of 16:15 or of
@@ -86,14 +88,15 @@ def layout_of_images(info: VideoInfo, image: Image | None = None) -> Layout:
 
 def layout_of_video(info: VideoInfo) -> Layout:
     """The layout of the first frame of a video."""
-    return Layout(
-        info.width,
-        info.height,
-        info.sample_aspect_ratio,
-        plain_format(info.pixel_format),
-        info.color.conversion_matrix,
-        info.color.conversion_range,
-    )
+    matrix, range_ = _conversion(info.color, VideoFormat(info.pixel_format).is_rgb)
+    return Layout(info.width, info.height, info.sample_aspect_ratio, plain_format(info.pixel_format), matrix, range_)
+
+
+def _conversion(color: Color, is_rgb: bool) -> tuple[str, str]:
+    """Matrix and range that convert a picture; RGB is not converted, whatever its tags say."""
+    if is_rgb or color.conversion_matrix == "gbr":
+        return "gbr", "pc"
+    return color.conversion_matrix, color.conversion_range
 
 
 def plain_format(name: str) -> str:
@@ -117,14 +120,14 @@ class LayoutReader:
         if key not in self._known:
             width, height = (frame.height, frame.width) if info.transposed else (frame.width, frame.height)
             aspect = 1 / stated if info.transposed else stated
-            color = color_of(frame, info.color)
+            matrix, range_ = _conversion(color_of(frame, info.color), frame.format.is_rgb)
             self._known[key] = Layout(
                 width,
                 height,
                 info.sample_aspect_ratio if stated == info.frame_aspect_ratio else aspect,
                 plain_format(frame.format.name),
-                color.conversion_matrix,
-                color.conversion_range,
+                matrix,
+                range_,
             )
         return self._known[key]
 
@@ -142,10 +145,13 @@ class Matcher:
         self._has_seen_first = self._has_reported = False
         self._scaled: dict[tuple[int, int], tuple[Resampler, Resampler]] = {}
 
-    def match(self, image: Image, alpha: Image | None, layout: Layout, time: Fraction) -> tuple[Image, Image | None]:
-        """An image (H, W, 3) and its alpha (H, W) like the first's. `time` is seconds on the source's clock.
+    def match(
+        self, image: Image, alpha: Image | None, layout: Layout, time: Fraction, path: Path | None = None
+    ) -> tuple[Image, Image | None]:
+        """An image (H, W, 3) and its alpha (H, W) like the first's.
 
-        Raises VideoError when it differs and that is refused.
+        `time` is seconds on the source's clock, `path` the file of a single image. Raises VideoError when the image
+        differs and that is refused.
         """
         first = self._first
         size = layout.fit(first.width, first.height, first.pixel_aspect)
@@ -161,7 +167,7 @@ class Matcher:
             if pair[0] != pair[1]
         ]
         if is_scaled or others:
-            self._tell(layout, time, is_scaled, has_bars, others)
+            self._tell(path or self._info.path, layout, time, is_scaled, has_bars, others)
         else:
             self._has_seen_first = True
         image = _to_depth(image, self._is_deep)
@@ -186,7 +192,7 @@ class Matcher:
         return framed
 
     def _tell(
-        self, layout: Layout, time: Fraction, is_scaled: bool, has_bars: bool, others: list[tuple[str, str]]
+        self, path: Path, layout: Layout, time: Fraction, is_scaled: bool, has_bars: bool, others: list[tuple[str, str]]
     ) -> None:
         if self._has_reported:
             return
@@ -194,18 +200,18 @@ class Matcher:
         pairs = [(_name_size(first, has_bars), _name_size(layout, has_bars))] if is_scaled else []
         before, after = (", ".join(pair[k] for pair in [*pairs, *others] if pair[k]) for k in (0, 1))
         when = f"{'at' if self._has_seen_first else 'before'} {float(time - self._info.start_time):.2f} s"
-        what = f"{self._info.path}: the picture changes from {before} to {after} {when}"
+        what = f"{path}: the picture changes from {before} to {after} {when}"
+        is_folder = self._info.is_image_sequence
         if self._strict:
-            raise VideoError(
-                f"{what}; cut the file there (--start, --end) and upscale the pieces, or leave out --strict to convert "
-                "such frames"
-            )
+            way = "use --stills for images of their own" if is_folder else "cut the file there (--start, --end)"
+            raise VideoError(f"{what}; {way}, or leave out --strict to convert such frames")
         done = []
         if is_scaled:
             done.append(f"scaled to {first.width}x{first.height}{' with black bars' if has_bars else ''}")
         if others:
             done.append("converted to match the first one")
-        self._report(f"{what}; such frames are {' and '.join(done)}")
+        hint = "; --stills upscales each image by itself" if is_folder else ""
+        self._report(f"{what}; such frames are {' and '.join(done)}{hint}")
         self._has_reported = True
 
 

@@ -156,7 +156,7 @@ def describe_from(info: VideoInfo, start: Fraction | None) -> VideoInfo:
 
     Raises VideoError when it cannot be read.
     """
-    if not start or info.is_still:
+    if not start or (info.is_still and not info.is_image_sequence):
         return info
     first = info.start_time + start
     if info.is_image_sequence:
@@ -225,7 +225,7 @@ def _image_frames(
             image, alpha = read_image_with_alpha(path, on_damage=report)
         else:
             image = read_image(path, drop_alpha=drop_alpha, on_damage=report)
-        image, alpha = matcher.match(image, alpha, layout_of_images(info, image), time)
+        image, alpha = matcher.match(image, alpha, layout_of_images(info, image), time, path)
         yield Frame(image, time, 1 / info.rate, alpha=alpha)
 
 

@@ -369,7 +369,8 @@ def _shows_alpha(frame: VideoFrame, stream: VideoStream, color: Color, path: Pat
     """True when the first picture is not wholly opaque, or the stream carries its alpha beside the picture."""
     if stream.metadata.get("alpha_mode") == "1":
         return True
-    if not has_alpha_channel(frame.format):
+    is_cmyk = stream.codec_context.name == "mjpeg"  # its black looks like an alpha channel
+    if is_cmyk or not has_alpha_channel(frame.format):
         return False
     try:
         RgbReader(color, path=path).to_rgb(frame)
