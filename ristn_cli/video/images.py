@@ -67,7 +67,7 @@ def read_image_with_alpha(
             return _to_rgba(path, next(container.decode(stream), None))
     try:
         pixels = np.asarray(iio.imread(path, plugin="pillow", index=0, mode="RGBA", rotate=True))
-    except (OSError, ValueError, SyntaxError) as error:
+    except Exception as error:  # Pillow raises whatever a damaged file leads it into
         is_unknown = isinstance(error.__cause__, InitializationError)
         if not is_still or (on_damage is None and not is_unknown):
             raise VideoError(f"{path}: cannot be read as an image ({error}); expected PNG or JPEG") from error
