@@ -188,7 +188,9 @@ def upscale(
         Literal["software", "auto", "nvdec"],
         typer.Option(help="auto: NVDEC where the network computes on CUDA, else software; nvdec: refuse without it."),
     ] = "software",
-    strict: Annotated[bool, typer.Option("--strict", help="Fail where the source is damaged.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail where the source is damaged, or its frames change in size or format.")
+    ] = False,
     rate: Annotated[
         str | None, typer.Option(help="Frames a second of numbered images, such as 24 or 24000/1001; else 25.")
     ] = None,

@@ -43,7 +43,8 @@ class UpscaleOptions:
         square_pixels: resample to pixels as wide as high.
         deinterlace: `auto` treats interlaced frames, `frame` all, `off` none; `field` makes two frames of each.
         drop_alpha: upscale a video with transparency without it, rather than carry or refuse it.
-        strict: fail where packets cannot be decoded, rather than conceal and report them.
+        strict: fail where packets cannot be decoded or frames change in size or format, rather than conceal or convert
+            them with a warning.
         decoder: `auto` tries NVDEC when the network computes on CUDA, `nvdec` asks for it; see `read_frames`.
         image_rate: frames a second of numbered images; None for 25.
         images: suffix of the images to write instead of a video; a job sets it by the name of its output.
