@@ -131,7 +131,14 @@ def test_tags_with_line_ends_and_endless_titles(tmp_path: Path) -> None:
     comment = "one\rtwo\n[CHAPTER]\nTIMEBASE=1/1\nSTART=0\nEND=9\ntitle=forged"
     tags, source = tmp_path / "tags.txt", tmp_path / "source.mkv"
     tags.write_text(f";FFMETADATA1\n[STREAM]\ntitle={'t' * 200_000}\n", encoding="ascii")
-    named: list[str | Path] = ["-metadata", f"comment={comment}", "-metadata:s:2", "mimetype=image/png", "-metadata:s:2", "filename=.."]
+    named: list[str | Path] = [
+        "-metadata",
+        f"comment={comment}",
+        "-metadata:s:2",
+        "mimetype=image/png",
+        "-metadata:s:2",
+        "filename=..",
+    ]
     inputs: list[str | Path] = ["-i", plain, "-i", tags, "-map", "0", "-map_metadata:s:1", "1:s:0", "-c", "copy"]
     run_ffmpeg(*inputs, "-attach", cover, *named, source)
     part = make_clip(tmp_path / "part.mp4", frames=4, width=256, height=192)
