@@ -1,5 +1,6 @@
 """A job in segments on several devices: the parts and frames of one device, whatever order or failure there was."""
 
+import errno
 import json
 import threading
 from collections.abc import Callable, Generator, Iterator
@@ -30,6 +31,7 @@ from ristn_cli.inference.spread import Told, run_together, settle_segments, spre
 from ristn_cli.inference.upscaler import OutOfMemory, Upscaler
 from ristn_cli.model import RISTN
 from ristn_cli.video import probe, read_frames
+from ristn_cli.weights import file_sha256
 
 CPU = Backend(torch.device("cpu"), "fp32")
 LOSSLESS = UpscaleOptions(codec="ffv1")
@@ -315,6 +317,60 @@ def test_a_part_that_changes_on_its_way_is_made_again(
     assert len(notices) == 1
     assert "differs from what was written" in notices[0]
     assert np.array_equal(images(tmp_path / "two.mkv"), images(tmp_path / "one.mkv"))
+
+
+def test_a_part_that_cannot_be_read_back_is_made_again(
+    shots: Path, tmp_path: Path, make_upscaler: Callable[[], Upscaler], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a disk that several machines share does not answer for a moment."""
+    run(shots, tmp_path / "one.mkv", make_upscaler())
+    hashed: list[Path] = []
+
+    def fail_once(path: Path) -> str:
+        hashed.append(path)
+        if len(hashed) == 1:
+            raise OSError(errno.ESTALE, "Stale file handle", str(path))
+        return file_sha256(path)
+
+    monkeypatch.setattr(pool, "file_sha256", fail_once)
+    notices: list[str] = []
+    with Pool([LocalWorker("a", make_upscaler())], on_notice=notices.append) as open_pool:
+        run(shots, tmp_path / "two.mkv", make_upscaler(), make_parts=spread_over(open_pool))
+    assert len(notices) == 1
+    assert "a is lost: " in notices[0]
+    assert "Stale file handle" in notices[0]
+    assert np.array_equal(images(tmp_path / "two.mkv"), images(tmp_path / "one.mkv"))
+
+
+@pytest.mark.parametrize("attempts", [1, 4])
+def test_a_segment_that_is_lost_after_a_stop_is_left_for_the_next_run(
+    shots: Path, tmp_path: Path, make_upscaler: Callable[[], Upscaler], attempts: int
+) -> None:
+    """Its worker dies while the job is withdrawn: no other worker begins it, and the job does not fail."""
+    is_stopped, is_withdrawn = threading.Event(), threading.Event()
+    workers: list[Scripted] = []
+
+    class Watched(Pool):
+        def withdraw(self, key: str) -> None:
+            super().withdraw(key)
+            is_withdrawn.set()
+
+    def die_after_the_stop(_: Segment) -> None:
+        is_stopped.set()
+        assert is_withdrawn.wait(60)
+        raise WorkerLost("it burnt")
+
+    workers = [Scripted(name, make_upscaler(), die_after_the_stop) for name in ("a", "b")]
+    with Watched(workers, attempts=attempts) as open_pool, pytest.raises(Interrupted):
+        run(
+            shots,
+            tmp_path / "out.mkv",
+            make_upscaler(),
+            make_parts=spread_over(open_pool),
+            should_stop=is_stopped.is_set,
+        )
+    taken = [number for worker in workers for number in worker.taken]
+    assert len(taken) == len(set(taken)) <= 2
 
 
 def test_workers_that_never_start_end_the_job(

@@ -162,6 +162,7 @@ class Pool:
         self._on_notice, self._attempts, self._clock = on_notice, attempts, clock
         self._changed = threading.Condition()
         self._waiting: list[tuple[int, int, Task]] = []  # sorted: the largest segment first, then the oldest
+        self._withdrawn: set[str] = set()
         self._order = itertools.count()
         self._is_closed = False
         self._threads: list[threading.Thread] = []
@@ -190,14 +191,17 @@ class Pool:
             thread.join(30)
 
     def submit(self, task: Task) -> None:
-        """Put a segment into the queue."""
+        """Put a segment into the queue, unless its job was withdrawn."""
         with self._changed:
+            if task.job.key in self._withdrawn:
+                return
             bisect.insort(self._waiting, (-task.segment.frames, next(self._order), task))
             self._changed.notify_all()
 
     def withdraw(self, key: str) -> None:
-        """Take all segments of a job out of the queue; those at work go on."""
+        """Take all segments of a job out of the queue, for good; those at work go on, and are not tried again."""
         with self._changed:
+            self._withdrawn.add(key)
             self._waiting = [entry for entry in self._waiting if entry[2].job.key != key]
 
     def in_flight(self, key: str) -> list[Task]:
@@ -286,7 +290,7 @@ class Pool:
                 part = seat.worker.compute(task.job, task.segment, path, tell)
                 if file_sha256(path) != part.sha256:
                     raise WorkerLost(f"the part {path.name} differs from what was written")
-            except WorkerLost as error:
+            except (WorkerLost, OSError) as error:  # OSError: of a disk or a network, which another worker may not need
                 self._release(seat, finished=False)
                 self._lose(seat, str(error))
                 self._try_again(task, seat, error)
@@ -329,9 +333,11 @@ class Pool:
         if not self._is_closed:
             self._on_notice(f"{seat.worker.name} {'is lost' if was_ready else 'did not start'}: {reason}")
 
-    def _try_again(self, task: Task, seat: _Seat, error: WorkerLost) -> None:
+    def _try_again(self, task: Task, seat: _Seat, error: WorkerLost | OSError) -> None:
         task.failed_on.append(seat.worker.name)
-        if len(task.failed_on) >= self._attempts:
+        with self._changed:
+            is_withdrawn = task.job.key in self._withdrawn
+        if not is_withdrawn and len(task.failed_on) >= self._attempts:
             tried = ", ".join(task.failed_on)
             task.events.put(
                 Failed(
