@@ -13,7 +13,9 @@ from PIL import Image
 from test_cli import QUICK, in_process
 
 from ristn_cli.cli.batch import run_batch
-from ristn_cli.inference.batch import Item, is_batch, plan_batch
+from ristn_cli.inference.batch import Item, Record, is_batch, plan_batch
+from ristn_cli.inference.manifest import JobError
+from ristn_cli.inference.plan import UpscaleOptions
 from ristn_cli.video import VideoError, probe, read_frames, read_image, write_image
 
 
@@ -103,6 +105,31 @@ def test_a_folder_goes_on_after_a_failure_and_does_nothing_twice(tiny_weights: P
     assert code == 0
     plans = [json.loads(line) for line in stdout.splitlines()]
     assert [Path(plan["output"]).name for plan in plans] == ["a.mp4", "bad.mp4", "c.mkv"]
+
+
+def test_what_does_not_change_an_output_does_not_make_another_job(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    target.mkdir()
+    plain = make_clip(tmp_path / "plain.mkv", frames=1, width=32, height=32)
+    clear = tmp_path / "clear.png"
+    Image.new("RGBA", (16, 16), (200, 0, 0, 90)).save(clear)
+    items = [Item(source, target / source.name) for source in (plain, clear)]
+
+    def record(**options: object) -> Record:
+        return Record(target, lambda source: "the network", UpscaleOptions(**options))  # type: ignore[arg-type]
+
+    for item in items:
+        item.target.write_bytes(b"made")
+        first = record(crf=17)
+        first.begin(item)
+        first.add(item)
+    same: list[dict[str, object]] = [{"crf": 17.0}, {"segment_frames": 9}, {"strict": True}]
+    for options in same:
+        assert all(record(**options).is_done(item) for item in items)
+    assert record(drop_alpha=True).is_done(items[0])  # which has no alpha channel
+    for item, other in ((items[0], {"crf": 18}), (items[1], {"drop_alpha": True})):
+        with pytest.raises(JobError, match="with other options; use --overwrite"):
+            record(**other).is_done(item)
 
 
 def test_a_stop_ends_the_batch_and_tells_of_the_rest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

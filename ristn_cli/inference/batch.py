@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ristn_cli.inference.manifest import JobError, fingerprint
 from ristn_cli.inference.plan import UpscaleOptions
-from ristn_cli.inference.preflight import job_folder
+from ristn_cli.inference.preflight import job_folder, plain_text
 from ristn_cli.video import (
     CONTAINERS,
     IMAGE_SUFFIXES,
@@ -25,6 +25,8 @@ from ristn_cli.video import (
     existing_images,
     is_numbered,
     list_images,
+    may_be_transparent,
+    probe,
 )
 
 OTHER_SUFFIXES = (".3gp", ".avi", ".f4v", ".flv", ".m2ts", ".m2v", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts")
@@ -151,11 +153,12 @@ class Record:
         self.path = folder / RECORD_NAME
         self._network_of = network_of
         self._begun: dict[Item, str] = {}
-        # How a frame was computed (device, windows, versions) does not make another job of a finished one.
+        self._options = options
+        # How a frame was computed (device, windows, parts, versions) does not make another job of a finished one.
         self._shape = {
-            name: str(value)
+            name: plain_text(value)
             for name, value in asdict(options).items()
-            if name not in ("strict", "decoder", "drop_alpha")
+            if name not in ("strict", "decoder", "segment_frames", "drop_alpha")
         }
 
     def is_done(self, item: Item) -> bool:
@@ -200,10 +203,15 @@ class Record:
     def _job(self, item: Item) -> str:
         images = list_images(item.source)
         shape = self._shape | {
+            "drop_alpha": self._drops_alpha(item.source),
             "network": self._network_of(item.source),
             "input": {path.name: fingerprint(path) for path in images} or fingerprint(item.source),
         }
         return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()
+
+    def _drops_alpha(self, source: Path) -> bool:
+        """Whether `drop_alpha` may change the output: a source without an alpha channel gives the same one either way."""
+        return self._options.drop_alpha and may_be_transparent(probe(source, video_stream=self._options.video_stream))
 
 
 def output_size(target: Path) -> int | None:

@@ -35,7 +35,7 @@ from ristn_cli.video.interlace import Deinterlace, find_fields
 from ristn_cli.video.mux import join_and_mux, stream_mux
 from ristn_cli.video.pipes import PipeInput, RawFormat
 from ristn_cli.video.plan import CONTAINERS, StreamPlan, check_mux
-from ristn_cli.video.reader import describe_from, find_transparency, read_frames
+from ristn_cli.video.reader import describe_from, find_transparency, may_be_transparent, read_frames
 from ristn_cli.video.resample import ALPHA_FLAGS, Resampler
 from ristn_cli.video.sequence import PART_SUFFIX as IMAGES_PART_SUFFIX
 from ristn_cli.video.sequence import (
@@ -111,6 +111,7 @@ __all__ = [
     "join_and_mux",
     "join_images",
     "list_images",
+    "may_be_transparent",
     "part_suffix",
     "presentation_times",
     "probe",

@@ -177,6 +177,11 @@ def describe_from(info: VideoInfo, start: Fraction | None) -> VideoInfo:
     return info if layout == layout_of_video(info) else describe_again(info, frame, layout.pixel_aspect)
 
 
+def may_be_transparent(info: VideoInfo) -> bool:
+    """Whether the source has an alpha channel, used or not."""
+    return info.has_alpha or has_alpha_channel(VideoFormat(info.pixel_format))
+
+
 def find_transparency(
     info: VideoInfo,
     *,
@@ -188,7 +193,7 @@ def find_transparency(
 
     Only a video with an alpha channel whose first picture is opaque has to be looked through for that.
     """
-    if info.has_alpha or not has_alpha_channel(VideoFormat(info.pixel_format)):
+    if info.has_alpha or not may_be_transparent(info):
         return info.has_alpha
     frames = read_frames(
         info,
