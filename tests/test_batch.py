@@ -1,7 +1,9 @@
 """Several inputs into a folder: names, what is done already, failures on the way, stops."""
 
 import json
-from contextlib import nullcontext
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +14,9 @@ from clips import make_clip, make_picture
 from PIL import Image
 from test_cli import QUICK, in_process
 
+from ristn_cli.cli import terminal
 from ristn_cli.cli.batch import run_batch
+from ristn_cli.cli.terminal import EXIT_CODES, Stopped, stop_requests
 from ristn_cli.inference.batch import Item, Record, is_batch, plan_batch
 from ristn_cli.inference.manifest import JobError
 from ristn_cli.inference.plan import UpscaleOptions
@@ -132,29 +136,89 @@ def test_what_does_not_change_an_output_does_not_make_another_job(tmp_path: Path
             record(**other).is_done(item)
 
 
+class Nothing:
+    """The record of a batch that has finished nothing."""
+
+    def is_done(self, item: Item) -> bool:
+        return False
+
+    def begin(self, item: Item) -> None:
+        pass
+
+    def add(self, item: Item) -> None:
+        pass
+
+
+def run_two(
+    tmp_path: Path, run: Callable[[Path, Path, str], str], *, ahead: Sequence[int] = (), debug: bool = False
+) -> None:
+    """A batch of `a.mp4` and `b.mp4`, of which those of the indices `ahead` are begun before their turn."""
+
+    @contextmanager
+    def looking_ahead(items: Sequence[Item], on_begin: Callable[[Item], None]) -> Iterator[object]:
+        for index in ahead:
+            on_begin(items[index])
+        yield run
+
+    work = SimpleNamespace(overwrite=False, restart=False, quiet=False, looking_ahead=looking_ahead)
+    items = [Item(Path(name), tmp_path / name) for name in ("a.mp4", "b.mp4")]
+    run_batch(items, Nothing(), work, debug=debug)  # type: ignore[arg-type]
+
+
 def test_a_stop_ends_the_batch_and_tells_of_the_rest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    class Nothing:
-        def is_done(self, item: Item) -> bool:
-            return False
-
-        def begin(self, item: Item) -> None:
-            pass
-
-        def add(self, item: Item) -> None:
-            raise AssertionError("a stopped job is not done")
-
     def stop(source: Path, target: Path, name: str) -> str:
         assert name == "1/2 a.mp4"
         raise typer.Exit(130)
 
-    work = SimpleNamespace(
-        overwrite=False, restart=False, quiet=False, looking_ahead=lambda items, on_begin: nullcontext(stop)
-    )
-    items = [Item(Path("a.mp4"), tmp_path / "a.mp4"), Item(Path("b.mp4"), tmp_path / "b.mp4")]
     with pytest.raises(typer.Exit) as stopped:
-        run_batch(items, Nothing(), work, debug=False)  # type: ignore[arg-type]
+        run_two(tmp_path, stop)
     assert stopped.value.exit_code == 130
     assert "1 stopped, 1 not begun" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("ahead", "counts"), [((), "1 stopped, 1 not begun"), ((0, 1), "2 stopped")])
+def test_a_second_signal_stops_what_was_begun(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], ahead: tuple[int, ...], counts: str
+) -> None:
+    def stop_at_once(source: Path, target: Path, name: str) -> str:
+        raise Stopped(signal.SIGINT)
+
+    with pytest.raises(Stopped):
+        run_two(tmp_path, stop_at_once, ahead=ahead)
+    assert f"2 inputs: {counts}" in capsys.readouterr().out
+
+
+def test_an_unexpected_error_is_shown_in_the_table_with_debug(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(source: Path, target: Path, name: str) -> str:
+        raise KeyError("a fault")
+
+    with pytest.raises(KeyError):
+        run_two(tmp_path, fail, debug=True)
+    assert "1 failed, 1 not begun" in capsys.readouterr().out
+
+
+def test_a_stop_that_comes_too_late_for_a_file_ends_the_batch_behind_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(terminal, "late_requests", [])
+
+    def finish(source: Path, target: Path, name: str) -> str:
+        assert name == "1/2 a.mp4"
+        with stop_requests():
+            signal.raise_signal(signal.SIGTERM)  # the output is about to get its name
+        return "done all the same"
+
+    before = {number: signal.getsignal(number) for number in EXIT_CODES}
+    try:
+        with pytest.raises(typer.Exit) as stopped:
+            run_two(tmp_path, finish)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert stopped.value.exit_code == 143
+    assert "1 done, 1 not begun" in capsys.readouterr().out
 
 
 def test_photographs_stay_what_they_are(tiny_weights: Path, tmp_path: Path) -> None:

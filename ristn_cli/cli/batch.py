@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ristn_cli.cli.terminal import FAILED, console, errors, expected_errors, log, note
+from ristn_cli.cli.terminal import FAILED, Stopped, console, errors, expected_errors, heed_stop, log, note
 
 if TYPE_CHECKING:
     from ristn_cli.cli.work import Work
@@ -41,25 +41,37 @@ def run_batch(
     which comes as `typer.Exit`, ends the batch; what is not begun then is done by the same command.
     """
     outcomes: list[Outcome] = []
+    begun: set[Item] = set()  # ahead of their turn
+
+    def begin(item: Item) -> None:
+        record.begin(item)
+        begun.add(item)
+
     try:
         to_do = [item for item in items if _is_to_do(item, record, work)]
-        with work.looking_ahead(to_do, on_begin=record.begin) as run:
+        with work.looking_ahead(to_do, on_begin=begin) as run:
             for number, item in enumerate(items, start=1):
                 try:
+                    heed_stop()
+                    begun.add(item)
                     outcomes.append(_run_item(item, record, work, run, f"{number}/{len(items)} "))
-                except typer.Exit:
-                    outcomes.append(Outcome(item.source, "stopped", "the same command goes on"))
+                except (typer.Exit, Stopped):
                     raise
                 except Exception as error:  # one bad file must not cost a night's work, whatever is wrong with it
-                    if debug:
-                        raise
                     ours = isinstance(error, OSError) or type(error).__module__.startswith("ristn_cli")
                     words = str(error) if ours else f"unexpected {type(error).__name__}: {error}"
+                    outcomes.append(Outcome(item.source, "failed", words))
+                    if debug:
+                        raise
                     log.error(words, exc_info=None if ours else error)
                     errors.print(f"[bold red]error:[/] {escape(words)}")
-                    outcomes.append(Outcome(item.source, "failed", words))
     finally:
-        outcomes += [Outcome(item.source, "not begun") for item in items[len(outcomes) :]]
+        outcomes += [
+            Outcome(item.source, "stopped", "the same command goes on")
+            if item in begun
+            else Outcome(item.source, "not begun")
+            for item in items[len(outcomes) :]
+        ]
         _show(outcomes, console, quiet=work.quiet)
     if any(outcome.state == "failed" for outcome in outcomes):
         raise typer.Exit(FAILED)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 import math
+import queue
 import re
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -116,15 +118,26 @@ def stop_at_once(number: int, _: Any) -> None:
 
 @contextmanager
 def stop_requests() -> Iterator[list[signal.Signals]]:
-    """Within, a first Ctrl-C or SIGTERM is put on the list for the work to notice; a second stops at once."""
+    """Within, a first Ctrl-C or SIGTERM is put on the list for the work to notice; a second stops at once.
+
+    A request that came too late to end the work within is kept for `heed_stop`.
+    """
     received: list[signal.Signals] = []
+    to_tell: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
     def receive(number: int, frame: Any) -> None:
         if received:
             stop_at_once(number, frame)
         received.append(signal.Signals(number))
-        note("finishing what is in flight; once more stops at once")
+        # A handler may run in the middle of a write to the terminal or to the log, so it must not write itself.
+        to_tell.put("finishing what is in flight; once more stops at once")
 
+    def tell() -> None:
+        while (message := to_tell.get()) is not None:
+            note(message)
+
+    teller = threading.Thread(target=tell, name="signals", daemon=True)
+    teller.start()
     for number in EXIT_CODES:
         signal.signal(number, receive)
     try:
@@ -132,6 +145,19 @@ def stop_requests() -> Iterator[list[signal.Signals]]:
     finally:
         for number in EXIT_CODES:
             signal.signal(number, stop_at_once)
+        to_tell.put(None)
+        teller.join()
+    late_requests.extend(received)
+
+
+late_requests: list[signal.Signals] = []
+"""Signals that came when the work was as good as done, so that it was finished."""
+
+
+def heed_stop() -> None:
+    """Between two pieces of work: leave if the first was asked to stop when it was as good as done."""
+    if late_requests:
+        raise typer.Exit(EXIT_CODES[late_requests[0]])
 
 
 def expected_errors() -> tuple[type[Exception], ...]:
@@ -152,6 +178,7 @@ def expected_errors() -> tuple[type[Exception], ...]:
 @contextmanager
 def reported_errors(debug: bool, log_file: Path | None = None) -> Iterator[None]:
     """Show and log an expected error as one line and leave with its exit code; signals leave with theirs."""
+    late_requests.clear()
     for number in EXIT_CODES:
         signal.signal(number, stop_at_once)
     try:
