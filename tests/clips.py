@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import struct
 import subprocess
 import wave
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -15,10 +16,23 @@ import imageio_ffmpeg
 import numpy as np
 from av.video.frame import VideoFrame
 
+from ristn_cli.inference.preflight import job_folder
+
 SAMPLE_RATE = 48000
 
 CHAPTERS = ((Fraction(0), Fraction(1, 2), "first half"), (Fraction(1, 2), Fraction(1), "second half"))
 SUBTITLES = ((Fraction(1, 10), Fraction(3, 10), "one"), (Fraction(6, 10), Fraction(8, 10), "two"))
+
+
+def stop_after(target: Path, parts: int = 1) -> Callable[[], bool]:
+    """For `should_stop`: true once a run into `target` has finished as many parts more than there are now."""
+    manifest = job_folder(target) / "manifest.json"
+
+    def count() -> int:
+        return len(json.loads(manifest.read_text(encoding="utf-8"))["parts"]) if manifest.exists() else 0
+
+    wanted = count() + parts
+    return lambda: count() >= wanted
 
 
 def run_ffmpeg(*arguments: str | Path) -> None:

@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from clips import make_clip, make_picture, run_ffmpeg
+from clips import make_clip, make_picture, run_ffmpeg, stop_after
 from PIL import Image
 
 from ristn_cli.inference import plan
@@ -227,8 +227,9 @@ def test_a_resumed_run_has_the_same(upscaler: Upscaler, tmp_path: Path, monkeypa
     source = encode(tmp_path / "in.mkv", [make_alpha(index) for index in range(10)])
     options = UpscaleOptions(codec="ffv1", scale=2)
     run(source, tmp_path / "whole.mkv", upscaler, options)
+    should_stop = stop_after(tmp_path / "out.mkv")
     with pytest.raises(Interrupted):
-        list(upscale_video(source, tmp_path / "out.mkv", upscaler, options, should_stop=lambda: True))
+        list(upscale_video(source, tmp_path / "out.mkv", upscaler, options, should_stop=should_stop))
     assert run(source, tmp_path / "out.mkv", upscaler, options) == 10
     pairs = zip(
         read_frames(tmp_path / "out.mkv", carry_alpha=True),

@@ -18,7 +18,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from clips import make_clip, packet_times, run_ffmpeg
+from clips import make_clip, packet_times, run_ffmpeg, stop_after
 from commands import SHORT_PARTS
 
 from ristn_cli.inference import plan
@@ -123,7 +123,7 @@ def test_permission_lost(upscaler: Upscaler, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "20m") as remount:
         target = tmp_path / "disk" / "out.mkv"
         with pytest.raises(Interrupted):
-            run(source, target, upscaler, LOSSLESS, should_stop=lambda: True)
+            run(source, target, upscaler, LOSSLESS, should_stop=stop_after(target))
         remount("ro")
         with pytest.raises(VideoError, match=r"out\.mkv: cannot write there: Read-only file system"):
             run(source, target, upscaler, LOSSLESS)

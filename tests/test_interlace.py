@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from clips import make_clip, packet_times, run_ffmpeg
+from clips import make_clip, packet_times, run_ffmpeg, stop_after
 
 from ristn_cli.inference import plan
 from ristn_cli.inference.device import Backend
@@ -197,7 +197,7 @@ def test_a_job_resumes_to_the_frames_of_an_uninterrupted_one(
     list(upscale_video(hybrid, whole, upscaler, options))
     for _ in range(3):
         with pytest.raises(Interrupted):
-            list(upscale_video(hybrid, target, upscaler, options, should_stop=lambda: True))
+            list(upscale_video(hybrid, target, upscaler, options, should_stop=stop_after(target)))
     list(upscale_video(hybrid, target, upscaler, options))
     assert packet_times(target, 0) == packet_times(whole, 0)
     for found, expected in zip(read_frames(target), read_frames(whole), strict=True):

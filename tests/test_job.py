@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from clips import make_clip, packet_times
+from clips import make_clip, packet_times, stop_after
 from PIL import Image
 
 from ristn_cli.evaluation.metrics import psnr
@@ -102,9 +102,8 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
     source = make_clip(tmp_path / "in.mp4", frames=23, width=32, height=32, audio_tracks=1)
     run(source, tmp_path / "whole.mp4", upscaler)
     target = tmp_path / "out.mp4"
-    left = iter(range(parts_before_stop - 1))
     with pytest.raises(Interrupted):
-        run(source, target, upscaler, should_stop=lambda: next(left, None) is None)
+        run(source, target, upscaler, should_stop=stop_after(target, parts_before_stop))
     assert not target.exists()
     assert len(list(job_folder(target).glob("part-*.mp4"))) == parts_before_stop
     counts = run(source, target, upscaler)
@@ -129,7 +128,7 @@ def test_parts_do_not_show(upscaler: Upscaler, tmp_path: Path, monkeypatch: pyte
 
 def interrupt(source: Path, target: Path, upscaler: Upscaler, options: UpscaleOptions = FAST) -> None:
     with pytest.raises(Interrupted):
-        run(source, target, upscaler, options, should_stop=lambda: True)
+        run(source, target, upscaler, options, should_stop=stop_after(target))
 
 
 @pytest.mark.usefixtures("short_parts")

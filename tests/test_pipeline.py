@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from clips import make_clip
+from clips import make_clip, stop_after
 
 from ristn_cli.inference import memory, pipeline, plan, stages
 from ristn_cli.inference.device import Backend
@@ -197,10 +197,6 @@ def run(source: Path, target: Path, upscaler: Upscaler, **keywords: Any) -> list
 
 def images(path: Path) -> np.ndarray:
     return np.stack([frame.image for frame in read_frames(path)])
-
-
-def stop_after(target: Path, parts: int) -> Callable[[], bool]:
-    return lambda: len(json.loads((job_folder(target) / "manifest.json").read_text())["parts"]) == parts
 
 
 def test_frames_parts_and_manifest_are_those_of_one_stage_after_another(

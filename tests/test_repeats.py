@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from clips import stop_after
 from PIL import Image
 
 from ristn_cli.inference import plan, repeats
@@ -140,9 +141,8 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
 ) -> None:
     source, target = make_source(tmp_path / "in", PULLDOWN), tmp_path / "out.mkv"
     count = run(source, tmp_path / "whole.mkv", upscaler, options)
-    left = iter(range(parts_before_stop - 1))
     with pytest.raises(Interrupted):
-        run(source, target, upscaler, options, should_stop=lambda: next(left, None) is None)
+        run(source, target, upscaler, options, should_stop=stop_after(target, parts_before_stop))
     assert run(source, target, upscaler, options) == count == (options.max_frames or len(PULLDOWN))
     assert np.array_equal(images(target), images(tmp_path / "whole.mkv"))
     assert [frame.time for frame in read_frames(target)] == [

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from clips import make_clip, make_picture
+from clips import make_clip, make_picture, stop_after
 
 from ristn_cli.inference import plan
 from ristn_cli.inference.device import Backend
@@ -61,7 +61,7 @@ def test_a_stopped_and_resumed_run_gives_the_same_images(upscaler: Upscaler, tmp
     whole, target = tmp_path / "whole" / "%03d.png", tmp_path / "out" / "%03d.png"
     assert run(source, whole, upscaler) == 14
     with pytest.raises(Interrupted):
-        run(source, target, upscaler, should_stop=lambda: True)
+        run(source, target, upscaler, should_stop=stop_after(target))
     assert list(target.parent.iterdir()) == [job_folder(target)]
     (part,) = job_folder(target).glob("part-*")
     assert plan_job(source, target, upscaler).resumed_frames == 4
@@ -77,7 +77,7 @@ def test_a_damaged_part_is_made_anew(upscaler: Upscaler, tmp_path: Path) -> None
     source = make_clip(tmp_path / "in.mp4", frames=9, width=32, height=32)
     target = tmp_path / "out" / "%d.png"
     with pytest.raises(Interrupted):
-        run(source, target, upscaler, should_stop=lambda: True)
+        run(source, target, upscaler, should_stop=stop_after(target))
     (part,) = job_folder(target).glob("part-*")
     with zipfile.ZipFile(part, "w") as archive:
         archive.writestr("00000000.png", b"half")

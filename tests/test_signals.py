@@ -50,9 +50,13 @@ def test_a_signal_in_the_middle_of_a_write_is_told_behind_it(monkeypatch: pytest
 
 
 def test_the_second_signal_stops_at_once_whichever_it_is() -> None:
-    with pytest.raises(Stopped) as stopped, stop_requests() as received:
-        signal.raise_signal(signal.SIGINT)
-        assert received == [signal.SIGINT]
-        signal.raise_signal(signal.SIGTERM)
+    def stop_twice() -> None:
+        with stop_requests() as received:
+            signal.raise_signal(signal.SIGINT)
+            assert received == [signal.SIGINT]
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Stopped) as stopped:
+        stop_twice()
     assert stopped.value.exit_code == 143
     assert terminal.late_requests == []  # it ended the work

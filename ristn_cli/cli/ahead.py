@@ -25,6 +25,7 @@ class Turn:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._is_over = False
         self._hooks: dict[str, Callable[..., Any]] | None = None
         self._waiting: list[tuple[str, object]] = []
 
@@ -37,8 +38,12 @@ class Turn:
         self._hooks[hook](message)
 
     def should_stop(self) -> bool:
-        """What the hook says; a job whose turn has not come is stopped by closing it."""
-        return self._hooks is not None and bool(self._hooks["should_stop"]())
+        """What the hook says, if it is this job's turn; true once no turn will come."""
+        return self._is_over or (self._hooks is not None and bool(self._hooks["should_stop"]()))
+
+    def end(self) -> None:
+        """No turn will come any more: the job is to stop."""
+        self._is_over = True
 
     def come(self, hooks: dict[str, Callable[..., Any]]) -> None:
         """It is this job's turn: what it told so far, and will tell, goes to `hooks`."""
@@ -68,6 +73,8 @@ class Ahead(AbstractContextManager["Ahead"]):
         return pair in self._turns
 
     def __exit__(self, *error: object) -> None:
+        for _, turn in self._turns.values():
+            turn.end()
         self._events.close()
 
     def _begin(self, begin: Begin, source: Path, target: Path) -> Generator[Progress, None, None]:

@@ -33,8 +33,7 @@ STORE_BYTES = 256 << 20
 """Ray's object store of a local cluster: pieces of files, and the network, pass through it."""
 
 STALL_SECONDS = 900.0
-"""A worker that has begun no layer of the network and written no frame for as long has hung. Reading up to the start
-of a segment counts as silence, and takes minutes where a long video cannot be sought in."""
+"""A worker that has read no packet, begun no layer of the network and written no frame for as long has hung."""
 
 MOST_WORKERS = 16
 """On one machine by default: a worker has its own network and windows in memory; more cores are threads of them."""

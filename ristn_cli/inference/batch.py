@@ -210,7 +210,7 @@ class Record:
         return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()
 
     def _drops_alpha(self, source: Path) -> bool:
-        """Whether `drop_alpha` may change the output: a source without an alpha channel gives the same one either way."""
+        """Whether `drop_alpha` may change the output: without an alpha channel it is the same either way."""
         return self._options.drop_alpha and may_be_transparent(probe(source, video_stream=self._options.video_stream))
 
 

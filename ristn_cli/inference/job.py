@@ -44,8 +44,11 @@ from ristn_cli.model import SCALE
 from ristn_cli.video import (
     FrameWriter,
     ImagesWriter,
+    StreamPlan,
     VideoError,
     VideoInfo,
+    check_interruption,
+    interruptible,
     join_and_mux,
     join_images,
     publish_images,
@@ -55,7 +58,17 @@ from ristn_cli.video import (
 
 
 class Interrupted(Exception):
-    """The job was asked to stop, and did so after a finished part: the same command goes on."""
+    """The job was asked to stop, and did so where no finished part is lost: the same command goes on."""
+
+
+def raise_when(should_stop: Callable[[], bool]) -> Callable[[], None]:
+    """What raises Interrupted once `should_stop` says so, as `interruptible` takes it."""
+
+    def check() -> None:
+        if should_stop():
+            raise Interrupted
+
+    return check
 
 
 class Remarks:
@@ -119,7 +132,8 @@ def upscale_video(
         overwrite: replace an existing `target`.
         restart: forget what an earlier run finished.
         disk_check: refuse to begin when, by an estimate, the disk is too small.
-        should_stop: asked at the end of each part.
+        should_stop: asked, often and by any thread, until the first frame is finished; then at the end of each part;
+            and often again when all are.
         on_plan: told once, before the first frame, what will be done.
         on_damage: told in one line of each packet that could not be decoded and was concealed.
         make_parts: what makes the parts; None for `write_parts`, on the device of `upscaler`.
@@ -132,7 +146,10 @@ def upscale_video(
     if make_parts is not None:  # other jobs may be at work with it: each has windows and tiles of its own
         upscaler = copy(upscaler)
     options = for_device(for_target(options or UpscaleOptions(), target), upscaler)
-    info, streams = check_job(source, target, options, overwrite=overwrite)
+    check = raise_when(should_stop)
+    with interruptible(check):
+        info, streams = check_job(source, target, options, overwrite=overwrite)
+    check()
     folder = job_folder(target)
     makes_parent = options.images is not None and not target.parent.exists()
     try:
@@ -145,45 +162,24 @@ def upscale_video(
     try:
         with lock(folder / "lock"):
             if not restart:
-                manifest.load()
+                with interruptible(check):
+                    manifest.load()
             plan = describe_job(manifest, info, streams, upscaler, options)
             if disk_check:
                 check_disk(plan, target)
             on_plan(plan)
+            check()
             yield from (make_parts or write_parts)(manifest, info, upscaler, options, should_stop, on_damage)
-            if options.images is not None:
-                finish_images(manifest, info, target, plan, check=lambda: check_target(source, target, overwrite))
-                return
-            end = options.end
-            if manifest.frames == options.max_frames:
-                end = manifest.parts[-1].end_time - info.start_time
-            joined = folder / f"joined{target.suffix}"
-            try:
-                join_and_mux(manifest.files, info, joined, start=options.start, end=end, rate=plan.rate, plan=streams)
-            except VideoError as error:
-                message = str(error).replace(str(joined), str(target))
-                raise VideoError(
-                    f"{message}; all frames are finished and kept in {folder}: the same command tries the mux again"
-                ) from error
-            try:
-                verify(
-                    joined,
-                    frames=manifest.frames,
-                    width=plan.width,
-                    height=plan.height,
-                    source=info,
-                    start=options.start,
-                    end=end,
-                    plan=streams,
-                    has_alpha=plan.has_alpha,
-                    has_field_rate=doubles_rate(info, options),
-                    check_times=not any(part.is_damaged for part in manifest.parts),
-                )
-            except VideoError as error:
-                raise keep_unverified(joined, target, error) from error
-            check_target(source, target, overwrite)  # hours have passed
-            publish(joined, target)
-            remove_job_folder(folder)
+            with interruptible(check):
+                check()
+                if options.images is not None:
+                    finish_images(manifest, info, target, plan, check=lambda: check_target(source, target, overwrite))
+                else:
+                    finish_video(manifest, info, target, plan, streams, options)
+                    check()
+                    check_target(source, target, overwrite)  # hours have passed
+                    publish(folder / f"joined{target.suffix}", target)
+                    remove_job_folder(folder)
     except BaseException as error:
         if not manifest.path.exists() and not isinstance(error, JobError):
             remove_job_folder(folder)
@@ -191,6 +187,45 @@ def upscale_video(
                 if makes_parent:
                     target.parent.rmdir()
         raise
+
+
+def finish_video(
+    manifest: Manifest,
+    info: VideoInfo,
+    target: Path,
+    plan: JobPlan,
+    streams: tuple[StreamPlan, ...],
+    options: UpscaleOptions,
+) -> None:
+    """Join the parts with all other streams of the source into `joined` in the job's folder, and verify it."""
+    end = options.end
+    if manifest.frames == options.max_frames:
+        end = manifest.parts[-1].end_time - info.start_time
+    joined = manifest.folder / f"joined{target.suffix}"
+    try:
+        join_and_mux(manifest.files, info, joined, start=options.start, end=end, rate=plan.rate, plan=streams)
+    except VideoError as error:
+        message = str(error).replace(str(joined), str(target))
+        raise VideoError(
+            f"{message}; all frames are finished and kept in {manifest.folder}: the same command tries the mux again"
+        ) from error
+    check_interruption()
+    try:
+        verify(
+            joined,
+            frames=manifest.frames,
+            width=plan.width,
+            height=plan.height,
+            source=info,
+            start=options.start,
+            end=end,
+            plan=streams,
+            has_alpha=plan.has_alpha,
+            has_field_rate=doubles_rate(info, options),
+            check_times=not any(part.is_damaged for part in manifest.parts),
+        )
+    except VideoError as error:
+        raise keep_unverified(joined, target, error) from error
 
 
 def finish_images(
@@ -204,6 +239,7 @@ def finish_images(
         verify_images(joined, target, frames=manifest.frames, width=plan.width, height=plan.height)
     except VideoError as error:
         raise keep_unverified(joined, target, error) from error
+    check_interruption()
     check()  # hours have passed
     (manifest.folder / PUBLISHING).touch()
     publish_images(joined, target)
@@ -264,7 +300,8 @@ def write_parts(
     if options.max_frames is not None and manifest.frames >= options.max_frames:
         return
     damage = Remarks(on_damage)
-    pipeline = Pipeline()
+    is_begun = False
+    pipeline = Pipeline(raise_when(lambda: not is_begun and should_stop()))
     with stoppable(upscaler.model, pipeline.check), pipeline:
         windows = source_windows(place_behind(manifest), info, upscaler, options, damage.note)
 
@@ -284,6 +321,7 @@ def write_parts(
         try:
             for event in events:
                 damage.tell()
+                is_begun = True
                 if isinstance(event, Written):
                     yield meter.read(manifest.frames + event.frames, event.part)
                     continue

@@ -16,6 +16,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import IO, Any
 
+from ristn_cli.video import check_interruption
 from ristn_cli.weights import file_sha256
 
 EDGE_BYTES = 2**20
@@ -178,6 +179,7 @@ class Manifest:
 
     def is_whole(self, part: Part) -> bool:
         """Whether the part's file is there, as it was recorded."""
+        check_interruption()
         file = self.folder / part.file
         return file.is_file() and file_sha256(file) == part.sha256
 

@@ -5,11 +5,14 @@ it, behind the items made before it, and so reaches the caller as it would witho
 """
 
 import threading
+import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from types import TracebackType
 from typing import Generic, Self, TypeVar
+
+from ristn_cli.video import interruptible
 
 Item = TypeVar("Item")
 
@@ -18,6 +21,9 @@ WAKE_SECONDS = 0.5
 
 GRACE_SECONDS = 30.0
 """How long a closed pipeline waits for a stage that is stuck outside of Python, before it is left to itself."""
+
+AT_ONCE_SECONDS = 3.0
+"""The same of all stages together where the program is to end at once, which no `Exception` tells."""
 
 
 class Cancelled(BaseException):
@@ -48,10 +54,14 @@ class Pipeline:
     """Runs iterators in threads while it is open.
 
     As a context manager it is closed at the end, however that comes: stages that wait end at once, stages at work when
-    they next make an item or `check`, and their generators are closed in their own threads.
+    they next make an item, read a packet or `check`, and their generators are closed in their own threads.
+
+    Args:
+        also: what `check` calls, too: what that raises ends the stage that asks.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, also: Callable[[], None] = lambda: None) -> None:
+        self._also = also
         self._changed = threading.Condition()
         self._is_closed = False
         self._threads: list[threading.Thread] = []
@@ -65,11 +75,17 @@ class Pipeline:
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
+        is_urgent = kind is not None and not issubclass(kind, Exception)
+        until = time.monotonic() + AT_ONCE_SECONDS
         for thread in self._threads:
-            thread.join(GRACE_SECONDS)
+            thread.join(max(0.0, until - time.monotonic()) if is_urgent else GRACE_SECONDS)
 
     def check(self) -> None:
         """For a stage to ask in the middle of long work: raises `Cancelled` once the pipeline is closed."""
+        self._check_open()
+        self._also()
+
+    def _check_open(self) -> None:
         if self._is_closed:
             raise Cancelled
 
@@ -89,9 +105,9 @@ class Pipeline:
         while True:
             with self._changed:
                 while not channel.has_news:
-                    self.check()
+                    self._check_open()
                     self._changed.wait(WAKE_SECONDS)
-                self.check()
+                self._check_open()
                 if not channel.items:
                     break
                 item = channel.items.popleft()
@@ -107,11 +123,12 @@ class Pipeline:
             while True:
                 with self._changed:
                     while not channel.has_room:
-                        self.check()
+                        self._check_open()
                         self._changed.wait(WAKE_SECONDS)
-                    self.check()
+                    self._check_open()
                 try:
-                    item = next(items)
+                    with interruptible(self.check):
+                        item = next(items)
                 except StopIteration:
                     break
                 with self._changed:

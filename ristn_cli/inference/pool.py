@@ -17,6 +17,7 @@ from typing import Protocol, Self
 
 from ristn_cli.inference.manifest import JobError, Part
 from ristn_cli.inference.memory import Tiling
+from ristn_cli.inference.pipeline import AT_ONCE_SECONDS, GRACE_SECONDS
 from ristn_cli.inference.plan import UpscaleOptions
 from ristn_cli.inference.preflight import part_suffix_of
 from ristn_cli.inference.progress import SPEED_SECONDS, WorkerProgress
@@ -185,10 +186,14 @@ class Pool:
             self._is_closed = True
             self._waiting.clear()
             self._changed.notify_all()
-        for seat in self._seats:
-            seat.worker.stop()
-        for thread in self._threads:
-            thread.join(30)
+        # All at once: one that does not answer must not hold up the others.
+        stops = [threading.Thread(target=seat.worker.stop, name="stop", daemon=True) for seat in self._seats]
+        for thread in stops:
+            thread.start()
+        is_urgent = kind is not None and not issubclass(kind, Exception)
+        until = time.monotonic() + (AT_ONCE_SECONDS if is_urgent else GRACE_SECONDS)
+        for thread in (*stops, *self._threads):
+            thread.join(max(0.0, until - time.monotonic()))
 
     def submit(self, task: Task) -> None:
         """Put a segment into the queue, unless its job was withdrawn."""

@@ -127,19 +127,15 @@ def compute_segment(
         options: of the job.
         path: the part to write.
         tell: told how many of its frames are encoded.
-        beat: called before every layer of the network: a sign of life; what it raises ends the work.
+        beat: called before every layer of the network and every packet of the source, by any thread: a sign of life;
+            what it raises ends the work.
 
     Raises:
         SegmentError: the source reads differently from when it was planned.
         VideoError, OutOfMemory, DeviceError: as in `upscale_video`.
     """
-    pipeline = Pipeline()
-
-    def check() -> None:
-        pipeline.check()
-        beat()
-
-    with stoppable(upscaler.model, check), pipeline:
+    pipeline = Pipeline(beat)
+    with stoppable(upscaler.model, pipeline.check), pipeline:
         # The plan reports what changes on the way: it reads the whole source.
         source = source_windows(segment.begins, info, upscaler, options, reports_change=False)
         windows, rate = windows_of(segment, source, info.path), choose_shape(info, options).rate

@@ -12,19 +12,23 @@ from typing import Generic, TypeVar
 
 from ristn_cli.inference.job import Interrupted, PartMaker
 from ristn_cli.inference.manifest import Manifest, Part, read_identity
+from ristn_cli.inference.pipeline import Cancelled
 from ristn_cli.inference.plan import SHORTEST_PART, UpscaleOptions, estimate_frames, part_length
 from ristn_cli.inference.pool import Computed, Failed, Pool, SegmentJob, Task
 from ristn_cli.inference.preflight import job_folder, no_frames
 from ristn_cli.inference.progress import Meter, Progress
 from ristn_cli.inference.segments import Segment, plan_segments
 from ristn_cli.inference.upscaler import Upscaler
-from ristn_cli.video import VideoInfo, probe
+from ristn_cli.video import VideoInfo, interruptible, probe
 
 Outcome = TypeVar("Outcome")
 
 POLL_SECONDS = 0.5
 """Progress is told, and a wish to stop noticed, at least as often."""
 
+PLANNER_SECONDS = 2.0
+"""How long a job that ends waits for its planner, which asks whether to go on before each packet: it may be stuck in
+reading one, and then does no harm."""
 
 SEGMENTS_PER_WORKER = 8
 """As many, or workers wait for the last ones: docs/scaling.md has the losses."""
@@ -92,7 +96,7 @@ def spread_parts(
     finally:
         run.is_stopping = True
         pool.withdraw(run.job.key)
-        planner.join()
+        planner.join(PLANNER_SECONDS)
     if run.is_unfinished:
         raise Interrupted
     if not manifest.parts:
@@ -126,13 +130,20 @@ class _Run:
     def plan(self) -> None:
         """Find the segments, and put them into `events`."""
         try:
-            for segment in plan_segments(self.manifest, self.info, self.upscaler, self.options, self.damage.put):
-                if self.is_stopping:
-                    return
-                self.events.put(segment)
+            with interruptible(self.check_plan):
+                for segment in plan_segments(self.manifest, self.info, self.upscaler, self.options, self.damage.put):
+                    self.check_plan()
+                    self.events.put(segment)
             self.events.put(None)
+        except Cancelled:
+            return
         except BaseException as error:
             self.events.put(Failed(error))
+
+    def check_plan(self) -> None:
+        """Raise Cancelled when no more segments are wanted."""
+        if self.is_stopping:
+            raise Cancelled
 
     @property
     def is_finished(self) -> bool:

@@ -17,9 +17,17 @@ from pathlib import Path
 from typing import IO, Literal
 
 from ristn_cli.inference.forecast import describe_job, settle_tiling
-from ristn_cli.inference.job import Interrupted, Remarks, finish_images, keep_unverified, publish, write_parts
+from ristn_cli.inference.job import (
+    Interrupted,
+    Remarks,
+    finish_images,
+    keep_unverified,
+    publish,
+    raise_when,
+    write_parts,
+)
 from ristn_cli.inference.manifest import Manifest, remove_job_folder
-from ristn_cli.inference.pipeline import Pipeline
+from ristn_cli.inference.pipeline import Cancelled, Pipeline
 from ristn_cli.inference.plan import JobPlan, UpscaleOptions, carries_alpha, doubles_rate, estimate_frames
 from ristn_cli.inference.preflight import (
     check_container,
@@ -48,11 +56,15 @@ from ristn_cli.video import (
     VideoInfo,
     Y4mWriter,
     choose_codec,
+    interruptible,
     join_and_mux,
     probe,
     stream_mux,
     verify,
 )
+
+MUX_SECONDS = 2.0
+"""How long a job that is to end at once waits for its mux to notice."""
 
 PIPE = Path("-")
 NAME = "standard input"
@@ -82,7 +94,7 @@ class Ends:
 
 @contextmanager
 def opened_source(
-    ends: Ends, options: UpscaleOptions, report: Callable[[str], None]
+    ends: Ends, options: UpscaleOptions, report: Callable[[str], None], should_stop: Callable[[], bool]
 ) -> Iterator[tuple[VideoInfo, Callable[[], None]]]:
     """The source to be read, once; from standard input only its video, of which the others must be given up.
 
@@ -92,8 +104,10 @@ def opened_source(
         VideoError: it cannot be read, or more would be lost of standard input than the options give up.
     """
     if ends.source != PIPE:
-        info = probe(ends.source, rate=options.image_rate, video_stream=options.video_stream)
-        yield examine(info, options), lambda: None
+        with interruptible(raise_when(should_stop)):
+            info = probe(ends.source, rate=options.image_rate, video_stream=options.video_stream)
+            info = examine(info, options)
+        yield info, lambda: None
         return
     if options.start is not None:
         raise VideoError(f"{NAME}: cannot be searched for --start; let the program that writes to it begin there")
@@ -173,7 +187,7 @@ def upscale_stream(
         raise VideoError("-: a stream is decoded in software only; leave out --decoder nvdec")
     options = replace(options, decoder="software")  # a pipe cannot be read again where NVDEC fails
     check_inputs_kept(ends)
-    with opened_source(ends, options, on_damage) as (info, check_read):
+    with opened_source(ends, options, on_damage, should_stop) as (info, check_read):
         if ends.target != PIPE:
             yield from _to_file(
                 info, ends.target, upscaler, options, overwrite, should_stop, on_plan, on_damage, on_loss, check_read
@@ -197,7 +211,8 @@ def _to_file(
     check_read: Callable[[], None],
 ) -> Iterator[Progress]:
     check_target(info.path, target, overwrite)
-    streams = check_images(info, target, options) if options.images else check_container(info, target, options)
+    with interruptible(raise_when(should_stop)):
+        streams = check_images(info, target, options) if options.images else check_container(info, target, options)
     folder = job_folder(target)
     if folder.exists():
         raise VideoError(f"{folder}: contains the work of an earlier run on this output; move or remove it")
@@ -262,23 +277,30 @@ def _to_matroska(
     on_plan: Callable[[JobPlan], None],
     on_damage: Callable[[str], None],
 ) -> Iterator[Progress]:
-    streams = check_container(info, Path("-.mkv"), options)
+    with interruptible(raise_when(should_stop)):
+        streams = check_container(info, Path("-.mkv"), options)
     end = expected_end(info, options)  # the time of the last frame is not known yet
     ready: queue.SimpleQueue[Path | None] = queue.SimpleQueue()
     failure: list[BaseException] = []
+    is_over = threading.Event()
+
+    def check_wanted() -> None:
+        if is_over.is_set():
+            raise Cancelled
 
     def pass_on() -> None:
         try:
-            stream_mux(
-                _passing(ready),
-                info,
-                stdout.fileno(),
-                rate=choose_shape(info, options).rate,
-                codec=choose_codec(options.codec, info.bit_depth),
-                plan=streams,
-                start=options.start,
-                end=end,
-            )
+            with interruptible(check_wanted):
+                stream_mux(
+                    _passing(ready),
+                    info,
+                    stdout.fileno(),
+                    rate=choose_shape(info, options).rate,
+                    codec=choose_codec(options.codec, info.bit_depth),
+                    plan=streams,
+                    start=options.start,
+                    end=end,
+                )
         except BaseException as error:
             failure.append(error)
 
@@ -286,28 +308,38 @@ def _to_matroska(
         settle_tiling(upscaler, info, options, Path(scratch), restart=True)
         manifest = Manifest(Path(scratch), {"input": NAME})
         on_plan(_flowing(describe_job(manifest, info, streams, upscaler, options)))
-        mux: threading.Thread | None = None
+        mux = threading.Thread(target=pass_on, name="mux", daemon=True)
         sent = 0
+
+        def send_parts() -> None:
+            nonlocal sent
+            if manifest.parts and not sent:
+                mux.start()
+            for path in manifest.files[sent:]:
+                ready.put(path)
+                sent += 1
+
+        def finish() -> None:
+            send_parts()
+            ready.put(None)
+            if sent:
+                mux.join()
+
         try:
             for progress in write_parts(manifest, info, upscaler, options, should_stop, on_damage):
-                for path in manifest.files[sent:]:
-                    ready.put(path)
-                    sent += 1
-                if sent and mux is None:
-                    mux = threading.Thread(target=pass_on, name="mux", daemon=True)
-                    mux.start()
+                send_parts()
                 if failure:
                     raise failure[0]
                 yield progress
+            finish()
+        except Exception:
+            finish()  # finished parts are passed on whatever went wrong, but not where all is to end at once
+            raise
         finally:
-            for path in manifest.files[sent:]:
-                ready.put(path)
-            if manifest.parts and mux is None:
-                mux = threading.Thread(target=pass_on, name="mux", daemon=True)
-                mux.start()
+            is_over.set()
             ready.put(None)
-            if mux is not None:
-                mux.join()
+            if sent:
+                mux.join(MUX_SECONDS)
         if failure:
             raise failure[0]
 
@@ -359,7 +391,7 @@ def _to_y4m(
     )
     damage, losses = Remarks(on_damage), Remarks(on_loss)
     frames = read_source(info, options, start=options.start, max_frames=options.max_frames, on_damage=damage.note)
-    pipeline = Pipeline()
+    pipeline = Pipeline(raise_when(should_stop))
     with stoppable(upscaler.model, pipeline.check), pipeline:
         runs = join_repeats(_told_if_uneven(frames, shape.rate, info.time_base, losses.note))
         windows = ((window, None) for window in upscaler.windows(runs, lambda run: run[0].image))

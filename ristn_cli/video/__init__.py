@@ -32,6 +32,7 @@ from ristn_cli.video.info import (
 )
 from ristn_cli.video.inputs import InputFiles
 from ristn_cli.video.interlace import Deinterlace, find_fields
+from ristn_cli.video.interruption import check_interruption, interruptible
 from ristn_cli.video.mux import join_and_mux, stream_mux
 from ristn_cli.video.pipes import PipeInput, RawFormat
 from ristn_cli.video.plan import CONTAINERS, StreamPlan, check_mux
@@ -89,6 +90,7 @@ __all__ = [
     "VmafMeter",
     "Y4mWriter",
     "check_image_depth",
+    "check_interruption",
     "check_matrix",
     "check_mux",
     "choose_codec",
@@ -106,6 +108,7 @@ __all__ = [
     "find_transparency",
     "find_vmaf",
     "has_variable_rate",
+    "interruptible",
     "is_image_target",
     "is_numbered",
     "join_and_mux",

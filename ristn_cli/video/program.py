@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,9 +18,12 @@ import imageio_ffmpeg
 
 from ristn_cli.video.formats import READ_OPTIONS, file_url
 from ristn_cli.video.info import VideoError
+from ristn_cli.video.interruption import current_check
 from ristn_cli.video.parts import PartLayout, feed_parts
 
 STDERR_TAIL_LINES = 4
+WATCH_SECONDS = 0.1
+"""How often a running program asks whether to go on."""
 NO_TEXT = "\ue000"
 """Begins a word that stands for a name which is not UTF-8: a character that means nothing."""
 QUIET = ("-nostdin", "-hide_banner", "-loglevel", "error", "-dts_delta_threshold", str(10**9))
@@ -62,16 +65,24 @@ def compile_command(stream: Any) -> list[str]:
 def run_apart(output: Any, problem: str) -> None:
     """Run ffmpeg for a file of its own. Raises VideoError, which begins with `problem`."""
     command = compile_command(output.global_args(*QUIET).overwrite_output())
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    if done.returncode != 0:
-        said = " | ".join(done.stderr.decode("utf-8", "replace").splitlines()[-STDERR_TAIL_LINES:])
+    # In a session of its own, as in `run_ffmpeg`.
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+    )
+    with process, ended_when_interrupted(process):
+        _, said_bytes = process.communicate()
+    if process.returncode != 0:
+        said = " | ".join(said_bytes.decode("utf-8", "replace").splitlines()[-STDERR_TAIL_LINES:])
         raise VideoError(f"{problem}: {said}")
 
 
 def run_ffmpeg(
     command: list[str], parts: Iterable[Path], layout: PartLayout, target: Path, stdout: int = subprocess.DEVNULL
 ) -> None:
-    """Run ffmpeg, feed it the parts, drain its messages. Ctrl-C does not reach it: whoever calls decides what to do."""
+    """Run ffmpeg, feed it the parts, drain its messages.
+
+    Ctrl-C does not reach it: it ends early when the check of `interruptible` raises.
+    """
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=stdout, stderr=subprocess.PIPE, start_new_session=True
     )
@@ -81,17 +92,15 @@ def run_ffmpeg(
     drain.start()
     broken: Exception | None = None
     try:
-        try:
-            feed_parts(parts, layout, process.stdin)
-        except (av.error.FFmpegError, OSError) as error:
-            broken = error  # ffmpeg is gone; what it said on stderr is the better explanation
-        with contextlib.suppress(OSError):
-            process.stdin.close()
-        code = process.wait()
+        with ended_when_interrupted(process):
+            try:
+                feed_parts(parts, layout, process.stdin)
+            except (av.error.FFmpegError, OSError) as error:
+                broken = error  # ffmpeg is gone; what it said on stderr is the better explanation
+            with contextlib.suppress(OSError):
+                process.stdin.close()
+            code = process.wait()
     finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
         drain.join()
         process.stderr.close()
         with contextlib.suppress(OSError):
@@ -101,6 +110,38 @@ def run_ffmpeg(
     if code != 0 or broken is not None:
         said = " | ".join(messages) or (str(broken) if broken else "no message")
         raise VideoError(f"{target}: the final mux failed, ffmpeg ended with {code}: {said}")
+
+
+@contextlib.contextmanager
+def ended_when_interrupted(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Within, the program is killed when the check of `interruptible` raises, which is then raised behind it.
+
+    A thread asks: the caller waits for the program, or for room in its pipe. An error within kills the program, too.
+    """
+    check = current_check()
+    is_over = threading.Event()
+    raised: list[BaseException] = []
+
+    def watch() -> None:
+        try:
+            while not is_over.wait(WATCH_SECONDS):
+                check()
+        except BaseException as error:
+            raised.append(error)
+            process.kill()
+
+    watcher = threading.Thread(target=watch, name="watch ffmpeg", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        watcher.join()
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        if raised:
+            raise raised[0]
 
 
 def _drain(pipe: IO[bytes], messages: deque[str]) -> None:

@@ -35,6 +35,7 @@ from ristn_cli.video.hardware import (
 from ristn_cli.video.images import read_image, read_image_with_alpha
 from ristn_cli.video.info import Frame, Image, VideoError, VideoInfo
 from ristn_cli.video.interlace import Deinterlace, deinterlaced
+from ristn_cli.video.interruption import check_interruption
 from ristn_cli.video.layout import Layout, LayoutReader, Matcher, layout_of_images, layout_of_video
 from ristn_cli.video.sidedata import turn_upright
 from ristn_cli.video.source import describe_again, open_input, probe, seek_before, undecodable
@@ -219,6 +220,7 @@ def _image_frames(
     matcher: Matcher,
 ) -> Iterator[Frame]:
     for index, path in enumerate(info.images or (info.path,)):
+        check_interruption()
         time = index / info.rate
         if time < first:
             continue

@@ -20,6 +20,7 @@ from typing import Self
 
 from ristn_cli.video.images import WRITABLE_IMAGES, encode_image
 from ristn_cli.video.info import Frame, VideoError
+from ristn_cli.video.interruption import check_interruption
 from ristn_cli.video.resample import ALPHA_FLAGS, Resampler
 from ristn_cli.video.source import open_input
 from ristn_cli.video.streams import main_video_stream
@@ -164,6 +165,7 @@ def join_images(
                 if (times and not is_numbered(target)) or (len(names) > 1 and not is_numbered(target)):
                     raise single_image_error(target)
                 for name, (time, duration) in zip(names, rows, strict=True):
+                    check_interruption()
                     times.append(ImageTimes(Fraction(time), None if duration is None else Fraction(duration)))
                     _write_durably(folder / image_name(target, len(times)), archive.read(name))
         except (OSError, ValueError, zipfile.BadZipFile) as error:
@@ -213,6 +215,7 @@ def verify_images(folder: Path, target: Path, *, frames: int, width: int, height
     if found != frames:
         raise VideoError(f"{target}: the finished images fail their check: {found} are there, expected {frames}")
     for number in range(1, frames + 1):
+        check_interruption()
         path = folder / image_name(target, number)
         with open_input(path) as container:
             stream = main_video_stream(container, path)

@@ -20,6 +20,7 @@ from av.video.stream import VideoStream
 
 from ristn_cli.video.convert import LOG_LOCK
 from ristn_cli.video.info import StreamInfo, VideoError
+from ristn_cli.video.interruption import check_interruption
 
 # Demux errors in a row after which the rest of the file is taken to be unreadable.
 MOST_ERRORS_IN_A_ROW = 100
@@ -67,12 +68,13 @@ def read_packets(
 ) -> Iterator[Packet[Any]]:
     """Packets of the streams, over unreadable places in the file, each of which is reported to `on_error`.
 
-    Ends after MOST_ERRORS_IN_A_ROW of these.
+    Ends after MOST_ERRORS_IN_A_ROW of these. Before each packet it asks whether to go on (`interruptible`).
     """
     wanted = [streams] if isinstance(streams, Stream) else list(streams)
     packets = container.demux(wanted)
     errors = 0
     while errors < MOST_ERRORS_IN_A_ROW:
+        check_interruption()
         try:
             packet = next(packets)
         except StopIteration:
