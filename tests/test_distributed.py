@@ -20,6 +20,7 @@ import pytest
 import torch
 from clips import make_clip
 from conftest import TINY
+from test_cli import in_process
 
 from ristn_cli.inference.device import Backend
 from ristn_cli.inference.job import upscale_video
@@ -34,7 +35,7 @@ from ristn_cli.inference.spread import run_together, spread_over
 from ristn_cli.inference.upscaler import Upscaler
 from ristn_cli.model import RISTN
 from ristn_cli.video import probe, read_frames
-from ristn_cli.weights import load_weights, save_weights
+from ristn_cli.weights import ModelChoice, load_weights, save_weights
 
 ray = pytest.importorskip("ray", reason="Ray is an extra: pip install 'ristn[ray]'")
 
@@ -214,6 +215,54 @@ def test_without_a_shared_disk_source_and_parts_travel_in_pieces(
         assert np.array_equal(images(target), expected)
 
 
+def test_a_batch_that_needs_two_networks_begins_one_cluster(
+    model: RISTN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clean and compressed sources in turn, on a cluster of this machine, whose workers stay."""
+    other = RISTN(TINY).eval()
+    files = {}
+    for name, network in (("clean", model), ("compressed", other)):
+        files[name] = tmp_path / f"{name}.safetensors"
+        save_weights(network, files[name], metrics={})
+    sources = [make_clip(tmp_path / f"{name}.mkv", frames=5, width=32, height=32) for name in "abc"]
+    names = {source: ("clean", "compressed")[index % 2] for index, source in enumerate(sources)}
+    monkeypatch.setattr("ristn_cli.weights.find_weights", files.__getitem__)
+    monkeypatch.setattr("ristn_cli.cli.work.choose_for", lambda source, _: ModelChoice(names[source], "it is its turn"))
+    begun: list[str] = []
+    workers: set[int] = set()
+    connect, compute = cluster.connect, RayWorker.compute
+
+    def count_cluster(*arguments: object) -> None:
+        begun.append("cluster")
+        connect(*arguments)  # type: ignore[arg-type]
+
+    def count_worker(self: RayWorker, *arguments: object) -> Part:
+        assert self.hello is not None
+        workers.add(self.hello.pid)
+        return compute(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(cluster, "connect", count_cluster)
+    monkeypatch.setattr(RayWorker, "compute", count_worker)
+    options = ["--ray", "--ray-workers", "1", "--ray-threads", "1", "--device", "cpu", "--precision", "fp32"]
+    options += ["--codec", "ffv1", "--window", "5", "--progress", "none"]
+    code, stdout, stderr = in_process("upscale", *sources, tmp_path / "out", *options)
+    assert code == 0, stderr
+    assert "3 done" in stdout
+    assert begun == ["cluster"]
+    assert len(workers) == 1
+    for source in sources:
+        network = load_weights(files[names[source]])
+        for _ in upscale_video(
+            source,
+            tmp_path / "one.mkv",
+            Upscaler(network, CPU, Tiling(window=5)),
+            UpscaleOptions(codec="ffv1"),
+            overwrite=True,
+        ):
+            pass
+        assert np.array_equal(images(tmp_path / "out" / source.name), images(tmp_path / "one.mkv"))
+
+
 @pytest.mark.usefixtures("_machine")
 def test_a_worker_killed_or_hung_in_the_middle_changes_nothing(
     model: RISTN, clip: Path, expected: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -371,3 +420,30 @@ def test_rooms_and_shares() -> None:
     hello = Hello(host="a", pid=1, device="cpu", precision="fp32", is_compiled=False, free_bytes=1000, versions=())
     assert (hello.free_for_each(1), hello.free_for_each(3)) == (1000, 333)
     assert replace(hello, free_bytes=None).free_for_each(3) is None
+
+
+@pytest.mark.parametrize(("cores", "is_local", "sharers"), [((4.0, 2.0), True, 3), ((2.0, 1.0), False, 2)])
+def test_workers_of_one_machine_share_its_memory(
+    model: RISTN, monkeypatch: pytest.MonkeyPatch, cores: tuple[float, ...], is_local: bool, sharers: int
+) -> None:
+    """Three workers on two machines: as many as there may be on one, beside what their processes take."""
+    hello = Hello(
+        host="a",
+        pid=1,
+        device="cpu",
+        precision="fp32",
+        is_compiled=False,
+        free_bytes=4000 * MIB,
+        versions=ray_worker.versions(),
+    )
+    fake = MagicMock(is_initialized=lambda: False)
+    fake.nodes.return_value = [{"Alive": True, "Resources": {"CPU": count}} for count in cores]
+    monkeypatch.setattr(cluster, "ray", fake)
+    monkeypatch.setattr(cluster, "await_first", lambda worker, on_notice: hello)
+    address = cluster.LOCAL if is_local else "10.0.0.1:6379"
+    with open_cluster(model, address, workers=3, needs=NEEDS, store_bytes=STORE_BYTES) as workers:
+        assert workers.sharers == sharers
+        services = cluster.RAY_BYTES + STORE_BYTES if is_local else 0
+        assert workers.other_bytes == sharers * cluster.WORKER_BYTES + services
+        left = 4000 * MIB - (sharers - 1) * cluster.WORKER_BYTES
+        assert workers.free_bytes == left // sharers

@@ -173,12 +173,13 @@ def describe_shortage(plan: JobPlan) -> str | None:
     from ristn_cli.inference.memory import PROGRAM_BYTES
     from ristn_cli.inference.plan import format_bytes
 
-    missing = format_bytes(plan.memory_bytes - plan.room_bytes)
+    missing = format_bytes((plan.memory_bytes - plan.room_bytes) * plan.workers)
     held = (plan.memory_bytes, plan.encoder_bytes, PROGRAM_BYTES)
     windows, encoder, program = (format_bytes(size) for size in held)
+    each, fewer = (f"of each of {plan.workers} workers ", "fewer workers, ") if plan.workers > 1 else ("", "")
     return (
-        f"memory may run short by {missing}: windows take about {windows}, {plan.encoder} {encoder}, the "
-        f"program itself {program}; a smaller output (--fit, --scale), another --codec or a faster --preset takes less"
+        f"memory may run short by {missing}: windows {each}take about {windows}, {plan.encoder} {encoder}, the program "
+        f"itself {program}; {fewer}a smaller output (--fit, --scale), another --codec or a faster --preset takes less"
     )
 
 

@@ -210,11 +210,15 @@ def build_upscaler(
     *,
     detect_cuts: bool = True,
     memory_limit: int | None = None,
+    workers: int = 1,
     with_default: bool = False,
     compilation: Literal["auto", "on", "off"] = "auto",
     quiet: bool = False,
 ) -> Upscaler:
-    """The engine that the common options describe; what they leave open may be this machine's own default."""
+    """The engine that the common options describe; what they leave open may be this machine's own default.
+
+    `workers` is how many such engines share the memory.
+    """
     from ristn_cli.inference.defaults import find_default
     from ristn_cli.inference.device import choose_backend, choose_device
     from ristn_cli.inference.memory import AutoTiling
@@ -229,7 +233,14 @@ def build_upscaler(
         default = None  # it was the fastest in another one
     if backend.is_emulated:
         warn("this processor has no instructions for bf16: that saves memory here, not time")
-    tiling = AutoTiling(window=window, tile=tile, detect_cuts=detect_cuts, memory_bytes=memory_limit, default=default)
+    tiling = AutoTiling(
+        window=window,
+        tile=tile,
+        detect_cuts=detect_cuts,
+        memory_bytes=memory_limit,
+        workers=workers,
+        default=default,
+    )
 
     def tell(smaller: Tiling) -> None:
         warn(f"memory is short: going on with tiles of {smaller.tile} pixels and windows of {smaller.window} frames")

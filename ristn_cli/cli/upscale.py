@@ -6,7 +6,6 @@ import re
 import sys
 from contextlib import ExitStack
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -33,12 +32,12 @@ from ristn_cli.cli.terminal import (
 )
 from ristn_cli.cli.work import STREAM, Engines, ProgressMode, Work
 from ristn_cli.cli.workers import (
+    Computers,
     DevicesOption,
     RayOption,
     RayThreadsOption,
     RayWorkersOption,
     check_ray_options,
-    open_devices,
 )
 
 if TYPE_CHECKING:
@@ -277,8 +276,7 @@ def upscale(
             segment_frames=segment_frames,
             video_stream=video_stream,
         )
-        open_named = partial(
-            open_devices,
+        computers = Computers(
             weights=weights,
             device=device,
             precision=precision,
@@ -292,6 +290,7 @@ def upscale(
             ray_workers=ray_workers,
             ray_threads=ray_threads,
         )
+        open_named = stack.enter_context(computers).open
         engines = stack.enter_context(Engines(open_named, model, weights, video_stream))
         work = Work(
             engines=engines,

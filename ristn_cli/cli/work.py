@@ -116,10 +116,10 @@ def choose_for(source: Path, video_stream: int | None = None) -> ModelChoice:
 
 
 class Engines(AbstractContextManager["Engines"]):
-    """The engine of a command, opened for its first source, and anew where another source needs other weights.
+    """The engines of a command, one for each set of weights that a source needs, kept for those that follow.
 
     Args:
-        open_named: opens the engine of released weights by their name.
+        open_named: opens the engine of released weights by their name, once for each.
         model: their name, or `auto` for what suits each source.
         weights: a file that is used instead.
         video_stream: which video stream of the sources is meant; None for the film.
@@ -133,7 +133,7 @@ class Engines(AbstractContextManager["Engines"]):
         video_stream: int | None = None,
     ) -> None:
         self._open, self._model, self._weights, self._video_stream = open_named, model, weights, video_stream
-        self._opened: tuple[str, Devices] | None = None
+        self._opened: dict[str, Devices] = {}
         self._stack = ExitStack()
         self._networks: dict[str, str] = {}
 
@@ -149,12 +149,13 @@ class Engines(AbstractContextManager["Engines"]):
         return choose_for(source, self._video_stream)
 
     def open(self, choice: ModelChoice) -> Devices:
-        """The engine with these weights; the one before is closed."""
-        if self._opened is None or self._opened[0] != choice.name:
-            self._opened = None
-            self._stack.close()
-            self._opened = choice.name, self._stack.enter_context(self._open(choice.name))
-        return self._opened[1]
+        """The engine with these weights. Others that were opened keep their weights, and no memory beside these."""
+        for name, devices in self._opened.items():
+            if name != choice.name:
+                devices.upscaler.rest()
+        if choice.name not in self._opened:
+            self._opened[choice.name] = self._stack.enter_context(self._open(choice.name))
+        return self._opened[choice.name]
 
     def network_of(self, source: Path) -> str:
         """Fingerprint of the network for a source, without opening the engine."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,12 +16,11 @@ from typer.core import TyperCommand
 from ristn_cli.cli.terminal import build_upscaler, note, warn
 
 if TYPE_CHECKING:
-    from ristn_cli.distributed import WorkerNeeds
+    from ristn_cli.distributed import Cluster
     from ristn_cli.inference.job import PartMaker
-    from ristn_cli.inference.memory import AutoTiling
+    from ristn_cli.inference.pool import LocalWorker, Pool
     from ristn_cli.inference.progress import Progress
     from ristn_cli.inference.upscaler import Upscaler
-    from ristn_cli.model import RISTN
 
 DevicesOption = Annotated[
     str, typer.Option(help="auto, cpu, cuda, cuda:N or mps; several of a kind, as cuda:0,cuda:1, share the work.")
@@ -78,83 +78,163 @@ class Devices:
     speedup: int = 1
 
 
-@contextmanager
-def open_devices(
-    model: str,
-    weights: Path | None,
-    device: str,
-    precision: str,
-    tile: int | None,
-    window: int | None,
-    *,
-    detect_cuts: bool,
-    memory_limit: int | None,
-    compilation: Literal["auto", "on", "off"],
-    quiet: bool,
-    ray: str | None,
-    ray_workers: int | None,
-    ray_threads: int | None,
-) -> Iterator[Devices]:
-    """The devices that the options describe, with their workers at work until the end of the context."""
-    if ray is not None:
-        from ristn_cli.distributed import WorkerNeeds
+class Computers(AbstractContextManager["Computers"]):
+    """Opens what the options of a command describe, with the weights that a source needs.
+
+    Threads and a cluster are begun once, and serve for all weights until the end of the context. A network that another
+    one has replaced stays in memory: its weights are small beside a window.
+
+    Args:
+        weights: a file that is used whatever the name.
+        device: names of devices, separated by commas; other options as of `build_upscaler`.
+        ray: address of a cluster; None for this process.
+        ray_workers: how many workers; None for all that there is room for.
+        ray_threads: cores of each; None for the cluster's choice.
+    """
+
+    def __init__(
+        self,
+        *,
+        weights: Path | None,
+        device: str,
+        precision: str,
+        tile: int | None,
+        window: int | None,
+        detect_cuts: bool,
+        memory_limit: int | None,
+        compilation: Literal["auto", "on", "off"],
+        quiet: bool,
+        ray: str | None,
+        ray_workers: int | None,
+        ray_threads: int | None,
+    ) -> None:
+        self._weights, self._device, self._precision = weights, device, precision
+        self._tile, self._window = tile, window
+        self._detect_cuts, self._memory_limit, self._compilation = detect_cuts, memory_limit, compilation
+        self._quiet, self._ray, self._ray_workers, self._ray_threads = quiet, ray, ray_workers, ray_threads
+        self._stack = ExitStack()
+        self._local: tuple[list[LocalWorker], Pool] | None = None
+        self._cluster: tuple[Cluster, Pool] | None = None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    @contextmanager
+    def open(self, model: str) -> Iterator[Devices]:
+        """The devices, with weights by their name."""
+        yield self._choose(model)
+
+    def _choose(self, model: str) -> Devices:
+        if self._ray is not None:
+            return self._open_cluster(model, self._ray)
+        names = self._device.split(",")
+        if len(names) == 1:
+            return Devices(self._build(model, names[0], 1))
+        return self._open_local(model, names)
+
+    def _build(self, model: str, name: str, sharers: int) -> Upscaler:
+        return build_upscaler(
+            model,
+            self._weights,
+            name,
+            self._precision,
+            self._tile,
+            self._window,
+            detect_cuts=self._detect_cuts,
+            memory_limit=self._memory_limit,
+            workers=sharers,
+            with_default=True,
+            compilation=self._compilation,
+            quiet=self._quiet,
+        )
+
+    def _open_local(self, model: str, names: list[str]) -> Devices:
+        from ristn_cli.inference.device import DeviceError
+        from ristn_cli.inference.pool import LocalWorker, Pool
+        from ristn_cli.inference.spread import spread_over
+
+        upscalers = [self._build(model, name, count_sharers(names)) for name in names]
+        kinds = {f"{upscaler.backend.device.type} in {upscaler.backend.precision}" for upscaler in upscalers}
+        if len(kinds) > 1:
+            found = " and ".join(sorted(kinds))
+            raise DeviceError(f"--device {self._device}: expected devices of one kind, found {found}")
+        if self._local is None:
+            if upscalers[0].backend.device.type == "cpu":
+                self._stack.enter_context(shared_cores(len(names)))
+            workers = [LocalWorker(name, upscaler) for name, upscaler in zip(names, upscalers, strict=True)]
+            self._local = workers, self._stack.enter_context(Pool(workers, on_notice=warn))
+        workers, pool = self._local
+        for worker, upscaler in zip(workers, upscalers, strict=True):
+            worker.add(upscaler)
+        return Devices(upscalers[0], spread_over(pool), len(workers), count_at_once(upscalers[0], len(workers)))
+
+    def _open_cluster(self, model: str, address: str) -> Devices:
+        from ristn_cli.distributed import WorkerNeeds, open_cluster, plan_for
         from ristn_cli.inference.memory import AutoTiling
+        from ristn_cli.inference.pool import Pool
+        from ristn_cli.inference.spread import spread_over
         from ristn_cli.weights import find_weights, load_weights
 
-        network = load_weights(weights if weights is not None else find_weights(model))
-        tiling = AutoTiling(window=window, tile=tile, detect_cuts=detect_cuts, memory_bytes=memory_limit)
-        needs = WorkerNeeds(device=device, precision=precision, threads=ray_threads, compilation=compilation)
-        with open_ray_devices(network, tiling, ray, ray_workers, needs, quiet=quiet) as devices:
-            yield devices
-        return
-    names = device.split(",")
-    upscalers = [
-        build_upscaler(
-            model,
-            weights,
-            name,
-            precision,
-            tile,
-            window,
-            detect_cuts=detect_cuts,
-            memory_limit=memory_limit,
-            with_default=True,
-            compilation=compilation,
-            quiet=quiet,
+        network = load_weights(self._weights if self._weights is not None else find_weights(model))
+        if self._cluster is None:
+            needs = WorkerNeeds(
+                device=self._device,
+                precision=self._precision,
+                threads=self._ray_threads,
+                compilation=self._compilation,
+            )
+            cluster = self._stack.enter_context(
+                open_cluster(network, address, workers=self._ray_workers, needs=needs, on_notice=warn)
+            )
+            first = cluster.first
+            note(
+                f"{len(cluster.workers)} workers, the first on {first.host} ({first.device})", is_shown=not self._quiet
+            )
+            self._cluster = cluster, self._stack.enter_context(Pool(cluster.workers, on_notice=warn))
+        cluster, pool = self._cluster
+        cluster.add(network)
+        tiling = AutoTiling(
+            window=self._window,
+            tile=self._tile,
+            detect_cuts=self._detect_cuts,
+            memory_bytes=self._memory_limit,
+            workers=cluster.sharers,
+            other_bytes=cluster.other_bytes,
+            free_bytes=cluster.free_bytes,
         )
-        for name in names
-    ]
-    if len(names) == 1:
-        yield Devices(upscalers[0])
-        return
-    from ristn_cli.inference.device import DeviceError
-    from ristn_cli.inference.pool import LocalWorker, Pool
-    from ristn_cli.inference.spread import spread_over
+        return Devices(plan_for(cluster, network, tiling), spread_over(pool), len(cluster.workers))
 
-    kinds = {f"{upscaler.backend.device.type} in {upscaler.backend.precision}" for upscaler in upscalers}
-    if len(kinds) > 1:
-        raise DeviceError(f"--device {device}: expected devices of one kind, found {' and '.join(sorted(kinds))}")
-    workers = [LocalWorker(name, upscaler) for name, upscaler in zip(names, upscalers, strict=True)]
-    with Pool(workers, on_notice=warn) as pool:
-        share_cores = upscalers[0].backend.device.type == "cpu"
-        yield Devices(upscalers[0], spread_over(pool), len(workers), 1 if share_cores else len(workers))
+
+def count_sharers(names: list[str]) -> int:
+    """How many of the named devices share one memory at most: all processors do, and a GPU that is named twice."""
+    from ristn_cli.inference.device import choose_device
+
+    devices = [choose_device(name) for name in names]
+    return max(Counter((device.type, device.index or 0) for device in devices).values())
+
+
+def count_at_once(upscaler: Upscaler, workers: int) -> int:
+    """How many workers compute at the same time, as fast each as `upscaler`: on a processor each needs a core."""
+    import torch
+
+    from ristn_cli.video import usable_cores
+
+    if upscaler.backend.device.type != "cpu":
+        return workers
+    return max(1, min(workers, usable_cores() // torch.get_num_threads()))
 
 
 @contextmanager
-def open_ray_devices(
-    network: RISTN, tiling: AutoTiling, address: str, workers: int | None, needs: WorkerNeeds, *, quiet: bool
-) -> Iterator[Devices]:
-    """The same with the workers of a Ray cluster, whose memory decides on the tiling unless a limit is given."""
-    from ristn_cli.distributed import open_cluster, plan_for
-    from ristn_cli.inference.pool import Pool
-    from ristn_cli.inference.spread import spread_over
+def shared_cores(workers: int) -> Iterator[None]:
+    """Within, PyTorch gives each of several threads that compute its share of the cores, not all of them."""
+    import torch
 
-    with open_cluster(network, address, workers=workers, needs=needs, on_notice=warn) as cluster:
-        first = cluster.first
-        note(f"{len(cluster.workers)} workers, the first on {first.host} ({first.device})", is_shown=not quiet)
-        tiling = replace(tiling, free_bytes=cluster.free_bytes)
-        with Pool(cluster.workers, on_notice=warn) as pool:
-            yield Devices(plan_for(cluster, network, tiling), spread_over(pool), len(cluster.workers))
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, before // workers))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def describe_workers(done: Progress) -> str:

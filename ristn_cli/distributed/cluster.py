@@ -8,7 +8,7 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -20,11 +20,12 @@ from ristn_cli.distributed.worker import Hello, SegmentWorker
 from ristn_cli.inference.device import Backend
 from ristn_cli.inference.execution import CompileName
 from ristn_cli.inference.manifest import JobError
-from ristn_cli.inference.memory import AutoTiling
+from ristn_cli.inference.memory import MIB, AutoTiling
 from ristn_cli.inference.pool import WorkerLost
 from ristn_cli.inference.runtime import JOINING
-from ristn_cli.inference.upscaler import Upscaler
+from ristn_cli.inference.upscaler import Upscaler, fingerprint
 from ristn_cli.model import RISTN
+from ristn_cli.video import usable_cores
 
 LOCAL = "local"
 """The address of a cluster of this machine alone, that lives as long as the command."""
@@ -34,6 +35,12 @@ STORE_BYTES = 256 << 20
 
 STALL_SECONDS = 900.0
 """A worker that has read no packet, begun no layer of the network and written no frame for as long has hung."""
+
+WORKER_BYTES = 500 * MIB
+"""What a worker's process takes on a processor before it reads the first frame."""
+
+RAY_BYTES = 512 * MIB
+"""What the services of a local cluster take, beside its object store."""
 
 MOST_WORKERS = 16
 """On one machine by default: a worker has its own network and windows in memory; more cores are threads of them."""
@@ -66,11 +73,23 @@ class Cluster:
         workers: for a `Pool`.
         first: the first one that was ready; all others compute on the same kind of device in the same precision.
         free_bytes: memory that is free for one worker; None when nothing tells.
+        sharers: how many workers share a machine's memory, or a GPU's, at most.
+        other_bytes: what the workers' processes, and Ray's own where the cluster is ours, take of a machine's memory.
+        networks: where Ray keeps the networks that workers were given, by their fingerprints.
     """
 
     workers: list[RayWorker]
     first: Hello
     free_bytes: int | None
+    sharers: int
+    other_bytes: int
+    networks: dict[str, Any]
+
+    def add(self, model: RISTN) -> None:
+        """Let jobs use another network; workers get it when they take up the first of these."""
+        key = fingerprint(model)
+        if key not in self.networks:
+            self.networks[key] = ray.put(model)
 
 
 @contextlib.contextmanager
@@ -110,6 +129,7 @@ def open_cluster(
         rooms = [machine_room(machine, threads, uses_gpus) for machine in machines]
         count = workers or max(1, sum(rooms))
         shared = ray.put(model)
+        networks = {fingerprint(model): shared}
         precision = needs.precision
         actor_class = ray.remote(
             num_cpus=threads,
@@ -123,15 +143,27 @@ def open_cluster(
         def make() -> Any:
             return actor_class.remote(shared, device, precision, threads, needs.compilation)
 
-        made = [RayWorker(f"worker {number}", make, needs.stall_seconds) for number in range(1, count + 1)]
+        made = [RayWorker(f"worker {number}", make, needs.stall_seconds, networks) for number in range(1, count + 1)]
         # The first decides on the precision, which the others are then told.
         first = await_first(made[0], on_notice)
         precision = first.precision
         for worker in made[1:]:
             worker.launch()
-        room = 1 if uses_gpus else max(1, min(count, max(rooms, default=1)))
+        together = max(1, min(count, max(rooms, default=1)))  # on one machine
+        sharers = 1 if uses_gpus else together
+        # The others of the first one's machine have yet to begin.
+        beginning = 0 if first.free_bytes is None else first.free_bytes - (sharers - 1) * WORKER_BYTES
+        free = replace(first, free_bytes=None if first.free_bytes is None else beginning).free_for_each(sharers)
+        services = RAY_BYTES + store_bytes if is_ours and address == LOCAL else 0
         try:
-            yield Cluster(workers=made, first=first, free_bytes=first.free_for_each(room))
+            yield Cluster(
+                workers=made,
+                first=first,
+                free_bytes=free,
+                sharers=sharers,
+                other_bytes=together * WORKER_BYTES + services,
+                networks=networks,
+            )
         finally:
             for worker in made:
                 worker.stop()
@@ -162,7 +194,7 @@ def connect(address: str, workers: int | None, needs: WorkerNeeds, store_bytes: 
         if address != LOCAL:
             ray.init(address=address, **quiet)
             return
-        cores = os.cpu_count() or 1
+        cores = usable_cores()
         asked = (workers or 0) * (needs.threads or 1)
         ray.init(
             address=LOCAL,

@@ -7,7 +7,7 @@ import itertools
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,22 +36,26 @@ class RayWorker:
         name: by which people know it.
         make: makes an actor around a SegmentWorker, wherever the cluster has room, now or later.
         stall_seconds: as in `WorkerNeeds`.
+        networks: where Ray keeps the networks of jobs, by their fingerprints; more may come.
     """
 
-    def __init__(self, name: str, make: Callable[[], Any], stall_seconds: float) -> None:
+    def __init__(
+        self, name: str, make: Callable[[], Any], stall_seconds: float, networks: Mapping[str, Any] | None = None
+    ) -> None:
         self.name = name
         self.hello: Hello | None = None
         self._label = name
         self._make, self._stall_seconds = make, stall_seconds
+        self._networks = {} if networks is None else networks
         self._actor: Any = None
-        self._job = ""
+        self._job = self._network = ""
         self._seen = Seen(False, False)
         self._is_stopped = False
 
     def launch(self) -> None:
         """Ask for the actor without waiting for it."""
         if self._actor is None:
-            self._actor, self._job = self._make(), ""
+            self._actor, self._job, self._network = self._make(), "", ""
 
     def start(self) -> None:
         """Wait for the actor, for ever if the cluster has no room. Raises WorkerLost for one that cannot be used."""
@@ -143,7 +147,10 @@ class RayWorker:
         return ray.get(reference)
 
     def _open(self, job: SegmentJob) -> None:
-        """Make the actor ready for a job: send it the source, unless it sees the same file."""
+        """Make the actor ready for a job: send it the network, and the source, unless it sees the same file."""
+        if job.network in self._networks and job.network != self._network:
+            self._wait(self._actor.use.remote(self._networks[job.network]))
+            self._network = job.network
         token = make_token(job.folder)
         files = source_files(job.info)
         try:

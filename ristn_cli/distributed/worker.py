@@ -22,6 +22,7 @@ from ristn_cli.inference.memory import free_bytes
 from ristn_cli.inference.pool import SegmentJob
 from ristn_cli.inference.segments import Segment, compute_segment
 from ristn_cli.inference.upscaler import OutOfMemory, Upscaler
+from ristn_cli.inference.upscaler import fingerprint as fingerprint_network
 from ristn_cli.model import RISTN
 from ristn_cli.video import VideoError, VideoInfo
 
@@ -90,6 +91,8 @@ class SegmentWorker:
             self._upscaler = Upscaler(model, choose_backend(device, precision), compilation=compilation)
         except DeviceError as error:
             self._refusal = str(error)
+        self._upscalers = {} if self._upscaler is None else {self._upscaler.fingerprint: self._upscaler}
+        self._compilation = compilation
         self._job: SegmentJob | None = None
         self._parts = self._sources = Path()
         self._scratch: Path | None = None
@@ -139,6 +142,16 @@ class SegmentWorker:
         if self._upscaler is not None:
             self._upscaler.tiling = job.tiling
         return Seen(sees_source, sees_folder)
+
+    def use(self, model: RISTN) -> None:
+        """Compute with another network, on the same device and in the same precision, from the next segment on."""
+        assert self._upscaler is not None
+        key = fingerprint_network(model)
+        if key not in self._upscalers:
+            self._upscalers[key] = Upscaler(model, self._upscaler.backend, compilation=self._compilation)
+        if self._upscalers[key] is not self._upscaler:
+            self._upscaler.rest()
+            self._upscaler = self._upscalers[key]
 
     def receive(self, index: int, offset: int, data: bytes) -> None:
         """Write a piece of a file of the source; the pieces of a file come in order."""

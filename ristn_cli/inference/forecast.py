@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from ristn_cli.inference.manifest import Manifest, read_identity
-from ristn_cli.inference.memory import Tiling, count_tiles, queue_bytes, window_bytes
+from ristn_cli.inference.memory import Tiling, count_tiles, needed_bytes
 from ristn_cli.inference.plan import (
     JobPlan,
     UpscaleOptions,
@@ -137,6 +137,7 @@ def describe_job(
     image_bytes = 1 if info.bit_depth <= 8 else 2
     held = estimate_encoder(info, options, encoder)
     automatic = upscaler.auto_tiling
+    workers = 1 if automatic is None else automatic.workers
     needed = None
     if left is not None:
         finished = sum(path.stat().st_size for path in manifest.files)
@@ -162,15 +163,16 @@ def describe_job(
         tiles=count_tiles(info.width, info.height, upscaler.tiling),
         device=str(upscaler.backend.device),
         precision=upscaler.backend.precision,
-        memory_bytes=window_bytes(
+        workers=workers,
+        memory_bytes=needed_bytes(
             upscaler.config,
             upscaler.tiling,
             width=info.width,
             height=info.height,
             value_bytes=upscaler.backend.dtype.itemsize,
             image_bytes=image_bytes,
-        )
-        + queue_bytes(upscaler.tiling, width=info.width, height=info.height, image_bytes=image_bytes),
+            workers=workers,
+        ),
         encoder_bytes=held,
         room_bytes=None if automatic is None else automatic.room(upscaler.backend.device, held),
         needed_bytes=needed,

@@ -152,6 +152,30 @@ def queue_bytes(tiling: Tiling, *, width: int, height: int, image_bytes: int = 1
     return width * height * 3 * image_bytes * (read + finished * SCALE**2)
 
 
+def plan_bytes(tiling: Tiling, *, width: int, height: int, image_bytes: int = 1) -> int:
+    """Memory of the frames that the plan of the segments holds: a window and the one behind it."""
+    return width * height * 3 * image_bytes * 2 * tiling.window
+
+
+def needed_bytes(
+    config: RISTNConfig,
+    tiling: Tiling,
+    *,
+    width: int,
+    height: int,
+    value_bytes: int,
+    image_bytes: int = 1,
+    workers: int = 1,
+) -> int:
+    """Memory that a worker takes: a window, what waits meanwhile, and its share of the frames that the plan holds.
+
+    Arguments as of `window_bytes`; without several `workers` nothing is planned ahead.
+    """
+    size = {"width": width, "height": height, "image_bytes": image_bytes}
+    shared = plan_bytes(tiling, **size) // workers if workers > 1 else 0
+    return window_bytes(config, tiling, value_bytes=value_bytes, **size) + queue_bytes(tiling, **size) + shared
+
+
 def wanted_bytes(config: RISTNConfig, *, width: int, height: int, value_bytes: int) -> int:
     """What windows of `width` x `height` LR pixels take at most while nothing else is said."""
     network = allocator_share() * TILE_PIXELS * widest_channels(config, LONGEST_WINDOW) * value_bytes
@@ -177,9 +201,11 @@ class AutoTiling:
         window: frames read together; None for what the size of the frames allows.
         tile: largest side of a tile in LR pixels; None for what the memory allows.
         detect_cuts: as in `Tiling`.
-        memory_bytes: on a processor what the process may take, its encoder included, on a GPU what windows may of the
-            GPU's own memory; None for `wanted_bytes`, or what is free.
-        free_bytes: what is free where the network computes; None to ask this machine.
+        memory_bytes: on a processor what the whole program may take on a machine, encoders included, on a GPU what
+            windows may of the GPU's own memory; None for `wanted_bytes`, or what is free.
+        workers: how many workers share that memory, each with windows and an encoder of its own.
+        other_bytes: of `memory_bytes`, what other processes of the program take on the machine: they share it, too.
+        free_bytes: what is free for each worker where it computes; None to ask this machine.
         default: where neither window nor tile is given: the fastest ones, as measured on this machine; memory still
             makes them smaller.
     """
@@ -188,6 +214,8 @@ class AutoTiling:
     tile: int | None = None
     detect_cuts: bool = True
     memory_bytes: int | None = None
+    workers: int = 1
+    other_bytes: int = 0
     free_bytes: int | None = None
     default: MachineDefault | None = None
 
@@ -197,15 +225,21 @@ class AutoTiling:
         return self.default is not None and self.window is None and self.tile is None
 
     def room(self, device: torch.device, encoder_bytes: int) -> int | None:
-        """What windows may take beside an encoder of as many bytes, by the limit or else by what is free.
+        """What windows of a worker may take beside its encoder of as many bytes, by the limit or by what is free.
 
-        It may be negative; None when nothing tells what is free.
+        What is free beside a limit counts only where `free_bytes` says it, as of another machine. The result may be
+        negative; None when nothing tells what is free.
         """
-        beside = 0 if device.type == "cuda" else encoder_bytes
+        shares = []
         if self.memory_bytes is not None:
-            return self.memory_bytes - beside - (0 if device.type == "cuda" else PROGRAM_BYTES)
-        free = self.free_bytes or free_bytes(device)
-        return None if free is None else math.floor(USABLE_SHARE * free) - beside
+            programs = 0 if device.type == "cuda" else PROGRAM_BYTES + self.other_bytes
+            shares.append((self.memory_bytes - programs) // self.workers)
+        if self.free_bytes is not None:
+            shares.append(math.floor(USABLE_SHARE * self.free_bytes))
+        elif not shares and (free := free_bytes(device)) is not None:
+            shares.append(math.floor(USABLE_SHARE * free / self.workers))
+        beside = 0 if device.type == "cuda" else encoder_bytes
+        return min(shares) - beside if shares else None
 
     def fit(
         self,
@@ -230,10 +264,15 @@ class AutoTiling:
         assert limit is not None
 
         def needed(tiling: Tiling) -> int:
-            own = window_bytes(
-                config, tiling, width=width, height=height, value_bytes=value_bytes, image_bytes=image_bytes
+            return needed_bytes(
+                config,
+                tiling,
+                width=width,
+                height=height,
+                value_bytes=value_bytes,
+                image_bytes=image_bytes,
+                workers=self.workers,
             )
-            return own + queue_bytes(tiling, width=width, height=height, image_bytes=image_bytes)
 
         longest, largest = LONGEST_WINDOW, LARGEST_TILE
         if self.uses_default and self.default is not None:

@@ -104,6 +104,7 @@ class JobPlan:
         tiles: tiles that each window is cut into.
         device: where the network computes.
         precision: in which precision.
+        workers: that share the memory of a machine; of each of them the following three are.
         memory_bytes: what a window takes at most, and what waits meanwhile; an estimate.
         encoder_bytes: what the encoder holds in main memory; an estimate.
         room_bytes: what windows may take beside program and encoder, by the limit or by what is free; None where
@@ -137,6 +138,7 @@ class JobPlan:
     room_bytes: int | None
     needed_bytes: int | None
     free_bytes: int
+    workers: int = 1
     seconds: float | None = None
     uses_default: bool = False
 

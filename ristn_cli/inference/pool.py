@@ -42,13 +42,17 @@ class WorkerLost(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentJob:
-    """What all segments of a job have in common: the source, the options, the tiling, and the folder of the parts."""
+    """What all segments of a job have in common: the source, the options, the tiling, and the folder of the parts.
+
+    `network` is the fingerprint of the network to use, of those that the worker was given; empty for its first.
+    """
 
     key: str
     info: VideoInfo
     options: UpscaleOptions
     tiling: Tiling
     folder: Path
+    network: str = ""
 
 
 class Worker(Protocol):
@@ -79,8 +83,13 @@ class LocalWorker:
     def __init__(self, name: str, upscaler: Upscaler) -> None:
         self.name = name
         self.upscaler = upscaler
+        self._upscalers = {upscaler.fingerprint: upscaler}
         self._job = ""
         self._is_stopped = False
+
+    def add(self, upscaler: Upscaler) -> None:
+        """Give it another network, for the jobs that name it."""
+        self._upscalers[upscaler.fingerprint] = upscaler
 
     def start(self) -> None:
         """A device of this process is always ready."""
@@ -88,7 +97,11 @@ class LocalWorker:
     def compute(self, job: SegmentJob, segment: Segment, path: Path, tell: Callable[[int], None]) -> Part:
         """Make a segment's part. Raises WorkerLost when memory is short here: another device may have more."""
         if job.key != self._job:
-            self._job, self.upscaler.tiling = job.key, job.tiling
+            wanted = self._upscalers[job.network] if job.network else self.upscaler
+            if wanted is not self.upscaler:
+                self.upscaler.rest()
+            self._job, self.upscaler = job.key, wanted
+            self.upscaler.tiling = job.tiling
         try:
             return compute_segment(segment, job.info, self.upscaler, job.options, path, tell=tell, beat=self._check)
         except OutOfMemory as error:

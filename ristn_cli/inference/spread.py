@@ -118,6 +118,7 @@ class _Run:
             options=options,
             tiling=upscaler.tiling,
             folder=manifest.folder.absolute(),
+            network=upscaler.fingerprint,
         )
         self.events: queue.SimpleQueue[object] = queue.SimpleQueue()
         self.damage: queue.SimpleQueue[str] = queue.SimpleQueue()

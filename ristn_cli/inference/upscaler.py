@@ -177,6 +177,12 @@ class Upscaler:
         for _ in range(0 if self.recorded is None else 2):  # a shape is recorded when it comes for the second time
             self.upscale_window(window)
 
+    def rest(self) -> None:
+        """Give back what the device holds beside the weights, until another window comes."""
+        if self.recorded is not None:
+            self.recorded.forget()
+        release_memory(self.backend)
+
     def collect(self, arrival: Arrival) -> list[np.ndarray]:
         """Images that `launch_window` began, once they are there; another thread than its may wait for them.
 
@@ -205,9 +211,7 @@ class Upscaler:
                 yield from self.launch_window(half)
             return
         while (arrival := self._try_window(window)) is None:
-            if self.recorded is not None:
-                self.recorded.forget()
-            release_memory(self.backend)
+            self.rest()
             smaller = shrink(replace_tile(self.tiling, min(self.tiling.tile, max(height, width))))
             if smaller is None or smaller.tile >= self.tiling.tile:
                 break
