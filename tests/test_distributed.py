@@ -438,7 +438,8 @@ def test_workers_of_one_machine_share_its_memory(
     )
     fake = MagicMock(is_initialized=lambda: False)
     fake.nodes.return_value = [{"Alive": True, "Resources": {"CPU": count}} for count in cores]
-    monkeypatch.setattr(cluster, "ray", fake)
+    for module in (cluster, ray_worker):
+        monkeypatch.setattr(module, "ray", fake)
     monkeypatch.setattr(cluster, "await_first", lambda worker, on_notice: hello)
     address = cluster.LOCAL if is_local else "10.0.0.1:6379"
     with open_cluster(model, address, workers=3, needs=NEEDS, store_bytes=STORE_BYTES) as workers:
