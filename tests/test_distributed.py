@@ -25,7 +25,7 @@ from test_cli import in_process
 from ristn_cli.inference.device import Backend
 from ristn_cli.inference.job import upscale_video
 from ristn_cli.inference.manifest import JobError, Manifest, Part, fingerprint
-from ristn_cli.inference.memory import MIB, AutoTiling, Tiling
+from ristn_cli.inference.memory import MIB, PROGRAM_BYTES, AutoTiling, Tiling
 from ristn_cli.inference.plan import UpscaleOptions
 from ristn_cli.inference.pool import Pool, SegmentJob
 from ristn_cli.inference.preflight import job_folder
@@ -445,6 +445,6 @@ def test_workers_of_one_machine_share_its_memory(
     with open_cluster(model, address, workers=3, needs=NEEDS, store_bytes=STORE_BYTES) as workers:
         assert workers.sharers == sharers
         services = cluster.RAY_BYTES + STORE_BYTES if is_local else 0
-        assert workers.other_bytes == sharers * cluster.WORKER_BYTES + services
-        left = 4000 * MIB - (sharers - 1) * cluster.WORKER_BYTES
+        assert workers.other_bytes == sharers * PROGRAM_BYTES + services
+        left = 4000 * MIB - (sharers - 1) * PROGRAM_BYTES
         assert workers.free_bytes == left // sharers

@@ -20,7 +20,7 @@ from ristn_cli.distributed.worker import Hello, SegmentWorker
 from ristn_cli.inference.device import Backend
 from ristn_cli.inference.execution import CompileName
 from ristn_cli.inference.manifest import JobError
-from ristn_cli.inference.memory import MIB, AutoTiling
+from ristn_cli.inference.memory import MIB, PROGRAM_BYTES, AutoTiling
 from ristn_cli.inference.pool import WorkerLost
 from ristn_cli.inference.runtime import JOINING
 from ristn_cli.inference.upscaler import Upscaler, fingerprint
@@ -36,11 +36,9 @@ STORE_BYTES = 256 << 20
 STALL_SECONDS = 900.0
 """A worker that has read no packet, begun no layer of the network and written no frame for as long has hung."""
 
-WORKER_BYTES = 500 * MIB
-"""What a worker's process takes on a processor before it reads the first frame."""
-
 RAY_BYTES = 512 * MIB
-"""What the services of a local cluster take, beside its object store."""
+"""What the services of a local cluster take, beside its object store: eight processes of 25 to 54 MiB of their own, and
+what they share."""
 
 MOST_WORKERS = 16
 """On one machine by default: a worker has its own network and windows in memory; more cores are threads of them."""
@@ -152,7 +150,7 @@ def open_cluster(
         together = max(1, min(count, max(rooms, default=1)))  # on one machine
         sharers = 1 if uses_gpus else together
         # The others of the first one's machine have yet to begin.
-        beginning = 0 if first.free_bytes is None else first.free_bytes - (sharers - 1) * WORKER_BYTES
+        beginning = 0 if first.free_bytes is None else first.free_bytes - (sharers - 1) * PROGRAM_BYTES
         free = replace(first, free_bytes=None if first.free_bytes is None else beginning).free_for_each(sharers)
         services = RAY_BYTES + store_bytes if is_ours and address == LOCAL else 0
         try:
@@ -161,7 +159,7 @@ def open_cluster(
                 first=first,
                 free_bytes=free,
                 sharers=sharers,
-                other_bytes=together * WORKER_BYTES + services,
+                other_bytes=together * PROGRAM_BYTES + services,
                 networks=networks,
             )
         finally:
