@@ -93,6 +93,31 @@ def test_a_stop_closes_the_job_that_waits_for_its_turn(tmp_path: Path, monkeypat
     assert sorted(closed) == [0, 1]
 
 
+def test_a_stop_reaches_the_checks_of_the_job_that_waits_for_its_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It yields nothing while it looks through its source, so that it cannot be closed."""
+    monkeypatch.chdir(tmp_path)
+    is_looking = threading.Event()
+    deadline = time.monotonic() + 30
+    ended: list[bool] = []
+
+    def begin(source: Path, target: Path, **hooks: Callable[..., Any]) -> Generator[Progress, None, None]:
+        if source == PAIRS[1][0]:
+            is_looking.set()
+            while not hooks["should_stop"]() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            ended.append(time.monotonic() < deadline)
+            raise Interrupted
+        while not is_looking.is_set():
+            yield Progress(frames=0)
+        raise Interrupted
+
+    with pytest.raises(Interrupted), Ahead(begin, PAIRS[:2]) as ahead:
+        follow(ahead, 0, [])
+    assert ended == [True]
+
+
 def test_a_batch_over_two_devices_is_that_of_one(tmp_path: Path, tiny_weights: Path) -> None:
     source = tmp_path / "in"
     source.mkdir()
