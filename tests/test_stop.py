@@ -299,7 +299,7 @@ def test_the_second_signal_does_not_wait_for_who_reads_the_output(tiny_weights: 
         assert any('"part": 3' in line for line in lines)
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 143
+        assert process.wait(60) == 143
     finally:
         process.kill()
         process.wait()

@@ -47,8 +47,8 @@ CompileOption = Annotated[
 MemoryOption = Annotated[
     str | None,
     typer.Option(
-        help="Memory for the whole program on a machine, workers and encoders included, or a GPU's for windows, such as "
-        "4GiB; more is faster. "
+        help="Memory for the whole program on a machine, workers and encoders included, or a GPU's for windows, such "
+        "as 4GiB; more is faster. "
         "Default: by network and free memory."
     ),
 ]
