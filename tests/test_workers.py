@@ -59,14 +59,13 @@ def test_a_limit_is_for_all_workers_by_hand() -> None:
     elsewhere = replace(limit, other_bytes=1000 * MIB)
     assert elsewhere.room(CPU, 500 * MIB) == (3000 * MIB - PROGRAM_BYTES) // 3 - 500 * MIB
     assert elsewhere.room(CUDA, 500 * MIB) == 4000 * MIB // 3  # windows alone are in a GPU's own memory
-    # Of a machine that has less than the limit, what is free for each worker counts.
-    assert replace(limit, free_bytes=700 * MIB).room(CPU, 0) == int(USABLE_SHARE * 700 * MIB)
-    assert replace(limit, free_bytes=1 << 50).room(CPU, 0) == limit.room(CPU, 0)
 
 
 def test_what_is_free_is_for_all_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "free_bytes", lambda device: 9000 * MIB)
     assert AutoTiling(workers=3).room(CPU, 100 * MIB) == int(USABLE_SHARE * 3000 * MIB) - 100 * MIB
+    # A cluster says what is free for each.
+    assert AutoTiling(workers=3, free_bytes=700 * MIB).room(CPU, 0) == int(USABLE_SHARE * 700 * MIB)
 
 
 @pytest.mark.parametrize("count", [2, 5])

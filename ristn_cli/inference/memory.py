@@ -225,21 +225,18 @@ class AutoTiling:
         return self.default is not None and self.window is None and self.tile is None
 
     def room(self, device: torch.device, encoder_bytes: int) -> int | None:
-        """What windows of a worker may take beside its encoder of as many bytes, by the limit or by what is free.
+        """What windows of a worker may take beside its encoder of as many bytes, by the limit or else by what is free.
 
-        What is free beside a limit counts only where `free_bytes` says it, as of another machine. The result may be
-        negative; None when nothing tells what is free.
+        It may be negative; None when nothing tells what is free.
         """
-        shares = []
+        beside = 0 if device.type == "cuda" else encoder_bytes
         if self.memory_bytes is not None:
             programs = 0 if device.type == "cuda" else PROGRAM_BYTES + self.other_bytes
-            shares.append((self.memory_bytes - programs) // self.workers)
-        if self.free_bytes is not None:
-            shares.append(math.floor(USABLE_SHARE * self.free_bytes))
-        elif not shares and (free := free_bytes(device)) is not None:
-            shares.append(math.floor(USABLE_SHARE * free / self.workers))
-        beside = 0 if device.type == "cuda" else encoder_bytes
-        return min(shares) - beside if shares else None
+            return (self.memory_bytes - programs) // self.workers - beside
+        free = self.free_bytes
+        if free is None and (found := free_bytes(device)) is not None:
+            free = found // self.workers
+        return None if free is None else math.floor(USABLE_SHARE * free) - beside
 
     def fit(
         self,
