@@ -215,7 +215,7 @@ def test_resumed_and_spread_runs_give_the_frames_of_a_straight_one(
     resumed = tmp_path / "resumed.mkv"
     while not resumed.exists():
         with suppress(Interrupted):
-            list(upscale_video(brief, resumed, make_upscaler(), options, should_stop=lambda: True))
+            list(upscale_video(brief, resumed, make_upscaler(), options, should_stop=stop_after(resumed)))
     assert np.array_equal(images(resumed), whole)
     caplog.clear()
     with Pool([LocalWorker(name, make_upscaler()) for name in ("a", "b")]) as workers:
