@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from clips import join_packets, make_clip, make_picture, run_ffmpeg
+from clips import join_packets, make_clip, make_picture, run_ffmpeg, stop_after
 from PIL import Image
 from typer.testing import CliRunner
 

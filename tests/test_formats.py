@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from av.format import ContainerFormat, Flags
+from clips import make_clip, make_picture, run_ffmpeg
 
 from ristn_cli.video import check_mux, join_and_mux, probe, read_frames
 from ristn_cli.video.formats import FORMATS, READ_OPTIONS, describe_script
@@ -16,7 +17,6 @@ from ristn_cli.video.images import write_image
 from ristn_cli.video.info import VideoError
 from ristn_cli.video.program import find_ffmpeg
 from ristn_cli.video.tags import cover_name
-from tests.clips import make_clip, make_picture, run_ffmpeg
 
 # Demuxers that open what their input names, and a beginning by which FFmpeg takes a text for theirs.
 OPENS_OTHERS = {
