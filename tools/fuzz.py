@@ -1,0 +1,334 @@
+"""Damage small videos and images of many formats, read each as `ristn upscale` does, and count what went wrong.
+
+    python tools/fuzz.py --count 2000 --seed 1 [--keep FOLDER]
+    python tools/fuzz.py --seed 1 --case 123 --keep FOLDER
+
+A child process reads the files, so that a crash or an endless loop inside FFmpeg's libraries ends one case and not the
+run. A case passes if its file is read or is refused by an error of ristn's own in one line. Case N of a seed is the same
+however many cases there are. Linux only: the child is forked, and its memory is read from /proc.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import io
+import json
+import multiprocessing
+import os
+import random
+import resource
+import signal
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: the child is forked, and threads do not survive that
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
+
+from fuzz_inputs import FORMATS, TURNS, make_input, mutate  # noqa: E402
+
+READ, REFUSED = "read", "refused"
+TRACEBACK, HANG, GROWTH, CRASH = "traceback", "hang", "growth", "crash"
+VERDICTS = (READ, REFUSED, TRACEBACK, HANG, GROWTH, CRASH)
+MOST_FRAMES = 10
+MOST_ATTEMPTS = 200
+"""Smaller copies of an input that are tried while it is minimised."""
+
+MINIMISING_SECONDS = 60
+SPARE_BYTES = 3 * 2**30
+"""Address space beyond that of the idle child after which it gets no more: the machine must survive."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of an input. `place` is the innermost line of ristn at work, `text` the error or traceback."""
+
+    verdict: str
+    place: str = ""
+    text: str = ""
+
+
+def read_input(path: Path, *, tries_mux: bool) -> None:
+    """Do with an input what `ristn upscale` and `ristn info` do before and while they compute.
+
+    Raises:
+        Exception: what these commands raise.
+    """
+    from ristn_cli.cli.info import describe_source, write_json
+    from ristn_cli.inference.forecast import source_bytes
+    from ristn_cli.inference.plan import UpscaleOptions, estimate_frames
+    from ristn_cli.inference.preflight import check_container, examine, read_source
+    from ristn_cli.video import check_mux, has_variable_rate, probe
+    from ristn_cli.weights import choose_model
+
+    options = UpscaleOptions(codec="ffv1")  # which can hold transparency
+    target = path.with_name("out.mkv")
+    info = probe(path)
+    choose_model(info, source_bytes(info))
+    info = examine(info, options)
+    with redirect_stdout(io.StringIO()):
+        list(describe_source(info, has_variable_rate(info)))
+        write_json(asdict(info))
+    check_mux(info, target, codec=options.codec)
+    estimate_frames(info, options)
+    for _ in read_source(info, options, start=None, max_frames=MOST_FRAMES):
+        pass
+    for _ in read_source(info, options, start=(info.duration or Fraction(0)) / 2, max_frames=2):
+        pass
+    if tries_mux:
+        check_container(info, target, options)
+
+
+def judge(action: Callable[[], None]) -> Result:
+    """Run `action` in this process: its verdict, except for what ends or stops the process."""
+    from ristn_cli.video import VideoError
+
+    try:
+        action()
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        ours = next((frame for frame in reversed(frames) if "ristn_cli" in frame.filename), frames[-1])
+        place = f"{Path(ours.filename).name}:{ours.name}"
+        lines = str(error).splitlines()
+        if isinstance(error, VideoError) and len(lines) == 1:
+            return Result(REFUSED, place, lines[0])
+        if isinstance(error, MemoryError):
+            return Result(GROWTH, place, "".join(traceback.format_exception(error)))
+        return Result(TRACEBACK, f"{place}:{type(error).__name__}", "".join(traceback.format_exception(error)))
+    return Result(READ)
+
+
+def read_memory(name: str) -> int:
+    """Bytes of a line of this process's status, such as VmRSS."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
+
+
+def serve(connection: Connection, log: Path, seconds: float, most_growth: int) -> None:
+    """The child: read one input after another, and send back what became of it. FFmpeg's messages go to `log`."""
+    with log.open("wb") as file:
+        os.dup2(file.fileno(), 2)
+    faulthandler.enable()  # a crash leaves the Python lines that led to it
+    warnings.simplefilter("error")
+    limit = read_memory("VmSize") + SPARE_BYTES
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    while True:
+        path, tries_mux = connection.recv()
+        os.ftruncate(2, 0)
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew
+        before = read_memory("VmRSS")
+        faulthandler.dump_traceback_later(seconds * 0.9)
+        result = judge(lambda path=path, tries_mux=tries_mux: read_input(path, tries_mux=tries_mux))  # type: ignore[misc]
+        faulthandler.cancel_dump_traceback_later()
+        grown = read_memory("VmHWM") - before
+        if grown > most_growth and result.verdict in (READ, REFUSED):
+            result = Result(GROWTH, result.place, f"{grown / 2**20:.0f} MiB, {result.verdict}: {result.text}")
+        connection.send(result)
+
+
+class Child:
+    """A process that reads inputs, replaced when one has ended or stopped it.
+
+    Args:
+        log: where its messages go.
+        seconds: after which an input counts as a hang.
+        most_growth: bytes of memory that an input may take.
+    """
+
+    def __init__(self, log: Path, seconds: float, most_growth: int) -> None:
+        self._log, self._seconds, self._most_growth = log, seconds, most_growth
+        self._context = multiprocessing.get_context("fork")
+        self._process: multiprocessing.process.BaseProcess | None = None
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._connection.close()
+            self._process = None
+
+    def try_input(self, path: Path, *, tries_mux: bool) -> Result:
+        """What becomes of an input."""
+        if self._process is None:
+            self._connection, theirs = self._context.Pipe()
+            arguments = (theirs, self._log, self._seconds, self._most_growth)
+            self._process = self._context.Process(target=serve, args=arguments, daemon=True)
+            self._process.start()
+            theirs.close()
+        self._connection.send((path, tries_mux))
+        try:
+            if self._connection.poll(self._seconds):
+                result: Result = self._connection.recv()
+                if result.verdict == GROWTH:  # what it took may not all have been given back
+                    self.close()
+                return result
+        except (EOFError, ConnectionResetError):
+            self._process.join()
+            text = self._read_log()
+            code = self._process.exitcode or 0
+            name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            self.close()
+            return Result(CRASH, find_place(text), f"{name}\n{text}")
+        text = self._read_log()
+        self.close()
+        return Result(HANG, find_place(text), text)
+
+    def _read_log(self) -> str:
+        return self._log.read_text(encoding="utf-8", errors="replace")[-4000:]
+
+
+def find_place(log: str) -> str:
+    """The innermost line of ristn in what faulthandler wrote."""
+    lines = [line.strip() for line in log.splitlines() if "ristn_cli" in line]
+    words = lines[0].split('"') if lines else []
+    return f"{Path(words[1]).name}:{words[2].split()[-1]}" if len(words) > 2 else ""
+
+
+def make_case(seed: int, number: int, name: str, bases: dict[str, tuple[bytes, ...]]) -> tuple[bytes, ...]:
+    """The files of a case: those of an undamaged input, one of them damaged."""
+    random_ = random.Random(f"{seed}:{number}")
+    files = list(bases[name])
+    index = random_.randrange(len(files))
+    files[index] = mutate(files[index], FORMATS[name].chunks, random_)
+    return tuple(files)
+
+
+def write_case(folder: Path, name: str, files: Sequence[bytes]) -> Path:
+    """Write an input below `folder`; its path."""
+    suffix = FORMATS[name].suffix
+    if not FORMATS[name].is_sequence:
+        path = folder / f"input{suffix}"
+        path.write_bytes(files[0])
+        return path
+    path = folder / "images"
+    path.mkdir(exist_ok=True)
+    for number, data in enumerate(files, start=1):
+        (path / f"{number}{suffix}").write_bytes(data)
+    return path
+
+
+def minimise(files: tuple[bytes, ...], is_same: Callable[[tuple[bytes, ...]], bool]) -> tuple[bytes, ...]:
+    """A smaller input for which `is_same` still holds: blocks of each file are left out, large ones first."""
+    attempts, until = MOST_ATTEMPTS, time.monotonic() + MINIMISING_SECONDS
+    for index in range(len(files)):
+        size = len(files[index]) // 2
+        while size >= 4:
+            begin = 0
+            while begin < len(files[index]):
+                if attempts == 0 or time.monotonic() > until:
+                    return files
+                attempts -= 1
+                shorter = files[index][:begin] + files[index][begin + size :]
+                fewer = (*files[:index], shorter, *files[index + 1 :])
+                if shorter and is_same(fewer):
+                    files = fewer
+                else:
+                    begin += size
+            size //= 2
+    return files
+
+
+def keep_case(folder: Path, label: str, name: str, files: Sequence[bytes], result: Result) -> None:
+    """Keep an input that failed, and what was said of it."""
+    place = folder / f"{result.verdict}-{label}"
+    place.mkdir(parents=True, exist_ok=True)
+    write_case(place, name, files)
+    (place / "report.txt").write_text(f"{name}: {result.verdict} at {result.place}\n\n{result.text}\n", encoding="utf-8")
+
+
+def format_table(counts: dict[str, Counter[str]]) -> str:
+    """How many cases of each format had each verdict."""
+    heading = ("format", "cases", *VERDICTS)
+    rows = [(name, str(found.total()), *(str(found[verdict]) for verdict in VERDICTS)) for name, found in counts.items()]
+    total = sum(counts.values(), Counter[str]())
+    rows.append(("all", str(total.total()), *(str(total[verdict]) for verdict in VERDICTS)))
+    width = max(len(row[0]) for row in (heading, *rows))
+    return "\n".join(row[0].ljust(width) + "".join(cell.rjust(11) for cell in row[1:]) for row in (heading, *rows))
+
+
+def run_cases(options: argparse.Namespace, scratch: Path) -> tuple[dict[str, Counter[str]], int]:
+    """Try the cases that the options ask for: verdicts by format, and how many cases failed."""
+    import imageio_ffmpeg
+
+    import ristn_cli.cli.info
+    import ristn_cli.inference.preflight  # noqa: F401  # loaded once, before the child is forked
+
+    numbers = range(options.count) if options.case is None else [options.case]
+    names = {number: TURNS[number % len(TURNS)] for number in numbers}
+    wanted = {name for name in names.values() if options.format is None or name in options.format}
+    bases = {name: make_input(name, scratch, imageio_ffmpeg.get_ffmpeg_exe()) for name in FORMATS if name in wanted}
+    counts = {name: Counter[str]() for name in bases}
+    child = Child(scratch / "log", options.seconds, options.memory * 2**20)
+    seen: set[tuple[str, str]] = set()
+    failures = 0
+
+    def try_files(name: str, files: tuple[bytes, ...]) -> Result:
+        with tempfile.TemporaryDirectory(dir=scratch) as folder:
+            return child.try_input(write_case(Path(folder), name, files), tries_mux=options.mux)
+
+    try:
+        for number, name in names.items():
+            if name not in bases:
+                continue
+            files = make_case(options.seed, number, name, bases)
+            result = try_files(name, files)
+            counts[name][result.verdict] += 1
+            if options.verbose or result.verdict not in (READ, REFUSED):
+                last = (result.text.strip().splitlines() or [""])[0 if result.verdict == CRASH else -1]
+                print(f"case {number} ({name}): {result.verdict} {result.place} {last}", flush=True)
+            if result.verdict in (READ, REFUSED):
+                continue
+            failures += 1
+            kind = (result.verdict, result.place)
+            if options.keep is not None and kind not in seen:
+                seen.add(kind)
+                smaller = minimise(files, lambda less, name=name, kind=kind: is_kind(try_files(name, less), kind))  # type: ignore[misc]
+                keep_case(options.keep, f"{options.seed}-{number}", name, smaller, result)
+    finally:
+        child.close()
+    return counts, failures
+
+
+def is_kind(result: Result, kind: tuple[str, str]) -> bool:
+    """Whether a result is of the same kind as another: the verdict and the place."""
+    return (result.verdict, result.place) == kind
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Try the cases and print the table; the exit code is 1 if any failed."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--count", type=int, default=150, help="number of cases (default: 150)")
+    parser.add_argument("--seed", type=int, default=1, help="seed that decides all damage (default: 1)")
+    parser.add_argument("--case", type=int, help="try this case alone")
+    parser.add_argument("--format", action="append", choices=FORMATS, help="leave out other formats; may be repeated")
+    parser.add_argument("--seconds", type=float, default=10, help="longest time for a case (default: 10)")
+    parser.add_argument("--memory", type=int, default=1024, help="most MiB of memory for a case (default: 1024)")
+    parser.add_argument("--mux", action="store_true", help="also try the mux into MKV, which takes longer")
+    parser.add_argument("--keep", type=Path, help="folder for inputs that fail: one of each kind, made smaller")
+    parser.add_argument("--verbose", action="store_true", help="print a line for each case")
+    parser.add_argument("--json", action="store_true", help="print the counts as JSON instead of a table")
+    options = parser.parse_args(arguments)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="ristn-fuzz-") as name:
+        counts, failures = run_cases(options, Path(name))
+    print(json.dumps(counts) if options.json else format_table(counts))
+    if not options.json:
+        print(f"{time.monotonic() - began:.0f} seconds")
+    return int(failures > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
