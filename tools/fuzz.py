@@ -17,6 +17,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import resource
 import signal
 import sys
@@ -29,6 +30,7 @@ from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -40,13 +42,17 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 from fuzz_inputs import FORMATS, TURNS, make_input, mutate  # noqa: E402
 
 READ, REFUSED = "read", "refused"
-TRACEBACK, HANG, GROWTH, CRASH = "traceback", "hang", "growth", "crash"
-VERDICTS = (READ, REFUSED, TRACEBACK, HANG, GROWTH, CRASH)
+UNCLEAR, TRACEBACK, HANG, GROWTH, CRASH = "unclear", "traceback", "hang", "growth", "crash"
+PASSES = frozenset({READ, REFUSED})
+VERDICTS = (READ, REFUSED, UNCLEAR, TRACEBACK, HANG, GROWTH, CRASH)
 MOST_FRAMES = 10
 MOST_ATTEMPTS = 200
 """Smaller copies of an input that are tried while it is minimised."""
 
 MINIMISING_SECONDS = 60
+MUX_EVERY = 3
+"""Cases of which one has the trial of its mux: it starts the ffmpeg program several times."""
+
 SPARE_BYTES = 3 * 2**30
 """Address space beyond that of the idle child after which it gets no more: the machine must survive."""
 
@@ -60,8 +66,10 @@ class Result:
     text: str = ""
 
 
-def read_input(path: Path, *, tries_mux: bool) -> None:
-    """Do with an input what `ristn upscale` and `ristn info` do before and while they compute.
+def read_file(path: Path, tries_mux: bool) -> None:
+    """Do with an input what `ristn upscale` and `ristn info` do with a file, short of computing frames.
+
+    `tries_mux` adds the trial of the mux.
 
     Raises:
         Exception: what these commands raise.
@@ -70,43 +78,71 @@ def read_input(path: Path, *, tries_mux: bool) -> None:
     from ristn_cli.inference.forecast import source_bytes
     from ristn_cli.inference.plan import UpscaleOptions, estimate_frames
     from ristn_cli.inference.preflight import check_container, examine, read_source
-    from ristn_cli.video import check_mux, has_variable_rate, probe
+    from ristn_cli.video import has_variable_rate, probe
     from ristn_cli.weights import choose_model
 
     options = UpscaleOptions(codec="ffv1")  # which can hold transparency
-    target = path.with_name("out.mkv")
     info = probe(path)
     choose_model(info, source_bytes(info))
     info = examine(info, options)
     with redirect_stdout(io.StringIO()):
         list(describe_source(info, has_variable_rate(info)))
         write_json(asdict(info))
-    check_mux(info, target, codec=options.codec)
     estimate_frames(info, options)
-    for _ in read_source(info, options, start=None, max_frames=MOST_FRAMES):
-        pass
-    for _ in read_source(info, options, start=(info.duration or Fraction(0)) / 2, max_frames=2):
-        pass
+    for start, count in ((None, MOST_FRAMES), ((info.duration or Fraction(0)) / 2, 2)):
+        for _ in read_source(info, options, start=start, max_frames=count):
+            pass
     if tries_mux:
-        check_container(info, target, options)
+        check_container(info, path.with_name("out.mkv"), options)
 
 
-def judge(action: Callable[[], None]) -> Result:
-    """Run `action` in this process: its verdict, except for what ends or stops the process."""
+def read_stdin(path: Path) -> None:
+    """The same with a file that comes through standard input.
+
+    Raises:
+        Exception: what `ristn upscale -` raises.
+    """
+    from ristn_cli.inference.plan import UpscaleOptions
+    from ristn_cli.inference.preflight import read_source
+    from ristn_cli.inference.stream import PIPE, Ends, opened_source
+
+    options = UpscaleOptions(codec="ffv1", with_audio=False, with_subtitles=False)
+    target = path.with_name("out.mkv")
+    with path.open("rb") as stdin, io.BytesIO() as stdout:
+        ends = Ends(source=PIPE, target=target, stdin=stdin, stdout=stdout)
+        with opened_source(ends, options, lambda message: None) as (info, check_read):
+            for _ in read_source(info, options, start=None, max_frames=MOST_FRAMES):
+                pass
+            check_read()
+
+
+def read_input(path: Path, tries_mux: bool) -> Result:
+    """What becomes of an input, by its name and through standard input: the first failure, if any."""
+    result = judge(partial(read_file, tries_mux=tries_mux), path, path.name)
+    if result.verdict not in PASSES or path.is_dir():
+        return result
+    piped = judge(read_stdin, path, "standard input")
+    return result if piped.verdict in PASSES else piped
+
+
+def judge(read: Callable[[Path], None], path: Path, name: str) -> Result:
+    """The verdict on `read`, except for what ends or stops this process. A refusal must name the input by `name`."""
     from ristn_cli.video import VideoError
 
     try:
-        action()
+        read(path)
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
         ours = next((frame for frame in reversed(frames) if "ristn_cli" in frame.filename), frames[-1])
         place = f"{Path(ours.filename).name}:{ours.name}"
-        lines = str(error).splitlines()
-        if isinstance(error, VideoError) and len(lines) == 1:
-            return Result(REFUSED, place, lines[0])
+        text = "".join(traceback.format_exception(error))
         if isinstance(error, MemoryError):
-            return Result(GROWTH, place, "".join(traceback.format_exception(error)))
-        return Result(TRACEBACK, f"{place}:{type(error).__name__}", "".join(traceback.format_exception(error)))
+            return Result(GROWTH, place, text)
+        if not isinstance(error, VideoError):
+            return Result(TRACEBACK, f"{place}:{type(error).__name__}", text)
+        message = str(error)
+        is_clear = message.isprintable() and name in message
+        return Result(REFUSED if is_clear else UNCLEAR, place, message if is_clear else text)
     return Result(READ)
 
 
@@ -130,10 +166,10 @@ def serve(connection: Connection, log: Path, seconds: float, most_growth: int) -
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew
         before = read_memory("VmRSS")
         faulthandler.dump_traceback_later(seconds * 0.9)
-        result = judge(lambda path=path, tries_mux=tries_mux: read_input(path, tries_mux=tries_mux))  # type: ignore[misc]
+        result = read_input(path, tries_mux)
         faulthandler.cancel_dump_traceback_later()
         grown = read_memory("VmHWM") - before
-        if grown > most_growth and result.verdict in (READ, REFUSED):
+        if grown > most_growth and result.verdict in PASSES:
             result = Result(GROWTH, result.place, f"{grown / 2**20:.0f} MiB, {result.verdict}: {result.text}")
         connection.send(result)
 
@@ -160,7 +196,7 @@ class Child:
             self._connection.close()
             self._process = None
 
-    def try_input(self, path: Path, *, tries_mux: bool) -> Result:
+    def try_input(self, path: Path, tries_mux: bool) -> Result:
         """What becomes of an input."""
         if self._process is None:
             self._connection, theirs = self._context.Pipe()
@@ -191,10 +227,11 @@ class Child:
 
 
 def find_place(log: str) -> str:
-    """The innermost line of ristn in what faulthandler wrote."""
-    lines = [line.strip() for line in log.splitlines() if "ristn_cli" in line]
-    words = lines[0].split('"') if lines else []
-    return f"{Path(words[1]).name}:{words[2].split()[-1]}" if len(words) > 2 else ""
+    """The innermost line of ristn in what faulthandler wrote of the thread that failed, else of the main thread."""
+    threads = re.split(r"(?=^(?:Current thread|Thread) 0x)", log, flags=re.MULTILINE)[1:]
+    thread = next((text for text in threads if text.startswith("Current thread")), threads[-1] if threads else "")
+    found = re.search(r'File "[^"]*ristn_cli/(?:[^"]*/)?([^"/]+)", line \d+ in (\S+)', thread)
+    return "" if found is None else f"{found[1]}:{found[2]}"
 
 
 def make_case(seed: int, number: int, name: str, bases: dict[str, tuple[bytes, ...]]) -> tuple[bytes, ...]:
@@ -246,13 +283,17 @@ def keep_case(folder: Path, label: str, name: str, files: Sequence[bytes], resul
     place = folder / f"{result.verdict}-{label}"
     place.mkdir(parents=True, exist_ok=True)
     write_case(place, name, files)
-    (place / "report.txt").write_text(f"{name}: {result.verdict} at {result.place}\n\n{result.text}\n", encoding="utf-8")
+    (place / "report.txt").write_text(
+        f"{name}: {result.verdict} at {result.place}\n\n{result.text}\n", encoding="utf-8"
+    )
 
 
 def format_table(counts: dict[str, Counter[str]]) -> str:
     """How many cases of each format had each verdict."""
     heading = ("format", "cases", *VERDICTS)
-    rows = [(name, str(found.total()), *(str(found[verdict]) for verdict in VERDICTS)) for name, found in counts.items()]
+    rows = [
+        (name, str(found.total()), *(str(found[verdict]) for verdict in VERDICTS)) for name, found in counts.items()
+    ]
     total = sum(counts.values(), Counter[str]())
     rows.append(("all", str(total.total()), *(str(total[verdict]) for verdict in VERDICTS)))
     width = max(len(row[0]) for row in (heading, *rows))
@@ -275,36 +316,39 @@ def run_cases(options: argparse.Namespace, scratch: Path) -> tuple[dict[str, Cou
     seen: set[tuple[str, str]] = set()
     failures = 0
 
-    def try_files(name: str, files: tuple[bytes, ...]) -> Result:
+    def try_files(name: str, files: tuple[bytes, ...], number: int) -> Result:
         with tempfile.TemporaryDirectory(dir=scratch) as folder:
-            return child.try_input(write_case(Path(folder), name, files), tries_mux=options.mux)
+            return child.try_input(write_case(Path(folder), name, files), number % MUX_EVERY == 0)
+
+    def fails_alike(files: tuple[bytes, ...], name: str, number: int, kind: tuple[str, str]) -> bool:
+        return kind_of(try_files(name, files, number)) == kind
 
     try:
         for number, name in names.items():
             if name not in bases:
                 continue
             files = make_case(options.seed, number, name, bases)
-            result = try_files(name, files)
+            result = try_files(name, files, number)
             counts[name][result.verdict] += 1
-            if options.verbose or result.verdict not in (READ, REFUSED):
+            if options.verbose or result.verdict not in PASSES:
                 last = (result.text.strip().splitlines() or [""])[0 if result.verdict == CRASH else -1]
                 print(f"case {number} ({name}): {result.verdict} {result.place} {last}", flush=True)
-            if result.verdict in (READ, REFUSED):
+            if result.verdict in PASSES:
                 continue
             failures += 1
-            kind = (result.verdict, result.place)
+            kind = kind_of(result)
             if options.keep is not None and kind not in seen:
                 seen.add(kind)
-                smaller = minimise(files, lambda less, name=name, kind=kind: is_kind(try_files(name, less), kind))  # type: ignore[misc]
-                keep_case(options.keep, f"{options.seed}-{number}", name, smaller, result)
+                files = minimise(files, partial(fails_alike, name=name, number=number, kind=kind))
+                keep_case(options.keep, f"{options.seed}-{number}", name, files, result)
     finally:
         child.close()
     return counts, failures
 
 
-def is_kind(result: Result, kind: tuple[str, str]) -> bool:
-    """Whether a result is of the same kind as another: the verdict and the place."""
-    return (result.verdict, result.place) == kind
+def kind_of(result: Result) -> tuple[str, str]:
+    """What failures of one kind have in common."""
+    return result.verdict, result.place
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -316,7 +360,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--format", action="append", choices=FORMATS, help="leave out other formats; may be repeated")
     parser.add_argument("--seconds", type=float, default=10, help="longest time for a case (default: 10)")
     parser.add_argument("--memory", type=int, default=1024, help="most MiB of memory for a case (default: 1024)")
-    parser.add_argument("--mux", action="store_true", help="also try the mux into MKV, which takes longer")
     parser.add_argument("--keep", type=Path, help="folder for inputs that fail: one of each kind, made smaller")
     parser.add_argument("--verbose", action="store_true", help="print a line for each case")
     parser.add_argument("--json", action="store_true", help="print the counts as JSON instead of a table")

@@ -162,7 +162,9 @@ OTHERS = {
     "h264": Format(".h264", "-c:v libx264 -g 5 -bf 2 -an -sn", START_CODES),
     "wmv": Format(".wmv", "-c:v wmv2 -g 5 -c:a wmav2 -sn", BLOCKS),
     "ogv": Format(".ogv", "-c:v libtheora -c:a libvorbis -sn", partial(split_before, mark=b"OggS")),
-    "mxf": Format(".mxf", "-c:v mpeg2video -g 5 -ar 48000 -c:a pcm_s16le -sn", partial(split_before, mark=b"\x06\x0e\x2b\x34")),
+    "mxf": Format(
+        ".mxf", "-c:v mpeg2video -g 5 -ar 48000 -c:a pcm_s16le -sn", partial(split_before, mark=b"\x06\x0e\x2b\x34")
+    ),
     "mjpeg": Format(".mov", "-c:v mjpeg -an -sn", list_boxes),
     "apng": Format(".apng", "-c:v apng -pix_fmt rgba -an -sn", list_png),
     "png-16": Format(".png", "-pix_fmt rgba64be -frames:v 1 -an -sn", list_png),

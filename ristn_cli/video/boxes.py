@@ -60,7 +60,7 @@ def find_encrypted_tracks(path: Path) -> dict[int, str]:
                 continue
             at = description.find(b"schm")
             scheme = description[at + 8 : at + 12] if at >= 0 else kind
-            encrypted[number] = scheme.decode("latin-1").strip()
+            encrypted[number] = name_code(scheme).strip()
     return encrypted
 
 
@@ -87,7 +87,7 @@ def explain_unreadable(path: Path) -> str | None:
     if encrypted:
         return describe_encryption(encrypted.values())
     last = boxes[-1]
-    name = last.kind.decode("latin-1")
+    name = name_code(last.kind)
     if last.end > size:
         cause = "the file is cut short" if last.kind in (b"mdat", b"moov") else "the file is damaged or cut short"
         return (
@@ -102,6 +102,11 @@ def explain_unreadable(path: Path) -> str | None:
             "without its initialization segment; copy it again, or repair it with a tool for its camera"
         )
     return None
+
+
+def name_code(code: bytes) -> str:
+    r"""A code of four letters as text for a message; bytes that are no letters become such as `\xff`."""
+    return code.decode("latin-1").encode("unicode_escape").decode("ascii")
 
 
 def describe_encryption(schemes: Iterable[str]) -> str:

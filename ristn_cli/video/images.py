@@ -66,15 +66,17 @@ def read_image_with_alpha(
         if is_deep or (is_still and context.width * context.height > MOST_PILLOW_PIXELS):
             return _to_rgba(path, next(container.decode(stream), None))
     try:
-        pixels = np.asarray(iio.imread(path, plugin="pillow", index=0, mode="RGBA", rotate=True))
+        # The bytes rather than the file, in which Pillow takes the memory that a damaged length asks for.
+        pixels = np.asarray(iio.imread(path.read_bytes(), plugin="pillow", index=0, mode="RGBA", rotate=True))
     except Exception as error:  # Pillow raises whatever a damaged file leads it into
+        reason = str(error) or type(error).__name__
         is_unknown = isinstance(error.__cause__, InitializationError)
         if not is_still or (on_damage is None and not is_unknown):
-            raise VideoError(f"{path}: cannot be read as an image ({error}); expected PNG or JPEG") from error
+            raise VideoError(f"{path}: cannot be read as an image ({reason}); expected PNG or JPEG") from error
         with open_input(path) as container:
             decoded = _to_rgba(path, next(container.decode(video=0), None))
         if on_damage is not None and not is_unknown:
-            on_damage(f"the image is damaged ({error}) and was concealed")
+            on_damage(f"the image is damaged ({reason}) and was concealed")
         return decoded
     return np.ascontiguousarray(pixels[..., :3]), np.ascontiguousarray(pixels[..., 3])
 

@@ -246,7 +246,9 @@ def _first_frame(choice: VideoChoice, path: Path, unreadable: list[av.error.FFmp
 
 
 def _is_animated_webp(path: Path) -> bool:
-    """By the flags of its header."""
+    """By the flags of its header; False for a pipe, which cannot be opened again."""
+    if not path.is_file():
+        return False
     with path.open("rb") as file:
         head = file.read(21)
     return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and bool(head[20] & 2)
