@@ -4,8 +4,8 @@
     python tools/fuzz.py --seed 1 --case 123 --keep FOLDER
 
 A child process reads the files, so that a crash or an endless loop inside FFmpeg's libraries ends one case and not the
-run. A case passes if its file is read or is refused by an error of ristn's own in one line. Case N of a seed is the same
-however many cases there are. Linux only: the child is forked, and its memory is read from /proc.
+run. A case passes if its file is read, or is refused in one line that names it. Case N of a seed is the same however
+many cases there are. Linux only: the child is forked, and its memory is read from /proc.
 """
 
 from __future__ import annotations
@@ -50,6 +50,10 @@ MOST_ATTEMPTS = 200
 """Smaller copies of an input that are tried while it is minimised."""
 
 MINIMISING_SECONDS = 60
+BUSY_FACTOR = 6
+"""How much longer than the limit of processor time a case may take on the clock: other programs may be at work."""
+
+OUTPUT = "out.mkv"
 MUX_EVERY = 3
 """Cases of which one has the trial of its mux: it starts the ffmpeg program several times."""
 
@@ -93,7 +97,7 @@ def read_file(path: Path, tries_mux: bool) -> None:
         for _ in read_source(info, options, start=start, max_frames=count):
             pass
     if tries_mux:
-        check_container(info, path.with_name("out.mkv"), options)
+        check_container(info, path.with_name(OUTPUT), options)
 
 
 def read_stdin(path: Path) -> None:
@@ -107,7 +111,7 @@ def read_stdin(path: Path) -> None:
     from ristn_cli.inference.stream import PIPE, Ends, opened_source
 
     options = UpscaleOptions(codec="ffv1", with_audio=False, with_subtitles=False)
-    target = path.with_name("out.mkv")
+    target = path.with_name(OUTPUT)
     with path.open("rb") as stdin, io.BytesIO() as stdout:
         ends = Ends(source=PIPE, target=target, stdin=stdin, stdout=stdout)
         with opened_source(ends, options, lambda message: None) as (info, check_read):
@@ -118,15 +122,15 @@ def read_stdin(path: Path) -> None:
 
 def read_input(path: Path, tries_mux: bool) -> Result:
     """What becomes of an input, by its name and through standard input: the first failure, if any."""
-    result = judge(partial(read_file, tries_mux=tries_mux), path, path.name)
+    result = judge(partial(read_file, tries_mux=tries_mux), path, (path.name, OUTPUT))
     if result.verdict not in PASSES or path.is_dir():
         return result
-    piped = judge(read_stdin, path, "standard input")
+    piped = judge(read_stdin, path, ("standard input",))
     return result if piped.verdict in PASSES else piped
 
 
-def judge(read: Callable[[Path], None], path: Path, name: str) -> Result:
-    """The verdict on `read`, except for what ends or stops this process. A refusal must name the input by `name`."""
+def judge(read: Callable[[Path], None], path: Path, names: Sequence[str]) -> Result:
+    """The verdict on `read`, except for what ends or stops this process. A refusal must have one of `names` in it."""
     from ristn_cli.video import VideoError
 
     try:
@@ -141,7 +145,7 @@ def judge(read: Callable[[Path], None], path: Path, name: str) -> Result:
         if not isinstance(error, VideoError):
             return Result(TRACEBACK, f"{place}:{type(error).__name__}", text)
         message = str(error)
-        is_clear = message.isprintable() and name in message
+        is_clear = message.isprintable() and any(name in message for name in names)
         return Result(REFUSED if is_clear else UNCLEAR, place, message if is_clear else text)
     return Result(READ)
 
@@ -152,11 +156,18 @@ def read_memory(name: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
 
 
-def serve(connection: Connection, log: Path, seconds: float, most_growth: int) -> None:
+def read_processor_time(process: int) -> float:
+    """Seconds of processor time that a process has taken."""
+    fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def serve(connection: Connection, log: Path, most_growth: int) -> None:
     """The child: read one input after another, and send back what became of it. FFmpeg's messages go to `log`."""
     with log.open("wb") as file:
         os.dup2(file.fileno(), 2)
     faulthandler.enable()  # a crash leaves the Python lines that led to it
+    faulthandler.register(signal.SIGUSR1)
     warnings.simplefilter("error")
     limit = read_memory("VmSize") + SPARE_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -165,9 +176,7 @@ def serve(connection: Connection, log: Path, seconds: float, most_growth: int) -
         os.ftruncate(2, 0)
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew
         before = read_memory("VmRSS")
-        faulthandler.dump_traceback_later(seconds * 0.9)
         result = read_input(path, tries_mux)
-        faulthandler.cancel_dump_traceback_later()
         grown = read_memory("VmHWM") - before
         if grown > most_growth and result.verdict in PASSES:
             result = Result(GROWTH, result.place, f"{grown / 2**20:.0f} MiB, {result.verdict}: {result.text}")
@@ -179,7 +188,7 @@ class Child:
 
     Args:
         log: where its messages go.
-        seconds: after which an input counts as a hang.
+        seconds: of processor time after which an input counts as a hang.
         most_growth: bytes of memory that an input may take.
     """
 
@@ -200,13 +209,13 @@ class Child:
         """What becomes of an input."""
         if self._process is None:
             self._connection, theirs = self._context.Pipe()
-            arguments = (theirs, self._log, self._seconds, self._most_growth)
+            arguments = (theirs, self._log, self._most_growth)
             self._process = self._context.Process(target=serve, args=arguments, daemon=True)
             self._process.start()
             theirs.close()
         self._connection.send((path, tries_mux))
         try:
-            if self._connection.poll(self._seconds):
+            if self._wait(self._process.pid or 0):
                 result: Result = self._connection.recv()
                 if result.verdict == GROWTH:  # what it took may not all have been given back
                     self.close()
@@ -218,9 +227,20 @@ class Child:
             name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
             self.close()
             return Result(CRASH, find_place(text), f"{name}\n{text}")
+        os.kill(self._process.pid or 0, signal.SIGUSR1)
+        time.sleep(0.5)
         text = self._read_log()
         self.close()
         return Result(HANG, find_place(text), text)
+
+    def _wait(self, process: int) -> bool:
+        """Whether an answer comes before the limits of time."""
+        until = time.monotonic() + BUSY_FACTOR * self._seconds
+        limit = read_processor_time(process) + self._seconds
+        while time.monotonic() < until and read_processor_time(process) < limit:
+            if self._connection.poll(0.5):
+                return True
+        return False
 
     def _read_log(self) -> str:
         return self._log.read_text(encoding="utf-8", errors="replace")[-4000:]
@@ -358,7 +378,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1, help="seed that decides all damage (default: 1)")
     parser.add_argument("--case", type=int, help="try this case alone")
     parser.add_argument("--format", action="append", choices=FORMATS, help="leave out other formats; may be repeated")
-    parser.add_argument("--seconds", type=float, default=10, help="longest time for a case (default: 10)")
+    parser.add_argument("--seconds", type=float, default=10, help="most processor time for a case (default: 10)")
     parser.add_argument("--memory", type=int, default=1024, help="most MiB of memory for a case (default: 1024)")
     parser.add_argument("--keep", type=Path, help="folder for inputs that fail: one of each kind, made smaller")
     parser.add_argument("--verbose", action="store_true", help="print a line for each case")

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 SEQUENCE_IMAGES = 3
@@ -52,8 +53,10 @@ class Format:
 BOXES_WITH_BOXES = frozenset(b"moov trak mdia minf stbl edts udta moof traf mvex dinf".split())
 EBML_MASTERS = frozenset(
     bytes.fromhex(name)
-    for name in "1a45dfa3 18538067 114d9b74 1549a966 1654ae6b ae e0 e1 1f43b675 1c53bb6b 1254c367 7373 1043a770 45b9 b6 "
-    "1941a469 61a7 a0".split()
+    for name in (
+        *("1a45dfa3", "18538067", "114d9b74", "1549a966", "1654ae6b", "1f43b675", "1c53bb6b", "1254c367", "1043a770"),
+        *("1941a469", "7373", "45b9", "61a7", "ae", "e0", "e1", "b6", "a0"),
+    )
 )
 
 
@@ -130,7 +133,7 @@ def list_blocks(data: bytes, size: int) -> Iterator[Chunk]:
 def split_before(data: bytes, mark: bytes) -> Iterator[Chunk]:
     """Pieces that begin with `mark`, and the piece before the first of these."""
     begins = [0, *(found.start() for found in re.finditer(re.escape(mark), data) if found.start()), len(data)]
-    yield from (Chunk(begin, end) for begin, end in zip(begins, begins[1:], strict=False) if begin < end)
+    yield from (Chunk(begin, end) for begin, end in pairwise(begins) if begin < end)
 
 
 BLOCKS = partial(list_blocks, size=64)
@@ -261,7 +264,7 @@ def change_length(data: bytes, chunks: Sequence[Chunk], random_: random.Random) 
     if with_length and random_.random() < 0.7:
         chunk = random_.choice(with_length)
         at, size = chunk.length_at or 0, chunk.length_size
-        value = bit * (2 ** (8 * size) - 1)
+        value: int = bit * (2 ** (8 * size) - 1)
         if chunk.is_ebml:
             # All ones means an unknown length: the largest has a zero at its end.
             value = (1 << 7 * size) | bit * (2 ** (7 * size) - 2)

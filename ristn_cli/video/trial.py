@@ -85,13 +85,13 @@ def try_mux(
         tried = Path(scratch) / f"tried{target.suffix}"
         head = Path(scratch) / f"head{part_suffix(codec)}"
         begin = source.start_time + (start or 0)
-        _write_part(head, source, begin, (width, height), {**shape, **settings})
+        _write_part(head, target, source, begin, (width, height), {**shape, **settings})
         until = begin + HEAD_SECONDS if end is None else min(begin + HEAD_SECONDS, source.start_time + end)
         pieces = [_Piece(replace(clip_of(source, target, plan, start, end), until=until), head)]
         if any(entry.action in ("copy", "convert") for entry in plan):
             for number, time in enumerate(_piece_times(source, start, end)):
                 part = Path(scratch) / f"piece-{number}{part_suffix(codec)}"
-                _write_part(part, source, time, SMALL_SIZE, settings)
+                _write_part(part, target, source, time, SMALL_SIZE, settings)
                 pieces.append(_Piece(Clip(time, time + PIECE_SECONDS, is_trimmed=True), part))
         if _find_fault(source, tried, plan, pieces) is None:
             return plan
@@ -111,21 +111,27 @@ def try_mux(
 
 
 def _write_part(
-    path: Path, source: VideoInfo, time: Fraction, size: tuple[int, int], settings: Mapping[str, Any]
+    path: Path, target: Path, source: VideoInfo, time: Fraction, size: tuple[int, int], settings: Mapping[str, Any]
 ) -> None:
-    """One black frame at `time` on the source's clock, or at the next that a frame can have."""
+    """One black frame at `time` on the source's clock, or at the next that a frame can have.
+
+    Raises VideoError in words about `target`.
+    """
     image = np.zeros((size[1], size[0], 3), np.uint16 if source.bit_depth > 8 else np.uint8)
-    with FrameWriter(
-        path,
-        width=size[0],
-        height=size[1],
-        rate=source.rate,
-        time_base=source.time_base,
-        color=source.color,
-        mastering=source.mastering,
-        **settings,
-    ) as writer:
-        writer.write(Frame(image, ceil(time / source.time_base) * source.time_base))
+    try:
+        with FrameWriter(
+            path,
+            width=size[0],
+            height=size[1],
+            rate=source.rate,
+            time_base=source.time_base,
+            color=source.color,
+            mastering=source.mastering,
+            **settings,
+        ) as writer:
+            writer.write(Frame(image, ceil(time / source.time_base) * source.time_base))
+    except VideoError as error:
+        raise VideoError(str(error).replace(str(path), str(target))) from error
 
 
 def _piece_times(source: VideoInfo, start: Fraction | None, end: Fraction | None) -> Iterator[Fraction]:

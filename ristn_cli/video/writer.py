@@ -258,6 +258,12 @@ class FrameWriter:
         reason = getattr(error, "strerror", None) or str(error)
         if self._container is None:
             return f"{self.path}: cannot be written ({reason}); check the folder's permissions and the free disk space"
-        if self.frames_written == 0 and getattr(error, "errno", None) not in FILE_ERRORS:
+        is_of_file = getattr(error, "errno", None) in FILE_ERRORS
+        if self.frames_written == 0 and not is_of_file:
             return explain_encoder(self._settings, error, self._dtype == np.uint16)
-        return f"{self.path}: writing failed after {self.frames_written} frames ({reason}); check the free disk space"
+        hint = (
+            "check the free disk space"
+            if is_of_file
+            else f"the source's frame rate ({self._settings.rate}) or times may be damaged; convert it first"
+        )
+        return f"{self.path}: writing failed after {self.frames_written} frames ({reason}); {hint}"
