@@ -2,8 +2,10 @@
 
 import json
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -148,6 +150,12 @@ class Nothing:
     def add(self, item: Item) -> None:
         pass
 
+    def was_left(self, item: Item) -> bool:
+        return False
+
+    def at_work(self, item: Item) -> nullcontext[None]:
+        return nullcontext()
+
 
 def run_two(
     tmp_path: Path, run: Callable[[Path, Path, str], str], *, ahead: Sequence[int] = (), debug: bool = False
@@ -219,6 +227,54 @@ def test_a_stop_that_comes_too_late_for_a_file_ends_the_batch_behind_it(
             signal.signal(number, handler)
     assert stopped.value.exit_code == 143
     assert "1 done, 1 not begun" in capsys.readouterr().out
+
+
+CRASH = """
+import os
+import sys
+from ristn_cli.cli import app
+from ristn_cli.video import source
+
+def crash(path, *others, **named):
+    if "bad" in str(path):
+        os.abort()
+    return open_container(path, *others, **named)
+
+open_container = source._open_container
+source._open_container = crash
+app(sys.argv[1:])
+"""
+"""The command, with a crash inside FFmpeg's libraries for a certain file."""
+
+
+def test_the_other_inputs_are_done_after_a_crash(tiny_weights: Path, tmp_path: Path) -> None:
+    source, target = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for name in ("a.mp4", "bad.mp4", "c.mp4"):
+        make_clip(tmp_path / name, frames=2, width=32, height=32).rename(source / name)
+    command = ["upscale", source, target, "--weights", tiny_weights, *QUICK]
+    words = [sys.executable, "-c", CRASH, *map(str, command)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == -signal.SIGABRT
+    assert (target / "a.mp4").exists()
+    assert json.loads((target / ".ristn-at-work.json").read_text()) == ["bad.mp4"]
+    # As long as the file makes the program crash, the others come first; here it no longer does.
+    code, stdout, stderr = in_process(*command, "--progress", "json")
+    assert code == 0
+    assert "3 inputs: 1 done already, 2 done" in stdout
+    assert "bad.mp4: an earlier run crashed or was killed while it worked on this input; it comes last" in stderr
+    inputs = [Path(json.loads(line)["input"]).name for line in stderr.splitlines() if line.startswith("{")]
+    assert list(dict.fromkeys(inputs)) == ["c.mp4", "bad.mp4"]
+    assert not (target / ".ristn-at-work.json").exists()
+
+
+def test_a_failure_leaves_no_mark_of_a_crash(tiny_weights: Path, tmp_path: Path) -> None:
+    for name in ("one.mp4", "two.mp4"):
+        (tmp_path / name).write_text("no video")
+    target = tmp_path / "out"
+    code, _, _ = in_process("upscale", *tmp_path.glob("*.mp4"), target, "--weights", tiny_weights, *QUICK)
+    assert code == 1
+    assert not list(target.glob(".ristn-at-work*"))
 
 
 def test_photographs_stay_what_they_are(tiny_weights: Path, tmp_path: Path) -> None:

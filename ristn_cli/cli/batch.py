@@ -38,8 +38,12 @@ def run_batch(
     """Do all items; tell of those that are done already.
 
     A failure is told and the next input follows; at the end the program leaves with the code of a failure. A stop,
-    which comes as `typer.Exit`, ends the batch; what is not begun then is done by the same command.
+    which comes as `typer.Exit`, ends the batch; what is not begun then is done by the same command. An input that was
+    at work when an earlier program crashed comes last: it may do so again, and the others are done then.
     """
+    items = sorted(items, key=record.was_left)
+    for item in filter(record.was_left, items):
+        note(f"{item.source}: an earlier run crashed or was killed while it worked on this input; it comes last")
     outcomes: list[Outcome] = []
     begun: set[Item] = set()  # ahead of their turn
 
@@ -54,7 +58,8 @@ def run_batch(
                 try:
                     heed_stop()
                     begun.add(item)
-                    outcomes.append(_run_item(item, record, work, run, f"{number}/{len(items)} "))
+                    with record.at_work(item):
+                        outcomes.append(_run_item(item, record, work, run, f"{number}/{len(items)} "))
                 except (typer.Exit, Stopped):
                     raise
                 except Exception as error:  # one bad file must not cost a night's work, whatever is wrong with it

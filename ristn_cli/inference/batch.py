@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -34,6 +35,7 @@ VIDEO_SUFFIXES = frozenset((*CONTAINERS, *OTHER_SUFFIXES, ".vob", ".wmv", ".y4m"
 """Of the files in a folder that are taken for videos; a file that is named by itself may have any."""
 
 RECORD_NAME = ".ristn-done.json"
+AT_WORK_NAME = ".ristn-at-work.json"
 IMAGE_NUMBER = "%05d"
 
 
@@ -154,6 +156,8 @@ class Record:
         self._network_of = network_of
         self._begun: dict[Item, str] = {}
         self._options = options
+        self._at_work = folder / AT_WORK_NAME
+        self._left = frozenset(self._read_at_work())
         # How a frame was computed (device, windows, parts, versions) does not make another job of a finished one.
         self._shape = {
             name: plain_text(value)
@@ -174,6 +178,19 @@ class Record:
         if entry.get("job") != self._job(item):
             raise JobError(f"{item.target}: was made from another input or with other options; use --overwrite")
         return True
+
+    @contextmanager
+    def at_work(self, item: Item) -> Iterator[None]:
+        """Within, a file in the folder names the item: it stays if the program crashes or is killed meanwhile."""
+        self._write_at_work({*self._read_at_work(), self._name(item)})
+        try:
+            yield
+        finally:
+            self._write_at_work({*self._read_at_work()} - {self._name(item)})
+
+    def was_left(self, item: Item) -> bool:
+        """Whether an earlier program ended while it was at work on the item, without a chance to say why."""
+        return self._name(item) in self._left
 
     def begin(self, item: Item) -> None:
         """Remember what an item is made from, before the work: its source may be moved or replaced meanwhile."""
@@ -196,6 +213,22 @@ class Record:
         except (OSError, ValueError):
             return {}
         return entries if isinstance(entries, dict) else {}
+
+    def _read_at_work(self) -> list[str]:
+        try:
+            names = json.loads(self._at_work.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return []
+        return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+
+    def _write_at_work(self, names: set[str]) -> None:
+        if not names:
+            self._at_work.unlink(missing_ok=True)
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = self._at_work.with_suffix(".tmp")
+        temporary.write_text(json.dumps(sorted(names), indent=1), encoding="utf-8")
+        temporary.replace(self._at_work)
 
     def _name(self, item: Item) -> str:
         return item.target.relative_to(self.folder).as_posix()
