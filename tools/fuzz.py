@@ -54,6 +54,9 @@ BUSY_FACTOR = 6
 """How much longer than the limit of processor time a case may take on the clock: other programs may be at work."""
 
 OUTPUT = "out.mkv"
+TEMPORARY_NAMES = ("ristn-try-", "ristn-mux-", "ristn-pipe-")
+"""Of folders that mean nothing to a reader of a message."""
+
 MUX_EVERY = 3
 """Cases of which one has the trial of its mux: it starts the ffmpeg program several times."""
 
@@ -130,7 +133,7 @@ def read_input(path: Path, tries_mux: bool) -> Result:
 
 
 def judge(read: Callable[[Path], None], path: Path, names: Sequence[str]) -> Result:
-    """The verdict on `read`, except for what ends or stops this process. A refusal must have one of `names` in it."""
+    """The verdict on `read`, except for what ends or stops this process. A refusal must have one of `names`."""
     from ristn_cli.video import VideoError
 
     try:
@@ -145,7 +148,8 @@ def judge(read: Callable[[Path], None], path: Path, names: Sequence[str]) -> Res
         if not isinstance(error, VideoError):
             return Result(TRACEBACK, f"{place}:{type(error).__name__}", text)
         message = str(error)
-        is_clear = message.isprintable() and any(name in message for name in names)
+        names_one = any(name in message for name in names)
+        is_clear = names_one and message.isprintable() and not any(name in message for name in TEMPORARY_NAMES)
         return Result(REFUSED if is_clear else UNCLEAR, place, message if is_clear else text)
     return Result(READ)
 

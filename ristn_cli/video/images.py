@@ -69,7 +69,8 @@ def read_image_with_alpha(
         # The bytes rather than the file, in which Pillow takes the memory that a damaged length asks for.
         pixels = np.asarray(iio.imread(path.read_bytes(), plugin="pillow", index=0, mode="RGBA", rotate=True))
     except Exception as error:  # Pillow raises whatever a damaged file leads it into
-        reason = str(error) or type(error).__name__
+        # What imageio says of a header that Pillow does not accept tells nothing.
+        reason = str(error) or type(error).__name__ if error.__cause__ is None else "its header is damaged"
         is_unknown = isinstance(error.__cause__, InitializationError)
         if not is_still or (on_damage is None and not is_unknown):
             raise VideoError(f"{path}: cannot be read as an image ({reason}); expected PNG or JPEG") from error
