@@ -55,16 +55,13 @@ def test_an_image_that_confuses_its_reader_is_refused_in_one_line(tmp_path: Path
         read_image(path)
 
 
-def test_a_damaged_header_of_an_image_is_called_so(tmp_path: Path) -> None:
+def test_an_image_with_a_damaged_checksum_is_read(tmp_path: Path) -> None:
     path = tmp_path / "header.png"
     save_image(path, "RGB")
     data = bytearray(path.read_bytes())
     data[data.index(b"IDAT") - 5] ^= 1  # the checksum of the header
     path.write_bytes(data)
-    with pytest.raises(
-        VideoError, match=r"header\.png: cannot be read as an image \(its header is damaged\); expected"
-    ):
-        read_image(path)
+    assert read_image(path).shape == (16, 16, 3)
 
 
 def test_a_damaged_length_in_an_image_takes_no_memory(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def read_stdin(path: Path) -> None:
     target = path.with_name(OUTPUT)
     with path.open("rb") as stdin, io.BytesIO() as stdout:
         ends = Ends(source=PIPE, target=target, stdin=stdin, stdout=stdout)
-        with opened_source(ends, options, lambda message: None) as (info, check_read):
+        with opened_source(ends, options, lambda message: None, lambda: False) as (info, check_read):
             for _ in read_source(info, options, start=None, max_frames=MOST_FRAMES):
                 pass
             check_read()
