@@ -1,13 +1,17 @@
 """The `ristn` command, and `python -m ristn_cli`."""
 
-import io
 import sys
-
-from ristn_cli.inference.runtime import begin_joining, keep_memory
 
 
 def main() -> None:
     """Entry point of the `ristn` command."""
+    from ristn_cli.inference.isolation import leave_working_folder
+
+    leave_working_folder()  # before other imports
+    import io
+
+    from ristn_cli.inference.runtime import begin_joining, keep_memory
+
     begin_joining()
     keep_memory()  # before any thread
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -1,6 +1,7 @@
 """A benchmark of several networks, sizes and precisions: each in a process of its own, one after another."""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,7 @@ from ristn_cli.bench.machine import describe_machine
 from ristn_cli.bench.measure import Request
 from ristn_cli.bench.report import BenchError, Case, Report, Setting
 from ristn_cli.inference.device import choose_device
+from ristn_cli.inference.isolation import isolate
 
 LAST_LINES = 3
 
@@ -27,8 +29,10 @@ def measure_apart(request: Request) -> Case:
     with tempfile.TemporaryDirectory(prefix="ristn-bench-") as name:
         asked, told = Path(name, "request.json"), Path(name, "result.json")
         asked.write_text(json.dumps(asdict(request)), encoding="utf-8")
-        command = [sys.executable, "-m", "ristn_cli.bench.child", str(asked), str(told)]
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        command = [sys.executable, "-P", "-m", "ristn_cli.bench.child", str(asked), str(told)]
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", check=False, env=isolate(os.environ)
+        )
         if not told.is_file():
             said = " | ".join(done.stderr.strip().splitlines()[-LAST_LINES:])
             killed = (

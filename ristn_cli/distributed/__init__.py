@@ -14,9 +14,10 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
 
 try:
-    import ray  # noqa: F401
+    import ray
+    import ray._private.authentication.authentication_token_setup  # noqa: F401 # new in 2.52
 except ImportError as error:
-    raise JobError(f"a cluster needs Ray ({error}): pip install 'ristn[ray]'") from error
+    raise JobError(f"a cluster needs Ray 2.52 or newer ({error}): pip install -U 'ristn[ray]'") from error
 
 from ristn_cli.distributed.cluster import LOCAL, Cluster, WorkerNeeds, open_cluster, plan_for
 from ristn_cli.distributed.ray_worker import RayWorker

@@ -15,6 +15,7 @@ import ray
 import torch
 from ray.exceptions import RayError
 
+from ristn_cli.distributed.access import in_empty_folder, on_loopback, own_cluster, use_token
 from ristn_cli.distributed.ray_worker import RayWorker
 from ristn_cli.distributed.worker import Hello, SegmentWorker
 from ristn_cli.inference.device import Backend
@@ -114,10 +115,9 @@ def open_cluster(
         JobError: the cluster cannot be reached, or no worker can be used.
     """
     needs = needs or WorkerNeeds()
-    is_ours = not ray.is_initialized()
-    if is_ours:
-        connect(address, workers, needs, store_bytes)
-    try:
+    with contextlib.ExitStack() as stack:
+        if not ray.is_initialized():
+            stack.enter_context(connect(address, workers, needs, store_bytes, on_notice))
         machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         uses_gpus = needs.device.startswith("cuda") or (
             needs.device == "auto" and any(machine.get("GPU", 0) >= 1 for machine in machines)
@@ -165,9 +165,6 @@ def open_cluster(
         finally:
             for worker in made:
                 worker.stop()
-    finally:
-        if is_ours:
-            ray.shutdown()
 
 
 def plan_for(cluster: Cluster, model: RISTN, tiling: AutoTiling) -> Upscaler:
@@ -185,26 +182,38 @@ def plan_for(cluster: Cluster, model: RISTN, tiling: AutoTiling) -> Upscaler:
     return upscaler
 
 
-def connect(address: str, workers: int | None, needs: WorkerNeeds, store_bytes: int) -> None:
-    """Join the cluster at `address`. Raises JobError."""
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    try:
-        if address != LOCAL:
-            ray.init(address=address, **quiet)
-            return
-        cores = usable_cores()
-        asked = (workers or 0) * (needs.threads or 1)
-        ray.init(
-            address=LOCAL,
-            num_cpus=max(cores, asked),
-            object_store_memory=store_bytes,
-            include_dashboard=False,
-            _node_ip_address="127.0.0.1",
-            **quiet,
-        )
-    except (RayError, ConnectionError, ValueError, RuntimeError, OSError, TimeoutError) as error:
-        hint = "" if "RAY_AUTH_MODE" in os.environ else "; if it asks for a token, set RAY_AUTH_MODE=token"
-        raise JobError(f"cannot join the Ray cluster at {address}: {error}{hint}") from error
+@contextlib.contextmanager
+def connect(
+    address: str,
+    workers: int | None,
+    needs: WorkerNeeds,
+    store_bytes: int,
+    on_notice: Callable[[str], None] = lambda message: None,
+) -> Iterator[None]:
+    """Be in the cluster at `address`, which is made if it is LOCAL. Raises JobError."""
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    with contextlib.ExitStack() as stack:
+        try:
+            if address == LOCAL:
+                folder = stack.enter_context(own_cluster())
+                cores = usable_cores()
+                asked = (workers or 0) * (needs.threads or 1)
+                options |= {
+                    "num_cpus": max(cores, asked),
+                    "object_store_memory": store_bytes,
+                    "include_dashboard": False,
+                    "_node_ip_address": "127.0.0.1",
+                    "_temp_dir": str(folder),
+                }
+            else:
+                use_token(on_notice)
+            with in_empty_folder(), on_loopback() if address == LOCAL else contextlib.nullcontext():
+                ray.init(address=address, **options)
+        except (RayError, ConnectionError, ValueError, RuntimeError, OSError, TimeoutError) as error:
+            hint = "" if address == LOCAL else "; the token here must be the token of the cluster"
+            raise JobError(f"cannot join the Ray cluster at {address}: {error}{hint}") from error
+        stack.callback(ray.shutdown)
+        yield
 
 
 def await_first(worker: RayWorker, on_notice: Callable[[str], None]) -> Hello:

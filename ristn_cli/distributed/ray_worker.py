@@ -8,6 +8,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,8 @@ class RayWorker:
             hello = self._wait(self._actor.hello.remote())
         if isinstance(hello, Hello) and hello.versions != versions():
             hello = Refused("", f"it has {', '.join(hello.versions)}, here are {', '.join(versions())}")
+        if isinstance(hello, Hello) and not hello.needs_token:
+            hello = Refused("", "its cluster asks for no token; start all of it anew with RAY_AUTH_MODE=token")
         if isinstance(hello, Refused):
             self._drop()
             raise WorkerLost(hello.message)
@@ -151,6 +154,11 @@ class RayWorker:
         if job.network in self._networks and job.network != self._network:
             self._wait(self._actor.use.remote(self._networks[job.network]))
             self._network = job.network
+        # Workers are in another folder: relative paths would name nothing there.
+        info = replace(
+            job.info, path=job.info.path.absolute(), images=tuple(image.absolute() for image in job.info.images)
+        )
+        job = replace(job, info=info, folder=job.folder.absolute())
         token = make_token(job.folder)
         files = source_files(job.info)
         try:

@@ -17,6 +17,7 @@ import torch
 
 from ristn_cli.inference.device import DeviceError, PrecisionName, choose_backend
 from ristn_cli.inference.execution import CompileName
+from ristn_cli.inference.isolation import isolate
 from ristn_cli.inference.manifest import Part, fingerprint
 from ristn_cli.inference.memory import free_bytes
 from ristn_cli.inference.pool import SegmentJob
@@ -29,7 +30,10 @@ from ristn_cli.video import VideoError, VideoInfo
 
 @dataclass(frozen=True, kw_only=True)
 class Hello:
-    """What a worker is. `versions` must be the driver's, or the frames would not be the same."""
+    """What a worker is. `versions` must be the driver's, or the frames would not be the same.
+
+    `needs_token` tells whether the cluster that the worker is in asks those who use it for a token.
+    """
 
     host: str
     pid: int
@@ -38,6 +42,7 @@ class Hello:
     is_compiled: bool
     free_bytes: int | None
     versions: tuple[str, ...]
+    needs_token: bool
 
     def free_for_each(self, workers: int) -> int | None:
         """Memory that is free for each of as many workers that share this one's; None when nothing tells."""
@@ -85,6 +90,7 @@ class SegmentWorker:
         self, model: RISTN, device: str, precision: str, threads: int, compilation: CompileName = "auto"
     ) -> None:
         torch.set_num_threads(threads)
+        os.environ.update(isolate(os.environ))
         self._upscaler: Upscaler | None = None
         self._refusal = ""
         try:
@@ -111,6 +117,7 @@ class SegmentWorker:
             is_compiled=self._upscaler.is_compiled,
             free_bytes=free_bytes(backend.device),
             versions=versions(),
+            needs_token=os.environ.get("RAY_AUTH_MODE", "").lower() == "token",
         )
 
     def open(self, job: SegmentJob, fingerprints: Sequence[dict[str, Any]], token: Path) -> Seen:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ristn_cli.inference.device import DeviceError
+from ristn_cli.inference.own_folders import keep_compiled_code
 from ristn_cli.model.inference import InferenceRISTN
 from ristn_cli.model.recurrence import Direction, advance
 
@@ -42,6 +43,7 @@ def compile_steps(network: InferenceRISTN, tell: Tell, *, backend: str = "induct
     Compilation happens when a new shape comes, and `tell` is told how long it took. Where it fails, for want of a
     compiler, say, `tell` is told why, and the steps run as they were. `backend` is one of `torch.compile`'s.
     """
+    keep_compiled_code()
     compiled: Callable[..., Tensor] = torch.compile(advance, dynamic=False, backend=backend)
     seen: set[tuple[object, ...]] = set()
     has_failed = False

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ristn_cli.inference.device import Backend
+from ristn_cli.inference.own_folders import keep_compiled_code
 from ristn_cli.inference.runtime import keep_memory
 from ristn_cli.model import RISTN
 from ristn_cli.training.objective import autocast, learning_rate_at, training_loss
@@ -104,6 +105,7 @@ class Run:
             devices = [self.backend.device] if self.backend.device.type == "cuda" else None
             forward = nn.parallel.DistributedDataParallel(self.model, device_ids=devices)
         if self.recipe.compile:
+            keep_compiled_code()
             torch.compiler.reset()
         self.forward = torch.compile(forward, dynamic=False) if self.recipe.compile else forward
 

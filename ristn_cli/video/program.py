@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import subprocess
 import threading
 from collections import deque
@@ -32,14 +31,24 @@ more than so many seconds."""
 
 
 def find_ffmpeg() -> str:
-    """The ffmpeg program: from PATH, else the one that imageio-ffmpeg carries. Raises VideoError when there is none."""
-    found = shutil.which("ffmpeg")
-    if found is not None:
-        return found
-    try:
-        return str(imageio_ffmpeg.get_ffmpeg_exe())
-    except RuntimeError as error:
-        raise VideoError(f"no ffmpeg program found ({error}); install imageio-ffmpeg or ffmpeg") from error
+    """The absolute path of the ffmpeg program: what `IMAGEIO_FFMPEG_EXE` names, else what imageio-ffmpeg carries.
+
+    It is not searched for on PATH, where Windows finds one in the working folder first.
+
+    Raises:
+        VideoError: there is none, or its path is not absolute.
+    """
+    named = os.environ.get("IMAGEIO_FFMPEG_EXE")
+    if named and not Path(named).is_absolute():
+        raise VideoError(f"IMAGEIO_FFMPEG_EXE is {named}; expected the absolute path of an ffmpeg program")
+    with contextlib.suppress(RuntimeError):
+        found = str(imageio_ffmpeg.get_ffmpeg_exe())
+        if Path(found).is_absolute():
+            return found
+    raise VideoError(
+        "imageio-ffmpeg carries no ffmpeg program for this machine; install one, and set IMAGEIO_FFMPEG_EXE to its "
+        "absolute path"
+    )
 
 
 def as_word(name: str) -> str:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 import subprocess
 from functools import lru_cache
 from pathlib import Path
@@ -10,10 +9,10 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Self
 
-import imageio_ffmpeg
 import numpy as np
 
 from ristn_cli.video.info import Image, VideoError
+from ristn_cli.video.program import find_ffmpeg
 
 LOG = "vmaf.json"
 MESSAGES = "messages.txt"
@@ -21,18 +20,16 @@ MESSAGES = "messages.txt"
 
 @lru_cache(maxsize=1)
 def find_vmaf() -> str:
-    """The first ffmpeg with libvmaf: the one on PATH, or the one that imageio-ffmpeg carries.
+    """The ffmpeg program, if it has libvmaf.
 
     Raises:
-        VideoError: neither has it.
+        VideoError: it does not.
     """
-    programs = [shutil.which("ffmpeg"), str(imageio_ffmpeg.get_ffmpeg_exe())]
-    for program in programs:
-        if program is not None:
-            listed = subprocess.run([program, "-hide_banner", "-filters"], capture_output=True, text=True, check=False)
-            if " libvmaf " in listed.stdout:
-                return program
-    raise VideoError("VMAF needs an ffmpeg with libvmaf: neither that on PATH nor imageio-ffmpeg's has it")
+    program = find_ffmpeg()
+    listed = subprocess.run([program, "-hide_banner", "-filters"], capture_output=True, text=True, check=False)
+    if " libvmaf " not in listed.stdout:
+        raise VideoError(f"{program} has no libvmaf; set IMAGEIO_FFMPEG_EXE to the absolute path of an ffmpeg with it")
+    return program
 
 
 class VmafMeter:
