@@ -4,16 +4,19 @@ What is compiled is the step of the recurrence, whose many small operations beco
 length of a window, so one compilation serves all of them; of the whole network each length would take minutes.
 """
 
+import os
 import threading
 import time
 from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
 from typing import Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
 
 from ristn_cli.inference.device import DeviceError
-from ristn_cli.inference.own_folders import keep_compiled_code
+from ristn_cli.inference.own_folders import is_own, own_folder
 from ristn_cli.model.inference import InferenceRISTN
 from ristn_cli.model.recurrence import Direction, advance
 
@@ -37,13 +40,42 @@ def choose_compilation(name: str, device: torch.device) -> bool:
     return device.type == "cuda" if name == "auto" else name == "on"
 
 
+def keep_compiled_code() -> None:
+    """Have PyTorch keep what it compiles where no other user can change it; call it before compiling.
+
+    It loads and executes what it finds in its caches: most of it now in this user's cache, or in the folder that
+    `TORCHINDUCTOR_CACHE_DIR` names by an absolute path. Headers and some results of tuning are always below the
+    temporary folder that all users share, under this user's name.
+
+    Raises:
+        DeviceError: another user can write there.
+    """
+    if not Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR", "")).is_absolute():
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(own_folder("compiled"))
+    if not Path(os.environ.get("TRITON_CACHE_DIR", "/")).is_absolute():
+        del os.environ["TRITON_CACHE_DIR"]  # it is then below the other one
+    # Only now: its import, too, looks for the folder.
+    shared = Path(import_module("torch._inductor.runtime.runtime_utils").default_cache_dir())
+    try:
+        shared.mkdir(mode=0o700, exist_ok=True)
+        if is_own(shared):
+            return
+    except OSError as error:
+        raise DeviceError(f"PyTorch cannot keep compiled code in {shared}: {error}") from error
+    raise DeviceError(f"other users can change compiled code in {shared}; delete it, or set TMPDIR to another folder")
+
+
 def compile_steps(network: InferenceRISTN, tell: Tell, *, backend: str = "inductor") -> None:
     """Let the network's recurrent steps run compiled.
 
     Compilation happens when a new shape comes, and `tell` is told how long it took. Where it fails, for want of a
     compiler, say, `tell` is told why, and the steps run as they were. `backend` is one of `torch.compile`'s.
     """
-    keep_compiled_code()
+    try:
+        keep_compiled_code()
+    except DeviceError as error:
+        tell(f"going on without compilation: {error}", True)
+        return
     compiled: Callable[..., Tensor] = torch.compile(advance, dynamic=False, backend=backend)
     seen: set[tuple[object, ...]] = set()
     has_failed = False

@@ -63,14 +63,3 @@ def is_own(folder: Path) -> bool:
         parent.st_uid in (0, os.geteuid()) and (not parent.st_mode & stat.S_IWOTH or parent.st_mode & stat.S_ISVTX)
         for parent in above
     )
-
-
-def keep_compiled_code() -> None:
-    """Have PyTorch keep what it compiles in this user's cache, not in the temporary folder that all users share.
-
-    It loads and executes what it finds there. A folder that `TORCHINDUCTOR_CACHE_DIR` names by an absolute path stays.
-    """
-    if not Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR", "")).is_absolute():
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(own_folder("compiled"))
-    if not Path(os.environ.get("TRITON_CACHE_DIR", "/")).is_absolute():
-        del os.environ["TRITON_CACHE_DIR"]  # it is then below the other one

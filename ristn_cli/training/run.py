@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ristn_cli.inference.device import Backend
-from ristn_cli.inference.own_folders import keep_compiled_code
+from ristn_cli.inference.execution import keep_compiled_code
 from ristn_cli.inference.runtime import keep_memory
 from ristn_cli.model import RISTN
 from ristn_cli.training.objective import autocast, learning_rate_at, training_loss
