@@ -45,6 +45,7 @@ from ristn_cli.distributed import (  # noqa: E402
     Cluster,
     RayWorker,
     WorkerNeeds,
+    access,
     cluster,
     open_cluster,
     plan_for,
@@ -96,9 +97,8 @@ def expected(model: RISTN, clip: Path, tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture
 def _machine() -> Iterator[None]:
     """A cluster of this machine that outlives the workers of one test."""
-    cluster.connect(cluster.LOCAL, 2, NEEDS, STORE_BYTES)
-    yield
-    ray.shutdown()
+    with cluster.connect(cluster.LOCAL, 2, NEEDS, STORE_BYTES):
+        yield
 
 
 def images(path: Path) -> np.ndarray:
@@ -286,6 +286,9 @@ def test_machines_that_leave_are_waited_for(
     No segment is begun while Ray has not noticed yet, or the processes that are left might finish the job.
     """
     gate = Gate(monkeypatch, 3)
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "a" * 64)
+    access.read_again()
     monkeypatch.setattr("ristn_cli.inference.pool.WAITING_SECONDS", 1.0)
     quick = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
     head = {"num_cpus": 0, "object_store_memory": STORE_BYTES, "_system_config": quick, "include_dashboard": False}
@@ -356,11 +359,12 @@ def test_a_killed_driver_goes_on_with_the_same_command(model: RISTN, tmp_path: P
 
 
 def test_an_address_where_nothing_is_is_an_error(model: RISTN, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "a" * 64)
     monkeypatch.setattr(cluster.ray, "init", lambda **_: (_ for _ in ()).throw(ConnectionError("refused")))
     with (
         pytest.raises(
-            JobError, match=r"cannot join the Ray cluster at 127.0.0.1:1: refused; .* set RAY_AUTH_MODE=token"
+            JobError, match=r"cannot join the Ray cluster at 127.0.0.1:1: refused; the token here must be the token of"
         ),
         open_cluster(model, "127.0.0.1:1"),
     ):
@@ -417,7 +421,16 @@ def test_rooms_and_shares() -> None:
     assert cluster.machine_room({"CPU": 9.0}, 4, False) == 2
     assert cluster.machine_room({"CPU": 64.0, "GPU": 8.0}, 4, True) == 8
     assert cluster.machine_room({"CPU": 8.0, "GPU": 8.0}, 4, True) == 2
-    hello = Hello(host="a", pid=1, device="cpu", precision="fp32", is_compiled=False, free_bytes=1000, versions=())
+    hello = Hello(
+        host="a",
+        pid=1,
+        device="cpu",
+        precision="fp32",
+        is_compiled=False,
+        free_bytes=1000,
+        versions=(),
+        needs_token=True,
+    )
     assert (hello.free_for_each(1), hello.free_for_each(3)) == (1000, 333)
     assert replace(hello, free_bytes=None).free_for_each(3) is None
 

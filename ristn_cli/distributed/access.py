@@ -19,7 +19,7 @@ from ristn_cli.inference.own_folders import empty_folder
 
 TOKEN_VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
-LONGEST_BASE = 20
+LONGEST_BASE = 16
 """Characters of the folder in which Ray's own is made. The path of a socket in there has at most 104 on macOS."""
 
 
@@ -41,7 +41,7 @@ def own_cluster() -> Iterator[Path]:
     os.environ.update(isolate(os.environ), RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token))
     read_again()
     try:
-        yield folder
+        yield folder / "ray"  # Ray opens the folder that it is given to all users, not those above it
         shutil.rmtree(folder, ignore_errors=True)
     finally:
         token.unlink(missing_ok=True)
