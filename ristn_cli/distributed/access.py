@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ray._private import ray_constants
 
-from ristn_cli.inference.isolation import isolate
+from ristn_cli.inference.isolation import isolate_children
 from ristn_cli.inference.manifest import JobError
 from ristn_cli.inference.own_folders import empty_folder
 
@@ -28,7 +28,8 @@ def own_cluster() -> Iterator[Path]:
     """What a cluster of this machine needs to be closed to others, for as long as it exists.
 
     Its processes require a token that is made for it, listen on loopback, and keep their sockets and logs in the
-    folder that this yields, where no other user gets in. It is deleted at the end, unless an error ends the context.
+    folder that this yields, where no other user gets in. It is deleted at the end, unless that is a JobError, which
+    the logs may explain.
     """
     base = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
     if os.name == "posix" and len(base) > LONGEST_BASE:
@@ -38,13 +39,19 @@ def own_cluster() -> Iterator[Path]:
     token.touch(0o600, exist_ok=False)
     token.write_text(secrets.token_hex(32), encoding="ascii")
     before = {name: os.environ.pop(name, None) for name in TOKEN_VARIABLES}
-    os.environ.update(isolate(os.environ), RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token))
+    isolate_children()
+    os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token))
     read_again()
+    needs_logs = False
     try:
         yield folder / "ray"  # Ray opens the folder that it is given to all users, not those above it
-        shutil.rmtree(folder, ignore_errors=True)
+    except JobError:
+        needs_logs = True
+        raise
     finally:
         token.unlink(missing_ok=True)
+        if not needs_logs:
+            shutil.rmtree(folder, ignore_errors=True)
         for name, value in before.items():
             os.environ.pop(name, None)
             if value is not None:

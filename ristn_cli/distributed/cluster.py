@@ -207,12 +207,12 @@ def connect(
                 }
             else:
                 use_token(on_notice)
+            stack.callback(ray.shutdown)
             with in_empty_folder(), on_loopback() if address == LOCAL else contextlib.nullcontext():
                 ray.init(address=address, **options)
         except (RayError, ConnectionError, ValueError, RuntimeError, OSError, TimeoutError) as error:
             hint = "" if address == LOCAL else "; the token here must be the token of the cluster"
             raise JobError(f"cannot join the Ray cluster at {address}: {error}{hint}") from error
-        stack.callback(ray.shutdown)
         yield
 
 

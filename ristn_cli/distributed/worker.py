@@ -17,7 +17,7 @@ import torch
 
 from ristn_cli.inference.device import DeviceError, PrecisionName, choose_backend
 from ristn_cli.inference.execution import CompileName
-from ristn_cli.inference.isolation import isolate
+from ristn_cli.inference.isolation import isolate_children
 from ristn_cli.inference.manifest import Part, fingerprint
 from ristn_cli.inference.memory import free_bytes
 from ristn_cli.inference.pool import SegmentJob
@@ -90,7 +90,7 @@ class SegmentWorker:
         self, model: RISTN, device: str, precision: str, threads: int, compilation: CompileName = "auto"
     ) -> None:
         torch.set_num_threads(threads)
-        os.environ.update(isolate(os.environ))
+        isolate_children()
         self._upscaler: Upscaler | None = None
         self._refusal = ""
         try:

@@ -47,6 +47,11 @@ def leave_working_folder() -> None:
     sys.path[:] = [entry for entry in sys.path if os.path.isabs(entry)]
     if HOME not in sys.path and not is_installed():
         sys.path.insert(0, HOME)
+    isolate_children()
+
+
+def isolate_children() -> None:
+    """Let the processes that this one starts have the environment that `isolate` makes of this one's."""
     isolated = isolate(os.environ)
     for name in os.environ.keys() - isolated.keys():
         del os.environ[name]
