@@ -13,7 +13,6 @@ from typing import Any
 
 import ray
 import torch
-from ray.exceptions import RayError
 
 from ristn_cli.distributed.access import in_empty_folder, on_loopback, own_cluster, use_token
 from ristn_cli.distributed.ray_worker import RayWorker
@@ -210,7 +209,9 @@ def connect(
             stack.callback(ray.shutdown)
             with in_empty_folder(), on_loopback() if address == LOCAL else contextlib.nullcontext():
                 ray.init(address=address, **options)
-        except (RayError, ConnectionError, ValueError, RuntimeError, OSError, TimeoutError) as error:
+        except JobError:
+            raise
+        except Exception as error:  # Ray raises Exception itself when its processes are slow to start
             hint = "" if address == LOCAL else "; the token here must be the token of the cluster"
             raise JobError(f"cannot join the Ray cluster at {address}: {error}{hint}") from error
         yield
