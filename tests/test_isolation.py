@@ -104,7 +104,7 @@ def test_python_m_and_an_empty_entry_of_pythonpath_run_nothing_in_the_working_fo
 def test_a_benchmark_runs_nothing_in_the_working_folder(trap: Path, tiny_weights: Path) -> None:
     set_modules(trap, f"{OUTSIDE} {STANDARD}")
     set_programs(trap)
-    quick = ["--device", "cpu", "--precision", "fp32", "--size", "32x32", "--frames", "4"]
+    quick = ["--device", "cpu", "--precision", "fp32", "--size", "32x32", "--network-only", "--seconds", "1"]
     run(trap, ["ristn", "bench", "--model", tiny_weights, *quick], PATH=f"{os.pathsep}{os.environ['PATH']}")
 
 
