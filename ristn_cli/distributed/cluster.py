@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -115,7 +114,8 @@ def open_cluster(
     """
     needs = needs or WorkerNeeds()
     with contextlib.ExitStack() as stack:
-        if not ray.is_initialized():
+        is_ours = not ray.is_initialized()
+        if is_ours:
             stack.enter_context(connect(address, workers, needs, store_bytes, on_notice))
         machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         uses_gpus = needs.device.startswith("cuda") or (
