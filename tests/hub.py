@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
+SURPLUS_PIECE = 1 << 20
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -26,14 +28,19 @@ class Hub:
     """What the server holds, how it misbehaves, and what it was asked.
 
     `files` are by `owner/name/revision/file`. After `cut_after` bytes of a body the connection drops, `cuts` times.
+    A body is followed by `surplus` bytes that no header tells of, or is sent with the Content-Encoding `encoding`.
     With `has_storage` files are handed out by a store under another name, as large ones are. `status` answers
-    everything, `error_code` is the Hub's own name of it. `requests` are (method, path, headers).
+    everything, `error_code` is the Hub's own name of it. `sent` counts the surplus that was sent. `requests` are
+    (method, path, headers).
     """
 
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
     cut_after: int = 0
     cuts: int = 0
+    surplus: int = 0
+    encoding: str = ""
+    sent: int = 0
     status: int = 0
     error_code: str = ""
     knows_ranges: bool = True
@@ -94,9 +101,22 @@ def serve_hub() -> Iterator[Hub]:
             self.send_header("Accept-Ranges", "bytes")
             if start:
                 self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-            self.send_header("Content-Length", str(len(body) - start))
+            if self.command == "GET" and hub.encoding:
+                body = gzip.compress(body)
+                self.send_header("Content-Encoding", hub.encoding)
+            if self.command == "GET" and hub.surplus:
+                self.send_header("Connection", "close")  # whose end is the end of the body
+            else:
+                self.send_header("Content-Length", str(len(body) - start))
             self.end_headers()
             if self.command == "HEAD":
+                return
+            if hub.surplus:
+                self.close_connection = True
+                self.wfile.write(body[start:])
+                for _ in range(hub.surplus // SURPLUS_PIECE):
+                    self.wfile.write(bytes(SURPLUS_PIECE))
+                    hub.sent += SURPLUS_PIECE
                 return
             if hub.cuts:
                 hub.cuts -= 1

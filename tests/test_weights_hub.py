@@ -6,11 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hub import Hub, serve_hub
+from hub import SURPLUS_PIECE, Hub, serve_hub
 from huggingface_hub import close_session, constants
 from typer.testing import CliRunner
 
@@ -206,9 +208,55 @@ def test_damaged_bytes_are_thrown_away(release: Release, hub: Hub, tmp_path: Pat
     assert code == 1
     assert len(stderr.splitlines()) == 1
     assert f"expected {release.sha256[:12]}...: not kept; try again" in stderr
-    assert not [path for path in (tmp_path / "there").iterdir() if path.suffix != ".lock"]
+    assert not list((tmp_path / "there").iterdir())
     hub.files["someone/tiny/v1/tiny.safetensors"] = good
     assert run("tiny", "--dir", tmp_path / "there")[0] == 0
+
+
+def test_nothing_but_the_file_is_left_in_the_folder(release: Release, hub: Hub, tmp_path: Path) -> None:
+    """Also where another process waits for the lock meanwhile: it makes a lock file of its own."""
+    folder = tmp_path / "there"
+    code, _, stderr = run("tiny", "--dir", folder)
+    assert (code, stderr) == (0, "")
+    assert [path.name for path in folder.iterdir()] == ["tiny.safetensors"]
+    lock_file = tmp_path / ".lock"
+    order: list[str] = []
+
+    def wait() -> None:
+        with hub_module.sole_use(lock_file):
+            order.append("second")
+            assert lock_file.exists()
+
+    with hub_module.sole_use(lock_file):
+        thread = threading.Thread(target=wait)
+        thread.start()
+        time.sleep(0.2)
+        order.append("first")
+    thread.join(30)
+    assert order == ["first", "second"]
+    assert not lock_file.exists()
+
+
+def test_a_server_that_sends_more_than_it_said_is_cut_off(release: Release, hub: Hub, tmp_path: Path) -> None:
+    hub.surplus = 256 * SURPLUS_PIECE
+    seen: list[int] = []
+    target = obtain(release, tmp_path / "out.safetensors", on_progress=seen.append)
+    assert target.stat().st_size == max(seen) == release.size
+    assert file_sha256(target) == release.sha256
+    assert hub.sent < hub.surplus  # the rest was not even received
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "zstd"])
+def test_a_server_that_compresses_the_file_is_refused(
+    release: Release, hub: Hub, tmp_path: Path, encoding: str
+) -> None:
+    hub.encoding = encoding
+    with pytest.raises(WeightsError, match=rf"sends the file compressed \({encoding}\), expected it as it is"):
+        obtain(release, tmp_path / "out.safetensors")
+    assert len(hub.ranges()) == 1
+    assert {headers["accept-encoding"] for method, _, headers in hub.requests if method == "GET"} == {"identity"}
+    assert not list(tmp_path.glob("*out*"))
 
 
 def test_what_the_hub_does_not_have_is_named(release: Release, hub: Hub, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import BinaryIO
@@ -56,14 +56,14 @@ def fetch_file(
         OSError: the disk does not take them.
     """
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.utils import WeakFileLock, build_hf_headers
+    from huggingface_hub.utils import build_hf_headers
 
     endpoint = endpoint or constants.ENDPOINT
     where = f"{repository} at {endpoint}"
     if is_offline():
         raise WeightsError(f"{file_name}: HF_HUB_OFFLINE is set: not fetched from {where}")
     incomplete = target.with_name(f".{target.name}.{sha256[:12]}.incomplete")
-    with quiet_hub(), WeakFileLock(target.with_name(f".{target.name}.lock")):
+    with quiet_hub(), sole_use(target.with_name(f".{target.name}.lock")):
         with hub_errors(file_name, where, revision):
             url = hf_hub_url(repository, file_name, revision=revision, endpoint=endpoint)
             headers = build_hf_headers(library_name="ristn", library_version=version("ristn"))
@@ -76,16 +76,35 @@ def fetch_file(
                     f"{file_name}: {where}, revision {revision}, has {offered.size:,} bytes, expected {size:,}: "
                     "not the file that this version of ristn releases"
                 )
-            with incomplete.open("ab") as file:
-                if file.tell() > size:
-                    start_afresh(file)
-                receive(url, file, size=size, headers=headers, on_progress=on_progress)
+            try:
+                with incomplete.open("ab") as file:
+                    if file.tell() > size:
+                        start_afresh(file)
+                    receive(url, file, size=size, headers=headers, on_progress=on_progress)
+            finally:
+                if incomplete.exists() and incomplete.stat().st_size == 0:
+                    incomplete.unlink()  # there is nothing to go on with
         with incomplete.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != sha256:
             incomplete.unlink()
             raise unexpected(file_name, where, revision, found, sha256)
         incomplete.replace(target)
+
+
+@contextmanager
+def sole_use(lock_file: Path) -> Iterator[None]:
+    """Within, no other process fetches the same file; `lock_file` is removed afterwards."""
+    from huggingface_hub.utils import WeakFileLock
+
+    with WeakFileLock(lock_file):
+        try:
+            yield
+        finally:
+            # While the lock is held: another process that waits for it sees that the file is gone, and makes a new one.
+            # Windows refuses this, and there the library removes the file when it is closed.
+            with suppress(OSError):
+                lock_file.unlink()
 
 
 def receive(
@@ -99,8 +118,8 @@ def receive(
     while (received := file.tell()) < size:
         failure: Exception | None = None
         try:
-            receive_once(url, file, headers=headers, on_progress=on_progress)
-        except OSError:  # of the disk, or an answer of the Hub
+            receive_once(url, file, size=size, headers=headers, on_progress=on_progress)
+        except (OSError, WeightsError):  # of the disk, or an answer of the Hub
             raise
         except Exception as error:
             # A connection that failed or dropped: the HTTP library, whose errors these are, changes with
@@ -115,8 +134,14 @@ def receive(
         time.sleep(PAUSE_SECONDS)
 
 
-def receive_once(url: str, file: BinaryIO, *, headers: dict[str, str], on_progress: Callable[[int], None]) -> None:
-    """Append what one connection brings of the rest of a file."""
+def receive_once(
+    url: str, file: BinaryIO, *, size: int, headers: dict[str, str], on_progress: Callable[[int], None]
+) -> None:
+    """Append what one connection brings of the rest of a file of `size` bytes, and never more than that.
+
+    Raises:
+        WeightsError: the server compresses what it sends, which it was asked not to do.
+    """
     from huggingface_hub import constants
     from huggingface_hub.utils import hf_raise_for_status, http_stream_backoff
 
@@ -126,12 +151,20 @@ def receive_once(url: str, file: BinaryIO, *, headers: dict[str, str], on_progre
         "GET", url, headers=wanted, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT, retry_on_exceptions=()
     ) as response:
         hf_raise_for_status(response)
+        encoding = response.headers.get("content-encoding", "identity")
+        if encoding.strip().lower() not in ("", "identity"):
+            raise WeightsError(
+                f"{url}: the server sends the file compressed ({printable(encoding)}), expected it as it is; "
+                "try another --repo or HF_ENDPOINT"
+            )
         if received and response.status_code != 206:  # a server without ranges sends all again
             start_afresh(file)
         on_progress(file.tell())
-        for piece in response.iter_bytes():
-            file.write(piece)
+        for piece in response.iter_raw():
+            file.write(piece[: size - file.tell()])
             on_progress(file.tell())
+            if file.tell() == size:
+                return  # whatever else the server would send
 
 
 def start_afresh(file: BinaryIO) -> None:
@@ -217,6 +250,11 @@ DISK_ERRORS = {
 def repository_of(where: str) -> str:
     """The repository in `owner/name at https://...`."""
     return where.partition(" at ")[0]
+
+
+def printable(text: str) -> str:
+    """The beginning of a server's own words, safe to show on a terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text[:40])
 
 
 def first_line(error: Exception) -> str:
