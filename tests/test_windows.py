@@ -1,55 +1,126 @@
-"""Windows: every frame kept once, with its context, in bounded memory."""
+"""Files are closed before they are removed or renamed, without which a job leaves its files behind on Windows."""
+
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
 
 import pytest
+import torch
+from clips import make_clip
+from PIL import Image
+from windows import needs_descriptors, open_files_stay
 
-from ristn_cli.inference.windows import slide_windows
+from ristn_cli.inference import job, plan
+from ristn_cli.inference.device import Backend
+from ristn_cli.inference.job import upscale_video
+from ristn_cli.inference.manifest import lock
+from ristn_cli.inference.memory import Tiling
+from ristn_cli.inference.plan import UpscaleOptions
+from ristn_cli.inference.stream import Ends, upscale_stream
+from ristn_cli.inference.upscaler import Upscaler
+from ristn_cli.model import RISTN
+from ristn_cli.video import VideoError, read_frames
+from ristn_cli.weights.hub import sole_use
 
-
-@pytest.mark.parametrize("count", range(40))
-@pytest.mark.parametrize(("length", "context"), [(1, 0), (5, 2), (10, 2), (7, 0), (3, 1)])
-def test_every_frame_is_kept_once_in_order(count: int, length: int, context: int) -> None:
-    windows = list(slide_windows(range(count), length, context))
-    assert [frame for window in windows for frame in window.frames[window.keep]] == list(range(count))
-    assert all(1 <= len(window.frames) <= length for window in windows)
-
-
-@pytest.mark.parametrize(("length", "context"), [(5, 2), (10, 2), (9, 3)])
-def test_kept_frames_have_context_except_at_the_ends_of_the_stream(length: int, context: int) -> None:
-    count = 50
-    for window in slide_windows(range(count), length, context):
-        for frame in window.frames[window.keep]:
-            assert window.frames[0] <= max(0, frame - context)
-            assert window.frames[-1] >= min(count - 1, frame + context)
-
-
-@pytest.mark.parametrize(("length", "context"), [(5, 2), (10, 2), (3, 1)])
-def test_a_stream_taken_up_at_any_window_goes_on_with_the_same_windows(length: int, context: int) -> None:
-    windows = list(slide_windows(range(37), length, context))
-    for index, window in enumerate(windows[1:], start=1):
-        rest = slide_windows(range(window.frames[0], 37), length, context, continued=window.keep.start)
-        assert list(rest) == windows[index:]
-    assert list(slide_windows(range(context), length, context, continued=context)) == []
+pytestmark = needs_descriptors
+FAST = UpscaleOptions(preset="ultrafast")
 
 
-def test_windows_advance_by_length_less_twice_the_context() -> None:
-    windows = list(slide_windows(range(22), 10, 2))
-    assert [(window.frames[0], window.frames[-1]) for window in windows] == [(0, 9), (6, 15), (12, 21)]
-    assert [(window.keep.start, window.keep.stop) for window in windows] == [(0, 8), (2, 8), (2, 10)]
+@pytest.fixture
+def upscaler(tiny_model: RISTN) -> Upscaler:
+    return Upscaler(tiny_model, Backend(torch.device("cpu"), "fp32"), Tiling(window=6, context=2))
 
 
-def test_reads_no_further_ahead_than_one_window_and_a_frame() -> None:
-    read = 0
-
-    def frames():
-        nonlocal read
-        for index in range(1000):
-            read += 1
-            yield index
-
-    for window in slide_windows(frames(), 8, 2):
-        assert read <= window.frames[0] + 9
+@pytest.fixture(autouse=True)
+def _short_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "PART_PIXELS", 1)
+    monkeypatch.setattr(plan, "SHORTEST_PART", 4)
 
 
-def test_a_window_that_would_keep_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="keeps nothing"):
-        list(slide_windows(range(3), 4, 2))
+@pytest.fixture
+def refused() -> Iterator[list[str]]:
+    with open_files_stay() as names:
+        yield names
+
+
+def test_the_stand_in_refuses_what_windows_refuses(tmp_path: Path, refused: list[str]) -> None:
+    path = tmp_path / "a"
+    with path.open("w"), pytest.raises(PermissionError, match="used by another process"):
+        path.unlink()
+    with path.open("a"), pytest.raises(PermissionError):
+        path.replace(tmp_path / "b")
+    path.unlink()
+    assert len(refused) == 2
+
+
+@pytest.mark.parametrize("name", ["out.mkv", "images/%03d.png"])
+def test_a_finished_job_leaves_nothing(upscaler: Upscaler, tmp_path: Path, refused: list[str], name: str) -> None:
+    source, target = make_clip(tmp_path / "in.mp4", frames=12, width=48, height=32), tmp_path / name
+    list(upscale_video(source, target, upscaler, FAST))
+    assert not list(target.parent.glob(".*"))
+    assert {Path(path).name for path in refused} <= {"lock"}
+
+
+def test_a_failed_job_leaves_nothing(
+    upscaler: Upscaler, tmp_path: Path, refused: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make_clip(tmp_path / "in.mp4", frames=6, width=48, height=32)
+
+    def fail(*_: object) -> Iterator[None]:
+        raise VideoError("broken")
+        yield
+
+    monkeypatch.setattr(job, "write_parts", fail)
+    with pytest.raises(VideoError, match="broken"):
+        list(upscale_video(source, tmp_path / "out.mkv", upscaler, FAST))
+    assert not list(tmp_path.glob(".*"))
+    assert refused == []
+
+
+def test_the_lock_of_a_job_that_begins_meanwhile_is_not_taken_away(
+    upscaler: Upscaler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process takes the lock as soon as it is free."""
+    source, target = make_clip(tmp_path / "in.mp4", frames=6, width=48, height=32), tmp_path / "out.mkv"
+    folder = tmp_path / ".out.mkv.ristn"
+    before = job.remove_lock
+    other: list[str] = []
+
+    def remove_lock(path: Path) -> None:
+        with lock(path / "lock"):
+            (path / "part-00001.mp4").touch()
+            before(path)
+            other.extend(sorted(entry.name for entry in path.iterdir()))
+
+    monkeypatch.setattr(job, "remove_lock", remove_lock)
+    with open_files_stay():
+        list(upscale_video(source, target, upscaler, FAST))
+    assert other == ["lock", "part-00001.mp4"]
+    assert folder.is_dir()
+
+
+def test_a_part_is_closed_when_the_mux_asks_for_the_next(
+    upscaler: Upscaler, tmp_path: Path, refused: list[str]
+) -> None:
+    source = make_clip(tmp_path / "in.mp4", frames=20, width=48, height=32)
+    with (tmp_path / "out.mkv").open("wb") as sink, Path(os.devnull).open("rb") as nothing:
+        ends = Ends(source=source, target=Path("-"), stdin=nothing, stdout=sink, stdout_format="matroska")
+        list(upscale_stream(ends, upscaler, FAST))
+    assert [frame.time for frame in read_frames(tmp_path / "out.mkv")] == [Fraction(k, 25) for k in range(20)]
+    assert refused == []
+
+
+def test_the_lock_of_a_download_goes(tmp_path: Path, refused: list[str]) -> None:
+    with sole_use(tmp_path / "lock"):
+        pass
+    assert not list(tmp_path.iterdir())
+    assert refused  # the first attempt, while it was held
+
+
+def test_images_are_replaced_after_they_were_read(upscaler: Upscaler, tmp_path: Path, refused: list[str]) -> None:
+    Image.new("RGB", (32, 24), (90, 90, 90)).save(tmp_path / "in.png")
+    for _ in range(2):
+        list(upscale_video(tmp_path / "in.png", tmp_path / "out.png", upscaler, FAST, overwrite=True))
+    assert not list(tmp_path.glob(".*"))
+    assert {Path(path).name for path in refused} <= {"lock"}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ristn_cli.inference.forecast import check_disk, describe_job, settle_tiling
-from ristn_cli.inference.manifest import JobError, Manifest, lock, remove_job_folder
+from ristn_cli.inference.manifest import LOCK_NAME, JobError, Manifest, lock, remove_job_folder, remove_lock
 from ristn_cli.inference.pipeline import Pipeline
 from ristn_cli.inference.plan import (
     JobPlan,
@@ -152,15 +152,16 @@ def upscale_video(
     check()
     folder = job_folder(target)
     makes_parent = options.images is not None and not target.parent.exists()
+    leaves_lock = False
     try:
         folder.mkdir(exist_ok=True, parents=options.images is not None)
-        (folder / "lock").touch()
+        (folder / LOCK_NAME).touch()
     except OSError as error:
         raise VideoError(f"{target}: cannot write there: {error.strerror}") from error
     settle_tiling(upscaler, info, options, folder, restart=restart)
     manifest = Manifest(folder, identify(info, upscaler, options))
     try:
-        with lock(folder / "lock"):
+        with lock(folder / LOCK_NAME):
             if not restart:
                 with interruptible(check):
                     manifest.load()
@@ -179,7 +180,7 @@ def upscale_video(
                     check()
                     check_target(source, target, overwrite)  # hours have passed
                     publish(folder / f"joined{target.suffix}", target)
-                    remove_job_folder(folder)
+                leaves_lock = remove_job_folder(folder)
     except BaseException as error:
         if not manifest.path.exists() and not isinstance(error, JobError):
             remove_job_folder(folder)
@@ -187,6 +188,9 @@ def upscale_video(
                 if makes_parent:
                     target.parent.rmdir()
         raise
+    finally:
+        if leaves_lock:
+            remove_lock(folder)
 
 
 def finish_video(
@@ -243,7 +247,6 @@ def finish_images(
     check()  # hours have passed
     (manifest.folder / PUBLISHING).touch()
     publish_images(joined, target)
-    remove_job_folder(manifest.folder)
 
 
 def keep_unverified(made: Path, target: Path, error: VideoError) -> VideoError:

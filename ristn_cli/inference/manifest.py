@@ -21,7 +21,8 @@ from ristn_cli.weights import file_sha256
 
 EDGE_BYTES = 2**20
 
-OWN_NAMES = ("manifest.json", "manifest.tmp", "lock", "publishing", "part-*", "making-*", "joined*", "ristn-mux-*")
+LOCK_NAME = "lock"
+OWN_NAMES = ("manifest.json", "manifest.tmp", LOCK_NAME, "publishing", "part-*", "making-*", "joined*", "ristn-mux-*")
 """What a job writes into its folder: its manifest, parts, and what the mux makes of them."""
 
 
@@ -85,8 +86,12 @@ def _lock(file: IO[str]) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def remove_job_folder(folder: Path) -> None:
-    """Remove a job's folder and what the job wrote there. Any other file in it stays, and the folder with it."""
+def remove_job_folder(folder: Path) -> bool:
+    """Remove a job's folder and what the job wrote there. Any other file in it stays, and the folder with it.
+
+    Call it while the job's lock is held, or another process may have begun the job anew. Windows removes no open file:
+    there the lock file stays. The result is whether it does; then `remove_lock` comes after the lock.
+    """
     for pattern in OWN_NAMES:
         for path in folder.glob(pattern):
             with contextlib.suppress(OSError):
@@ -95,6 +100,14 @@ def remove_job_folder(folder: Path) -> None:
                 else:
                     path.unlink()
     with contextlib.suppress(OSError):
+        folder.rmdir()
+    return (folder / LOCK_NAME).exists()
+
+
+def remove_lock(folder: Path) -> None:
+    """Remove the lock file that `remove_job_folder` had to leave, and the folder, unless another process has either."""
+    with contextlib.suppress(OSError):
+        (folder / LOCK_NAME).unlink(missing_ok=True)
         folder.rmdir()
 
 

@@ -228,6 +228,7 @@ def _to_file(
         check_read()
         if options.images is not None:
             finish_images(manifest, info, target, plan, check=lambda: check_target(info.path, target, overwrite))
+            remove_job_folder(folder)
             return
         try:
             join_and_mux(manifest.files, info, joined, rate=plan.rate, plan=streams)

@@ -135,13 +135,12 @@ def feed_parts(parts: Iterable[Path], layout: PartLayout, pipe: IO[bytes]) -> No
     delay = PIPE_DELAY * layout.time_base.denominator - layout.first_pts
     coming = iter(parts)
     beginning = next(coming)
-    with (
-        open_input(beginning, names_errors=False) as first,  # errors within are of the pipe
-        av.open(
-            pipe, "w", format=layout.pipe_format, container_options=options, buffer_size=PIPE_BUFFER_BYTES
-        ) as output,
-    ):
-        stream = output.add_stream_from_template(main_video_stream(first, beginning), opaque=True)
+    with av.open(
+        pipe, "w", format=layout.pipe_format, container_options=options, buffer_size=PIPE_BUFFER_BYTES
+    ) as output:
+        # Closed again at once: a part may be removed when the next is asked for, which Windows refuses for open files.
+        with open_input(beginning) as first:
+            stream = output.add_stream_from_template(main_video_stream(first, beginning), opaque=True)
         stream.time_base = layout.time_base
         for packet in joined_packets(chain([beginning], coming), layout):
             assert packet.pts is not None and packet.dts is not None

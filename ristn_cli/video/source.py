@@ -53,12 +53,11 @@ PROTECTION_TAGS = frozenset({"encryption", "asf_protection_type"})
 
 
 @contextmanager
-def open_input(path: Path, hwaccel: HWAccel | None = None, *, names_errors: bool = True) -> Iterator[InputContainer]:
+def open_input(path: Path, hwaccel: HWAccel | None = None) -> Iterator[InputContainer]:
     """The container at `path`, open for reading. Raises VideoError, in one line, for whatever cannot be opened.
 
-    Within, FFmpeg's errors become VideoErrors that name the file, unless `names_errors` is false. With `hwaccel` a file
-    that cannot be opened is a HardwareError, and errors within stay as they are: software decoding has opened the same
-    file before.
+    Within, FFmpeg's errors become VideoErrors that name the file. With `hwaccel` a file that cannot be opened is a
+    HardwareError, and errors within stay as they are: software decoding has opened the same file before.
     """
     if not path.exists():
         raise VideoError(f"{path}: no such file or directory; check the name")
@@ -81,7 +80,7 @@ def open_input(path: Path, hwaccel: HWAccel | None = None, *, names_errors: bool
         try:
             yield container
         except av.error.FFmpegError as error:
-            if hwaccel is not None or not names_errors:
+            if hwaccel is not None:
                 raise
             raise undecodable(path, error) from error
 

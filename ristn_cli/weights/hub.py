@@ -102,9 +102,12 @@ def sole_use(lock_file: Path) -> Iterator[None]:
             yield
         finally:
             # While the lock is held: another process that waits for it sees that the file is gone, and makes a new one.
-            # Windows refuses this, and there the library removes the file when it is closed.
             with suppress(OSError):
                 lock_file.unlink()
+            is_left = lock_file.exists()
+    if is_left:  # Windows removes no open file, and that of another process stays
+        with suppress(OSError):
+            lock_file.unlink()
 
 
 def receive(
