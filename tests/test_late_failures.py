@@ -377,7 +377,8 @@ def test_a_result_that_fails_its_check_is_kept(
     precious = tmp_path / "out.unverified.mkv"
     precious.write_bytes(b"precious")
     command = ("upscale", source, target, "--weights", tiny_weights, "--preset", "ultrafast", "--precision", "fp32")
-    for name in ("out.unverified-2.mkv", "out.unverified-3.mkv"):
+    names = [f"out.unverified-{number}.mkv" for number in (2, 2, 3, 3)]
+    for runs, name in enumerate(names, start=1):
         code, _, stderr = in_process(*command)
         assert code == 1
         told = " ".join(stderr.split())
@@ -385,6 +386,14 @@ def test_a_result_that_fails_its_check_is_kept(
         assert name in told
         assert len(list(read_frames(tmp_path / name))) == 6
         assert not target.exists()
+        if runs == 2:  # somebody works on the second result: the next run must not replace it
+            (tmp_path / name).write_bytes(b"mended")
+    assert sorted(path.name for path in tmp_path.glob("*.unverified*")) == [
+        "out.unverified-2.mkv",
+        "out.unverified-3.mkv",
+        "out.unverified.mkv",
+    ]
+    assert (tmp_path / "out.unverified-2.mkv").read_bytes() == b"mended"
     assert precious.read_bytes() == b"precious"
     failing_check()
     code, _, stderr = in_process(*command)
@@ -401,8 +410,9 @@ def test_a_run_after_a_failed_check_computes_nothing(
     with pytest.raises(VideoError, match=r"out\.mp4: the finished .*kept as .*out\.unverified\.mp4$"):
         run(source, target, upscaler)
     monkeypatch.setattr(upscaler, "launch_window", lambda *_: pytest.fail("frames are computed again"))
-    with pytest.raises(VideoError, match=r"kept as .*out\.unverified-2\.mp4$"):
+    with pytest.raises(VideoError, match=r"kept as .*out\.unverified\.mp4$"):
         run(source, target, upscaler)
+    assert [path.name for path in tmp_path.glob("*.unverified*")] == ["out.unverified.mp4"]
 
 
 def test_frames_are_kept_where_the_mux_fails(
@@ -426,9 +436,14 @@ def test_frames_are_kept_where_the_mux_fails(
 @pytest.mark.usefixtures("failing_check")
 def test_images_that_fail_their_check_are_kept(upscaler: Upscaler, tmp_path: Path) -> None:
     source, folder = make_clip(tmp_path / "in.mp4", frames=3), tmp_path / "frames"
-    with pytest.raises(VideoError, match=r"kept as .*frames\.unverified$"):
+    for _ in range(2):
+        with pytest.raises(VideoError, match=r"kept as .*frames\.unverified$"):
+            run(source, folder / "%05d.png", upscaler)
+        assert len(list((tmp_path / "frames.unverified").glob("*.png"))) == 3
+    (tmp_path / "frames.unverified" / "00002.png").write_bytes(b"mended")
+    with pytest.raises(VideoError, match=r"kept as .*frames\.unverified-2$"):
         run(source, folder / "%05d.png", upscaler)
-    assert len(list((tmp_path / "frames.unverified").glob("*.png"))) == 3
+    assert (tmp_path / "frames.unverified" / "00002.png").read_bytes() == b"mended"
     assert not list(folder.glob("*.png"))
 
 

@@ -9,7 +9,6 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from copy import copy
-from itertools import count
 from pathlib import Path
 from typing import Protocol
 
@@ -39,6 +38,7 @@ from ristn_cli.inference.progress import Meter, Progress
 from ristn_cli.inference.reading import place_behind, source_windows
 from ristn_cli.inference.shape import choose_shape
 from ristn_cli.inference.stages import Written, staged_parts
+from ristn_cli.inference.unverified import keep_unverified
 from ristn_cli.inference.upscaler import Upscaler, stoppable
 from ristn_cli.model import SCALE
 from ristn_cli.video import (
@@ -247,29 +247,6 @@ def finish_images(
     check()  # hours have passed
     (manifest.folder / PUBLISHING).touch()
     publish_images(joined, target)
-
-
-def keep_unverified(made: Path, target: Path, error: VideoError) -> VideoError:
-    """Move a finished file, or a folder of images, that fails its check beside `target`; the error that says so.
-
-    Its name is one that nothing has, such as `OUT.unverified.mkv`. The finished parts stay in the job's folder.
-    """
-    wanted = target.parent.resolve() if made.is_dir() else target
-    for number in count(1):
-        mark = ".unverified" if number == 1 else f".unverified-{number}"
-        kept = wanted.with_name(f"{wanted.stem}{mark}{wanted.suffix}")
-        try:
-            if made.is_dir():
-                kept.mkdir()
-                for path in made.iterdir():
-                    path.replace(kept / path.name)
-                break
-            kept.touch(exist_ok=False)
-            made.replace(kept)
-            break
-        except FileExistsError:
-            continue
-    return VideoError(f"{str(error).replace(str(made), str(target))}; the result is kept as {kept}")
 
 
 def publish(joined: Path, target: Path) -> None:

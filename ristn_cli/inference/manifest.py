@@ -22,7 +22,17 @@ from ristn_cli.weights import file_sha256
 EDGE_BYTES = 2**20
 
 LOCK_NAME = "lock"
-OWN_NAMES = ("manifest.json", "manifest.tmp", LOCK_NAME, "publishing", "part-*", "making-*", "joined*", "ristn-mux-*")
+OWN_NAMES = (
+    "manifest.json",
+    "manifest.tmp",
+    LOCK_NAME,
+    "publishing",
+    "unverified",
+    "part-*",
+    "making-*",
+    "joined*",
+    "ristn-mux-*",
+)
 """What a job writes into its folder: its manifest, parts, and what the mux makes of them."""
 
 

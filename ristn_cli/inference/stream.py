@@ -17,15 +17,7 @@ from pathlib import Path
 from typing import IO, Literal
 
 from ristn_cli.inference.forecast import describe_job, settle_tiling
-from ristn_cli.inference.job import (
-    Interrupted,
-    Remarks,
-    finish_images,
-    keep_unverified,
-    publish,
-    raise_when,
-    write_parts,
-)
+from ristn_cli.inference.job import Interrupted, Remarks, finish_images, publish, raise_when, write_parts
 from ristn_cli.inference.manifest import Manifest, remove_job_folder
 from ristn_cli.inference.pipeline import Cancelled, Pipeline
 from ristn_cli.inference.plan import JobPlan, UpscaleOptions, carries_alpha, doubles_rate, estimate_frames
@@ -44,6 +36,7 @@ from ristn_cli.inference.progress import Meter, Progress
 from ristn_cli.inference.repeats import join_repeats
 from ristn_cli.inference.shape import choose_shape
 from ristn_cli.inference.stages import staged_frames
+from ristn_cli.inference.unverified import keep_unverified
 from ristn_cli.inference.upscaler import Upscaler, stoppable
 from ristn_cli.video import (
     Frame,

@@ -1,0 +1,60 @@
+"""A finished result that fails its check: it is kept beside the output, once for a job however often it is run."""
+
+import contextlib
+import json
+import re
+from itertools import count
+from pathlib import Path
+
+from ristn_cli.video import VideoError
+
+UNVERIFIED = "unverified"
+"""A file in the job's folder: the name of the result that was kept, and its state then."""
+
+
+def keep_unverified(made: Path, target: Path, error: VideoError) -> VideoError:
+    """Move a finished file, or a folder of images, that fails its check beside `target`; the error that says so.
+
+    Its name is one that nothing has, such as `OUT.unverified.mkv`. The finished parts stay in the job's folder, so that
+    the job can be run again. What an earlier run of it kept is then replaced, unless somebody has changed it since.
+    """
+    wanted = target.parent.resolve() if made.is_dir() else target
+    note = made.parent / UNVERIFIED
+    kept = read_unverified(note, wanted) or reserve_name(wanted, is_folder=made.is_dir())
+    if made.is_dir():
+        for path in made.iterdir():
+            path.replace(kept / path.name)
+    else:
+        made.replace(kept)
+    note.write_text(json.dumps({"name": kept.name, "state": state_of(kept)}), encoding="utf-8")
+    return VideoError(f"{str(error).replace(str(made), str(target))}; the result is kept as {kept}")
+
+
+def reserve_name(wanted: Path, *, is_folder: bool) -> Path:
+    """An empty file or folder that nothing had the name of: `NAME.unverified.mkv`, or with the first free number."""
+    for number in count(1):
+        mark = ".unverified" if number == 1 else f".unverified-{number}"
+        kept = wanted.with_name(f"{wanted.stem}{mark}{wanted.suffix}")
+        with contextlib.suppress(FileExistsError):
+            kept.mkdir() if is_folder else kept.touch(exist_ok=False)
+            break
+    return kept
+
+
+def read_unverified(note: Path, wanted: Path) -> Path | None:
+    """What an earlier run of the same job kept, as its `note` names it; None where it is gone or was changed."""
+    form = f"{re.escape(wanted.stem)}\\.unverified(-[0-9]+)?{re.escape(wanted.suffix)}"
+    try:
+        values = json.loads(note.read_text(encoding="utf-8"))
+        if re.fullmatch(form, values["name"]) is None:  # no other file is ever replaced
+            return None
+        kept = wanted.with_name(values["name"])
+        return kept if state_of(kept) == values["state"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def state_of(kept: Path) -> list[list[str | int]]:
+    """Name, size and time of modification of a file, or of each file in a folder, by which a change is noticed."""
+    paths = sorted(kept.iterdir()) if kept.is_dir() else [kept]
+    return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
