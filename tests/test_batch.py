@@ -16,13 +16,16 @@ from clips import make_clip, make_picture
 from PIL import Image
 from test_cli import QUICK, in_process
 
-from ristn_cli.cli import terminal
+from ristn_cli.cli import terminal, work
 from ristn_cli.cli.batch import run_batch
 from ristn_cli.cli.terminal import EXIT_CODES, Stopped, stop_requests
+from ristn_cli.cli.work import Finished
+from ristn_cli.inference import job
 from ristn_cli.inference.batch import Item, Record, is_batch, plan_batch
 from ristn_cli.inference.manifest import JobError
 from ristn_cli.inference.plan import UpscaleOptions
-from ristn_cli.video import VideoError, probe, read_frames, read_image, write_image
+from ristn_cli.video import VideoError, probe, read_frames, read_image, source, write_image
+from ristn_cli.weights import ModelChoice
 
 
 def names(folder: Path, target: Path, **options: object) -> dict[str, str]:
@@ -128,7 +131,7 @@ def test_what_does_not_change_an_output_does_not_make_another_job(tmp_path: Path
         item.target.write_bytes(b"made")
         first = record(crf=17)
         first.begin(item)
-        first.add(item)
+        first.add(item, 1)
     same: list[dict[str, object]] = [{"crf": 17.0}, {"segment_frames": 9}, {"strict": True}]
     for options in same:
         assert all(record(**options).is_done(item) for item in items)
@@ -147,7 +150,7 @@ class Nothing:
     def begin(self, item: Item) -> None:
         pass
 
-    def add(self, item: Item) -> None:
+    def add(self, item: Item, frames: int) -> None:
         pass
 
     def was_left(self, item: Item) -> bool:
@@ -158,12 +161,12 @@ class Nothing:
 
 
 def run_two(
-    tmp_path: Path, run: Callable[[Path, Path, str], str], *, ahead: Sequence[int] = (), debug: bool = False
+    tmp_path: Path, run: Callable[[Path, Path, str], Finished], *, ahead: Sequence[int] = (), debug: bool = False
 ) -> None:
     """A batch of `a.mp4` and `b.mp4`, of which those of the indices `ahead` are begun before their turn."""
 
     @contextmanager
-    def looking_ahead(items: Sequence[Item], on_begin: Callable[[Item], None]) -> Iterator[object]:
+    def looking_ahead(items: Sequence[Item], on_begin: Callable[[Item], None], **_: object) -> Iterator[object]:
         for index in ahead:
             on_begin(items[index])
         yield run
@@ -174,7 +177,7 @@ def run_two(
 
 
 def test_a_stop_ends_the_batch_and_tells_of_the_rest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def stop(source: Path, target: Path, name: str) -> str:
+    def stop(source: Path, target: Path, name: str) -> Finished:
         assert name == "1/2 a.mp4"
         raise typer.Exit(130)
 
@@ -188,7 +191,7 @@ def test_a_stop_ends_the_batch_and_tells_of_the_rest(tmp_path: Path, capsys: pyt
 def test_a_second_signal_stops_what_was_begun(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], ahead: tuple[int, ...], counts: str
 ) -> None:
-    def stop_at_once(source: Path, target: Path, name: str) -> str:
+    def stop_at_once(source: Path, target: Path, name: str) -> Finished:
         raise Stopped(signal.SIGINT)
 
     with pytest.raises(Stopped):
@@ -199,7 +202,7 @@ def test_a_second_signal_stops_what_was_begun(
 def test_an_unexpected_error_is_shown_in_the_table_with_debug(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(source: Path, target: Path, name: str) -> str:
+    def fail(source: Path, target: Path, name: str) -> Finished:
         raise KeyError("a fault")
 
     with pytest.raises(KeyError):
@@ -212,11 +215,11 @@ def test_a_stop_that_comes_too_late_for_a_file_ends_the_batch_behind_it(
 ) -> None:
     monkeypatch.setattr(terminal, "late_requests", [])
 
-    def finish(source: Path, target: Path, name: str) -> str:
+    def finish(source: Path, target: Path, name: str) -> Finished:
         assert name == "1/2 a.mp4"
         with stop_requests():
             signal.raise_signal(signal.SIGTERM)  # the output is about to get its name
-        return "done all the same"
+        return Finished(1, "done all the same")
 
     before = {number: signal.getsignal(number) for number in EXIT_CODES}
     try:
@@ -275,6 +278,107 @@ def test_a_failure_leaves_no_mark_of_a_crash(tiny_weights: Path, tmp_path: Path)
     code, _, _ = in_process("upscale", *tmp_path.glob("*.mp4"), target, "--weights", tiny_weights, *QUICK)
     assert code == 1
     assert not list(target.glob(".ristn-at-work*"))
+
+
+@pytest.fixture
+def three(tmp_path: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of three clips; whatever weights suit them are the tiny ones."""
+    monkeypatch.setattr("ristn_cli.weights.find_weights", lambda name: tiny_weights)
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in "abc":
+        make_clip(tmp_path / f"{name}.mkv", frames=4, width=48, height=32).rename(folder / f"{name}.mkv")
+    return folder
+
+
+@pytest.mark.parametrize("devices", ["cpu", "cpu,cpu"])
+def test_an_output_begins_when_the_checks_of_its_own_source_are_done(
+    three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, devices: str
+) -> None:
+    opened: list[str] = []
+    known: list[set[str]] = []
+    before, check = source._open_container, job.check_disk
+
+    def open_container(url: str, hwaccel: None) -> object:
+        opened.append(Path(url).name)
+        return before(url, hwaccel)
+
+    def check_disk(*arguments: object) -> None:  # the last of the checks
+        known.append({name for name in opened if name in ("a.mkv", "b.mkv", "c.mkv")})
+        check(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(source, "_open_container", open_container)
+    monkeypatch.setattr(job, "check_disk", check_disk)
+    code, stdout, stderr = in_process("upscale", three, tmp_path / "out", *QUICK, "--device", devices)
+    assert code == 0, stderr
+    assert "3 inputs: 3 done" in stdout
+    assert known == [{"a.mkv"}, {"a.mkv", "b.mkv"}, {"a.mkv", "b.mkv", "c.mkv"}]
+
+
+@pytest.mark.parametrize("devices", ["cpu", "cpu,cpu"])
+def test_a_source_that_fails_in_an_unexpected_way_costs_only_itself(
+    three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, devices: str
+) -> None:
+    before = work.choose_for
+
+    def choose_for(path: Path, video_stream: int | None) -> ModelChoice:
+        if path.name == "b.mkv":
+            raise ZeroDivisionError("nobody thought of this")
+        return before(path, video_stream)
+
+    monkeypatch.setattr(work, "choose_for", choose_for)
+    command = ("upscale", three, tmp_path / "out", *QUICK, "--device", devices)
+    for state in ("done", "done already"):
+        code, stdout, stderr = in_process(*command)
+        assert code == 1
+        assert "error: unexpected ZeroDivisionError: nobody thought of this" in stderr
+        assert f"3 inputs: 2 {state}, 1 failed" in stdout
+    code, stdout, stderr = in_process(*command, "--dry-run", "--overwrite", "--crf", "30")
+    assert code == 1
+    assert "error: unexpected ZeroDivisionError: nobody thought of this" in stderr
+    assert stdout.count("output: 192x128") == 2
+
+
+@pytest.mark.parametrize("devices", ["cpu", "cpu,cpu"])
+def test_other_weights_on_the_way_are_other_engines(
+    three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, devices: str
+) -> None:
+    monkeypatch.setattr(work, "choose_for", lambda path, _: ModelChoice(f"for {path.name}", "of the test"))
+    code, _, stderr = in_process("upscale", three, tmp_path / "out", *QUICK, "--device", devices, "--verbose")
+    assert code == 0, stderr
+    for name in ("a.mkv", "b.mkv", "c.mkv"):
+        assert f"model: for {name}, because of the test" in stderr
+        assert len(list(read_frames(tmp_path / "out" / name))) == 4
+
+
+@pytest.mark.parametrize("option", [("--device", "cuda:7"), ("--weights", "none.safetensors")])
+def test_what_concerns_all_sources_is_told_once(three: Path, tmp_path: Path, option: tuple[str, str]) -> None:
+    code, stdout, stderr = in_process("upscale", three, tmp_path / "out", *QUICK, *option)
+    assert code == 1
+    assert len(stderr.splitlines()) == 1
+    assert "3 inputs: 1 failed, 2 not begun" in stdout
+
+
+def test_images_that_an_earlier_run_left_may_be_removed(tiny_weights: Path, tmp_path: Path) -> None:
+    source, target = tmp_path / "shot", tmp_path / "out"
+    source.mkdir()
+    for number in range(3):
+        write_image(source / f"{number}.png", make_picture(number, 16, 16))
+    command = ("upscale", source, target, "--weights", tiny_weights, "--precision", "fp32")
+    code, _, stderr = in_process(*command)
+    assert code == 0, stderr
+    (source / "2.png").unlink()
+    code, _, stderr = in_process(*command, "--overwrite")  # shorter: the third image stays
+    assert code == 0, stderr
+    assert "00003.png" in stderr
+    for left in (target / "00003.png", None):
+        code, stdout, stderr = in_process(*command)
+        assert code == 0, stderr
+        assert "1 inputs: 1 done already" in stdout
+        if left is not None:
+            left.unlink()
+    (target / "00002.png").unlink()  # of the output itself
+    assert in_process(*command)[0] == 1
 
 
 def test_photographs_stay_what_they_are(tiny_weights: Path, tmp_path: Path) -> None:

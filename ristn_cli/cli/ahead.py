@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 AT_ONCE = 2
 """Jobs at work: the one that is told of, and the next, whose segments fill what the first leaves idle."""
 
+Pair = tuple[Path, Path]
 Begin = Callable[..., "Generator[Progress, None, None]"]
 
 
@@ -58,27 +59,32 @@ class Ahead(AbstractContextManager["Ahead"]):
 
     Args:
         begin: makes a job of a source, a target and the hooks `should_stop`, `on_plan` and `on_damage`.
-        pairs: sources and targets.
+        pairs: sources and targets. The next is asked for when the job before it is at work, or has ended.
     """
 
-    def __init__(self, begin: Begin, pairs: Sequence[tuple[Path, Path]]) -> None:
+    def __init__(self, begin: Begin, pairs: Iterable[Pair]) -> None:
         from ristn_cli.inference.spread import run_together
 
-        self._turns = {pair: (index, Turn()) for index, pair in enumerate(pairs)}
-        jobs = [partial(self._begin, begin, *pair) for pair in pairs]
-        self._events = run_together(jobs, at_once=AT_ONCE)
-        self._told: dict[int, deque[Told[Progress]]] = defaultdict(deque)
+        self._begun: list[Pair] = []
+        self._turns: dict[Pair, Turn] = defaultdict(Turn)
+        self._told: dict[Pair, deque[Told[Progress]]] = defaultdict(deque)
+        self._events = run_together(self._jobs(begin, pairs), at_once=AT_ONCE)
 
-    def __contains__(self, pair: tuple[Path, Path]) -> bool:
-        return pair in self._turns
+    def __contains__(self, pair: Pair) -> bool:
+        """Whether the job of a pair has begun."""
+        return pair in self._begun
 
     def __exit__(self, *error: object) -> None:
-        for _, turn in self._turns.values():
+        for turn in self._turns.values():
             turn.end()
         self._events.close()
 
-    def _begin(self, begin: Begin, source: Path, target: Path) -> Generator[Progress, None, None]:
-        turn = self._turns[source, target][1]
+    def _jobs(self, begin: Begin, pairs: Iterable[Pair]) -> Iterator[Callable[[], Generator[Progress, None, None]]]:
+        for pair in pairs:
+            self._begun.append(pair)
+            yield partial(self._begin, begin, *pair, self._turns[pair])
+
+    def _begin(self, begin: Begin, source: Path, target: Path, turn: Turn) -> Generator[Progress, None, None]:
         target.parent.mkdir(parents=True, exist_ok=True)
         return begin(
             source,
@@ -89,10 +95,12 @@ class Ahead(AbstractContextManager["Ahead"]):
         )
 
     def follow(self, source: Path, target: Path, **hooks: Callable[..., Any]) -> Generator[Progress, None, None]:
-        """What the job of a pair yields, now that it is its turn; raises what ends it. Others go on meanwhile."""
-        index, turn = self._turns[source, target]
-        turn.come(hooks)
-        told = self._told[index]
+        """What the job of a pair yields, now that it is its turn; raises what ends it. Others go on meanwhile.
+
+        The pair has begun, or is the first.
+        """
+        self._turns[source, target].come(hooks)
+        told = self._told[source, target]
         while True:
             while not told:
                 self._keep(next(self._events))
@@ -106,7 +114,7 @@ class Ahead(AbstractContextManager["Ahead"]):
 
     def _keep(self, now: Told[Progress]) -> None:
         """Of a job that waits for its turn the newest progress is enough."""
-        told = self._told[now.index]
+        told = self._told[self._begun[now.index]]
         if told and not now.is_finished:
             told.clear()
         told.append(now)

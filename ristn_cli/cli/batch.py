@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,10 +13,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ristn_cli.cli.terminal import FAILED, Stopped, console, errors, expected_errors, heed_stop, log, note
+from ristn_cli.cli.terminal import FAILED, Stopped, console, errors, heed_stop, log, note
 
 if TYPE_CHECKING:
-    from ristn_cli.cli.work import Work
+    from ristn_cli.cli.work import Finished, Work
     from ristn_cli.inference.batch import Item, Record
 
 
@@ -52,8 +53,8 @@ def run_batch(
         begun.add(item)
 
     try:
-        to_do = [item for item in items if _is_to_do(item, record, work)]
-        with work.looking_ahead(to_do, on_begin=begin) as run:
+        is_to_do = partial(_is_to_do, record=record, work=work)
+        with work.looking_ahead(items, is_to_do=is_to_do, on_begin=begin) as run:
             for number, item in enumerate(items, start=1):
                 try:
                     heed_stop()
@@ -63,13 +64,11 @@ def run_batch(
                 except (typer.Exit, Stopped):
                     raise
                 except Exception as error:  # one bad file must not cost a night's work, whatever is wrong with it
-                    ours = isinstance(error, OSError) or type(error).__module__.startswith("ristn_cli")
-                    words = str(error) if ours else f"unexpected {type(error).__name__}: {error}"
+                    words = _words(error)
                     outcomes.append(Outcome(item.source, "failed", words))
-                    if debug:
+                    if debug or work.engines.is_unusable:
                         raise
-                    log.error(words, exc_info=None if ours else error)
-                    errors.print(f"[bold red]error:[/] {escape(words)}")
+                    _report(error, words)
     finally:
         outcomes += [
             Outcome(item.source, "stopped", "the same command goes on")
@@ -82,7 +81,7 @@ def run_batch(
         raise typer.Exit(FAILED)
 
 
-def show_plans(items: Sequence[Item], record: Record, work: Work, *, as_json: bool) -> None:
+def show_plans(items: Sequence[Item], record: Record, work: Work, *, as_json: bool, debug: bool) -> None:
     """What would be done with each item, on stdout: one JSON object a line, or a heading and lines."""
     failures = 0
     for item in items:
@@ -93,22 +92,38 @@ def show_plans(items: Sequence[Item], record: Record, work: Work, *, as_json: bo
                 note(f"{item.target}: done already")
                 continue
             work.show_plan(item.source, item.target, as_json=as_json, makes_folder=True)
-        except expected_errors() as error:
+        except Exception as error:
+            if debug or work.engines.is_unusable:
+                raise
             failures += 1
-            errors.print(f"[bold red]error:[/] {escape(str(error))}")
+            _report(error, _words(error))
     if failures:
         raise typer.Exit(FAILED)
 
 
-def _run_item(item: Item, record: Record, work: Work, run: Callable[[Path, Path, str], str], prefix: str) -> Outcome:
+def _words(error: Exception) -> str:
+    """The error of an item, in a line."""
+    ours = isinstance(error, OSError) or type(error).__module__.startswith("ristn_cli")
+    return str(error) if ours else f"unexpected {type(error).__name__}: {error}"
+
+
+def _report(error: Exception, words: str) -> None:
+    """Show and log the error of an item; one that nobody expected with its traceback in the log."""
+    log.error(words, exc_info=None if words == str(error) else error)
+    errors.print(f"[bold red]error:[/] {escape(words)}")
+
+
+def _run_item(
+    item: Item, record: Record, work: Work, run: Callable[[Path, Path, str], Finished], prefix: str
+) -> Outcome:
     if _is_done(item, record, work):
         note(f"{item.target}: done already", is_shown=False)
         return Outcome(item.source, "done already", str(item.target))
     item.target.parent.mkdir(parents=True, exist_ok=True)
     record.begin(item)
-    summary = run(item.source, item.target, prefix + item.source.name)
-    record.add(item)
-    return Outcome(item.source, "done", summary)
+    finished = run(item.source, item.target, prefix + item.source.name)
+    record.add(item, finished.frames)
+    return Outcome(item.source, "done", finished.summary)
 
 
 def _is_to_do(item: Item, record: Record, work: Work) -> bool:

@@ -309,7 +309,7 @@ def upscale(
             record = Record(target, engines.network_of, options)
             items = plan_batch(sources, target, codec=codec, suffix=suffix, recursive=recursive, stills=stills)
             if dry_run:
-                show_plans(items, record, work, as_json=as_json)
+                show_plans(items, record, work, as_json=as_json, debug=debug)
                 return
             run_batch(items, record, work, debug=debug)
             return
@@ -317,6 +317,6 @@ def upscale(
         if dry_run:
             work.show_plan(source, target, as_json=as_json)
             return
-        summary = work.run(source, target, source.name)
+        finished = work.run(source, target, source.name)
         if not quiet:
-            (errors if target == STREAM else console).print(escape(summary))
+            (errors if target == STREAM else console).print(escape(finished.summary))

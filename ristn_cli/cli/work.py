@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,7 +29,6 @@ from ristn_cli.cli.terminal import (
     EXIT_CODES,
     console,
     errors,
-    expected_errors,
     format_seconds,
     log,
     note,
@@ -136,36 +136,61 @@ class Engines(AbstractContextManager["Engines"]):
         self._opened: dict[str, Devices] = {}
         self._stack = ExitStack()
         self._networks: dict[str, str] = {}
+        self.is_unusable = False
+        """Whether the engine could not be opened, for a reason that concerns every source."""
 
     def __exit__(self, *error: object) -> None:
         self._stack.close()
+
+    @property
+    def _is_chosen(self) -> bool:
+        """Whether the weights depend on the source."""
+        return self._weights is None and self._model == "auto"
 
     def choose(self, source: Path) -> ModelChoice:
         """The weights for a source, and why these."""
         from ristn_cli.weights import ModelChoice
 
-        if self._weights is not None or self._model != "auto":
+        if not self._is_chosen:
             return ModelChoice(str(self._weights or self._model), "it was asked for")
         return choose_for(source, self._video_stream)
 
     def open(self, choice: ModelChoice) -> Devices:
         """The engine with these weights. Others that were opened keep their weights, and no memory beside these."""
+        from ristn_cli.weights import WeightsError
+
         for name, devices in self._opened.items():
             if name != choice.name:
                 devices.upscaler.rest()
         if choice.name not in self._opened:
-            self._opened[choice.name] = self._stack.enter_context(self._open(choice.name))
+            try:
+                self._opened[choice.name] = self._stack.enter_context(self._open(choice.name))
+            except Exception as error:
+                self.is_unusable = not (isinstance(error, WeightsError) and self._is_chosen)
+                raise
         return self._opened[choice.name]
 
     def network_of(self, source: Path) -> str:
         """Fingerprint of the network for a source, without opening the engine."""
         from ristn_cli.inference.upscaler import fingerprint
-        from ristn_cli.weights import find_weights, load_weights
+        from ristn_cli.weights import WeightsError, find_weights, load_weights
 
         name = self.choose(source).name
         if name not in self._networks:
-            self._networks[name] = fingerprint(load_weights(self._weights or find_weights(name)))
+            try:
+                self._networks[name] = fingerprint(load_weights(self._weights or find_weights(name)))
+            except WeightsError:
+                self.is_unusable = not self._is_chosen
+                raise
         return self._networks[name]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished job: the frames of its output, and a summary in a line."""
+
+    frames: int
+    summary: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,39 +267,65 @@ class Work:
 
     @contextmanager
     def looking_ahead(
-        self, items: Sequence[Item], *, on_begin: Callable[[Item], None]
-    ) -> Iterator[Callable[[Path, Path, str], str]]:
+        self, items: Sequence[Item], *, is_to_do: Callable[[Item], bool], on_begin: Callable[[Item], None]
+    ) -> Iterator[Callable[[Path, Path, str], Finished]]:
         """Within, `run` for jobs that are done in the order of `items`: over several workers, each before its turn.
 
-        Where the sources need different weights, one job follows the other. `on_begin` is called before an item is
-        begun ahead of its turn.
+        Where a source needs other weights, its job follows the one before. Of a source nothing is read before the job
+        before it is at work. `is_to_do` tells whether an item would be begun, `on_begin` is called before it is.
         """
-        choices: dict[Item, ModelChoice] = {}
+        ahead: Ahead | None = None
+        with ExitStack() as stack:
+
+            def run(source: Path, target: Path, name: str) -> Finished:
+                nonlocal ahead
+                if ahead is None or (source, target) not in ahead:
+                    stack.close()
+                    choice = self.engines.choose(source)
+                    devices = self.engines.open(choice)
+                    ahead = None
+                    if devices.make_parts is not None:
+                        known = {(item.source, item.target): item for item in items}
+
+                        def begin(source: Path, target: Path, **told: Any) -> Generator[Progress, None, None]:
+                            on_begin(known[source, target])
+                            return self.begin(source, target, devices, **told)
+
+                        rest = items[list(known).index((source, target)) + 1 :]
+                        pairs = chain([(source, target)], self._pairs_for(choice, rest, is_to_do))
+                        ahead = stack.enter_context(Ahead(begin, pairs))
+                return self.run(source, target, name, ahead=ahead)
+
+            yield run
+
+    def _pairs_for(
+        self, choice: ModelChoice, items: Sequence[Item], is_to_do: Callable[[Item], bool]
+    ) -> Iterator[tuple[Path, Path]]:
+        """Source and target of the items to be done, up to the first that needs other weights."""
         for item in items:
-            with suppress(*expected_errors()):  # what cannot be read is told of when it is its turn
-                choices[item] = self.engines.choose(item.source)
-        is_one = len({choice.name for choice in choices.values()}) == 1
-        devices = self.engines.open(next(iter(choices.values()))) if is_one else None
-        if devices is None or devices.make_parts is None:
-            yield self.run
-            return
-        waiting = {(item.source, item.target): item for item in choices}
+            try:
+                if not is_to_do(item):
+                    continue
+                needed = self.engines.choose(item.source)
+            except Exception:  # of what cannot be read the error is shown when it is its turn
+                continue
+            if needed.name != choice.name:
+                return
+            yield item.source, item.target
 
-        def begin(source: Path, target: Path, **told: Any) -> Generator[Progress, None, None]:
-            on_begin(waiting[source, target])
-            return self.begin(source, target, devices, **told)
-
-        with Ahead(begin, list(waiting)) as ahead:
-            yield partial(self.run, ahead=ahead)
-
-    def run(self, source: Path, target: Path, name: str, *, ahead: Ahead | None = None) -> str:
-        """Do a job under a `name` for the bar, telling of it on stderr; a summary in a line."""
+    def run(self, source: Path, target: Path, name: str, *, ahead: Ahead | None = None) -> Finished:
+        """Do a job under a `name` for the bar, telling of it on stderr. With `ahead` the job is one of those there."""
         from ristn_cli.inference.job import Interrupted
         from ristn_cli.inference.progress import Progress
 
         note(f"{source} to {target}", is_shown=False)
         choice = self.engines.choose(source)
-        devices = self.engines.open(choice)
+        if ahead is None:
+            begin: Callable[..., Generator[Progress, None, None]] = partial(
+                self.begin, devices=self.engines.open(choice)
+            )
+        else:
+            begin = ahead.follow
         done, damage = Progress(frames=0), FoldedWarnings()
 
         def tell_plan(plan: JobPlan) -> None:
@@ -290,8 +341,6 @@ class Work:
         mode = "none" if self.quiet and self.progress == "auto" else self.progress
         labels = {} if name == source.name else {"input": str(source)}  # one of several
         with shown_progress(mode, name, labels) as show, stop_requests() as received:
-            has_begun = ahead is not None and (source, target) in ahead
-            begin = ahead.follow if ahead is not None and has_begun else partial(self.begin, devices=devices)
             job = begin(
                 source,
                 target,
@@ -324,4 +373,4 @@ class Work:
             f"by {choice.name}"
         )
         log.info("%s: %s", target, summary)
-        return f"{target}: {summary}"
+        return Finished(done.frames, f"{target}: {summary}")

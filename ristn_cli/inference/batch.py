@@ -172,8 +172,11 @@ class Record:
             JobError: a batch made it, from another input or with other options.
         """
         entry = self._read().get(self._name(item))
-        size = output_size(item.target)
-        if not isinstance(entry, dict) or size is None or entry.get("size") != size:
+        if not isinstance(entry, dict):
+            return False
+        frames = entry.get("frames")
+        size = output_size(item.target, frames if isinstance(frames, int) else None)
+        if size is None or entry.get("size") != size:
             return False
         if entry.get("job") != self._job(item):
             raise JobError(f"{item.target}: was made from another input or with other options; use --overwrite")
@@ -197,9 +200,10 @@ class Record:
         if item not in self._begun:
             self._begun[item] = self._job(item)
 
-    def add(self, item: Item) -> None:
-        """Record the finished output of an item that has begun: temporary file, fsync, rename."""
-        entries = self._read() | {self._name(item): {"job": self._begun[item], "size": output_size(item.target)}}
+    def add(self, item: Item, frames: int) -> None:
+        """Record the finished output of an item that has begun, and its frames: temporary file, fsync, rename."""
+        size = output_size(item.target, frames)
+        entries = self._read() | {self._name(item): {"job": self._begun[item], "size": size, "frames": frames}}
         temporary = self.path.with_suffix(".tmp")
         with temporary.open("w", encoding="utf-8") as file:
             json.dump(entries, file, indent=1)
@@ -247,8 +251,11 @@ class Record:
         return self._options.drop_alpha and may_be_transparent(probe(source, video_stream=self._options.video_stream))
 
 
-def output_size(target: Path) -> int | None:
-    """Bytes of an output, of numbered images all together; None where there is none."""
+def output_size(target: Path, frames: int | None = None) -> int | None:
+    """Bytes of an output; None where there is none.
+
+    Of numbered images all together, up to number `frames`: what an earlier, longer run left is not of this output.
+    """
     if is_numbered(target):
-        return sum(path.stat().st_size for path in existing_images(target)) or None
+        return sum(path.stat().st_size for path in existing_images(target, frames)) or None
     return target.stat().st_size if target.is_file() else None

@@ -4,7 +4,7 @@ import math
 import queue
 import threading
 import uuid
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -224,19 +224,20 @@ class Told(Generic[Outcome]):
 
 
 def run_together(
-    jobs: Sequence[Callable[[], Generator[Outcome, None, object]]], *, at_once: int
+    jobs: Iterable[Callable[[], Generator[Outcome, None, object]]], *, at_once: int
 ) -> Generator[Told[Outcome], None, None]:
     """Run several jobs, `at_once` of them at a time, in order, each in a thread; what they yield, as it comes.
 
     While one is joined and verified, the segments of the next keep the workers of their pool busy. An error ends the
     job that raised it, no other. Jobs that are at work when the iterator is closed are closed at their next step.
+    The next job is taken from `jobs` when the one before it has yielded for the first time, or has ended.
     """
     events: queue.SimpleQueue[Told[Outcome]] = queue.SimpleQueue()
     is_closed = threading.Event()
 
-    def run(index: int) -> None:
+    def run(index: int, begin: Callable[[], Generator[Outcome, None, object]]) -> None:
         try:
-            job = jobs[index]()
+            job = begin()
             try:
                 for progress in job:
                     if is_closed.is_set():
@@ -250,16 +251,22 @@ def run_together(
             events.put(Told(index, is_finished=True))
 
     threads: list[threading.Thread] = []
-    running = 0
+    running, has_begun = 0, True
+    coming = iter(jobs)
     try:
-        while running or len(threads) < len(jobs):
-            while running < at_once and len(threads) < len(jobs):
-                thread = threading.Thread(target=run, args=(len(threads),), name=f"job {len(threads)}", daemon=True)
+        while True:
+            if running < at_once and has_begun and (begin := next(coming, None)) is not None:
+                thread = threading.Thread(
+                    target=run, args=(len(threads), begin), name=f"job {len(threads)}", daemon=True
+                )
                 threads.append(thread)
                 thread.start()
-                running += 1
+                running, has_begun = running + 1, False
+            if not running:
+                return
             told = events.get()
             running -= told.is_finished
+            has_begun = has_begun or told.index == len(threads) - 1
             yield told
     finally:
         is_closed.set()

@@ -45,8 +45,8 @@ def is_numbered(target: Path) -> bool:
     return is_image_target(target) and NUMBER.search(target.name) is not None
 
 
-def existing_images(target: Path) -> list[Path]:
-    """The images of a pattern that exist already, in the order of their numbers, which begin at 1.
+def existing_images(target: Path, most: int | None = None) -> list[Path]:
+    """The images of a pattern that exist already, in the order of their numbers, from 1 to `most` if that is given.
 
     Only names that `image_name` gives count: `7.png` is none of `%05d.png`.
     """
@@ -58,7 +58,7 @@ def existing_images(target: Path) -> list[Path]:
     form = re.compile(f"{before}([0-9]+){after}", re.IGNORECASE)
     matches = (form.fullmatch(path.name) for path in target.parent.iterdir())
     numbers = sorted({int(match[1]) for match in matches if match is not None})
-    paths = (target.parent / image_name(target, number) for number in numbers if number > 0)
+    paths = (target.parent / image_name(target, number) for number in numbers if 0 < number <= (most or number))
     return [path for path in paths if os.path.lexists(path)]
 
 
