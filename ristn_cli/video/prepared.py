@@ -15,11 +15,13 @@ from ristn_cli.video.formats import file_url
 from ristn_cli.video.info import VideoError, VideoInfo
 from ristn_cli.video.plan import StreamPlan
 from ristn_cli.video.program import as_word, read_file, run_apart
-from ristn_cli.video.source import open_input
-from ristn_cli.video.streams import has_decoder, read_packets
+from ristn_cli.video.source import open_input, seek_before
+from ristn_cli.video.streams import as_fraction, has_decoder, read_packets
 from ristn_cli.video.tags import extract_covers
 
 MICROSECOND = Fraction(1, 1_000_000)
+# Seconds on both sides of a clip that are read as well: it is cut exactly later.
+CLIP_MARGIN = Fraction(1)
 # Containers whose packets may bring another description of their stream than the header has.
 REDESCRIBING_FORMATS = ("flv", "mov")
 
@@ -76,7 +78,7 @@ def prepare_streams(
         elif is_matroska and entry.stream.codec == "aac" and entry.action == "copy":
             if is_pipe and not _has_description(source, index):
                 files[index] = _copy_audio(source, index, clip, folder / f"audio-{index}.mka", "matroska")
-            elif not is_pipe and _is_redescribed(source, index):
+            elif not is_pipe and _is_redescribed(source, index, clip):
                 files[index] = _copy_audio(source, index, clip, folder / f"audio-{index}.nut", "nut")
     return Prepared(files, frozenset(empty))
 
@@ -126,8 +128,8 @@ def _has_description(source: VideoInfo, index: int) -> bool:
         return has_decoder(stream) and bool(stream.codec_context.extradata)
 
 
-def _is_redescribed(source: VideoInfo, index: int) -> bool:
-    """True for AAC described in the header and again by a packet, as FLV may have it.
+def _is_redescribed(source: VideoInfo, index: int, clip: Clip) -> bool:
+    """True for AAC described in the header and in the clip again by a packet, as FLV may have it.
 
     The Matroska muxer of FFmpeg then writes beyond the space that it left for the description: the streams are listed
     twice, with other codecs.
@@ -135,13 +137,42 @@ def _is_redescribed(source: VideoInfo, index: int) -> bool:
     if not source.container.startswith(REDESCRIBING_FORMATS):
         return False
     with open_input(source.path) as container:
-        packets = read_packets(container, container.streams[index])
-        return any(packet.has_sidedata("new_extradata") for packet in packets)
+        stream = container.streams[index]
+        begin = _reading_begin(source, clip)
+        if begin is not None:
+            seek_before(container, stream, source.origin + begin)
+        for packet in read_packets(container, stream):
+            if packet.has_sidedata("new_extradata"):
+                return True
+            time_base = as_fraction(stream.time_base)
+            if clip.until is None or packet.dts is None or time_base is None:
+                continue
+            if packet.dts * time_base > clip.until + CLIP_MARGIN:
+                return False
+    return False
+
+
+def _reading_begin(source: VideoInfo, clip: Clip) -> Fraction | None:
+    """Seconds after the source's beginning at which to seek for a clip; None to read from the beginning.
+
+    FFmpeg seeks a little before that, and in FLV a time before the first lands seconds after it.
+    """
+    begin = clip.zero - source.origin - CLIP_MARGIN
+    return begin if clip.drops_before and begin >= 1 else None
 
 
 def _copy_audio(source: VideoInfo, index: int, clip: Clip, path: Path, muxer: str) -> tuple[Path, Any]:
-    """An audio stream copied to a file that describes it in its header, and nowhere else."""
-    stream = read_file(source.path, copyts=None)[str(index)]
+    """An audio stream copied to a file that describes it in its header, and nowhere else; not much more than the clip.
+
+    The options count from the beginning of the source.
+    """
+    options: dict[str, str | None] = {"copyts": None}
+    begin = _reading_begin(source, clip)
+    if begin is not None:
+        options["ss"] = format_seconds(begin)
+    if clip.until is not None:
+        options["t"] = format_seconds(max(clip.until - source.origin + CLIP_MARGIN - (begin or 0), CLIP_MARGIN))
+    stream = read_file(source.path, **options)[str(index)]
     output = ffmpeg.output(stream, as_word(file_url(path)), c="copy", f=muxer, map_chapters="-1")
     run_apart(output, f"{source.path}: the audio stream {index} cannot be copied")
     return path, cut_input(path, _origin(path), clip)["0"]

@@ -12,6 +12,7 @@ from pathlib import Path
 import av
 from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
+from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -106,7 +107,7 @@ def undecodable(path: Path, error: Exception, what: str = "it") -> VideoError:
     )
 
 
-def seek_before(container: InputContainer, stream: VideoStream, target: Fraction) -> bool:
+def seek_before(container: InputContainer, stream: Stream, target: Fraction) -> bool:
     """Go to a keyframe at or before `target`, in seconds; False where frames would not have the same times after it."""
     time_base = as_fraction(stream.time_base)
     if time_base is None or SEEKABLE_FORMATS.isdisjoint(container.format.name.split(",")):
