@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 from clips import make_clip, make_picture, run_ffmpeg
 
-from ristn_cli.video import write_image
+from ristn_cli.video import probe, write_image
 
 TOOL = Path(__file__).parents[1] / "tools" / "corpus.py"
 
@@ -170,3 +170,28 @@ def test_the_exit_code(tmp_path: Path, stand_in: str, name: str, codes: tuple[in
     arguments = [str(folder), "--command", stand_in]
     tool = load_tool()
     assert (tool.main(arguments), tool.main([*arguments, "--strict-times"])) == codes
+
+
+@pytest.mark.parametrize(("suffix", "codec", "name"), [(".webm", "av1", "av1"), (".mov", "prores", "prores")])
+def test_outputs_of_another_kind(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    suffix: str,
+    codec: str,
+    name: str,
+) -> None:
+    folder, kept = tmp_path / "corpus", tmp_path / "kept"
+    folder.mkdir()
+    make_clip(tmp_path / "a.mkv", frames=2, width=32, height=32).replace(folder / "a.mkv")
+    tool = load_tool()
+    judge = tool.judge
+
+    def keep(run: object, path: Path, place: Path, target: Path) -> object:
+        kept.write_bytes(target.read_bytes())
+        return judge(run, path, place, target)
+
+    monkeypatch.setattr(tool, "judge", keep)
+    assert tool.main([str(folder), "--suffix", suffix, "--codec", codec]) == 0
+    assert "done" in read_rows(capsys.readouterr().out)["a.mkv"]
+    assert probe(kept).codec == name

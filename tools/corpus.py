@@ -1,6 +1,6 @@
 """Upscale every file of a folder, each in a child process with a time limit, and print a table of what went wrong.
 
-    python tools/corpus.py FOLDER [--max-frames 50] [--strict-times]
+    python tools/corpus.py FOLDER [--suffix .webm --codec av1] [--max-frames 50] [--strict-times]
 
 A tiny network with random weights keeps a file at seconds: this tries reading, writing and muxing, not the picture. The
 frame times of each result are compared with those that the ffmpeg program reads from the source. A file passes if it is
@@ -105,6 +105,13 @@ def read_times(
     return [tick * time_base for tick in ticks]
 
 
+def has_preset(codec: str) -> bool:
+    """Whether the encoder of a codec has speed presets; `upscale` refuses the option where it has none."""
+    from ristn_cli.video import CODECS
+
+    return codec not in CODECS or CODECS[codec].has_presets
+
+
 def upscaled_stream(path: Path) -> str:
     """Index of the stream that ristn upscales of a file that it can read."""
     from ristn_cli.video import probe
@@ -172,7 +179,8 @@ def try_file(path: Path, scratch: Path, command: Sequence[str], options: argpars
     environment.setdefault("OMP_NUM_THREADS", "1")
     before = path.stat()
     words = [*command, "upscale", str(path), str(target), "--weights", str(scratch / "tiny.safetensors")]
-    words += ["--preset", "ultrafast", "--precision", "fp32", "--progress", "json"]
+    words += ["--codec", options.codec, "--precision", "fp32", "--progress", "json"]
+    words += ["--preset", "ultrafast"] if has_preset(options.codec) else []
     words += [] if options.max_frames is None else ["--max-frames", str(options.max_frames)]
     run = run_watched(words, options.seconds, folder, environment)
     verdict, message = judge(run, path, folder, target)
@@ -250,6 +258,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=Path, help="folder of the files to upscale")
     parser.add_argument("--suffix", default=".mkv", help="container of the outputs (default: .mkv)")
+    parser.add_argument("--codec", default="auto", help="codec of the outputs, such as av1 for .webm (default: auto)")
     parser.add_argument("--max-frames", type=int, help="stop after this many frames of each file (default: none)")
     parser.add_argument("--seconds", type=float, default=300, help="time limit for each file (default: 300)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="files at a time (default: one per core)")
