@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from ristn_cli.cli.effects import Given
 from ristn_cli.cli.evaluate import draw
 from ristn_cli.cli.terminal import (
     EXIT_CODES,
@@ -25,6 +26,7 @@ from ristn_cli.cli.terminal import (
 
 
 def ablate(
+    context: typer.Context,
     data: Annotated[Path, typer.Option(help="Folder with train/photos and train/clips.")] = Path("data"),
     output: Annotated[Path, typer.Option(help="Folder of the runs; what is finished there is not done again.")] = Path(
         "ablation"
@@ -45,6 +47,8 @@ def ablate(
     debug: DebugOption = False,
 ) -> None:
     """Train and evaluate the paper's ablations (Tables 1 to 3) small, beside its figures. Goes on after a stop."""
+    if as_json:
+        Given.of(context).refuse("--json prints one object instead of tables; give one of them", "markdown")
     with reported_errors(debug):
         from ristn_cli.evaluation.tables import to_markdown
         from ristn_cli.inference.device import choose_backend

@@ -11,6 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from ristn_cli.cli.effects import Given
 from ristn_cli.cli.info import JsonOption
 from ristn_cli.cli.terminal import (
     CompileOption,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ristn_cli.bench.report import Case, Comparison, Report, Setting
 
 DEFAULT_SIZE = "480x270"
+NOT_FOR_SWEEP = ("compilation", "memory_limit", "frames", "preset", "network_only")
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -44,6 +46,7 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def bench(
+    context: typer.Context,
     source: Annotated[
         Path | None, typer.Argument(help="Video to measure with; without one, a moving scene is made.")
     ] = None,
@@ -83,6 +86,11 @@ def bench(
     """Measure how fast networks run here, stage by stage, and how near the machine's limits that is."""
     sizes = [parse_size(text) for text in size or [DEFAULT_SIZE]]
     limit = parse_bytes(memory_limit)
+    given = Given.of(context)
+    if forget_default:
+        given.refuse_all_but("--forget-default measures nothing", "forget_default", "debug")
+        if source is not None:
+            raise typer.BadParameter(f"{source} is not read: --forget-default measures nothing")
     if source is not None and size:
         raise typer.BadParameter("--size is of made frames; a video has its own")
     if save_default and not sweep:
@@ -92,6 +100,12 @@ def bench(
             "--sweep chooses windows and tiles on made frames, and goes with none of SOURCE, "
             "--window, --tile, --reference, --profile, --compare, --chart"
         )
+    if sweep:
+        given.refuse("--sweep measures the network alone, with its own windows and tiles", *NOT_FOR_SWEEP)
+    if network_only:
+        given.refuse("--network-only writes no file", "frames", "preset")
+    if as_json:
+        given.refuse("--json prints the report alone, without ratios; give one of them", "compare")
     if save_default and (len(sizes) > 1):
         raise typer.BadParameter("--save-default takes what one --size shows")
     with reported_errors(debug):

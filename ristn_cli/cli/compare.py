@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import typer
 from rich.markup import escape
 
+from ristn_cli.cli.effects import Given
 from ristn_cli.cli.terminal import DebugOption, console, parse_time, progress_bar, reported_errors
 
 IMAGE_SUFFIXES = (".png", ".jpg")
@@ -49,6 +50,7 @@ def check_targets(targets: list[Path], sources: list[Path], overwrite: bool) -> 
 
 
 def compare(
+    context: typer.Context,
     sources: Annotated[
         list[Path], typer.Argument(help="Two or more videos, images or folders of images of one scene.")
     ],
@@ -103,6 +105,11 @@ def compare(
     shift: Fraction | None = None if offset is None else parse_time(offset)
     if output is None and png is None and video is None:
         output = DEFAULT_OUTPUT
+    given = Given.of(context)
+    if output is None:
+        given.refuse("it is for the page, which --png or --video alone does not write", "limit", "quality")
+        if png is None:
+            given.refuse("the clip has every frame of the range", "frames", "every")
     check_targets([path for path in (output, png, video) if path is not None], sources, overwrite)
     with reported_errors(debug):
         from ristn_cli.evaluation.alignment import Crop
@@ -112,6 +119,8 @@ def compare(
         from ristn_cli.evaluation.compare_strip import save_strip
 
         comparison = open_comparison(sources, labels=label or (), offset=shift)
+        if comparison.is_still:
+            given.refuse("nothing moves in single pictures", "frames", "every", "start", "end", "offset")
         what = f"{len(sources)} inputs at {comparison.width}x{comparison.height}"
         if output is not None:
             options = PageOptions(

@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
+from ristn_cli.cli.effects import Given
 from ristn_cli.cli.terminal import DebugOption, console, errors, reported_errors
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 
 def download_weights(
+    context: typer.Context,
     names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Released weights.")] = None,
     all_of_them: Annotated[bool, typer.Option("--all", help="All released weights.")] = False,
     list_them: Annotated[bool, typer.Option("--list", help="Show what is released and where it lies here.")] = False,
@@ -35,6 +37,8 @@ def download_weights(
     """
     if list_them + all_of_them + bool(names) != 1:
         raise typer.BadParameter("expected names of weights, or --all, or --list")
+    if list_them:
+        Given.of(context).refuse_all_but("--list fetches nothing", "list_them", "debug")
     with reported_errors(debug):
         from ristn_cli.weights import RELEASES, cached_file, find_release, locate, obtain
 

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.progress import TaskID
 from rich.table import Table as RichTable
 
+from ristn_cli.cli.effects import Given
 from ristn_cli.cli.terminal import (
     DebugOption,
     DeviceOption,
@@ -34,9 +35,11 @@ if TYPE_CHECKING:
     from ristn_cli.evaluation.tables import Table
 
 DEFAULT_MODEL = "ristn-lite"
+FOR_NETWORKS = ("device", "precision", "tile", "window", "memory_limit", "temporal_gain")
 
 
 def evaluate(
+    context: typer.Context,
     dataset: Annotated[Path, typer.Argument(help="A clip, or a folder of clips: the ground truth.")],
     model: Annotated[
         list[str] | None,
@@ -106,6 +109,15 @@ def evaluate(
             raise typer.BadParameter("--crf compresses LR frames that are made; those of --lr are taken as they are")
         if crf is not None and sr:
             raise typer.BadParameter("--crf compresses LR frames that are made; those of --sr were made from others")
+        typed = Given.of(context)
+        if lr is not None:
+            typed.refuse("LR frames are made by it, and those of --lr are taken as they are", "degradation")
+        if failures is None:
+            typed.refuse("it is for --failures, which was not asked for", "failures_count")
+        if as_json:
+            typed.refuse("--json prints one object instead of tables; give one of them", "markdown")
+        if stills:
+            typed.refuse("with --stills, a clip is a single frame", "max_frames")
         protocol = Protocol(
             degradation=degradation,
             crf=crf,
@@ -121,6 +133,8 @@ def evaluate(
         outputs = list(sr or [])
         names = [*(model or []), *([str(weights)] if weights is not None else [])]
         names = names or ([] if outputs else [DEFAULT_MODEL])
+        if all(name in INTERPOLATIONS for name in names):
+            typed.refuse("no network is evaluated", *FOR_NETWORKS)
         methods: list[Method] = [Interpolation("bicubic")]  # the baseline of every table
         for name in dict.fromkeys(names):
             if name in INTERPOLATIONS:

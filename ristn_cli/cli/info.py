@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from ristn_cli.cli.effects import Given
 from ristn_cli.cli.terminal import DebugOption, VideoStreamOption, console, format_seconds, reported_errors
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.
 
 
 def info(
+    context: typer.Context,
     source: Annotated[Path, typer.Argument(help="Video, image, or folder of numbered images.")],
     video_stream: VideoStreamOption = None,
     as_json: JsonOption = False,
@@ -32,7 +34,10 @@ def info(
     with reported_errors(debug):
         from ristn_cli.video import find_fields, has_variable_rate, probe
 
-        found = find_fields(probe(source, video_stream=video_stream))
+        found = probe(source, video_stream=video_stream)
+        if found.is_image_sequence:
+            Given.of(context).refuse("numbered images have a single video stream", "video_stream")
+        found = find_fields(found)
         is_variable = has_variable_rate(found)
         if as_json:
             write_json(asdict(found) | {"is_variable_rate": is_variable})

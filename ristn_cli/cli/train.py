@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from ristn_cli.cli.effects import Given
 from ristn_cli.cli.terminal import (
     EXIT_CODES,
     DebugOption,
@@ -25,6 +26,7 @@ from ristn_cli.cli.terminal import (
 
 
 def train(
+    context: typer.Context,
     recipe: Annotated[
         str, typer.Argument(help="A .toml file, or one of ristn's: ablation, lite, lite-next, lite-real, paper.")
     ],
@@ -49,6 +51,7 @@ def train(
 ) -> None:
     """Train weights by a recipe. The same command goes on where a stopped run was."""
     if compare is not None:
+        Given.of(context).refuse_all_but("--compare trains nothing", "compare", "output", "debug")
         with reported_errors(debug):
             show_comparison(output, compare)
         return

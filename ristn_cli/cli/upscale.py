@@ -13,6 +13,16 @@ import typer
 from rich.markup import escape
 
 from ristn_cli.cli.batch import run_batch, show_plans
+from ristn_cli.cli.effects import (
+    BY_KIND,
+    STREAM,
+    Given,
+    check_inputs,
+    check_outputs,
+    check_suffix,
+    check_words,
+    kind_of,
+)
 from ristn_cli.cli.info import JsonOption
 from ristn_cli.cli.terminal import (
     CompileOption,
@@ -30,7 +40,7 @@ from ristn_cli.cli.terminal import (
     parse_time,
     reported_errors,
 )
-from ristn_cli.cli.work import STREAM, Engines, ProgressMode, Work
+from ristn_cli.cli.work import Engines, ProgressMode, Work
 from ristn_cli.cli.workers import (
     Computers,
     DevicesOption,
@@ -130,6 +140,7 @@ def check_log_file(path: Path, inputs: list[Path | None]) -> None:
 
 
 def upscale(
+    context: typer.Context,
     paths: Annotated[
         list[Path],
         typer.Argument(
@@ -237,6 +248,8 @@ def upscale(
     if sum(given is not None for given in (scale, size, fit)) > 1:
         raise typer.BadParameter("--scale, --size and --fit each say how large the output is; give one of them")
     check_ray_options(ray, ray_workers, ray_threads)
+    given = Given.of(context)
+    check_words(given, sources, target, context.params)
     if STREAM in paths and (ray is not None or "," in device):
         raise typer.BadParameter("- cannot be cut into segments: --ray and several devices go with files")
     if ray is not None and decoder != "software":
@@ -308,12 +321,23 @@ def upscale(
         if STREAM not in paths and is_batch(sources, target, recursive=recursive):
             record = Record(target, engines.network_of, options)
             items = plan_batch(sources, target, codec=codec, suffix=suffix, recursive=recursive, stills=stills)
+            targets = [item.target for item in items]
+            check_suffix(given, targets, suffix)
+            check_outputs(given, targets, codec, encoder_options)
+            if any(name in given for name in BY_KIND):
+                kinds = {kind_of(item.source, by_name=True) for item in items}
+                check_inputs(given, kinds, context.params)
             if dry_run:
                 show_plans(items, record, work, as_json=as_json, debug=debug)
                 return
             run_batch(items, record, work, debug=debug)
             return
         source = sources[0]
+        given.refuse("it names the outputs in a folder, and the output is a single one", "suffix", "stills")
+        if target != STREAM:
+            check_outputs(given, [target], codec, encoder_options)
+        if source != STREAM and any(name in given for name in BY_KIND):
+            check_inputs(given, {kind_of(source, by_name=False, video_stream=video_stream)}, context.params)
         if dry_run:
             work.show_plan(source, target, as_json=as_json)
             return

@@ -17,6 +17,7 @@ from rich.markup import escape
 
 from ristn_cli.cli.ahead import Ahead
 from ristn_cli.cli.damage import FoldedWarnings
+from ristn_cli.cli.effects import STREAM
 from ristn_cli.cli.info import (
     describe_conversions,
     describe_losses,
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from ristn_cli.weights import ModelChoice
 
 ProgressMode = Literal["auto", "bar", "json", "none"]
-STREAM = Path("-")
 
 
 @contextmanager

@@ -1,0 +1,178 @@
+"""Options that have no effect in the call at hand: each is refused with the reason, rather than passed over.
+
+Judged by the command line and by what kind of thing an input is, never by what is in it: `--no-audio` is right for a
+silent video. Only what was typed counts, no default and nothing from the environment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import typer
+
+STREAM = Path("-")
+Kind = Literal["images", "still", "video"]
+"""Of an input: numbered images, a single one, or anything else."""
+
+ENCODING = ("codec", "crf", "preset", "pix_fmt", "encoder_arg")
+OTHER_STREAMS = ("no_audio", "no_subtitles")
+BY_KIND = (
+    *OTHER_STREAMS,
+    "rate",
+    "deinterlace",
+    "decoder",
+    "video_stream",
+    "strict",
+    "no_scene_cuts",
+    "segment_frames",
+)
+"""Options of `upscale` whose effect depends on the kind of the inputs."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """The options of a command that were typed: the longest name of each, by the name of its parameter."""
+
+    flags: Mapping[str, str]
+
+    @classmethod
+    def of(cls, context: typer.Context) -> Given:
+        """Those of the command that runs in a context."""
+        flags = {}
+        for parameter in context.command.params:
+            source = context.get_parameter_source(parameter.name or "")
+            if parameter.param_type_name == "option" and source is not None and source.name == "COMMANDLINE":
+                flags[parameter.name or ""] = max(parameter.opts, key=len)
+        return cls(flags)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.flags
+
+    def refuse(self, reason: str, *names: str) -> None:
+        """Refuse the first of these options that was typed.
+
+        Raises:
+            typer.BadParameter: the reason, which follows "has no effect: ".
+        """
+        for name in names:
+            if name in self.flags:
+                raise typer.BadParameter(f"{self.flags[name]} has no effect: {reason}")
+
+    def refuse_all_but(self, reason: str, *names: str) -> None:
+        """Refuse every option that was typed, save for these."""
+        self.refuse(reason, *(name for name in self.flags if name not in names))
+
+
+def check_words(given: Given, sources: Sequence[Path], target: Path, values: Mapping[str, Any]) -> None:
+    """Refuse what no input and no output of a call of `upscale` gives an effect; `values` are those of its options.
+
+    Raises:
+        typer.BadParameter: there is such an option.
+    """
+    if "weights" in given:
+        given.refuse("--weights names the network; give one of them", "model")
+    if values["quiet"]:
+        given.refuse("--quiet hides the plan, too; give one of them", "verbose")
+    if STREAM not in sources:
+        reason = "raw frames come from standard input, and the input is no -"
+        given.refuse(reason, "raw_size", "raw_rate", "raw_format")
+    elif "raw_size" not in given:
+        given.refuse("without --raw-size, standard input is a Y4M or Matroska stream", "raw_rate", "raw_format")
+    else:
+        given.refuse("raw frames are a single video stream", "video_stream")
+    if STREAM in sources:
+        given.refuse("--rate is for numbered images; raw frames on standard input have --raw-rate", "rate")
+    if target != STREAM:
+        given.refuse("nothing goes to standard output; name - as the output", "stdout_format")
+    if STREAM in (*sources, target):
+        given.refuse("- is one input or one output, and no folder", "recursive", "suffix", "stills")
+        given.refuse("a run with - leaves nothing to continue or to discard", "restart")
+        given.refuse("the disk is not checked before a run with -", "no_disk_check")
+        if values["decoder"] == "auto":
+            given.refuse("a run with - decodes in software", "decoder")
+    if target == STREAM:
+        given.refuse("standard output replaces no file", "overwrite")
+        if values["stdout_format"] == "y4m":
+            reason = "Y4M on standard output is plain frames; --stdout-format matroska has more"
+            given.refuse(reason, "codec", "crf", "preset", "encoder_arg", *OTHER_STREAMS, "segment_frames")
+    if not any(source.is_dir() for source in sources):
+        given.refuse("it is for folders, and no input is one", "recursive", "stills")
+
+
+def check_outputs(given: Given, targets: Collection[Path], codec: str, encoder_options: Mapping[str, str]) -> None:
+    """Refuse options of encoding that no output needs.
+
+    Raises:
+        typer.BadParameter: there is such an option.
+    """
+    from ristn_cli.video import CODECS, is_image_target, is_numbered
+
+    if all(is_image_target(target) for target in targets):
+        given.refuse("the output is images, which no video encoder writes", *ENCODING)
+        given.refuse("the output is images, which hold no other streams", *OTHER_STREAMS)
+        if "start" not in given and "end" not in given:
+            given.refuse("the output is images, which have no frame rate", "rate")
+        if not any(is_numbered(target) for target in targets):
+            given.refuse("the output is a single image, made in one part", "segment_frames")
+        return
+    chosen = CODECS.get("h264" if codec == "auto" else codec)
+    if chosen is None:
+        return  # which is refused later
+    if chosen.quality_option is None:
+        given.refuse(f"{chosen.name} has no rate factor", "crf")
+    elif chosen.quality_option in encoder_options:
+        given.refuse(f"--encoder-arg {chosen.quality_option}=... says the same", "crf")
+    if not chosen.has_presets:
+        given.refuse(f"{chosen.name} has no speed presets", "preset")
+    elif "preset" in encoder_options:
+        given.refuse("--encoder-arg preset=... says the same", "preset")
+
+
+def check_inputs(given: Given, kinds: Collection[Kind], values: Mapping[str, Any]) -> None:
+    """Refuse options that are for inputs of another kind.
+
+    Raises:
+        typer.BadParameter: there is such an option.
+    """
+    if set(kinds) <= {"video"}:
+        given.refuse("it is for numbered images and stills; a video has its own frame rate", "rate")
+    if "video" in kinds:
+        return
+    given.refuse("images have no other streams", *OTHER_STREAMS)
+    if values["deinterlace"] in ("frame", "field"):
+        given.refuse("images are not deinterlaced", "deinterlace")
+    if set(kinds) == {"still"}:
+        given.refuse("the input is a single frame", "no_scene_cuts", "segment_frames")
+    if set(kinds) == {"images"}:
+        given.refuse("numbered images have a single video stream", "video_stream")
+        given.refuse("an image that is damaged is always an error", "strict")
+        if values["decoder"] != "software":
+            given.refuse("images are decoded in software", "decoder")
+
+
+def kind_of(source: Path, *, by_name: bool, video_stream: int | None = None) -> Kind:
+    """What an input is: by its header, or only `by_name`.
+
+    Raises:
+        VideoError: it is not there, or cannot be read.
+    """
+    from ristn_cli.video import IMAGE_SUFFIXES, list_images, probe
+
+    if list_images(source):
+        return "images"
+    if by_name:
+        return "still" if source.suffix.lower() in IMAGE_SUFFIXES else "video"
+    return "still" if probe(source, video_stream=video_stream).is_still else "video"
+
+
+def check_suffix(given: Given, targets: Collection[Path], suffix: str | None) -> None:
+    """Refuse a suffix that no output of a folder has.
+
+    Raises:
+        typer.BadParameter: it is such a one.
+    """
+    if not any(target.suffix == suffix for target in targets):
+        given.refuse(f"no output becomes {suffix}: a still becomes an image", "suffix")
