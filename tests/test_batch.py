@@ -27,6 +27,8 @@ from ristn_cli.inference.plan import UpscaleOptions
 from ristn_cli.video import VideoError, probe, read_frames, read_image, source, write_image
 from ristn_cli.weights import ModelChoice
 
+EXACT = ["--precision", "fp32"]
+
 
 def names(folder: Path, target: Path, **options: object) -> dict[str, str]:
     """Inputs of `folder` to outputs, both as paths in their folders."""
@@ -387,7 +389,7 @@ def test_photographs_stay_what_they_are(tiny_weights: Path, tmp_path: Path) -> N
     write_image(tmp_path / "a.jpg", make_picture(3, 33, 17))
     write_image(tmp_path / "b.png", deep)
     sources = [tmp_path / "a.jpg", tmp_path / "b.png"]
-    code, _, stderr = in_process("upscale", *sources, tmp_path / "out", "--weights", tiny_weights, *QUICK)
+    code, _, stderr = in_process("upscale", *sources, tmp_path / "out", "--weights", tiny_weights, *EXACT)
     assert code == 0, stderr
     large = read_image(tmp_path / "out" / "a.jpg")
     assert large.shape == (68, 132, 3)
@@ -405,7 +407,7 @@ def test_a_photograph_with_exif_is_turned_upright(tiny_weights: Path, tmp_path: 
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "a camera"
     Image.fromarray(pixels).save(tmp_path / "a.jpg", exif=exif, quality=95)
-    code, _, stderr = in_process("upscale", tmp_path / "a.jpg", tmp_path / "b.png", "--weights", tiny_weights, *QUICK)
+    code, _, stderr = in_process("upscale", tmp_path / "a.jpg", tmp_path / "b.png", "--weights", tiny_weights, *EXACT)
     assert code == 0, stderr
     large = read_image(tmp_path / "b.png")
     assert large.shape == (128, 96, 3)

@@ -166,7 +166,7 @@ class TestImplausibleRates:
         code, out, err = in_process("upscale", source, tmp_path / "out.mkv", *options)
         assert code == 0, err
         assert json.loads(out)["frames"] is None
-        code, _, err = in_process("upscale", source, tmp_path / "out.png", "--weights", tiny_weights, *SETTINGS)
+        code, _, err = in_process("upscale", source, tmp_path / "out.png", "--weights", tiny_weights)
         assert code == 1
         assert "is one image, and the input has more frames" in err
         assert not list(tmp_path.glob(".out.png*"))  # refused before the first frame

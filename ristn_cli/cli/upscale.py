@@ -248,8 +248,6 @@ def upscale(
     if sum(given is not None for given in (scale, size, fit)) > 1:
         raise typer.BadParameter("--scale, --size and --fit each say how large the output is; give one of them")
     check_ray_options(ray, ray_workers, ray_threads)
-    given = Given.of(context)
-    check_words(given, sources, target, context.params)
     if STREAM in paths and (ray is not None or "," in device):
         raise typer.BadParameter("- cannot be cut into segments: --ray and several devices go with files")
     if ray is not None and decoder != "software":
@@ -318,9 +316,11 @@ def upscale(
             raw=parse_raw(raw_size, raw_rate, raw_format),
             stdout_format=stdout_format,
         )
+        given = Given.of(context)
         if STREAM not in paths and is_batch(sources, target, recursive=recursive):
             record = Record(target, engines.network_of, options)
             items = plan_batch(sources, target, codec=codec, suffix=suffix, recursive=recursive, stills=stills)
+            check_words(given, sources, target, context.params)
             targets = [item.target for item in items]
             check_suffix(given, targets, suffix)
             check_outputs(given, targets, codec, encoder_options)
@@ -333,6 +333,8 @@ def upscale(
             run_batch(items, record, work, debug=debug)
             return
         source = sources[0]
+        work.check_kept(source, target)
+        check_words(given, sources, target, context.params)
         given.refuse("it names the outputs in a folder, and the output is a single one", "suffix", "stills")
         if target != STREAM:
             check_outputs(given, [target], codec, encoder_options)

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from ristn_cli.inference.batch import Item
     from ristn_cli.inference.plan import JobPlan, UpscaleOptions
     from ristn_cli.inference.progress import Progress
+    from ristn_cli.inference.stream import Ends
     from ristn_cli.video import RawFormat
     from ristn_cli.weights import ModelChoice
 
@@ -232,6 +233,33 @@ class Work:
         for line in (describe_model(choice), *describe_plan(plan)):
             console.print(escape(line))
 
+    def check_kept(self, source: Path, target: Path) -> None:
+        """Refuse an output that would replace its input, whatever else is wrong with the command.
+
+        Raises:
+            VideoError: it would.
+        """
+        from ristn_cli.inference.preflight import check_target
+        from ristn_cli.inference.stream import check_inputs_kept
+
+        if STREAM in (source, target):
+            check_inputs_kept(self.ends(source, target))
+        else:
+            check_target(source, target, overwrite=True, makes_folder=True)
+
+    def ends(self, source: Path, target: Path) -> Ends:
+        """Where a job reads and writes, with the standard streams of this process for `-`."""
+        from ristn_cli.inference.stream import Ends
+
+        return Ends(
+            source=source,
+            target=target,
+            stdin=sys.stdin.buffer,
+            stdout=sys.stdout.buffer,
+            raw=self.raw,
+            stdout_format=self.stdout_format,
+        )
+
     def settle(self, source: Path, target: Path, devices: Devices) -> UpscaleOptions:
         """The options with segments for as many workers as there are; see `settle_segments`."""
         from ristn_cli.inference.spread import settle_segments
@@ -241,17 +269,10 @@ class Work:
     def begin(self, source: Path, target: Path, devices: Devices, **told: Any) -> Generator[Progress, None, None]:
         """The job of two files, or, where one of them is `-`, of a standard stream."""
         from ristn_cli.inference.job import upscale_video
-        from ristn_cli.inference.stream import Ends, upscale_stream
+        from ristn_cli.inference.stream import upscale_stream
 
         if STREAM in (source, target):
-            ends = Ends(
-                source=source,
-                target=target,
-                stdin=sys.stdin.buffer,
-                stdout=sys.stdout.buffer,
-                raw=self.raw,
-                stdout_format=self.stdout_format,
-            )
+            ends = self.ends(source, target)
             return upscale_stream(ends, devices.upscaler, self.options, overwrite=self.overwrite, on_loss=warn, **told)
         return upscale_video(
             source,
