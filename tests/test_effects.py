@@ -93,6 +93,7 @@ REFUSED = {
     # what another option rules out
     "a.mkv b.mkv --model ristn-lite": "--weights names the network",
     "a.mkv b.mkv --quiet --verbose": "--quiet hides the plan",
+    "a.mkv b.mkv --window 1 --no-scene-cuts": "no neighbouring frame is read",
 }
 
 

@@ -76,6 +76,8 @@ def check_words(given: Given, sources: Sequence[Path], target: Path, values: Map
         given.refuse("--weights names the network; give one of them", "model")
     if values["quiet"]:
         given.refuse("--quiet hides the plan, too; give one of them", "verbose")
+    if values["window"] == 1:
+        given.refuse("with --window 1, no neighbouring frame is read", "no_scene_cuts")
     if STREAM not in sources:
         reason = "raw frames come from standard input, and the input is no -"
         given.refuse(reason, "raw_size", "raw_rate", "raw_format")
