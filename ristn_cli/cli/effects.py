@@ -25,7 +25,6 @@ BY_KIND = (
     "deinterlace",
     "decoder",
     "video_stream",
-    "strict",
     "no_scene_cuts",
     "segment_frames",
 )
@@ -150,7 +149,6 @@ def check_inputs(given: Given, kinds: Collection[Kind], values: Mapping[str, Any
         given.refuse("the input is a single frame", "no_scene_cuts", "segment_frames")
     if set(kinds) == {"images"}:
         given.refuse("numbered images have a single video stream", "video_stream")
-        given.refuse("an image that is damaged is always an error", "strict")
         if values["decoder"] != "software":
             given.refuse("images are decoded in software", "decoder")
 
