@@ -52,7 +52,7 @@ def copied(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     def count(output: object, problem: str) -> None:
         run(output, problem)
-        counts.append(len(packet_times(Path(output.node.kwargs["filename"]), 0)))  # type: ignore[attr-defined]
+        counts.append(len(packet_times(Path(output.node.kwargs["filename"].removeprefix("file:")), 0)))  # type: ignore[attr-defined]
 
     monkeypatch.setattr(prepared, "run_apart", count)
     return counts
