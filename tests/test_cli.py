@@ -194,7 +194,7 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(tiny_weights: Path, tmp_pat
     assert plan["seconds"] > 0
     assert 0 < plan["needed_bytes"] < plan["free_bytes"]
     assert set(tmp_path.iterdir()) == before
-    assert in_process(*arguments, "--codec", "ffv1")[0] == 1
+    assert in_process(*arguments[:5], "--codec", "ffv1", "--dry-run")[0] == 1
 
 
 @pytest.mark.parametrize(("where", "tells_time"), [([], True), (["--ray"], True), (["--ray", "10.0.0.1:1"], False)])

@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -26,10 +27,15 @@ QUICK = ["--preset", "ultrafast", "--precision", "fp32"]
 SHORT = [sys.executable, "-c", SHORT_PARTS]
 
 
+def quick_for(target: object, options: Sequence[object]) -> list[str]:
+    """Options that save time; those of an encoder are refused where none writes."""
+    is_encoded = "matroska" in options if target == "-" else Path(str(target)).suffix != ".png"
+    return QUICK if is_encoded else ["--precision", "fp32"]
+
+
 def stream(weights: Path, *arguments: object, given: bytes = b"") -> tuple[int, bytes, str]:
     """Exit code, stdout and stderr of `ristn upscale` with `given` on its standard input."""
-    is_y4m = arguments[1] == "-" and "matroska" not in arguments  # which no encoder writes
-    quick = ["--precision", "fp32"] if is_y4m else QUICK
+    quick = quick_for(arguments[1], arguments)
     command = [sys.executable, "-m", "ristn_cli", "upscale", "--weights", weights, *quick, *arguments]
     done = subprocess.run([str(word) for word in command], input=given, capture_output=True, check=False, timeout=120)
     return done.returncode, done.stdout, done.stderr.decode()
@@ -139,7 +145,8 @@ def begin_with_socket(weights: Path, target: object, *options: object) -> tuple[
     with socket.create_server(("127.0.0.1", 0)) as server:
         near = socket.create_connection(server.getsockname())
         far, _ = server.accept()
-    command = [*SHORT, "upscale", "-", target, "--weights", weights, *QUICK, "--window", "6", *options]
+    command = [*SHORT, "upscale", "-", target, "--weights", weights, *quick_for(target, options)]
+    command += ["--window", "6", *options]
     with far:
         process = subprocess.Popen(
             [str(word) for word in command], stdin=far, stdout=subprocess.PIPE, stderr=subprocess.PIPE
