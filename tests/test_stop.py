@@ -17,7 +17,6 @@ import torch
 from av.video.frame import VideoFrame
 from clips import make_clip, stop_after
 from PIL import Image
-from test_cli import QUICK
 
 from ristn_cli.inference import job, manifest, plan, preflight, reading, spread
 from ristn_cli.inference.device import Backend
@@ -287,7 +286,18 @@ def test_the_second_signal_does_not_wait_for_who_reads_the_output(tiny_weights: 
     """Nobody reads the Matroska stream on standard output, so ffmpeg waits for room in the pipe."""
     noise = np.random.default_rng(0).integers(0, 255, (60, 48, 64, 3), np.uint8)
     source = encode(tmp_path / "in.mkv", list(noise))
-    words = [source, "-", "--stdout-format", "matroska", "--weights", tiny_weights, *QUICK, "--codec", "ffv1"]
+    words = [
+        source,
+        "-",
+        "--stdout-format",
+        "matroska",
+        "--weights",
+        tiny_weights,
+        "--precision",
+        "fp32",
+        "--codec",
+        "ffv1",
+    ]
     command = [sys.executable, "-m", "ristn_cli", "upscale", *map(str, words), "--segment-frames", "4", "--window", "5"]
     command += ["--progress", "json"]
     reader, writer = os.pipe()
