@@ -8,7 +8,16 @@ from fractions import Fraction
 from pathlib import Path
 
 from ristn_cli.evaluation.alignment import choose_times, common_size, distinct_labels, nearest_index
-from ristn_cli.video import Image, VideoError, VideoInfo, presentation_times, probe, read_frames, to_eight_bits
+from ristn_cli.video import (
+    Image,
+    VideoError,
+    VideoInfo,
+    decoded_times,
+    presentation_times,
+    probe,
+    read_frames,
+    to_eight_bits,
+)
 
 SEEK_SECONDS = Fraction(2)
 """Frames further apart are sought one by one; nearer ones are decoded in one go."""
@@ -122,11 +131,13 @@ def _start_of_others(first: Sequence[Fraction], offset: Fraction | None) -> Frac
 
 
 def frame_times(info: VideoInfo) -> tuple[Fraction, ...]:
-    """Times of all frames on the source's own clock, without decoding them."""
+    """Times of all frames on the source's own clock, without decoding them where packets tell them."""
     if info.is_image_sequence:
         return tuple(index / info.rate for index in range(len(info.images)))
     if info.is_still:
         return (info.start_time,)
+    if info.has_decoding_times_only:
+        return tuple(decoded_times(info))
     # What lies before the first frame that decodes is not shown.
     times = tuple(time for time in presentation_times(info.path, info.video_index) if time >= info.start_time)
     return times or (info.start_time,)

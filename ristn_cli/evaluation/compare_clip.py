@@ -81,7 +81,7 @@ def write_clip(
             width=width,
             height=height,
             rate=info.rate,
-            time_base=info.time_base,
+            time_base=info.frame_time_base,
             color=info.color,
             sample_aspect_ratio=info.sample_aspect_ratio,
             codec=codec,

@@ -208,7 +208,7 @@ def measure_window(info: VideoInfo, upscaler: Upscaler, options: UpscaleOptions)
     """
     tiling = upscaler.tiling
     count = min(tiling.window, options.max_frames or tiling.window)
-    frames = tuple(frame.image for frame in read_source(info, options, start=options.start, max_frames=count))
+    frames = tuple(frame.image for frame in read_source(info, options, max_frames=count))
     if not frames:
         raise no_frames(info)
     rows = plan_spans(info.height, tiling.tile, tiling.overlap)

@@ -16,7 +16,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import IO, Any
 
-from ristn_cli.video import check_interruption
+from ristn_cli.video import Clock, check_interruption
 from ristn_cli.weights import file_sha256
 
 EDGE_BYTES = 2**20
@@ -46,8 +46,8 @@ class Part:
 
     `next_time` and `end_time` are seconds on the source's clock: of the first frame that the window after this part
     reads, and of the end of this part's last frame. `next_context` is how many frames of this part that window reads,
-    repeated ones counted once, and `next_repeats` how many more they are with their repeats. `is_damaged`
-    tells that packets of the source could not be decoded.
+    repeated ones counted once, and `next_repeats` how many more they are with their repeats. `next_clock` is the clock
+    of the frame at `next_time`. `is_damaged` tells that packets of the source could not be decoded.
     """
 
     file: str
@@ -57,6 +57,7 @@ class Part:
     end_time: Fraction
     sha256: str
     next_repeats: int = 0
+    next_clock: Clock | None = None
     is_damaged: bool = False
 
 
@@ -137,7 +138,9 @@ def part_row(part: Part) -> dict[str, Any]:
 
 def read_part(values: dict[str, Any]) -> Part:
     """The part that `part_row` made `values` of."""
-    return Part(**(values | {name: Fraction(values[name]) for name in ("next_time", "end_time")}))
+    times = {name: Fraction(values[name]) for name in ("next_time", "end_time")}
+    clock = values.get("next_clock")
+    return Part(**(values | times | {"next_clock": None if clock is None else Clock(**clock)}))
 
 
 class Manifest:

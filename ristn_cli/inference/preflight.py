@@ -22,6 +22,7 @@ from ristn_cli.video import (
     IMAGES_PART_SUFFIX,
     IMAGES_WITH_ALPHA,
     SIDECAR_NAME,
+    Clock,
     Frame,
     InputFiles,
     StreamPlan,
@@ -259,19 +260,20 @@ def read_source(
     info: VideoInfo,
     options: UpscaleOptions,
     *,
-    start: Fraction | None,
     max_frames: int | None,
+    since: Fraction | None = None,
+    clock: Clock | None = None,
     on_damage: Callable[[str], None] | None = None,
     reports_change: bool = True,
 ) -> Iterator[Frame]:
-    """Frames of the source as the options want them read, from `start` seconds after the first.
+    """Frames of the source as the options want them read, from the one at `since` that has this clock.
 
     The log tells of pictures that change on the way, unless `reports_change` is false: another reader reports them.
     """
     others: dict[str, Any] = {} if reports_change else {"on_change": lambda message: None}
     return read_frames(
         info,
-        start=start,
+        start=options.start,
         end=options.end,
         max_frames=max_frames,
         deinterlace=options.deinterlace,
@@ -279,6 +281,8 @@ def read_source(
         carry_alpha=carries_alpha(info, options),
         strict=options.strict,
         decoder=options.decoder,
+        since=since,
+        clock=clock,
         on_damage=on_damage,
         **others,
     )

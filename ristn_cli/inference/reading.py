@@ -10,7 +10,7 @@ from ristn_cli.inference.preflight import read_source
 from ristn_cli.inference.repeats import Run, join_repeats
 from ristn_cli.inference.upscaler import Upscaler
 from ristn_cli.inference.windows import Window
-from ristn_cli.video import VideoInfo
+from ristn_cli.video import Clock, VideoInfo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,12 +21,14 @@ class Place:
         time: of the first frame that the window reads.
         context: how many of its frames earlier windows keep, repeated ones counted once.
         repeats: how many more these are with their repeats.
+        clock: of that frame; None for images.
         frames: frames before it that are kept by earlier windows.
     """
 
     time: Fraction
     context: int
     repeats: int
+    clock: Clock | None = None
     frames: int
 
 
@@ -35,7 +37,13 @@ def place_behind(manifest: Manifest) -> Place | None:
     if not manifest.parts:
         return None
     last = manifest.parts[-1]
-    return Place(time=last.next_time, context=last.next_context, repeats=last.next_repeats, frames=manifest.frames)
+    return Place(
+        time=last.next_time,
+        context=last.next_context,
+        repeats=last.next_repeats,
+        clock=last.next_clock,
+        frames=manifest.frames,
+    )
 
 
 def source_windows(
@@ -48,13 +56,18 @@ def source_windows(
     reports_change: bool = True,
 ) -> Iterator[Window[Run]]:
     """The windows of a job from `begins` on, as a run that came there from the start would read them."""
-    start, most = options.start, options.max_frames
-    if begins is not None:
-        start = begins.time - info.start_time
-        if most is not None:
-            most -= begins.frames - begins.context - begins.repeats
+    most = options.max_frames
+    if begins is not None and most is not None:
+        most -= begins.frames - begins.context - begins.repeats
+    since, clock = (None, None) if begins is None else (begins.time, begins.clock)
     frames = read_source(
-        info, options, start=start, max_frames=most, on_damage=on_damage, reports_change=reports_change
+        info,
+        options,
+        since=since,
+        clock=clock,
+        max_frames=most,
+        on_damage=on_damage,
+        reports_change=reports_change,
     )
     return upscaler.windows(
         join_repeats(frames), lambda run: run[0].image, continued=begins.context if begins is not None else 0

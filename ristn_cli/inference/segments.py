@@ -43,12 +43,15 @@ class Segment:
 
     def is_made_by(self, part: Part) -> bool:
         """Whether `part`, finished by an earlier run, is this segment's."""
-        return (part.frames, part.next_time, part.next_context, part.next_repeats, part.end_time) == (
+        found = part.frames, part.next_time, part.next_context, part.next_repeats, part.next_clock, part.end_time
+        ends = self.ends
+        return found == (
             self.frames,
-            self.ends.next_time,
-            self.ends.next_context,
-            self.ends.next_repeats,
-            self.ends.end_time,
+            ends.next_time,
+            ends.next_context,
+            ends.next_repeats,
+            ends.next_clock,
+            ends.end_time,
         )
 
 
@@ -87,7 +90,11 @@ def plan_segments(
             yield Segment(number=number, frames=frames, begins=begins, ends=border)
             number, before, frames = number + 1, before + frames, 0
             begins = Place(
-                time=border.next_time, context=border.next_context, repeats=border.next_repeats, frames=before
+                time=border.next_time,
+                context=border.next_context,
+                repeats=border.next_repeats,
+                clock=border.next_clock,
+                frames=before,
             )
 
 
@@ -155,6 +162,7 @@ def compute_segment(
                 next_time=ends.next_time,
                 next_context=ends.next_context,
                 next_repeats=ends.next_repeats,
+                next_clock=ends.next_clock,
                 end_time=ends.end_time,
                 is_damaged=ends.is_damaged,
             )

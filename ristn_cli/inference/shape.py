@@ -83,7 +83,7 @@ def choose_shape(info: VideoInfo, options: UpscaleOptions) -> OutputShape:
         height=int(height),
         sample_aspect_ratio=aspect.limit_denominator(10000),
         rate=info.rate * 2 if is_doubled else info.rate,
-        time_base=info.time_base / 2 if is_doubled else info.time_base,
+        time_base=info.frame_time_base / 2 if is_doubled else info.frame_time_base,
         is_resampled=(int(width), int(height)) != (SCALE * info.width, SCALE * info.height),
     )
 

@@ -16,17 +16,18 @@ from ristn_cli.inference.runtime import release_team
 from ristn_cli.inference.transfer import Arrival
 from ristn_cli.inference.upscaler import Upscaler
 from ristn_cli.inference.windows import Window
-from ristn_cli.video import Frame, FrameWriter, ImagesWriter
+from ristn_cli.video import Clock, Frame, FrameWriter, ImagesWriter
 from ristn_cli.weights import file_sha256
 
 
 @dataclass(frozen=True, kw_only=True)
 class Border:
-    """The end of a window, where a part may end. Times and context are as in `Part`."""
+    """The end of a window, where a part may end. Times, context and clock are as in `Part`."""
 
     next_time: Fraction
     next_context: int
     next_repeats: int
+    next_clock: Clock | None = None
     end_time: Fraction
     is_damaged: bool
     is_last: bool
@@ -108,6 +109,7 @@ def bordered_windows(
                 next_time=begins.frames[0][0].time,
                 next_context=len(again),
                 next_repeats=sum(map(len, again)) - len(again),
+                next_clock=begins.frames[0][0].clock,
                 end_time=last_run[-1].time + (last_run[-1].duration or 1 / rate),
                 is_damaged=is_damaged(),
                 is_last=following is None,
@@ -192,6 +194,7 @@ def describe_part(path: Path, frames: int, border: Border) -> Part:
         next_time=border.next_time,
         next_context=border.next_context,
         next_repeats=border.next_repeats,
+        next_clock=border.next_clock,
         end_time=border.end_time,
         sha256=file_sha256(path),
         is_damaged=border.is_damaged,

@@ -384,7 +384,7 @@ def _to_y4m(
         pixel_format=options.pixel_format,
     )
     damage, losses = Remarks(on_damage), Remarks(on_loss)
-    frames = read_source(info, options, start=options.start, max_frames=options.max_frames, on_damage=damage.note)
+    frames = read_source(info, options, max_frames=options.max_frames, on_damage=damage.note)
     pipeline = Pipeline(raise_when(should_stop))
     with stoppable(upscaler.model, pipeline.check), pipeline:
         runs = join_repeats(_told_if_uneven(frames, shape.rate, info.time_base, losses.note))

@@ -22,6 +22,7 @@ from ristn_cli.video.images import (
 )
 from ristn_cli.video.info import (
     Chapter,
+    Clock,
     Color,
     FieldOrder,
     Frame,
@@ -37,7 +38,13 @@ from ristn_cli.video.interruption import check_interruption, interruptible
 from ristn_cli.video.mux import join_and_mux, stream_mux
 from ristn_cli.video.pipes import PipeInput, RawFormat
 from ristn_cli.video.plan import CONTAINERS, StreamPlan, check_mux
-from ristn_cli.video.reader import describe_from, find_transparency, may_be_transparent, read_frames
+from ristn_cli.video.reader import (
+    decoded_times,
+    describe_from,
+    find_transparency,
+    may_be_transparent,
+    read_frames,
+)
 from ristn_cli.video.resample import ALPHA_FLAGS, Resampler
 from ristn_cli.video.sequence import PART_SUFFIX as IMAGES_PART_SUFFIX
 from ristn_cli.video.sequence import (
@@ -68,6 +75,7 @@ __all__ = [
     "SIDECAR_NAME",
     "WRITABLE_IMAGES",
     "Chapter",
+    "Clock",
     "Color",
     "Compression",
     "Decoder",
@@ -97,6 +105,7 @@ __all__ = [
     "choose_codec",
     "compress_clip",
     "compress_images",
+    "decoded_times",
     "describe_from",
     "draw_label",
     "encode_image",

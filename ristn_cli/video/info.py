@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from math import ceil
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 UNSPECIFIED = "unspecified"
 # Frames a second. A rate that FFmpeg guesses above is the grain of a clock, and nothing to count frames by.
 HIGHEST_PLAUSIBLE_RATE = 300
+# Ticks a second of a clock on which a frame can be shown a tick after another and still be as good as at its time.
+FINE_TICKS = 10_000
 
 FieldOrder = Literal["top", "bottom"]
 
@@ -177,6 +180,17 @@ class VideoInfo:
         return self.container == "avi" and self.codec in ("h264", "hevc")
 
     @property
+    def frame_time_base(self) -> Fraction:
+        """The clock of the frames' times: every tick of `time_base` lies on it, and its own are 0.1 ms at most.
+
+        Frames of one timestamp come a tick of this clock after each other.
+        """
+        if self.is_image_sequence or self.is_still:
+            return self.time_base
+        ticks = self.time_base.denominator
+        return Fraction(1, ticks if ticks >= FINE_TICKS else ticks * ceil(10 * FINE_TICKS / ticks))
+
+    @property
     def has_plausible_rate(self) -> bool:
         """False for a frame rate that is the grain of a clock (600, 1000, 90000), and tells no number of frames."""
         return self.rate <= HIGHEST_PLAUSIBLE_RATE
@@ -188,13 +202,44 @@ class VideoInfo:
 
 
 @dataclass(frozen=True)
+class Clock:
+    """What the time of a decoded frame depends on: its own timestamps, and what was decoded before it.
+
+    `frames` counts the frames decoded before it since reading began. `pts` and `dts` are its own timestamps, None where
+    it has none. `last_pts` and `last_dts` are those of the frame before; where that had only one of them, both are it.
+    `pts_faults` and `dts_faults` count the frames whose timestamp was not later than the one before. `last_estimate`
+    and `last_duration` are those of the frame before. All these are in ticks of the stream's time base. `last_time` is
+    the time that the frame before was given, in ticks of `VideoInfo.frame_time_base`. `behind` counts the frames just
+    before whose estimates lay more than a second before the time of their predecessor.
+    """
+
+    frames: int = 0
+    pts: int | None = None
+    dts: int | None = None
+    last_pts: int | None = None
+    last_dts: int | None = None
+    pts_faults: int = 0
+    dts_faults: int = 0
+    last_estimate: int | None = None
+    last_duration: int = 0
+    last_time: int | None = None
+    behind: int = 0
+
+    @property
+    def can_be_sought(self) -> bool:
+        """Whether the frame's timestamps, and those of the frame before, tell it from all frames before it."""
+        return self.pts is not None and self.last_pts is not None and 0 in (self.pts_faults, self.dts_faults)
+
+
+@dataclass(frozen=True)
 class Frame:
     """A picture and its place in time.
 
     `image` is RGB (H, W, 3): uint8 from 8-bit sources, else uint16 on the full 16-bit scale (65535 is white). `time` is
     the source's own presentation time in seconds, `duration` the time until the next frame. `is_damaged` marks a
     picture the decoder had to conceal. `alpha` is (H, W), of the image's type and scale, 0 where nothing is seen; None
-    for a picture without transparency. The image is not multiplied with it (straight alpha).
+    for a picture without transparency. The image is not multiplied with it (straight alpha). `clock` lets a later
+    reading begin with this frame; None for images.
     """
 
     image: Image
@@ -202,3 +247,4 @@ class Frame:
     duration: Fraction | None = None
     is_damaged: bool = False
     alpha: Image | None = None
+    clock: Clock | None = None

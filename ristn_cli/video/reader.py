@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import heapq
 import logging
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -33,24 +33,35 @@ from ristn_cli.video.hardware import (
     why_not_nvdec,
 )
 from ristn_cli.video.images import read_image, read_image_with_alpha
-from ristn_cli.video.info import Frame, Image, VideoError, VideoInfo
+from ristn_cli.video.info import Clock, Frame, Image, VideoError, VideoInfo
 from ristn_cli.video.interlace import Deinterlace, deinterlaced
 from ristn_cli.video.interruption import check_interruption
 from ristn_cli.video.layout import Layout, LayoutReader, Matcher, layout_of_images, layout_of_video
 from ristn_cli.video.sidedata import turn_upright
 from ristn_cli.video.source import describe_again, open_input, probe, seek_before, undecodable
 from ristn_cli.video.streams import as_fraction, read_packets
+from ristn_cli.video.timestamps import TimedFrame, is_at, is_behind, keep_timestamps, timed
 
 log = logging.getLogger("ristn.video")
 
 # A stream that ends this much before the end its header states is reported as cut short.
 MISSING_END_SECONDS = Fraction(1, 10)
-# A clock that goes back by more is another one: to hold its frames back would press them into a moment.
-NEW_CLOCK_SECONDS = 1
-
 
 # FFmpeg's own decoders pass over the second picture that WebM keeps its transparency in.
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What to read of a video: what a reading from `begin` on gives from `first` on, in seconds on the source's clock.
+
+    `clock` is that of the frame shown at `first`, None where that reading's first frame is to be read.
+    """
+
+    info: VideoInfo
+    begin: Fraction
+    first: Fraction
+    clock: Clock | None = None
 
 
 @dataclass
@@ -101,15 +112,17 @@ def read_frames(
     carry_alpha: bool = False,
     strict: bool = False,
     decoder: Decoder = "software",
+    since: Fraction | None = None,
+    clock: Clock | None = None,
     on_damage: Callable[[str], None] | None = None,
     on_change: Callable[[str], None] = log.warning,
 ) -> Iterator[Frame]:
     """Frames in display order, upright, RGB, with strictly growing times on the source's clock.
 
-    `start` and `end` are seconds after the video's first frame: the first frame given is the first with time >= start,
-    the last the last with time < end. A frame's duration is the gap to its successor (cut at `end`). `deinterlace`:
-    `auto` runs bwdif on frames flagged as interlaced, and on all when the source's `field_order` is known; `frame` on
-    all, `field` on all at twice the rate, `off` never.
+    Times are FFmpeg's best-effort estimate. `start` and `end` are seconds after the video's first frame: the first
+    frame given is the first with time >= start, the last the last with time < end. A frame's duration is the gap to its
+    successor (cut at `end`). `deinterlace`: `auto` runs bwdif on frames flagged as interlaced, and on all when the
+    source's `field_order` is known; `frame` on all, `field` on all at twice the rate, `off` never.
     Packets that cannot be decoded are skipped and concealed pictures marked, each reported to `on_damage` in one line;
     `strict` raises instead. `carry_alpha` gives frames their transparency, `drop_alpha` gives it up. Frames that differ
     from what `source` says in size, shape on screen, bit depth or colours are scaled and converted, and the first of
@@ -117,6 +130,8 @@ def read_frames(
     and when a picture has transparency and neither is said.
     `decoder`: `auto` tries NVDEC where it decodes exactly, `nvdec` raises VideoError when it gives no first frame.
     After that software goes on with the next frame wherever NVDEC fails, which a line of the log says.
+    `since` and `clock` are those of a frame that a call without them gave: reading begins with that frame and gives the
+    same times as that call did.
     """
     info = source if isinstance(source, VideoInfo) else probe(source)
     if info.has_alpha and not (drop_alpha or carry_alpha):
@@ -125,31 +140,38 @@ def read_frames(
             "drop the alpha channel explicitly (--drop-alpha) to go on without it"
         )
     damage = _Damage(info.path, strict, on_damage)
-    first = info.start_time + (start or 0)
+    begin = info.start_time + (start or 0)
+    first = begin if since is None else since
     last = None if end is None else info.start_time + end
     if info.is_image_sequence or (info.is_still and info.path.is_file()):  # a pipe may hold many
         matcher = Matcher(info, layout_of_images(info), strict, on_change)
         frames = _image_frames(info, first, last, drop_alpha, carry_alpha, damage, matcher)
     else:
         matcher = Matcher(info, layout_of_video(info), strict, on_change)
-        frames = _video_frames(info, first, last, deinterlace, drop_alpha, carry_alpha, damage, decoder, matcher)
+        if since is not None and clock is None:
+            begin = since
+        reading = _Reading(info, begin, first, clock if clock is not None and clock.frames else None)
+        frames = _video_frames(reading, last, deinterlace, drop_alpha, carry_alpha, damage, decoder, matcher)
     try:
         yield from islice(frames, max_frames)
     except av.error.FFmpegError as error:  # of a conversion or of deinterlacing: those of decoding are damage
         raise undecodable(info.path, error, "a picture") from error
 
 
-def decoded_times(info: VideoInfo, start: Fraction | None = None) -> Iterator[Fraction]:
-    """Times of the frames that a decoder gives from `start` on, in seconds on the source's clock.
+def decoded_times(
+    info: VideoInfo, start: Fraction | None = None, *, lead: Fraction = Fraction(0)
+) -> Iterator[Fraction]:
+    """Times of the frames that a decoder gives from `lead` before `start` on, in seconds on the source's clock.
 
-    Unlike the times of packets they leave out what is not shown by itself: hidden frames, second fields, packets that
-    repeat a picture. Errors of decoding are passed over, as `read_frames` does without `strict`.
+    They are those of `read_frames` with the same `start`. Unlike the times of packets they leave out what is not shown
+    by itself: hidden frames, second fields, packets that repeat a picture. Errors of decoding are passed over, as
+    `read_frames` does without `strict`.
     """
     first = info.start_time + (start or 0)
-    damage = _Damage(info.path, False, None)
-    for time, _ in _monotonic(_decoded_from(info, first, damage, False), info, damage):
-        if time >= first:
-            yield time
+    frames = _decoded_from(_Reading(info, first, first), _Damage(info.path, False, None), False)
+    for timing, _ in timed(frames, info, None):
+        if timing.time >= first - lead:
+            yield timing.time
 
 
 def describe_from(info: VideoInfo, start: Fraction | None) -> VideoInfo:
@@ -168,9 +190,8 @@ def describe_from(info: VideoInfo, start: Fraction | None) -> VideoInfo:
         image = probe(found)
         names = ("width", "height", "sample_aspect_ratio", "bit_depth", "pixel_format", "color", "has_alpha")
         return replace(info, **{name: getattr(image, name) for name in names})
-    damage = _Damage(info.path, False, None)
-    frames = _decoded_from(info, first, damage, False)
-    frame = next((frame for time, frame in _monotonic(frames, info, damage) if time >= first), None)
+    frames = _decoded_from(_Reading(info, first, first), _Damage(info.path, False, None), False)
+    frame = next((frame for timing, frame in timed(frames, info, None) if timing.time >= first), None)
     frames.close()
     if frame is None:
         return info
@@ -241,8 +262,7 @@ def _add_of_image(damage: _Damage, path: Path, what: str) -> None:
 
 
 def _video_frames(
-    info: VideoInfo,
-    first: Fraction,
+    reading: _Reading,
     last: Fraction | None,
     deinterlace: Deinterlace,
     drop_alpha: bool,
@@ -252,22 +272,30 @@ def _video_frames(
     matcher: Matcher,
 ) -> Iterator[Frame]:
     """Decode, deinterlace, cut to [first, last), convert; a frame is held back until its successor's time is known."""
+    info, first = reading.info, reading.first
     reader = RgbReader(info.color, path=info.path, drop_alpha=drop_alpha)
-    decoded = _decoded_by(decoder, info, first, damage, carry_alpha)
-    decoded = deinterlaced(_with_layout(decoded, info), deinterlace, info.field_order)
     finish = partial(_finish, info, reader, matcher, damage, carry_alpha and not drop_alpha)
-    shown = replace(info, rate=2 * info.rate) if deinterlace == "field" else info
-    held: tuple[Fraction, VideoFrame] | None = None
-    for time, frame in _monotonic(decoded, shown, damage):
+    timings: deque[TimedFrame] = deque()
+
+    def note_timings() -> Iterator[VideoFrame]:
+        for timing, frame in timed(_decoded_by(decoder, reading, damage, carry_alpha), info, reading.clock):
+            timings.append(timing)
+            yield frame
+
+    held: tuple[Fraction, VideoFrame, TimedFrame] | None = None
+    for frame in deinterlaced(_with_layout(note_timings(), info), deinterlace, info.field_order):
+        time = _time_of(frame)
+        while len(timings) > 1 and timings[1].time <= time:  # a second field has none of its own
+            timings.popleft()
         if held is not None:
             yield finish(held, time if last is None else min(time, last))
         if last is not None and time >= last:
             return
-        held = (time, frame) if time >= first else None
+        held = (time, frame, timings[0]) if time >= first else None
     if held is None:
         return
-    time, frame = held
-    natural = time + _own_duration(frame, shown)
+    time, _, timing = held
+    natural = time + _own_duration(timing, info) / (2 if deinterlace == "field" else 1)
     if info.end_time is not None:
         # The track's end is exact; a frame's own duration is a decoding interval and may be another frame's.
         missing = info.end_time - natural
@@ -278,11 +306,10 @@ def _video_frames(
     yield finish(held, natural if last is None else min(natural, last))
 
 
-def _own_duration(frame: VideoFrame, info: VideoInfo) -> Fraction:
-    base = as_fraction(frame.time_base)
-    if not (info.is_still or info.has_decoding_times_only) and frame.duration and base is not None:
-        return frame.duration * base
-    return 1 / info.rate
+def _own_duration(timing: TimedFrame, info: VideoInfo) -> Fraction:
+    if info.is_still or info.has_decoding_times_only or timing.duration is None:
+        return 1 / info.rate
+    return timing.duration
 
 
 def _with_layout(frames: Iterator[VideoFrame], info: VideoInfo) -> Iterator[VideoFrame]:
@@ -299,10 +326,10 @@ def _finish(
     matcher: Matcher,
     damage: _Damage,
     with_alpha: bool,
-    held: tuple[Fraction, VideoFrame],
+    held: tuple[Fraction, VideoFrame, TimedFrame],
     until: Fraction,
 ) -> Frame:
-    time, frame = held
+    time, frame, timing = held
     if frame.is_corrupt:
         damage.add(f"the picture at {float(time - info.start_time):.3f} s is damaged and was concealed")
     image, alpha = reader.to_rgba(frame) if with_alpha else (reader.to_rgb(frame), None)
@@ -312,25 +339,25 @@ def _finish(
         cast("list[Layout]", frame.opaque)[0],
         time,
     )
-    return Frame(image, time, until - time, frame.is_corrupt, alpha)
+    return Frame(image, time, until - time, frame.is_corrupt, alpha, timing.clock)
 
 
 def _upright(image: Image, info: VideoInfo) -> Image:
     return turn_upright(image, info.transposed, info.flipped_x, info.flipped_y)
 
 
-def _decoded_by(
-    decoder: Decoder, info: VideoInfo, first: Fraction, damage: _Damage, with_alpha: bool
-) -> Iterator[VideoFrame]:
+def _decoded_by(decoder: Decoder, reading: _Reading, damage: _Damage, with_alpha: bool) -> Iterator[VideoFrame]:
     """Frames by hardware as long as it gives what software would, then by software from the next frame on."""
-    last: VideoFrame | None = None
+    info = reading.info
+    last: tuple[int, Fraction] | None = None  # whoever takes a frame may set its time
     if decoder != "software":
         try:
             reason = why_not_nvdec(info, with_alpha=with_alpha, strict=damage.strict)
             if reason is not None:
                 raise HardwareError(reason)
-            for frame in as_software(_decoded_from(info, first, HardwareDamage(), False, open_nvdec()), info):
-                last = frame
+            for frame in as_software(_decoded_from(reading, HardwareDamage(), False, open_nvdec()), info):
+                assert frame.pts is not None  # `as_software` gives no others
+                last = frame.pts, _time_of(frame)
                 yield frame
             if last is not None:
                 return
@@ -338,15 +365,17 @@ def _decoded_by(
         except (HardwareError, av.error.FFmpegError) as error:
             if last is None and decoder == "nvdec":
                 raise VideoError(f"{info.path}: NVDEC cannot decode it ({error}); use --decoder auto") from error
-            where = "" if last is None else f" after {float(_time_of(last)):.3f} s"
+            where = "" if last is None else f" after {float(last[1]):.3f} s"
             log.warning("%s: decoded in software%s, not by NVDEC: %s", info.path, where, error)
     if last is None:
-        yield from _decoded_from(info, first, damage, with_alpha)
+        yield from _decoded_from(reading, damage, with_alpha)
         return
-    frames = _decoded_from(info, max(first, _time_of(last)), damage, with_alpha)
-    if not any(frame.pts is not None and frame.pts == last.pts for frame in frames):
+    pts, time = last
+    first = max(reading.first, time)
+    frames = _decoded_from(_Reading(info, first, first), damage, with_alpha)
+    if not any(frame.pts == pts for frame in frames):
         raise VideoError(
-            f"{info.path}: the picture at {float(_time_of(last)):.3f} s, the last by NVDEC, was not found again in "
+            f"{info.path}: the picture at {float(time):.3f} s, the last by NVDEC, was not found again in "
             "software; the same command with --decoder software goes on"
         )
     yield from frames
@@ -354,25 +383,27 @@ def _decoded_by(
 
 def _time_of(frame: VideoFrame) -> Fraction:
     base = as_fraction(frame.time_base)
-    assert frame.pts is not None and base is not None  # `as_software` gives no others
+    assert frame.pts is not None and base is not None
     return frame.pts * base
 
 
 def _decoded_from(
-    info: VideoInfo,
-    first: Fraction,
-    damage: _Damage | HardwareDamage,
-    with_alpha: bool,
-    hwaccel: HWAccel | None = None,
+    reading: _Reading, damage: _Damage | HardwareDamage, with_alpha: bool, hwaccel: HWAccel | None = None
 ) -> Generator[VideoFrame, None, None]:
-    """Decoded frames from a keyframe before `first`, two frames before at least: tried further back until it is so.
+    """Decoded frames from a keyframe before `begin`, two frames before at least: tried further back until it is so.
 
-    Two, because bwdif looks at the neighbours of a frame, and the frame shown at `first` may have begun before it.
+    Two, because bwdif looks at the neighbours of a frame, and the frame shown at `begin` may have begun before it. With
+    a clock: from the frame before the clock's on, by seeking where timestamps tell it from others.
     """
+    info, clock = reading.info, reading.clock
     back = 2 / info.rate
-    while True:
-        target = first - back
+    begin = reading.begin
+    if clock is not None and clock.pts is not None:
+        begin = min(clock.pts, clock.pts if clock.dts is None else clock.dts) * info.time_base
+    while clock is None or clock.can_be_sought:
+        target = begin - back
         with open_input(info.path, hwaccel) as container:
+            keep_timestamps(container)
             stream = container.streams[info.video_index]
             assert isinstance(stream, VideoStream)
             stream.thread_type = "AUTO"
@@ -383,15 +414,33 @@ def _decoded_from(
                 and not info.has_decoding_times_only  # which frame is shown when takes counting from the first
                 and seek_before(container, stream, target)
             )
+            if clock is not None and not sought:
+                break
             head_damage = _HeadDamage(damage)
-            frames = _decoded(info, container, stream, sought, first, head_damage, with_alpha)
-            head = list(islice(frames, 3))
-            if not sought or (len(head) == 3 and _lies_before(head[-1], first)):
+            frames = _decoded(info, container, stream, sought, reading.first, head_damage, with_alpha)
+            head = list(islice(frames, 3)) if clock is None else _find(clock, frames)
+            is_found = bool(head) if clock is not None else len(head) == 3 and _lies_before(head[-1], begin)
+            if is_found or not sought:
                 head_damage.settle()
                 yield from head
                 yield from frames
                 return
         back = max(back * 4, Fraction(2))
+    assert clock is not None
+    frames = _decoded_from(replace(reading, clock=None), damage, with_alpha, hwaccel)
+    yield from islice(frames, clock.frames - 1, None)
+
+
+def _find(clock: Clock, frames: Iterator[VideoFrame]) -> list[VideoFrame]:
+    """The frame before the clock's, and the clock's, which must be the third at least; nothing where it is missing."""
+    before = next(frames, None)
+    for number, frame in enumerate(frames, start=2):
+        if before is not None and number > 2 and is_at(clock, before, frame):
+            return [before, frame]
+        if is_behind(clock, frame):
+            break
+        before = frame
+    return []
 
 
 def _lies_before(frame: VideoFrame, target: Fraction) -> bool:
@@ -413,9 +462,8 @@ def _decoded(
     if with_alpha and stream.metadata.get("alpha_mode") == "1" and stream.codec_context.name in ALPHA_DECODERS:
         decoder = cast(VideoCodecContext, CodecContext.create(ALPHA_DECODERS[stream.codec_context.name], "r"))
     awaits_keyframe = sought
-    # Decoding times of packets whose pictures are still to come: pictures are shown in order, the next at the least.
-    waiting: list[int] = []
-    delay: int | None = None
+    is_cut = False
+    last: tuple[int | None, int | None] | None = None
 
     def report(error: av.error.FFmpegError) -> None:
         damage.add(f"has unreadable data ({error.strerror})")
@@ -424,44 +472,43 @@ def _decoded(
         if awaits_keyframe and packet.size and not packet.is_keyframe:
             continue
         awaits_keyframe = False
+        is_cut = packet.is_corrupt if packet.size else is_cut
         base = as_fraction(packet.time_base)
-        if info.has_decoding_times_only and packet.size and packet.dts is not None and base is not None:
-            if delay is None:
-                delay = round(info.start_time / base) - packet.dts
-            heapq.heappush(waiting, packet.dts)
         try:
             frames = packet.decode() if decoder is None else decoder.decode(packet if packet.size else None)
         except av.error.FFmpegError as error:
-            time = None if packet.pts is None or base is None else packet.pts * base
-            if packet.dts in waiting:
-                waiting.remove(packet.dts)
-                heapq.heapify(waiting)
+            if not packet.size and decoder is None and stream.codec_context.thread_count != 1:
+                is_cut = True
+                continue
+            stamp = packet.dts if packet.pts is None else packet.pts
+            time = None if stamp is None or base is None else stamp * base
             if time is None or time >= first:
                 where = "" if time is None else f" at {float(time):.3f} s"
                 damage.add(f"a video packet{where} cannot be decoded ({error.strerror})")
             continue
         for frame in frames:
-            if waiting and delay is not None:
-                frame.pts = heapq.heappop(waiting) + delay
+            last = frame.pts, frame.dts  # whoever takes a frame may set its time
             yield frame
+    if is_cut and decoder is None and stream.codec_context.thread_count != 1:
+        yield from _decoded_tail(info, last, first, damage)
 
 
-def _monotonic(frames: Iterator[VideoFrame], info: VideoInfo, damage: _Damage) -> Iterator[tuple[Fraction, VideoFrame]]:
-    """Give every frame a time later than its predecessor's: its own wherever it has one."""
-    previous: Fraction | None = None
-    for frame in frames:
-        base = as_fraction(frame.time_base)
-        if frame.pts is not None and base is not None:
-            time = frame.pts * base
-        else:
-            time = info.start_time if previous is None else previous + 1 / info.rate
-        if previous is not None and time < previous - NEW_CLOCK_SECONDS:
-            raise VideoError(
-                f"{info.path}: the clock goes back from {float(previous):.3f} s to {float(time):.3f} s: several "
-                "recordings in one file; give it one clock first, as `ffmpeg -i IN -map 0 -c copy OUT.mkv` does"
-            )
-        if previous is not None and time <= previous:
-            damage.add(f"a timestamp goes back from {float(previous):.3f} s to {float(time):.3f} s")
-            time = previous + info.time_base
-        previous = time
-        yield time, frame
+def _decoded_tail(
+    info: VideoInfo, last: tuple[int | None, int | None] | None, first: Fraction, damage: _HeadDamage
+) -> Iterator[VideoFrame]:
+    """The frames behind the `last` that threads gave, by its timestamps: of a video whose last packet is cut short.
+
+    Where that packet cannot be decoded, PyAV drops the frames that the threads have not given yet.
+    """
+    for seeks in (True, False):
+        with open_input(info.path) as container:
+            keep_timestamps(container)
+            stream = container.streams[info.video_index]
+            assert isinstance(stream, VideoStream)
+            stream.codec_context.thread_count = 1
+            time = Fraction(0) if last is None or last[0] is None else last[0] * info.time_base
+            sought = seeks and time > info.start_time and seek_before(container, stream, time - 2 / info.rate)
+            frames = _decoded(info, container, stream, sought, max(first, time), damage, False)
+            if last is None or any((frame.pts, frame.dts) == last for frame in frames):
+                yield from frames
+                return

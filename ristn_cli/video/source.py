@@ -41,6 +41,7 @@ from ristn_cli.video.streams import (
     list_videos,
     plain_tags,
 )
+from ristn_cli.video.timestamps import first_time, keep_timestamps
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 DEFAULT_RATE = Fraction(25)
@@ -169,6 +170,7 @@ def probe(path: str | Path, *, rate: Fraction | None = None, video_stream: int |
     images = list_images(path)
     first = images[0] if images else path
     with open_input(first) as container:
+        keep_timestamps(container)
         errors: list[av.error.FFmpegError] = []
         encrypted = _find_encrypted(container, first)
         choice = choose_video_stream(container, first, video_stream, errors.append)
@@ -266,11 +268,11 @@ def _describe(
     width, height = _upright_size(frame, swap)
     aspect = as_fraction(stream.sample_aspect_ratio) or Fraction(1)
     aspect = aspect if aspect > 0 else Fraction(1)
-    time_base, frame_base = as_fraction(stream.time_base), as_fraction(frame.time_base)
+    time_base = as_fraction(stream.time_base)
     is_still = container.format.name.endswith(STILL_FORMATS)
     nominal = rate or DEFAULT_RATE if is_still else _nominal_rate(stream)
     color = _describe_color(frame, height)
-    start = Fraction(0) if is_still or frame.pts is None or frame_base is None else frame.pts * frame_base
+    start = Fraction(0) if is_still else first_time(frame)
     end = None if is_still or is_attached_picture(stream) else _stated_end(container, stream, start)
     duration = stream.duration * time_base if stream.duration and time_base else None
     if duration is None and end is not None:

@@ -124,12 +124,12 @@ def _write_part(
             width=size[0],
             height=size[1],
             rate=source.rate,
-            time_base=source.time_base,
+            time_base=source.frame_time_base,
             color=source.color,
             mastering=source.mastering,
             **settings,
         ) as writer:
-            writer.write(Frame(image, ceil(time / source.time_base) * source.time_base))
+            writer.write(Frame(image, ceil(time / source.frame_time_base) * source.frame_time_base))
     except VideoError as error:
         raise VideoError(str(error).replace(str(path), str(target))) from error
 

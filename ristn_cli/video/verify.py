@@ -183,8 +183,7 @@ def _decoded_times(
 ) -> Iterator[Fraction]:
     """The same of what a decoder gives."""
     # Of a frame that begins before the range a field may lie within.
-    before = None if start is None else max(Fraction(0), start - 2 / source.rate)
-    return _range_of(decoded_times(source, before), source, start, end, has_field_rate)
+    return _range_of(decoded_times(source, start, lead=2 / source.rate), source, start, end, has_field_rate)
 
 
 def _range_of(
