@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 import imageio_ffmpeg
@@ -251,3 +252,27 @@ def has_box(path: Path, name: bytes) -> bool:
             return True
         at = data.find(name, at + 1)
     return False
+
+
+def make_flv(path: Path, change: Callable[[int, int, int], tuple[int, int]], **options: Any) -> Path:
+    """`make_clip` as FLV with other video times: of packet k, decoding and composition time in ms become `change`'s."""
+    plain = make_clip(path.with_suffix(".mp4"), **options)
+    run_ffmpeg("-i", plain, "-c", "copy", path)
+    data = bytearray(path.read_bytes())
+    at, count = 13, 0  # behind the file header; a tag is its header of 11 bytes, the data, and its size in 4 bytes
+    while at + 11 < len(data):
+        size = int.from_bytes(data[at + 1 : at + 4], "big")
+        if data[at] == 9 and data[at + 12] == 1:  # video, and no parameter sets
+            time = int.from_bytes(bytes([data[at + 7], *data[at + 4 : at + 7]]), "big")
+            time, composition = change(count, time, int.from_bytes(data[at + 13 : at + 16], "big", signed=True))
+            data[at + 4 : at + 8] = bytes([*time.to_bytes(4, "big")[1:], time >> 24])
+            data[at + 13 : at + 16] = composition.to_bytes(3, "big", signed=True)
+            count += 1
+        at += 11 + size + 4
+    path.write_bytes(data)
+    return path
+
+
+def make_reordered_flv(path: Path, **options: Any) -> Path:
+    """An FLV without composition times from its second group of pictures on: B-frames seem to go back in time."""
+    return make_flv(path, lambda index, time, composition: (time, composition if index < 5 else 0), **options)

@@ -18,7 +18,7 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 import torch
-from clips import make_clip
+from clips import make_clip, make_reordered_flv
 from conftest import TINY
 from test_cli import in_process
 
@@ -185,6 +185,19 @@ def test_two_workers_give_the_frames_of_one_process(
     assert [worker.name.split(" (")[0] for worker in told[-1].workers] == ["worker 1", "worker 2"]
     assert sum(worker.frames for worker in told[-1].workers) == 60
     assert all(worker.frames > 0 for worker in told[-1].workers)
+
+
+@pytest.mark.usefixtures("_machine")
+def test_workers_give_frames_the_times_of_one_process(model: RISTN, tmp_path: Path) -> None:
+    """Where they depend on what was decoded before a segment: the composition times of this file are broken."""
+    source = make_reordered_flv(tmp_path / "in.flv", frames=21, width=32, height=32)
+    list(upscale_video(source, tmp_path / "one.mkv", Upscaler(model, CPU, TILING), OPTIONS))
+    with open_cluster(model, workers=2, needs=NEEDS) as workers:
+        run(source, tmp_path / "out.mkv", model, workers, [], lambda _: None)
+    times = [[frame.time for frame in read_frames(tmp_path / name)] for name in ("one.mkv", "out.mkv")]
+    assert times[0] == times[1]
+    assert len(times[0]) == 21
+    assert np.array_equal(images(tmp_path / "out.mkv"), images(tmp_path / "one.mkv"))
 
 
 @pytest.mark.usefixtures("_machine")
