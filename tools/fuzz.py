@@ -28,7 +28,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from functools import partial
 from multiprocessing.connection import Connection
@@ -97,7 +97,7 @@ def read_file(path: Path, tries_mux: bool) -> None:
         write_json(asdict(info))
     estimate_frames(info, options)
     for start, count in ((None, MOST_FRAMES), ((info.duration or Fraction(0)) / 2, 2)):
-        for _ in read_source(info, options, start=start, max_frames=count):
+        for _ in read_source(info, replace(options, start=start), max_frames=count):
             pass
     if tries_mux:
         check_container(info, path.with_name(OUTPUT), options)
@@ -118,7 +118,7 @@ def read_stdin(path: Path) -> None:
     with path.open("rb") as stdin, io.BytesIO() as stdout:
         ends = Ends(source=PIPE, target=target, stdin=stdin, stdout=stdout)
         with opened_source(ends, options, lambda message: None, lambda: False) as (info, check_read):
-            for _ in read_source(info, options, start=None, max_frames=MOST_FRAMES):
+            for _ in read_source(info, options, max_frames=MOST_FRAMES):
                 pass
             check_read()
 
