@@ -14,7 +14,7 @@ from ristn_cli.inference import isolation
 from ristn_cli.inference.device import DeviceError
 from ristn_cli.inference.execution import keep_compiled_code
 from ristn_cli.inference.isolation import absolute, isolate
-from ristn_cli.inference.own_folders import empty_folder, is_own, own_folder
+from ristn_cli.own_files import empty_folder, is_own, own_folder
 from ristn_cli.video import VideoError
 from ristn_cli.video.program import find_ffmpeg
 from ristn_cli.video.vmaf import find_vmaf

@@ -4,6 +4,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ristn_cli.bench.report import STAGES, BenchError, Case, Report
+from ristn_cli.own_files import writing
 
 LABELS = {
     "decode": "decode",
@@ -53,7 +54,8 @@ def draw_report(report: Report, path: Path) -> None:
     axes.set_xlabel("seconds a frame")
     axes.set_title(f"{report.machine.processor}, {report.machine.threads} threads, PyTorch {report.machine.torch}")
     figure.legend(loc="outside lower center", ncols=5, fontsize="small")
-    figure.savefig(path, format="png", dpi=120)
+    with writing(path) as file:
+        figure.savefig(file, format="png", dpi=120)
 
 
 def describe_case(case: Case) -> str:

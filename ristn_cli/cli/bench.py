@@ -198,11 +198,13 @@ def write_report(report: Report, path: Path | None) -> None:
     """The report as JSON, into a file or on stdout."""
     import json
 
+    from ristn_cli.own_files import write_text
+
     text = json.dumps(report.to_dict(), indent=2, allow_nan=False) + "\n"
     if path is None:
         sys.stdout.write(text)
     else:
-        path.write_text(text, encoding="utf-8")
+        write_text(path, text)
 
 
 def make_table(title: str, *columns: str) -> Table:

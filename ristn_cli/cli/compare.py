@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from fractions import Fraction
 from pathlib import Path
@@ -45,7 +46,7 @@ def check_targets(targets: list[Path], sources: list[Path], overwrite: bool) -> 
             raise typer.BadParameter(f"{target} is named for two outputs; give each its own name")
         if inputs.find(target) is not None:
             raise typer.BadParameter(f"{target} is one of the inputs; give the output another name")
-        if target.exists() and not overwrite:
+        if os.path.lexists(target) and not overwrite:
             raise typer.BadParameter(f"{target} exists; add --overwrite to replace it")
 
 
@@ -132,18 +133,19 @@ def compare(
                 quality=quality,
                 scaling=scaling,
             )
-            count = save_page(comparison, output, options)
+            count = save_page(comparison, output, options, overwrite=overwrite)
             size = output.stat().st_size / MEGABYTE
             console.print(escape(f"{output}: {count} frame{'s' * (count != 1)} of {what}, {size:.1f} MB"))
         if png is not None:
             moments = comparison.moments(start=first, end=last, every=every, most=frames or DEFAULT_FRAMES)
-            moment = save_strip(comparison, png, moments, crops=[Crop(*values) for values in crops], scaling=scaling)
+            places = [Crop(*values) for values in crops]
+            moment = save_strip(comparison, png, moments, crops=places, scaling=scaling, overwrite=overwrite)
             at = "" if comparison.is_still else f" at {float(moment.time):.3f} s"
             console.print(escape(f"{png}: {what}{at}"))
         if video is not None:
             count = 0
             with progress_bar() as bar:
                 task = bar.add_task(video.name, total=None, note="")
-                for count in write_clip(comparison, video, start=first, end=last, scaling=scaling):
+                for count in write_clip(comparison, video, start=first, end=last, scaling=scaling, overwrite=overwrite):
                     bar.update(task, completed=count)
             console.print(escape(f"{video}: {count} frames of {what}"))

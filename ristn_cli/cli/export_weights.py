@@ -41,6 +41,7 @@ def export_weights(
     if output.exists() and not overwrite:
         raise typer.BadParameter(f"{output}: already exists; use --overwrite to replace it")
     with reported_errors(debug):
+        from ristn_cli.own_files import write_text, writing
         from ristn_cli.training.release import read_trained
         from ristn_cli.weights import WeightsError, file_sha256, save_weights
         from ristn_cli.weights.card import BARE_CARD, config_name, fill_card
@@ -63,9 +64,10 @@ def export_weights(
             shown = output.with_name(f"{output.stem}.failures.png")
             more["failures_sha256"] = file_sha256(failures)
             if failures.resolve() != shown.resolve():
-                shutil.copyfile(failures, shown)
+                with failures.open("rb") as original, writing(shown) as copy:
+                    shutil.copyfileobj(original, copy)
         save_weights(trained.model, output, metrics=trained.record | more)
-        own.write_text(fill_card(prose, output), encoding="utf-8")
+        write_text(own, fill_card(prose, output))
         note(f"{output} and {own.name}; the record of it:")
         console.print(escape(describe_record(output)))
 

@@ -128,12 +128,18 @@ def check_streams(sources: list[Path], target: Path, *, dry_run: bool) -> None:
 
 
 def check_log_file(path: Path, inputs: list[Path | None]) -> None:
-    """Refuse to append a log to an input.
+    """Refuse to append a log to an input, or to what another user chose by a link.
 
     Raises:
-        typer.BadParameter: the log file is one of the inputs, by whatever name.
+        typer.BadParameter: the log file is one of the inputs, by whatever name, or another user's link.
     """
+    from ristn_cli.own_files import ForeignFileError, check_place
     from ristn_cli.video import InputFiles
+
+    try:
+        check_place(path)
+    except ForeignFileError as error:
+        raise typer.BadParameter(f"--log-file {error}") from error
 
     if InputFiles(0 if source == STREAM else source for source in inputs if source is not None).find(path):
         raise typer.BadParameter(f"--log-file {path} is an input; give the log another name")

@@ -15,7 +15,7 @@ from ray._private import ray_constants
 
 from ristn_cli.inference.isolation import isolate_children
 from ristn_cli.inference.manifest import JobError
-from ristn_cli.inference.own_folders import empty_folder
+from ristn_cli.own_files import empty_folder
 
 TOKEN_VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 

@@ -20,6 +20,7 @@ from ristn_cli.inference.device import DeviceError
 from ristn_cli.inference.manifest import Part, fingerprint
 from ristn_cli.inference.pool import SegmentJob, WorkerLost
 from ristn_cli.inference.segments import Segment
+from ristn_cli.own_files import open_new
 from ristn_cli.video import VideoError
 
 PIECE_BYTES = 8 << 20
@@ -180,7 +181,7 @@ class RayWorker:
         """Bring a part here, piece by piece, the next one on its way while one is written."""
         offset = 0
         coming = self._actor.read.remote(path.name, 0, PIECE_BYTES)
-        with path.open("wb") as file:
+        with open_new(path) as file:
             while piece := self._wait(coming):
                 offset += len(piece)
                 coming = self._actor.read.remote(path.name, offset, PIECE_BYTES)
@@ -191,7 +192,8 @@ class RayWorker:
 def make_token(folder: Path) -> Path:
     """A new file that holds its own name: who reads that under the same path sees the same folder."""
     token = folder / f"making-{uuid.uuid4().hex}"
-    token.write_text(token.name, encoding="utf-8")
+    with open_new(token) as file:
+        file.write(token.name.encode())
     return token
 
 

@@ -25,6 +25,7 @@ from ristn_cli.inference.segments import Segment, compute_segment
 from ristn_cli.inference.upscaler import OutOfMemory, Upscaler
 from ristn_cli.inference.upscaler import fingerprint as fingerprint_network
 from ristn_cli.model import RISTN
+from ristn_cli.own_files import check_owner
 from ristn_cli.video import VideoError, VideoInfo
 
 
@@ -135,13 +136,14 @@ class SegmentWorker:
         except OSError:
             sees_source = False
         try:
+            check_owner(job.folder)
             sees_folder = token.read_text(encoding="utf-8") == token.name
         except OSError:
             sees_folder = False
         self._parts = job.folder if sees_folder else self._scratch_folder() / "parts"
         self._sources = self._scratch_folder() / "source" if not sees_source else Path()
         for folder in (self._parts, self._sources):
-            folder.mkdir(exist_ok=True)
+            folder.mkdir(mode=0o700, exist_ok=True)
         if not sees_source:
             here = tuple(self._sources / f"{index:06}-{file.name}" for index, file in enumerate(files))
             job = replace(job, info=replace(job.info, path=here[0], images=here if job.info.images else ()))

@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from ristn_cli.evaluation.compare import Comparison
+from ristn_cli.own_files import give_name
 from ristn_cli.video import (
     Frame,
     FrameWriter,
@@ -40,6 +41,7 @@ def write_clip(
     end: Fraction | None = None,
     scaling: Scaling = "bicubic",
     crf: float = 17,
+    overwrite: bool = True,
 ) -> Iterator[int]:
     """Write the clip, which appears when it is finished; yields the number of frames written, after each.
 
@@ -95,7 +97,7 @@ def write_clip(
                 yield count
         finished = Path(scratch) / f"finished{target.suffix}"
         join_and_mux([part], info, finished, start=begin, end=until, plan=plan)
-        finished.replace(target)
+        give_name(finished, target, overwrite=overwrite)
 
 
 def split_screen(images: Sequence[Image], labels: Sequence[str]) -> Image:

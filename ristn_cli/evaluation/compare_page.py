@@ -37,7 +37,7 @@ class PageOptions:
     scaling: Scaling = "bicubic"
 
 
-def save_page(comparison: Comparison, path: Path, options: PageOptions) -> int:
+def save_page(comparison: Comparison, path: Path, options: PageOptions, *, overwrite: bool = True) -> int:
     """Write the page; returns how many frames are in it. Raises VideoError when it would be larger than allowed."""
     encoded: dict[tuple[int, int], str] = {}
     most = options.most or DEFAULT_FRAMES
@@ -53,7 +53,7 @@ def save_page(comparison: Comparison, path: Path, options: PageOptions) -> int:
         kept = comparison.moments(start=options.start, end=options.end, every=options.every, most=most)
         wanted = {(k, number) for moment in kept for k, number in enumerate(moment.frames)}
         encoded = {key: uri for key, uri in encoded.items() if key in wanted}
-    write_page(path, _format_page(comparison, moments, encoded, options.scaling))
+    write_page(path, _format_page(comparison, moments, encoded, options.scaling), overwrite=overwrite)
     return len(moments)
 
 

@@ -33,6 +33,7 @@ def save_strip(
     *,
     crops: Sequence[Crop] = (),
     scaling: Scaling = "bicubic",
+    overwrite: bool = True,
 ) -> Moment:
     """Write the strip of the most detailed of the moments, which is returned.
 
@@ -52,7 +53,8 @@ def save_strip(
     common = [resize_image(image, *size, scaling) for image in images]
     places = list(crops) or find_details(common[largest], max(16, min(size) // CROP_SHARE), CROPS)
     title = source.label if comparison.is_still else f"{source.label}, {float(moment.time):.3f} s"
-    write_image(path, compose_strip(common, [s.label for s in comparison.sources], places, largest, title))
+    strip = compose_strip(common, [s.label for s in comparison.sources], places, largest, title)
+    write_image(path, strip, overwrite=overwrite)
     return moment
 
 

@@ -4,6 +4,7 @@ import base64
 from html import escape
 from pathlib import Path
 
+from ristn_cli.own_files import write_text
 from ristn_cli.video import Image, encode_png
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
@@ -44,9 +45,7 @@ def make_page(title: str, body: str, *, style: str = "", script: str = "") -> st
     return "\n".join(lines) + "\n"
 
 
-def write_page(path: Path, page: str) -> None:
-    """Write a page whole or not at all, making its folder."""
+def write_page(path: Path, page: str, *, overwrite: bool = True) -> None:
+    """Write a page whole or not at all, making its folder. Raises FileExistsError as `write_text` does."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, page, overwrite=overwrite)

@@ -7,7 +7,7 @@ frames/*.png   -> OUT/frames/%05d.png a folder of nothing but images is one vide
 
 import hashlib
 import json
-import os
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -16,6 +16,7 @@ from pathlib import Path
 from ristn_cli.inference.manifest import JobError, fingerprint
 from ristn_cli.inference.plan import UpscaleOptions
 from ristn_cli.inference.preflight import job_folder, plain_text
+from ristn_cli.own_files import is_link, write_text
 from ristn_cli.video import (
     CONTAINERS,
     IMAGE_SUFFIXES,
@@ -37,6 +38,8 @@ VIDEO_SUFFIXES = frozenset((*CONTAINERS, *OTHER_SUFFIXES, ".vob", ".wmv", ".y4m"
 RECORD_NAME = ".ristn-done.json"
 AT_WORK_NAME = ".ristn-at-work.json"
 IMAGE_NUMBER = "%05d"
+
+log = logging.getLogger("ristn.video")
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,8 @@ def plan_batch(
         folder: where the outputs go; it need not be there yet.
         codec: as in `UpscaleOptions`; a container that cannot hold it gives way to `.mkv`.
         suffix: of the outputs: of videos if it names a container, else of images, which videos then become, too.
-        recursive: look into the folders of folders; their outputs lie in folders of the same names.
+        recursive: look into the folders of folders; their outputs lie in folders of the same names. Links to folders
+            are not followed, and no folder is read twice.
         stills: take each image of a folder for a still.
 
     Raises:
@@ -81,8 +85,7 @@ def plan_batch(
         if source.is_dir():
             # A single folder is the root of its files' places, of several each has one of its own.
             place = folder if len(sources) == 1 else folder / source.resolve().name
-            found = _folder_items(source, place, folder, codec, suffix, recursive, stills)
-            items += found
+            items += _folder_items(source, place, folder, codec, suffix, recursive, stills, {identity(source)})
         elif source.exists():
             items.append(Item(source, folder / _name_output(source, codec, suffix)))
         elif list_images(source):
@@ -104,9 +107,23 @@ def plan_batch(
     return tuple(items)
 
 
+def identity(folder: Path) -> tuple[int, int]:
+    """What tells a folder from another, by whatever path it is reached."""
+    found = folder.stat()
+    return found.st_dev, found.st_ino
+
+
 def _folder_items(
-    source: Path, place: Path, outputs: Path, codec: str, suffix: str | None, recursive: bool, stills: bool
+    source: Path,
+    place: Path,
+    outputs: Path,
+    codec: str,
+    suffix: str | None,
+    recursive: bool,
+    stills: bool,
+    seen: set[tuple[int, int]],
 ) -> Iterator[Item]:
+    """The items of a folder; `seen` are the folders that were read already, and those found here."""
     entries = sorted(entry for entry in source.iterdir() if not entry.name.startswith("."))
     videos = [entry for entry in entries if entry.is_file() and entry.suffix.lower() in VIDEO_SUFFIXES]
     images = [entry for entry in entries if entry.is_file() and entry.suffix.lower() in IMAGE_SUFFIXES]
@@ -116,8 +133,13 @@ def _folder_items(
         yield Item(entry, place / _name_output(entry, codec, suffix))
     if recursive:
         for entry in entries:
-            if entry.is_dir() and not (outputs.exists() and entry.samefile(outputs)):
-                yield from _folder_items(entry, place / entry.name, outputs, codec, suffix, recursive, stills)
+            if not entry.is_dir() or (outputs.exists() and entry.samefile(outputs)):
+                continue
+            if is_link(entry):
+                log.warning(f"{entry}: is a link to a folder, which --recursive does not follow; name it as an input")
+            elif identity(entry) not in seen:
+                seen.add(identity(entry))
+                yield from _folder_items(entry, place / entry.name, outputs, codec, suffix, recursive, stills, seen)
 
 
 def _name_output(source: Path, codec: str, suffix: str | None) -> str | Path:
@@ -201,15 +223,10 @@ class Record:
             self._begun[item] = self._job(item)
 
     def add(self, item: Item, frames: int) -> None:
-        """Record the finished output of an item that has begun, and its frames: temporary file, fsync, rename."""
+        """Record the finished output of an item that has begun, and its frames."""
         size = output_size(item.target, frames)
         entries = self._read() | {self._name(item): {"job": self._begun[item], "size": size, "frames": frames}}
-        temporary = self.path.with_suffix(".tmp")
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(entries, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.path)
+        write_text(self.path, json.dumps(entries, indent=1))
 
     def _read(self) -> dict[str, object]:
         try:
@@ -230,9 +247,7 @@ class Record:
             self._at_work.unlink(missing_ok=True)
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self._at_work.with_suffix(".tmp")
-        temporary.write_text(json.dumps(sorted(names), indent=1), encoding="utf-8")
-        temporary.replace(self._at_work)
+        write_text(self._at_work, json.dumps(sorted(names), indent=1))
 
     def _name(self, item: Item) -> str:
         return item.target.relative_to(self.folder).as_posix()

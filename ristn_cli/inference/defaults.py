@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from ristn_cli.model import RISTNConfig
+from ristn_cli.own_files import write_text
 
 FORMAT = "ristn-defaults/1"
 
@@ -109,10 +110,8 @@ def save_default(default: MachineDefault) -> Path:
     others = [other for other in read_defaults() if (other.network, other.device) != key]
     path = defaults_file()
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
     entries = [asdict(entry) for entry in (*others, default)]
-    temporary.write_text(json.dumps({"format": FORMAT, "defaults": entries}, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, json.dumps({"format": FORMAT, "defaults": entries}, indent=2) + "\n")
     return path
 
 

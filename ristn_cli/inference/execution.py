@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from ristn_cli.inference.device import DeviceError
-from ristn_cli.inference.own_folders import is_own, own_folder
 from ristn_cli.model.inference import InferenceRISTN
 from ristn_cli.model.recurrence import Direction, advance
+from ristn_cli.own_files import is_own, own_folder
 
 CompileName = Literal["auto", "on", "off"]
 

@@ -9,6 +9,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from copy import copy
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -41,6 +42,7 @@ from ristn_cli.inference.stages import Written, staged_parts
 from ristn_cli.inference.unverified import keep_unverified
 from ristn_cli.inference.upscaler import Upscaler, stoppable
 from ristn_cli.model import SCALE
+from ristn_cli.own_files import check_owner, give_name, make_private_folder
 from ristn_cli.video import (
     FrameWriter,
     ImagesWriter,
@@ -139,7 +141,8 @@ def upscale_video(
         make_parts: what makes the parts; None for `write_parts`, on the device of `upscaler`.
 
     Raises:
-        VideoError: the source cannot be read, the target cannot hold its streams or cannot be written.
+        VideoError: the source cannot be read, the target cannot hold its streams or cannot be written, something got
+            its name meanwhile, or the folder for the parts is another user's.
         JobError: an earlier run was different, or another run is at work.
         Interrupted: `should_stop` said so.
     """
@@ -154,7 +157,7 @@ def upscale_video(
     makes_parent = options.images is not None and not target.parent.exists()
     leaves_lock = False
     try:
-        folder.mkdir(exist_ok=True, parents=options.images is not None)
+        make_private_folder(folder, parents=options.images is not None)
         (folder / LOCK_NAME).touch()
     except OSError as error:
         raise VideoError(f"{target}: cannot write there: {error.strerror}") from error
@@ -174,12 +177,13 @@ def upscale_video(
             with interruptible(check):
                 check()
                 if options.images is not None:
-                    finish_images(manifest, info, target, plan, check=lambda: check_target(source, target, overwrite))
+                    check_last = partial(check_target, source, target, overwrite)
+                    finish_images(manifest, info, target, plan, check=check_last, overwrite=overwrite)
                 else:
                     finish_video(manifest, info, target, plan, streams, options)
                     check()
                     check_target(source, target, overwrite)  # hours have passed
-                    publish(folder / f"joined{target.suffix}", target)
+                    publish(folder / f"joined{target.suffix}", target, overwrite=overwrite)
                 leaves_lock = remove_job_folder(folder)
     except BaseException as error:
         if not manifest.path.exists() and not isinstance(error, JobError):
@@ -206,6 +210,7 @@ def finish_video(
     if manifest.frames == options.max_frames:
         end = manifest.parts[-1].end_time - info.start_time
     joined = manifest.folder / f"joined{target.suffix}"
+    check_owner(manifest.folder)
     try:
         join_and_mux(manifest.files, info, joined, start=options.start, end=end, rate=plan.rate, plan=streams)
     except VideoError as error:
@@ -233,10 +238,11 @@ def finish_video(
 
 
 def finish_images(
-    manifest: Manifest, info: VideoInfo, target: Path, plan: JobPlan, *, check: Callable[[], None]
+    manifest: Manifest, info: VideoInfo, target: Path, plan: JobPlan, *, check: Callable[[], None], overwrite: bool
 ) -> None:
     """Take the images out of the parts, verify them, and give them their names; `check` raises if they may not."""
     joined = manifest.folder / "joined"
+    check_owner(manifest.folder)
     shutil.rmtree(joined, ignore_errors=True)
     join_images(manifest.files, target, joined, rate=plan.rate, time_base=info.time_base)
     try:
@@ -246,14 +252,25 @@ def finish_images(
     check_interruption()
     check()  # hours have passed
     (manifest.folder / PUBLISHING).touch()
-    publish_images(joined, target)
+    try:
+        publish_images(joined, target, overwrite=overwrite)
+    except FileExistsError as error:
+        (manifest.folder / PUBLISHING).unlink()  # or the next run would take that file for one of this job
+        raise VideoError(f"{error.filename}: already exists; use --overwrite to replace it") from error
 
 
-def publish(joined: Path, target: Path) -> None:
-    """Give a finished file its name, so that even a power cut right after leaves it whole under it."""
+def publish(joined: Path, target: Path, *, overwrite: bool) -> None:
+    """Give a finished file its name, so that even a power cut right after leaves it whole under it.
+
+    Raises:
+        VideoError: something has got the name meanwhile, and `overwrite` is false.
+    """
     with joined.open("rb+") as file:
         os.fsync(file.fileno())
-    joined.replace(target)
+    try:
+        give_name(joined, target, overwrite=overwrite)
+    except FileExistsError as error:
+        raise VideoError(f"{target}: already exists; use --overwrite to replace it") from error
     if os.name == "posix":
         folder = os.open(target.parent, os.O_RDONLY)
         try:
@@ -317,6 +334,7 @@ def write_parts(
 def open_writer(path: Path, info: VideoInfo, options: UpscaleOptions) -> FrameWriter | ImagesWriter:
     """The encoder of one part, which takes the network's frames and resamples them where another size is asked for."""
     shape = choose_shape(info, options)
+    check_owner(path.parent)  # others may have renamed it where they can write above it
     if options.images is not None:
         return ImagesWriter(
             path,

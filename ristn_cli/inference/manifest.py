@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import IO, Any
 
+from ristn_cli.own_files import TEMPORARY_PATTERN, ForeignFileError, check_owner, write_text
 from ristn_cli.video import Clock, check_interruption
 from ristn_cli.weights import file_sha256
 
@@ -32,8 +34,11 @@ OWN_NAMES = (
     "making-*",
     "joined*",
     "ristn-mux-*",
+    TEMPORARY_PATTERN,
 )
 """What a job writes into its folder: its manifest, parts, and what the mux makes of them."""
+
+PART_NAME = re.compile(r"part-[0-9]{5,9}\.[0-9a-z]+")
 
 
 class JobError(Exception):
@@ -103,6 +108,10 @@ def remove_job_folder(folder: Path) -> bool:
     Call it while the job's lock is held, or another process may have begun the job anew. Windows removes no open file:
     there the lock file stays. The result is whether it does; then `remove_lock` comes after the lock.
     """
+    try:
+        check_owner(folder)
+    except OSError:  # it is gone, or something else was put there
+        return False
     for pattern in OWN_NAMES:
         for path in folder.glob(pattern):
             with contextlib.suppress(OSError):
@@ -125,6 +134,7 @@ def remove_lock(folder: Path) -> None:
 def read_identity(folder: Path) -> dict[str, Any]:
     """What the unfinished run in a job's folder was recognised by; empty where there is none that can be read."""
     try:
+        check_owner(folder)
         identity = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["identity"]
     except (OSError, ValueError, KeyError, TypeError):
         return {}
@@ -175,8 +185,14 @@ class Manifest:
         """Take up what an earlier run of the same job finished; parts that are missing or damaged go.
 
         Raises:
-            JobError: the earlier run was of another input, network or option.
+            JobError: the earlier run was of another input, network or option, or its folder is another user's.
         """
+        try:
+            check_owner(self.folder)
+        except ForeignFileError as error:
+            raise JobError(str(error)) from error
+        except OSError:
+            return
         try:
             state = json.loads(self.path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -204,8 +220,10 @@ class Manifest:
         return {number: part for number, part in parts.items() if self.is_whole(part)}
 
     def is_whole(self, part: Part) -> bool:
-        """Whether the part's file is there, as it was recorded."""
+        """Whether the part's file is there, as it was recorded. Raises JobError for a name that is not a part's."""
         check_interruption()
+        if PART_NAME.fullmatch(part.file) is None:
+            raise JobError(f"{self.path}: names {part.file!r}, which is no part; use --restart to begin afresh")
         file = self.folder / part.file
         return file.is_file() and file_sha256(file) == part.sha256
 
@@ -214,16 +232,11 @@ class Manifest:
         self.record(len(self.parts) + 1, part)
 
     def record(self, number: int, part: Part) -> None:
-        """Record the finished part of a number: temporary file, fsync, rename."""
+        """Record the finished part of a number."""
         self.earlier.pop(number, None)
         self.ahead[number] = part
         while (behind := len(self.parts) + 1) in self.ahead:
             self.parts.append(self.ahead.pop(behind))
         ahead = {str(key): part_row(item) for key, item in sorted((self.earlier | self.ahead).items())}
-        temporary = self.path.with_suffix(".tmp")
-        with temporary.open("w", encoding="utf-8") as file:
-            state = {"identity": self.identity, "parts": [part_row(item) for item in self.parts]}
-            json.dump(state | ({"ahead": ahead} if ahead else {}), file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.path)
+        state = {"identity": self.identity, "parts": [part_row(item) for item in self.parts]}
+        write_text(self.path, json.dumps(state | ({"ahead": ahead} if ahead else {}), indent=1))

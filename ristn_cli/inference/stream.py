@@ -6,6 +6,7 @@ IN or stdin --> frames --> stdout, as Y4M
 """
 
 import contextlib
+import os
 import queue
 import tempfile
 import threading
@@ -13,6 +14,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import IO, Literal
 
@@ -38,6 +40,7 @@ from ristn_cli.inference.shape import choose_shape
 from ristn_cli.inference.stages import staged_frames
 from ristn_cli.inference.unverified import keep_unverified
 from ristn_cli.inference.upscaler import Upscaler, stoppable
+from ristn_cli.own_files import make_private_folder
 from ristn_cli.video import (
     Frame,
     InputFiles,
@@ -207,10 +210,10 @@ def _to_file(
     with interruptible(raise_when(should_stop)):
         streams = check_images(info, target, options) if options.images else check_container(info, target, options)
     folder = job_folder(target)
-    if folder.exists():
+    if os.path.lexists(folder):
         raise VideoError(f"{folder}: contains the work of an earlier run on this output; move or remove it")
     makes_parent = options.images is not None and not target.parent.exists()
-    folder.mkdir(parents=options.images is not None)
+    make_private_folder(folder, parents=options.images is not None)
     manifest = Manifest(folder, {"input": NAME})
     joined = folder / f"joined{target.suffix}"
     try:
@@ -220,7 +223,8 @@ def _to_file(
         yield from write_parts(manifest, info, upscaler, options, should_stop, on_damage)
         check_read()
         if options.images is not None:
-            finish_images(manifest, info, target, plan, check=lambda: check_target(info.path, target, overwrite))
+            check_last = partial(check_target, info.path, target, overwrite)
+            finish_images(manifest, info, target, plan, check=check_last, overwrite=overwrite)
             remove_job_folder(folder)
             return
         try:
@@ -242,7 +246,7 @@ def _to_file(
         except VideoError as error:
             raise keep_unverified(joined, target, error) from error
         check_target(info.path, target, overwrite)
-        publish(joined, target)
+        publish(joined, target, overwrite=overwrite)
         remove_job_folder(folder)
     except BaseException:
         if manifest.parts:

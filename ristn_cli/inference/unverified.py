@@ -6,6 +6,7 @@ import re
 from itertools import count
 from pathlib import Path
 
+from ristn_cli.own_files import write_text
 from ristn_cli.video import VideoError
 
 UNVERIFIED = "unverified"
@@ -26,7 +27,7 @@ def keep_unverified(made: Path, target: Path, error: VideoError) -> VideoError:
             path.replace(kept / path.name)
     else:
         made.replace(kept)
-    note.write_text(json.dumps({"name": kept.name, "state": state_of(kept)}), encoding="utf-8")
+    write_text(note, json.dumps({"name": kept.name, "state": state_of(kept)}))
     return VideoError(f"{str(error).replace(str(made), str(target))}; the result is kept as {kept}")
 
 

@@ -16,6 +16,7 @@ from ristn_cli.evaluation.evaluate import Protocol, evaluate_clip, mean_scores
 from ristn_cli.evaluation.methods import Interpolation, Method, Network
 from ristn_cli.inference.device import Backend
 from ristn_cli.inference.upscaler import Upscaler
+from ristn_cli.own_files import write_text
 from ristn_cli.training.material import FrameCache
 from ristn_cli.training.recipe import Recipe, changed_field, load_recipe
 from ristn_cli.training.train import train
@@ -229,9 +230,7 @@ def score_bicubic(ablation: Ablation) -> AblationResult:
 def write_result(path: Path, result: AblationResult, recipe: Recipe, clips: Sequence[Clip]) -> None:
     """Record a result, with what it is the result of, whole or not at all."""
     entry = {"recipe": recipe.to_dict(), "clips": describe_clips(clips), "result": asdict(result)}
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(entry, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, json.dumps(entry, indent=1) + "\n")
 
 
 def read_results(ablation: Ablation, clips: Sequence[Clip] | None = None) -> dict[str, AblationResult]:

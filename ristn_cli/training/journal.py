@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ristn_cli.own_files import write_text, writing
+
 SAME_PIXELS = 0.02
 """Relative difference in the pixels trained on within which two validations are compared."""
 
@@ -77,9 +79,7 @@ def trim_log(path: Path, iteration: int) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     entries = [entry for entry in read_log(path) if entry["iteration"] <= iteration]
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, "".join(json.dumps(entry) + "\n" for entry in entries))
     return entries
 
 
@@ -106,4 +106,5 @@ def draw_curve(history: list[dict[str, Any]], path: Path, title: str) -> None:
         axis.set_ylabel("dB")
         axis.legend()
     axes[2].set_xlabel("hours")
-    figure.savefig(path, dpi=100)
+    with writing(path) as file:
+        figure.savefig(file, format="png", dpi=100)

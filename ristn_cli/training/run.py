@@ -1,7 +1,6 @@
 """The state of a run: network, averaged weights, optimiser, and the checkpoint that holds them."""
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from ristn_cli.inference.device import Backend
 from ristn_cli.inference.execution import keep_compiled_code
 from ristn_cli.inference.runtime import keep_memory
 from ristn_cli.model import RISTN
+from ristn_cli.own_files import writing
 from ristn_cli.training.objective import autocast, learning_rate_at, training_loss
 from ristn_cli.training.processes import process_count
 from ristn_cli.training.recipe import Recipe, StageRecipe, changed_field
@@ -199,7 +199,7 @@ class Run:
         self.average.n_averaged += 1
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint whole or not at all: temporary file, fsync, rename."""
+        """Write a checkpoint whole or not at all."""
         state = {
             "recipe": self.recipe.to_dict(),
             "iteration": self.iteration,
@@ -214,12 +214,8 @@ class Run:
             "scaler": self.scaler.state_dict(),
             "random": torch.get_rng_state(),
         }
-        temporary = path.with_suffix(".tmp")
-        with temporary.open("wb") as file:
+        with writing(path) as file:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
 
     def restore(self, path: Path) -> None:
         """Continue from a checkpoint.

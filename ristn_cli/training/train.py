@@ -16,6 +16,7 @@ from shutil import which
 from typing import Any
 
 from ristn_cli.inference.device import Backend
+from ristn_cli.own_files import open_own
 from ristn_cli.training.batches import make_batches, make_batches_on, merge_batches
 from ristn_cli.training.data import TrainingWindows
 from ristn_cli.training.journal import draw_curve, trim_log
@@ -159,8 +160,8 @@ def train(
                 history.append(entry)
             if rank == 0:
                 if logged:
-                    with log.open("a", encoding="utf-8") as file:
-                        file.write(json.dumps(history[-1]) + "\n")
+                    with open_own(log) as file:
+                        file.write(json.dumps(history[-1]).encode() + b"\n")
                 if stopping or has_passed(recipe.checkpoint_every):
                     run.save(checkpoint)
                 if (due or stopping) and history:

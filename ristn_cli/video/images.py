@@ -15,6 +15,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from imageio.core.request import InitializationError
 
+from ristn_cli.own_files import writing
 from ristn_cli.video.convert import RgbReader, depth_of
 from ristn_cli.video.info import Color, Image, VideoError
 from ristn_cli.video.sidedata import read_orientation, turn_upright
@@ -96,10 +97,11 @@ def _to_rgba(path: Path, frame: VideoFrame | None) -> tuple[Image, Image | None]
     return cast("Image", upright[0]), upright[1]
 
 
-def write_image(path: str | Path, image: Image) -> None:
+def write_image(path: str | Path, image: Image, *, overwrite: bool = True) -> None:
     """Write RGB (H, W, 3) as the suffix of `path` says: PNG (uint8 or uint16) or JPEG (uint8, quality 95, 4:4:4).
 
-    Raises VideoError for another suffix, another shape or type, and when the file cannot be written.
+    Raises VideoError for another suffix, another shape or type, and when the file cannot be written: without
+    `overwrite` also when something has its name.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -110,12 +112,9 @@ def write_image(path: str | Path, image: Image) -> None:
     if image.dtype == np.uint16 and suffix != ".png":
         raise VideoError(f"{path}: JPEG holds 8 bits a sample, the picture has 16; use .png")
     try:
-        if image.dtype == np.uint16:
-            path.write_bytes(_encode_deep_png(image))
-        elif suffix == ".png":
-            iio.imwrite(path, image, plugin="pillow", extension=".png")
-        else:
-            iio.imwrite(path, image, plugin="pillow", extension=".jpg", quality=JPEG_QUALITY, subsampling=0)
+        data = encode_png(image) if suffix == ".png" else encode_jpeg(image)
+        with writing(path, overwrite=overwrite) as file:
+            file.write(data)
     except (OSError, ValueError) as error:
         raise VideoError(f"{path}: cannot write the image ({error}); check the folder and the free space") from error
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import ffmpeg
 from av.format import ContainerFormat, Flags
 
+from ristn_cli.own_files import open_new
 from ristn_cli.video.audio_times import drops_hidden_sound
 from ristn_cli.video.codecs import CODECS
 from ristn_cli.video.formats import file_url
@@ -107,6 +108,7 @@ def mux_clip(
         is_matroska = container.muxer in MATROSKA_MUXERS
         prepared = prepare_streams(source, plan, clip, Path(scratch), is_matroska=is_matroska, is_pipe=False)
         command = _command(source, target, container, plan, layout, rate, tags, covers, prepared, clip)
+        open_new(target).close()  # ffmpeg would follow a link of this name
         try:
             run_ffmpeg(command, parts, layout, target)
         except BaseException:

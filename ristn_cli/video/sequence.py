@@ -6,6 +6,7 @@ or not at all, and its SHA-256 tells of any damage. At the end the images are ta
 
 from __future__ import annotations
 
+import filecmp
 import json
 import logging
 import os
@@ -18,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from ristn_cli.own_files import give_name, open_new, write_text
 from ristn_cli.video.images import WRITABLE_IMAGES, encode_image
 from ristn_cli.video.info import Frame, VideoError
 from ristn_cli.video.interruption import check_interruption
@@ -99,6 +101,7 @@ class ImagesWriter:
         data = encode_image(self._resampler.apply(frame.image), self._suffix, alpha)
         try:
             if self._archive is None:
+                open_new(self._unfinished).close()
                 self._archive = zipfile.ZipFile(self._unfinished, "w", zipfile.ZIP_STORED)
             # The same date for all: parts of equal frames are equal files.
             self._archive.writestr(zipfile.ZipInfo(f"{self.frames_written:08}{self._suffix}"), data)
@@ -171,13 +174,13 @@ def join_images(
         except (OSError, ValueError, zipfile.BadZipFile) as error:
             raise VideoError(f"{target}: cannot take the images out of {path} ({error}); run again") from error
     if is_numbered(target) and not is_even([entry.time for entry in times], rate, time_base):
-        (folder / SIDECAR_NAME).write_text(format_times([entry.time for entry in times]), encoding="utf-8")
+        write_text(folder / SIDECAR_NAME, format_times([entry.time for entry in times]))
     return tuple(times)
 
 
 def _write_durably(path: Path, data: bytes) -> None:
     """Write a file so that a power cut after it got its place leaves it whole."""
-    with path.open("wb") as file:
+    with open_new(path) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -228,14 +231,17 @@ def verify_images(folder: Path, target: Path, *, frames: int, width: int, height
                 raise VideoError(f"{path}: the finished image does not decode; run again")
 
 
-def publish_images(folder: Path, target: Path) -> None:
+def publish_images(folder: Path, target: Path, *, overwrite: bool) -> None:
     """Give the finished images in `folder` their places.
 
     Images of the pattern with higher numbers, as a longer earlier run leaves them, stay. One warning names them.
+    Raises FileExistsError, without `overwrite`, for another file that has a name; an equal one is of an earlier run.
     """
     names = sorted(path.name for path in folder.iterdir())
     for name in names:
-        (folder / name).replace(target.parent / name)
+        made, place = folder / name, target.parent / name
+        is_there = place.is_file() and not place.is_symlink() and filecmp.cmp(made, place, shallow=False)
+        give_name(made, place, overwrite=overwrite or is_there)
     if not is_numbered(target):
         return
     others = [*existing_images(target), target.parent / SIDECAR_NAME]

@@ -22,6 +22,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from ristn_cli.own_files import open_new
 from ristn_cli.video.codecs import CODECS, DEFAULT_CRF, choose_codec
 from ristn_cli.video.convert import FrameBuilder
 from ristn_cli.video.encoder import (
@@ -208,6 +209,7 @@ class FrameWriter:
         while clock < SLOWEST_MP4_CLOCK:
             clock *= 2
         is_mp4 = self.path.suffix.lower() in (".mp4", ".mov", ".m4v")
+        open_new(self._unfinished).close()  # FFmpeg would follow a link of this name
         self._container = av.open(
             file_url(self._unfinished), "w", container_options={"movie_timescale": str(clock)} if is_mp4 else {}
         )

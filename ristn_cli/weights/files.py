@@ -5,7 +5,6 @@ Pickled checkpoints are refused: they can execute code.
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from ristn_cli.model import RISTN, RISTNConfig
+from ristn_cli.own_files import writing
 from ristn_cli.weights.records import WeightsError
 
 FORMAT = "ristn-1"
@@ -67,9 +67,5 @@ def save_weights(model: RISTN, path: Path, *, metrics: dict[str, Any]) -> None:
         for name, tensor in model.state_dict().items()
     }
     metadata = {"format": FORMAT, "config": json.dumps(model.config.to_dict()), "metrics": json.dumps(metrics)}
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:  # not `save_file`, which makes a file that only its owner can read
+    with writing(path) as file:  # not `save_file`, which makes a file that only its owner can read
         file.write(save(tensors, metadata=metadata))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

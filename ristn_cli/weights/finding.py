@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from ristn_cli.own_files import writing
 from ristn_cli.weights.hub import fetch_file, is_offline, user_cache
 from ristn_cli.weights.records import Release, WeightsError, find_release
 
@@ -113,9 +114,5 @@ def obtain(
 
 def copy_whole(source: Path, target: Path) -> None:
     """Copy a file under its name whole or not at all."""
-    partial = target.with_name(f".{target.name}.copying")
-    try:
-        shutil.copyfile(source, partial)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with source.open("rb") as original, writing(target) as copy:
+        shutil.copyfileobj(original, copy)

@@ -8,6 +8,7 @@ is kept beside the target and continued.
 import errno
 import hashlib
 import logging
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import BinaryIO
 
+from ristn_cli.own_files import ForeignFileError, is_link, open_own
 from ristn_cli.weights.records import WeightsError
 
 TRIES = 5
@@ -63,7 +65,10 @@ def fetch_file(
     if is_offline():
         raise WeightsError(f"{file_name}: HF_HUB_OFFLINE is set: not fetched from {where}")
     incomplete = target.with_name(f".{target.name}.{sha256[:12]}.incomplete")
-    with quiet_hub(), sole_use(target.with_name(f".{target.name}.lock")):
+    lock_file = target.with_name(f".{target.name}.lock")
+    if is_link(lock_file):  # older versions of the lock empty what it points to
+        raise ForeignFileError(f"{lock_file}: is a link, expected a file; remove it")
+    with quiet_hub(), sole_use(lock_file):
         with hub_errors(file_name, where, revision):
             url = hf_hub_url(repository, file_name, revision=revision, endpoint=endpoint)
             headers = build_hf_headers(library_name="ristn", library_version=version("ristn"))
@@ -77,7 +82,8 @@ def fetch_file(
                     "not the file that this version of ristn releases"
                 )
             try:
-                with incomplete.open("ab") as file:
+                with open_own(incomplete) as file:
+                    file.seek(0, os.SEEK_END)
                     if file.tell() > size:
                         start_afresh(file)
                     receive(url, file, size=size, headers=headers, on_progress=on_progress)
