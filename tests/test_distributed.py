@@ -400,6 +400,9 @@ def test_a_worker_tells_what_it_sees_and_takes_what_it_does_not(model: RISTN, cl
     worker = SegmentWorker(model, "cpu", "fp32", 1)
     token = ray_worker.make_token(tmp_path)
     assert worker.open(job, [fingerprint(clip)], token) == Seen(source=True, folder=True)
+    link = tmp_path.with_name("link")
+    link.symlink_to(tmp_path)  # parts are written only into a folder of the worker's own user
+    assert worker.open(replace(job, folder=link), [fingerprint(clip)], link / token.name) == Seen(True, False)
     assert worker.open(job, [fingerprint(clip) | {"size": 1}], tmp_path / "nothing") == Seen(False, False)
     for offset, piece in ray_worker.read_pieces(clip):
         worker.receive(0, offset, piece)

@@ -327,13 +327,34 @@ def test_offline_asks_nobody(release: Release, hub: Hub, tmp_path: Path, monkeyp
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
-def test_a_full_disk_is_one_line(release: Release, hub: Hub, tmp_path: Path) -> None:
+def test_a_full_disk_is_one_line(release: Release, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "there"
     folder.mkdir()
-    (folder / f".tiny.safetensors.{release.sha256[:12]}.incomplete").symlink_to("/dev/full")
+    monkeypatch.setattr(hub_module, "open_own", lambda path: Path("/dev/full").open("ab"))  # noqa: SIM115
     code, _, stderr = run("tiny", "--dir", folder)
     assert code == 1
     assert stderr == f"error: {folder / 'tiny.safetensors'}: cannot be written: {os.strerror(errno.ENOSPC)}\n"
+
+
+@pytest.mark.parametrize("kind", ["incomplete", "copying", "lock"])
+def test_planted_links_are_not_followed(release: Release, hub: Hub, tmp_path: Path, kind: str) -> None:
+    folder, victim = tmp_path / "there", tmp_path / "victim"
+    folder.mkdir()
+    victim.write_text("kept", encoding="utf-8")
+    if kind == "copying":
+        bundle(release, hub, tmp_path / "bundled")
+    middle = f".{release.sha256[:12]}" if kind == "incomplete" else ""
+    link = folder / f".tiny.safetensors{middle}.{kind}"
+    link.symlink_to(victim)
+    code, _, stderr = run("tiny", "--dir", folder)
+    assert victim.read_text(encoding="utf-8") == "kept"
+    if kind == "copying":
+        assert code == 0
+        assert file_sha256(folder / "tiny.safetensors") == release.sha256
+    else:
+        assert code == 1
+        assert stderr.count("\n") == 1
+        assert f"{link}: is a link, expected a file; remove it" in stderr
 
 
 def test_a_cache_that_cannot_be_written_is_one_line(
