@@ -171,7 +171,7 @@ def test_a_failed_write_leaves_what_was_there(
     def fail(*_: object, **__: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(files.os, "fsync", fail)
+    monkeypatch.setattr("os.fsync", fail)
     with pytest.raises(OSError, match="no space"):
         save_weights(tiny_model, path, metrics={})
     assert path.read_bytes() == before
