@@ -288,7 +288,7 @@ def test_new_files_have_the_mode_of_any_program(upscaler: Upscaler, tmp_path: Pa
     record = batch.Record(tmp_path, lambda source: "", FAST)
     item = batch.Item(clip, tmp_path / "out.mkv")
     record.begin(item)
-    record.add(item)
+    record.add(item, 2)
     made = ["out.mkv", "images/1.png", "page.html", "picture.png", "tiny.safetensors", batch.RECORD_NAME]
     assert {name: oct(mode(tmp_path / name)) for name in made} == dict.fromkeys(made, "0o640")
     assert mode(tmp_path / "images") == 0o750
@@ -394,7 +394,7 @@ def test_the_former_temporary_names_are_not_followed(tmp_path: Path, victim: Pat
     item = batch.Item(tmp_path / "in.png", tmp_path / "picture.png")
     record.begin(item)
     with record.at_work(item):
-        record.add(item)
+        record.add(item, 2)
 
 
 def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:

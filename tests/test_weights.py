@@ -15,7 +15,6 @@ from ristn_cli.weights import (
     Release,
     WeightsError,
     file_sha256,
-    files,
     find_weights,
     finding,
     load_weights,
