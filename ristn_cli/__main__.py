@@ -11,9 +11,11 @@ def main() -> None:
     import io
 
     from ristn_cli.inference.runtime import begin_joining, keep_memory
+    from ristn_cli.printable import install_hooks
 
     begin_joining()
     keep_memory()  # before any thread
+    install_hooks()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a name need not be text
     from ristn_cli.cli import app

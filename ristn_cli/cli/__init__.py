@@ -1,9 +1,12 @@
 """Command line: parse, call, show. The only package that knows typer and rich, or prints; one module a command."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from ristn_cli.cli.ablate import ablate
 from ristn_cli.cli.bench import bench
@@ -15,8 +18,39 @@ from ristn_cli.cli.info import info
 from ristn_cli.cli.train import train
 from ristn_cli.cli.upscale import upscale
 from ristn_cli.cli.workers import RayCommand
+from ristn_cli.printable import printable
+
+USAGE_ERROR: type[Any] = typer.BadParameter.__bases__[0]
+"""Newer versions of typer have a click of their own, so that it cannot be imported by name."""
+
+
+@contextmanager
+def plain_usage_errors() -> Iterator[None]:
+    """Within, errors of the command line are safe to show: they quote arguments, which are names of files."""
+    try:
+        yield
+    except USAGE_ERROR as error:
+        if type(error).__name__ != "NoArgsIsHelpError":  # its message is the help, in lines
+            error.message = printable(error.message)
+        raise
+
+
+class PlainGroup(TyperGroup):
+    """The commands, with errors that are safe to show."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Parse the options before the command."""
+        with plain_usage_errors():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Parse the command's own arguments, and run it."""
+        with plain_usage_errors():
+            return super().invoke(ctx)
+
 
 app = typer.Typer(
+    cls=PlainGroup,
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,

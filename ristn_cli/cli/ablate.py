@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from ristn_cli.cli.effects import Given
 from ristn_cli.cli.evaluate import draw
@@ -21,8 +20,10 @@ from ristn_cli.cli.terminal import (
     note,
     progress_bar,
     reported_errors,
+    show,
     stop_requests,
 )
+from ristn_cli.printable import printable
 
 
 def ablate(
@@ -91,9 +92,9 @@ def ablate(
         if orderings := check_orderings(ablation, results):
             tables.append(ordering_table(orderings))
         if markdown:
-            sys.stdout.write("\n\n".join([*map(to_markdown, tables), *state_budget(ablation, results)]) + "\n")
+            sys.stdout.write("\n\n".join([*map(to_markdown, tables), *map(printable, state_budget(ablation, results))]) + "\n")
             return
         for drawn in map(draw, tables):
             console.print(drawn)
         for line in state_budget(ablation, results):
-            console.print(escape(line))
+            show(line)

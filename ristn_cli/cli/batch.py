@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from ristn_cli.cli.terminal import FAILED, Stopped, console, errors, heed_stop, log, note
+from ristn_cli.cli.terminal import FAILED, Stopped, console, heed_stop, log, note, plain, show, show_error
 
 if TYPE_CHECKING:
     from ristn_cli.cli.work import Finished, Work
@@ -87,7 +86,7 @@ def show_plans(items: Sequence[Item], record: Record, work: Work, *, as_json: bo
     for item in items:
         try:
             if not as_json:
-                console.print(escape(f"{item.source} to {item.target}"))
+                show(f"{item.source} to {item.target}")
             if _is_done(item, record, work):
                 note(f"{item.target}: done already")
                 continue
@@ -110,7 +109,7 @@ def _words(error: Exception) -> str:
 def _report(error: Exception, words: str) -> None:
     """Show and log the error of an item; one that nobody expected with its traceback in the log."""
     log.error(words, exc_info=None if words == str(error) else error)
-    errors.print(f"[bold red]error:[/] {escape(words)}")
+    show_error(words)
 
 
 def _run_item(
@@ -158,6 +157,6 @@ def _show(outcomes: Sequence[Outcome], where: Console, *, quiet: bool) -> None:
         table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for outcome in outcomes:
-        table.add_row(escape(str(outcome.source)), outcome.state, escape(outcome.words))
+        table.add_row(plain(outcome.source), outcome.state, plain(outcome.words))
     where.print(table)
     where.print(f"{len(outcomes)} inputs: {counts}")

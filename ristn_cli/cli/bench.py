@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from ristn_cli.cli.effects import Given
 from ristn_cli.cli.info import JsonOption
@@ -23,6 +23,7 @@ from ristn_cli.cli.terminal import (
     console,
     note,
     parse_bytes,
+    plain,
     reported_errors,
 )
 
@@ -209,9 +210,9 @@ def write_report(report: Report, path: Path | None) -> None:
 
 def make_table(title: str, *columns: str) -> Table:
     """A table whose first column is text and whose others are numbers."""
-    table = Table(title=title or None, title_justify="left")
+    table = Table(title=plain(title) if title else None, title_justify="left")
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right")
+        table.add_column(plain(column), justify="left" if index == 0 else "right")
     return table
 
 
@@ -220,10 +221,10 @@ def told(value: float | None, form: Callable[[float], str]) -> str:
     return "-" if value is None else form(value)
 
 
-def describe_report(report: Report) -> Iterator[Table | str]:
+def describe_report(report: Report) -> Iterator[Table | Text]:
     """The machine, and tables of what was measured."""
     machine = report.machine
-    yield escape(
+    yield plain(
         f"{machine.processor}, {machine.cores} cores, {machine.threads} threads; {machine.device}; "
         f"PyTorch {machine.torch}; ristn {report.version}"
     )
@@ -239,7 +240,7 @@ def describe_report(report: Report) -> Iterator[Table | str]:
 def name_of(case: Case) -> str:
     """What tells a case from the others."""
     weights = "" if case.weights == "released" else f" ({case.weights} weights)"
-    return escape(f"{case.model}{weights} {case.width}x{case.height} {case.precision}")
+    return f"{case.model}{weights} {case.width}x{case.height} {case.precision}"
 
 
 def describe_cases(cases: list[Case]) -> Table:
@@ -287,7 +288,7 @@ def describe_profile(case: Case) -> Table:
     """Where one window's time goes."""
     table = make_table(f"operators of {name_of(case)}", "operator", "calls", "s", "share")
     for operator in case.profile or []:
-        table.add_row(escape(operator.name), str(operator.calls), f"{operator.seconds:.3f}", f"{operator.share:.1%}")
+        table.add_row(plain(operator.name), str(operator.calls), f"{operator.seconds:.3f}", f"{operator.share:.1%}")
     return table
 
 
@@ -299,8 +300,8 @@ def describe_sweep(settings: list[Setting]) -> Table:
         base, took = defaults[setting.model, setting.width, setting.height], setting.seconds_per_frame
         marks = [mark for mark, is_set in (("default", setting.is_default), ("best", setting.is_best)) if is_set]
         table.add_row(
-            escape(f"{setting.model} {setting.width}x{setting.height}"),
-            setting.precision,
+            plain(f"{setting.model} {setting.width}x{setting.height}"),
+            plain(setting.precision),
             str(setting.tile),
             str(setting.window),
             told(took, lambda value: f"{value:.3f}"),
@@ -317,7 +318,7 @@ def describe_comparison(rows: list[Comparison]) -> Table | str:
     table = make_table("compared", "case", "figure", "now", "then", "ratio")
     for row in rows:
         table.add_row(
-            escape(row.case),
+            plain(row.case),
             row.figure,
             told(row.now, lambda value: f"{value:.4g}"),
             told(row.then, lambda value: f"{value:.4g}"),

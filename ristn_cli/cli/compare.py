@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.markup import escape
 
 from ristn_cli.cli.effects import Given
-from ristn_cli.cli.terminal import DebugOption, console, parse_time, progress_bar, reported_errors
+from ristn_cli.cli.terminal import DebugOption, parse_time, progress_bar, reported_errors, show
 
 IMAGE_SUFFIXES = (".png", ".jpg")
 DEFAULT_OUTPUT = Path("compare.html")
@@ -135,17 +134,17 @@ def compare(
             )
             count = save_page(comparison, output, options, overwrite=overwrite)
             size = output.stat().st_size / MEGABYTE
-            console.print(escape(f"{output}: {count} frame{'s' * (count != 1)} of {what}, {size:.1f} MB"))
+            show(f"{output}: {count} frame{'s' * (count != 1)} of {what}, {size:.1f} MB")
         if png is not None:
             moments = comparison.moments(start=first, end=last, every=every, most=frames or DEFAULT_FRAMES)
             places = [Crop(*values) for values in crops]
             moment = save_strip(comparison, png, moments, crops=places, scaling=scaling, overwrite=overwrite)
             at = "" if comparison.is_still else f" at {float(moment.time):.3f} s"
-            console.print(escape(f"{png}: {what}{at}"))
+            show(f"{png}: {what}{at}")
         if video is not None:
             count = 0
             with progress_bar() as bar:
                 task = bar.add_task(video.name, total=None, note="")
                 for count in write_clip(comparison, video, start=first, end=last, scaling=scaling, overwrite=overwrite):
                     bar.update(task, completed=count)
-            console.print(escape(f"{video}: {count} frames of {what}"))
+            show(f"{video}: {count} frames of {what}")

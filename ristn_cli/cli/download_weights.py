@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TransferSpeedColumn
 
 from ristn_cli.cli.effects import Given
-from ristn_cli.cli.terminal import DebugOption, console, errors, reported_errors
+from ristn_cli.cli.terminal import DebugOption, PlainColumn, errors, reported_errors, show
 
 if TYPE_CHECKING:
     from ristn_cli.weights import Release
@@ -44,7 +43,7 @@ def download_weights(
 
         if list_them:
             for release in RELEASES.values():
-                console.print(escape(describe_release(release)))
+                show(describe_release(release))
             return
         # All names are looked up before anything is fetched.
         for release in RELEASES.values() if all_of_them else [find_release(name) for name in names or []]:
@@ -60,7 +59,7 @@ def download_weights(
                         force=force,
                         on_progress=partial(show_received, bar, task),
                     )
-            console.print(escape(f"{release.name}: {there}, SHA-256 {release.sha256[:12]}..."))
+            show(f"{release.name}: {there}, SHA-256 {release.sha256[:12]}...")
 
 
 def show_received(bar: Progress, task: TaskID, received: int) -> None:
@@ -71,7 +70,7 @@ def show_received(bar: Progress, task: TaskID, received: int) -> None:
 def transfer_bar() -> Progress:
     """A bar of bytes on stderr, on terminals only."""
     return Progress(
-        TextColumn("{task.description}"),
+        PlainColumn(),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),

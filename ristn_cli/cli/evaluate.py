@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.markup import escape
 from rich.progress import TaskID
 from rich.table import Table as RichTable
 
@@ -26,9 +25,12 @@ from ristn_cli.cli.terminal import (
     console,
     note,
     parse_bytes,
+    plain,
     progress_bar,
     reported_errors,
+    show,
 )
+from ristn_cli.printable import printable
 
 if TYPE_CHECKING:
     from ristn_cli.evaluation.methods import Method
@@ -189,12 +191,12 @@ def evaluate(
         if as_json:
             sys.stdout.write(json.dumps(to_json(results)) + "\n")
         elif markdown:
-            sys.stdout.write("\n\n".join([*map(to_markdown, tables), *describe_protocol(results)]) + "\n")
+            sys.stdout.write("\n\n".join([*map(to_markdown, tables), *map(printable, describe_protocol(results))]) + "\n")
         else:
             for table in tables:
                 console.print(draw(table))
             for line in describe_protocol(results):
-                console.print(escape(line))
+                show(line)
         if failures is not None and chosen is not None:
             if chosen:
                 failures.parent.mkdir(parents=True, exist_ok=True)
@@ -207,10 +209,10 @@ def evaluate(
 
 def draw(table: Table) -> RichTable:
     """A table for the terminal."""
-    drawn = RichTable(title=escape(table.title))
+    drawn = RichTable(title=plain(table.title))
     for position, heading in enumerate(table.headings):
-        drawn.add_column(escape(heading), justify="right" if position else "left")
+        drawn.add_column(plain(heading), justify="right" if position else "left")
     for position, row in enumerate(table.rows):
         is_before_mean = table.ends_in_mean and position == len(table.rows) - 2
-        drawn.add_row(*map(escape, row), end_section=is_before_mean)
+        drawn.add_row(*map(plain, row), end_section=is_before_mean)
     return drawn

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
-from ristn_cli.cli.terminal import DebugOption, console, note, reported_errors
+from ristn_cli.cli.terminal import DebugOption, note, reported_errors, show
 
 
 def export_weights(
@@ -69,7 +68,8 @@ def export_weights(
         save_weights(trained.model, output, metrics=trained.record | more)
         write_text(own, fill_card(prose, output))
         note(f"{output} and {own.name}; the record of it:")
-        console.print(escape(describe_record(output)))
+        for line in describe_record(output).splitlines():
+            show(line)
 
 
 def read_figures(path: Path) -> dict[str, Any]:

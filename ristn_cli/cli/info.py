@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from ristn_cli.cli.effects import Given
-from ristn_cli.cli.terminal import DebugOption, VideoStreamOption, console, format_seconds, reported_errors
+from ristn_cli.cli.terminal import DebugOption, VideoStreamOption, format_seconds, reported_errors, show
 
 if TYPE_CHECKING:
     from ristn_cli.inference.plan import JobPlan
@@ -43,7 +42,7 @@ def info(
             write_json(asdict(found) | {"is_variable_rate": is_variable})
             return
         for line in describe_source(found, is_variable):
-            console.print(escape(line))
+            show(line)
 
 
 def write_json(value: Any) -> None:

@@ -19,8 +19,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeElapsedColumn
+from rich.table import Column
+from rich.text import Text
+
+from ristn_cli.printable import OneLineFormatter, printable
 
 if TYPE_CHECKING:
     from ristn_cli.inference.memory import Tiling
@@ -72,7 +75,7 @@ def logged_to(path: Path | None) -> Iterator[None]:
         yield
         return
     handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(OneLineFormatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     try:
@@ -82,17 +85,44 @@ def logged_to(path: Path | None) -> Iterator[None]:
         handler.close()
 
 
+def plain(text: object) -> Text:
+    """Text that a terminal shows as it is: no control characters, no markup, no emoji by name."""
+    return Text(printable(text))
+
+
+def show(line: object, where: Console = console) -> None:
+    """Show a line of plain text."""
+    where.print(plain(line))
+
+
+def show_error(error: object) -> None:
+    """Show an error in one line on stderr."""
+    errors.print(Text.assemble(("error:", "bold red"), " ", printable(error)))
+
+
+class PlainColumn(ProgressColumn):
+    """A column of a progress bar that shows a text of each task: its description, or one of its fields."""
+
+    def __init__(self, field: str | None = None) -> None:
+        super().__init__(Column(no_wrap=True))
+        self._field = field
+
+    def render(self, task: Task) -> Text:
+        """The text of one task."""
+        return plain(task.description if self._field is None else task.fields[self._field])
+
+
 def warn(message: str) -> None:
     """A line on stderr and in the log, of something that is not right and did not stop the work."""
     log.warning(message)
-    errors.print(f"warning: {escape(message)}")
+    show(f"warning: {message}", errors)
 
 
 class _Shown(logging.Handler):
     """Shows what the reader of videos logs; the log file has it from the logger above."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        errors.print(f"warning: {escape(record.getMessage())}")
+        show(f"warning: {record.getMessage()}", errors)
 
 
 logging.getLogger("ristn.video").addHandler(_Shown())
@@ -102,7 +132,7 @@ def note(message: str, *, is_shown: bool = True) -> None:
     """A line in the log, and on stderr if it `is_shown`."""
     log.info(message)
     if is_shown:
-        errors.print(escape(message))
+        show(message, errors)
 
 
 class Stopped(BaseException):
@@ -194,7 +224,7 @@ def reported_errors(debug: bool, log_file: Path | None = None) -> Iterator[None]
         except expected as error:
             if debug:
                 raise
-            errors.print(f"[bold red]error:[/] {escape(str(error))}")
+            show_error(error)
             raise typer.Exit(FAILED) from error
     except Stopped as stopped:
         note("stopped at once")
@@ -300,10 +330,10 @@ def format_seconds(seconds: float | None) -> str:
 def progress_bar(*, is_shown: bool | None = None) -> Progress:
     """A bar with elapsed time and a `note` on stderr; left to itself it is shown on terminals only."""
     return Progress(
-        TextColumn("{task.description}"),
+        PlainColumn(),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
+        PlainColumn("note"),
         TimeElapsedColumn(),
         console=errors,
         disable=not (errors.is_terminal if is_shown is None else is_shown),

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.markup import escape
 
 from ristn_cli.cli.batch import run_batch, show_plans
 from ristn_cli.cli.effects import (
@@ -39,6 +38,7 @@ from ristn_cli.cli.terminal import (
     parse_bytes,
     parse_time,
     reported_errors,
+    show,
 )
 from ristn_cli.cli.work import Engines, ProgressMode, Work
 from ristn_cli.cli.workers import (
@@ -351,4 +351,4 @@ def upscale(
             return
         finished = work.run(source, target, source.name)
         if not quiet:
-            (errors if target == STREAM else console).print(escape(finished.summary))
+            show(finished.summary, errors if target == STREAM else console)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import typer
-from rich.markup import escape
 
 from ristn_cli.cli.ahead import Ahead
 from ristn_cli.cli.damage import FoldedWarnings
@@ -28,12 +27,12 @@ from ristn_cli.cli.info import (
 )
 from ristn_cli.cli.terminal import (
     EXIT_CODES,
-    console,
     errors,
     format_seconds,
     log,
     note,
     progress_bar,
+    show,
     stop_requests,
     warn,
 )
@@ -231,7 +230,7 @@ class Work:
             write_json({"input": source, "output": target, "model": choice.name, **asdict(plan)})
             return
         for line in (describe_model(choice), *describe_plan(plan)):
-            console.print(escape(line))
+            show(line)
 
     def check_kept(self, source: Path, target: Path) -> None:
         """Refuse an output that would replace its input, whatever else is wrong with the command.

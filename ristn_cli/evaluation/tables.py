@@ -10,6 +10,7 @@ import numpy as np
 from ristn_cli.evaluation.dataset import Clip
 from ristn_cli.evaluation.evaluate import ClipScores, FrameScores, Protocol, mean_scores
 from ristn_cli.evaluation.failures import Failure
+from ristn_cli.printable import printable
 
 METRICS = {
     "psnr_y": ("PSNR-Y", "dB", 2),
@@ -203,7 +204,7 @@ def to_markdown(table: Table) -> str:
 
 def line_of(cells: Sequence[str]) -> str:
     """One line of a Markdown table."""
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+    return f"| {' | '.join(printable(cell).replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def to_json(results: Results) -> dict[str, Any]:

@@ -1,0 +1,147 @@
+"""What strangers put into names and tags must reach neither a terminal nor a log as anything but visible text."""
+
+import json
+import logging
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from ristn_cli.printable import OneLineFormatter, printable
+
+CLEAR = "\x1b[2J"
+NAME = f"a{CLEAR}[red]:bug:\nwarning: forged \u202e.mp4"
+SHOWN = "a\\x1b[2J[red]:bug:\\nwarning: forged \\u202e.mp4"
+TITLE = "t\x1b]0;owned\x07\x9b31m\u2066"
+SHOWN_TITLE = "t\\x1b]0;owned\\x07\\x9b31m\\u2066"
+
+
+def write_clip(path: Path) -> None:
+    """Four frames of 32x32 with a title that a terminal would obey."""
+    with av.open(str(path), "w", format="mp4", options={"movflags": "use_metadata_tags"}) as container:
+        container.metadata["title"] = TITLE
+        stream = container.add_stream("libx264", rate=25)
+        stream.width = stream.height = 32
+        stream.pix_fmt = "yuv420p"
+        stream.metadata["handler_name"] = TITLE
+        for number in range(4):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 60 * number, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-P", "-m", "ristn_cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, errors="surrogateescape", check=False)
+
+
+def assert_harmless(text: str) -> None:
+    """No control character but line ends, and none of the forged lines."""
+    assert not [letter for letter in text if letter != "\n" and printable(letter) != letter], text
+    assert not [line for line in text.splitlines() if line.startswith("warning: forged")], text
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> Path:
+    path = tmp_path / NAME
+    write_clip(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain text, caf\u00e9 \u4e2d\u6587 \U0001f600", "plain text, caf\u00e9 \u4e2d\u6587 \U0001f600"),
+        ("\x1b[31m", "\\x1b[31m"),
+        ("a\r\nb\tc\x00", "a\\r\\nb\\tc\\x00"),
+        ("\x9b2J\x7f", "\\x9b2J\\x7f"),
+        ("\u202a\u202e\u2066\u2069\u200f\u2028", "\\u202a\\u202e\\u2066\\u2069\\u200f\\u2028"),
+        (os.fsdecode(b"caf\xe9"), "caf\\xe9"),
+        ("\ud800\U000e0041", "\\ud800\\U000e0041"),
+        ("\U0001f469\u200d\U0001f680", "\U0001f469\u200d\U0001f680"),
+    ],
+)
+def test_shows_controls_as_escapes(text: str, shown: str) -> None:
+    assert printable(text) == shown
+    shown.encode("utf-8")
+
+
+def test_info_shows_a_hostile_file(hostile: Path) -> None:
+    done = run("info", hostile)
+    assert done.returncode == 0, done.stderr
+    assert_harmless(done.stdout + done.stderr)
+    assert SHOWN in done.stdout
+    exact = json.loads(run("info", "--json", hostile).stdout)
+    assert Path(exact["path"]).name == NAME
+    assert exact["metadata"]["title"] == TITLE
+
+
+def test_upscale_and_its_log_are_harmless(hostile: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    target = hostile.with_name(f"out {NAME}")
+    done = run("upscale", hostile, target, "--weights", tiny_weights, "--verbose", "--log-file", log, "--progress", "bar")
+    assert done.returncode == 0, done.stderr
+    assert target.exists()
+    assert SHOWN in done.stdout
+    for text in (done.stdout, log.read_text(encoding="utf-8")):
+        assert_harmless(text)
+    # The bar moves the cursor by its own sequences; none is of the name.
+    assert CLEAR not in done.stderr
+    assert "[red]:bug:" in done.stderr
+
+
+def test_errors_are_harmless(tmp_path: Path, tiny_weights: Path) -> None:
+    missing, log = tmp_path / NAME, tmp_path / "log.txt"
+    for arguments in (
+        ("upscale", missing, tmp_path / "out.mp4", "--weights", tiny_weights, "--log-file", log),
+        ("info", f"--{NAME}"),  # an error of the command line
+        ("compare", missing, missing, "--png", NAME),
+        ("info", missing, "--debug"),  # a traceback
+    ):
+        done = run(*arguments)
+        assert done.returncode != 0
+        assert_harmless(done.stdout + done.stderr)
+        assert "\\x1b[2J[red]:bug:" in done.stderr, done.stderr
+    assert_harmless(log.read_text(encoding="utf-8"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no pseudo terminals")
+def test_markup_in_a_name_is_text_on_a_terminal(tmp_path: Path) -> None:
+    main, other = pty.openpty()
+    command = [sys.executable, "-P", "-m", "ristn_cli", "info", str(tmp_path / "[red]x[/] [link=http:a]")]
+    with subprocess.Popen(command, stderr=other, stdout=other, stdin=subprocess.DEVNULL) as process:
+        os.close(other)
+        output = b"".join(read_all(main))
+        process.wait()
+    os.close(main)
+    assert b"[red]x[/] [link=http:a]" in output
+
+
+def read_all(descriptor: int) -> Iterator[bytes]:
+    """What a process writes to its pseudo terminal; its end is an error on Linux."""
+    while True:
+        try:
+            data = os.read(descriptor, 4096)
+        except OSError:
+            return
+        if not data:
+            return
+        yield data
+
+
+def test_a_log_has_one_line_for_each_record() -> None:
+    formatter = OneLineFormatter("%(levelname)s %(message)s")
+    try:
+        raise ValueError(f"x\nERROR forged {CLEAR}")
+    except ValueError:
+        record = logging.LogRecord("a", logging.ERROR, "f", 1, "bad %s", ("a\nb",), sys.exc_info())
+    lines = formatter.format(record).split("\n")
+    assert lines[0] == "ERROR bad a\\nb"
+    assert all(line.startswith("    ") for line in lines[1:])
+    assert "\x1b" not in "".join(lines)
