@@ -1,7 +1,7 @@
 """Text from elsewhere, made safe to show: names of files, tags, messages of libraries. Knows no terminal.
 
-A terminal obeys escape sequences, and a line end in a file name forges a line of a log. Whatever is shown to people goes
-through `printable`; JSON escapes by itself, and stays exact.
+A terminal obeys escape sequences, and a line end in a file name forges a line of a log. Whatever is shown to people
+goes through `printable`; JSON escapes by itself, and stays exact.
 """
 
 import logging
@@ -41,12 +41,12 @@ def _shown(letter: str) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """The same for text of several lines, such as a traceback: its own line ends stay."""
-    return "\n".join(printable(line) for line in text.split("\n"))
+    """The same for a traceback: line ends stay. All lines but the first are indented, so that none can be forged."""
+    return "\n    ".join(map(printable, text.rstrip("\n").split("\n")))
 
 
 class OneLineFormatter(logging.Formatter):
-    """Formats each record of a log as one line; lines of a traceback follow, indented, so that none looks like a record."""
+    """Formats each record of a log as one line. The lines of a traceback follow, indented: none looks like a record."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as text."""
@@ -55,14 +55,13 @@ class OneLineFormatter(logging.Formatter):
         line = super().format(shown)
         if not record.exc_info:
             return line
-        trace = printable_lines(self.formatException(record.exc_info))
-        return "\n".join([line, *(f"    {each}" for each in trace.splitlines())])
+        return printable_lines(f"{line}\n{self.formatException(record.exc_info)}")
 
 
 def print_traceback(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
     """Python's own report of an unexpected error, made safe to show."""
     if sys.stderr is not None:
-        sys.stderr.write(printable_lines("".join(traceback.format_exception(kind, error, trace))))
+        sys.stderr.write(printable_lines("".join(traceback.format_exception(kind, error, trace))) + "\n")
 
 
 def install_hooks() -> None:

@@ -359,19 +359,21 @@ def test_configurations_survive_a_round_trip(name: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"layers": 3}, "unknown configuration field 'layers'"),
+        ({"layers": 3}, "unknown key 'layers'"),
         ({"branch_one": [1]}, "branches of 1 and 4 stages"),
         ({"base_channels": 7}, "base_channels 7"),
         ({"base_channels": 2}, "base_channels 2"),
         ({"lstm_layers": -1}, "fewer than 0 layers"),
         ({"growth": 0}, "at least 1"),
-        ({"upsampling_channels": [8]}, "expected two"),
+        ({"growth": 10**6}, "the network is too large"),
+        ({"growth": "16"}, "growth is '16', expected a whole number"),
+        ({"upsampling_channels": [8]}, "expected a list of 2"),
         ({"deconvolution_kernel": 4}, "deconvolution_kernel 4"),
-        ({"block": "resnet"}, "unknown block 'resnet': expected rib or ib or rb"),
-        ({"norm": "layer"}, "unknown norm 'layer'"),
-        ({"pattern": "cdr"}, "unknown pattern 'cdr'"),
-        ({"gate_start": "ones"}, "unknown gate_start 'ones'"),
-        ({"fusion": "average"}, "unknown fusion 'average'"),
+        ({"block": "resnet"}, "block is 'resnet', expected one of rib, ib, rb"),
+        ({"norm": "layer"}, "norm is 'layer'"),
+        ({"pattern": "cdr"}, "pattern is 'cdr'"),
+        ({"gate_start": "ones"}, "gate_start is 'ones'"),
+        ({"fusion": "average"}, "fusion is 'average'"),
     ],
 )
 def test_configurations_that_cannot_be_are_refused(changes: dict[str, object], message: str) -> None:

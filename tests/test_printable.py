@@ -85,7 +85,9 @@ def test_info_shows_a_hostile_file(hostile: Path) -> None:
 def test_upscale_and_its_log_are_harmless(hostile: Path, tiny_weights: Path, tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
     target = hostile.with_name(f"out {NAME}")
-    done = run("upscale", hostile, target, "--weights", tiny_weights, "--verbose", "--log-file", log, "--progress", "bar")
+    done = run(
+        "upscale", hostile, target, "--weights", tiny_weights, "--verbose", "--log-file", log, "--progress", "bar"
+    )
     assert done.returncode == 0, done.stderr
     assert target.exists()
     assert SHOWN in done.stdout

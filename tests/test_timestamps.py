@@ -21,7 +21,7 @@ from clips import make_clip, make_flv, make_picture, make_reordered_flv, packet_
 from ristn_cli.inference import plan
 from ristn_cli.inference.device import Backend
 from ristn_cli.inference.job import Interrupted, upscale_video
-from ristn_cli.inference.manifest import Manifest, Part, part_row, read_part
+from ristn_cli.inference.manifest import Manifest, Part, part_row
 from ristn_cli.inference.memory import Tiling
 from ristn_cli.inference.plan import UpscaleOptions
 from ristn_cli.inference.pool import LocalWorker, Pool
@@ -30,6 +30,7 @@ from ristn_cli.inference.segments import plan_segments
 from ristn_cli.inference.spread import spread_over
 from ristn_cli.inference.upscaler import Upscaler
 from ristn_cli.model import RISTN
+from ristn_cli.typed import build
 from ristn_cli.video import Clock, VideoInfo, probe, read_frames
 from ristn_cli.video.timestamps import Estimator
 
@@ -410,11 +411,11 @@ def test_the_manifest_holds_a_clock() -> None:
         sha256="",
         next_clock=Clock(frames=3, pts=5, dts=None, last_pts=4, last_dts=4, pts_faults=1, last_time=500),
     )
-    assert read_part(part_row(part)) == part
+    assert build(Part, part_row(part)) == part
     plain = part_row(replace(part, next_clock=None))
-    assert read_part(plain).next_clock is None
+    assert build(Part, plain).next_clock is None
     del plain["next_clock"]  # as an earlier version wrote it
-    assert read_part(plain).next_clock is None
+    assert build(Part, plain).next_clock is None
 
 
 def test_pictures_are_those_of_their_times(tmp_path: Path) -> None:

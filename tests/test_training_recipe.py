@@ -107,15 +107,15 @@ def test_recipes_are_told_apart_by_their_plain_values() -> None:
         ('name = "small"', "name = small", "not TOML"),
         ('name = "small"', "", "name"),
         ('name = "small"', 'name = "small"\nspeed = 3', "unknown key 'speed'"),
-        ("growth = 8", "width = 8", "unknown configuration field 'width'"),
+        ("growth = 8", "width = 8", "unknown key 'width'"),
         ("growth = 8", "growth = 0", "at least 1"),
         ("growth = 8", 'growth = "wide"', r"\[model\]"),
         ("growth = 8", "deconvolution_kernel = 5", "deconvolution_kernel 5"),
         ('preset = "ristn-lite"', 'preset = "huge"', "unknown preset 'huge': expected one of paper"),
-        ('clips = ""', 'films = ""', r"\[data\]: unknown key 'films'"),
-        ("frames = 3", "fps = 3", r"\[\[stages\]\]: unknown key 'fps'"),
+        ('clips = ""', 'films = ""', "unknown key 'data.films'"),
+        ("frames = 3", "fps = 3", r"unknown key 'stages\[1\].fps'"),
         ("frames = 3", "frames = 0", "at least 1"),
-        ("frames = 3", 'patch = "50"', r"\[\[stages\]\]"),
+        ("frames = 3", 'patch = "50"', r"stages\[1\].patch is '50', expected a whole number"),
         ("frames = 3", 'part = "half"', "unknown part 'half'"),
         ("frames = 3", 'loss = "l1"', "unknown loss 'l1'"),
         ("frames = 3", "ema = 1.0", "ema 1.0"),
@@ -150,7 +150,7 @@ def test_recipes_are_found_by_path_or_name(tmp_path: Path) -> None:
     ):
         load_recipe("heavy")
     path.write_bytes(b"\xff\xfe\x00name")
-    with pytest.raises(RecipeError, match="not TOML"):
+    with pytest.raises(RecipeError, match="not text in UTF-8; expected a recipe in TOML"):
         load_recipe(str(path))
 
 
@@ -165,5 +165,5 @@ def test_the_recipe_for_real_footage_fine_tunes_released_weights() -> None:
     "values", ["degradation = 'harsh'", "lowest_crf = 40", "highest_scale = 1", "blur = 3.0", "validation_crf = 52"]
 )
 def test_degradations_that_cannot_be_are_refused(values: str) -> None:
-    with pytest.raises(RecipeError, match=r"\[data\]: "):
+    with pytest.raises(RecipeError, match="data: "):
         parse_recipe(f"name = 'x'\n[data]\n{values}\n[[stages]]\nname = 'a'\niterations = 1\n")

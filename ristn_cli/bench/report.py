@@ -1,10 +1,11 @@
 """What a benchmark found, as values and as JSON of a stated form (`schema.json`), and its ratio to an older one."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from ristn_cli.typed import MalformedError, brief, build, read_json
 
 SCHEMA = "ristn-bench/1"
 
@@ -176,23 +177,9 @@ class Case:
         """What tells cases of one report apart."""
         return self.model, self.width, self.height, self.precision
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Case":
-        """The inverse of `asdict`."""
-        reference, profile, end_to_end = values["reference"], values["profile"], values["end_to_end"]
-        if reference is not None:
-            reference = Reference(**reference | {"seconds_per_frame": Timing(**reference["seconds_per_frame"])})
-        return cls(
-            **values
-            | {
-                "network": Timing(**values["network"]),
-                "arithmetic": Arithmetic(**values["arithmetic"]),
-                "limits": Limits(**values["limits"]),
-                "end_to_end": None if end_to_end is None else EndToEnd(**end_to_end),
-                "reference": reference,
-                "profile": None if profile is None else [Operator(**operator) for operator in profile],
-            }
-        )
+    def __post_init__(self) -> None:
+        if set(self.stages) != set(STAGES):
+            raise ValueError(f"stages are not {', '.join(STAGES)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,19 +211,6 @@ class Report:
         """Plain values, the schema's name first."""
         return {"schema": SCHEMA} | asdict(self)
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Report":
-        """The inverse of `to_dict`. Raises KeyError or TypeError for another form."""
-        fields = {name: value for name, value in values.items() if name != "schema"}
-        return cls(
-            **fields
-            | {
-                "machine": Machine(**values["machine"]),
-                "cases": [Case.from_dict(case) for case in values["cases"]],
-                "sweep": [Setting(**setting) for setting in values["sweep"]],
-            }
-        )
-
 
 def read_report(path: Path) -> Report:
     """A report that `--json` or `--output` wrote.
@@ -246,16 +220,17 @@ def read_report(path: Path) -> Report:
         OSError: it cannot be read.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        found = values["schema"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise BenchError(f"{path}: not a report of ristn bench; expected JSON made by its --output") from error
+        values = build(dict[str, Any], read_json(path), str(path))
+        found = build(str, values.pop("schema", None), f"{path}: schema")
+    except MalformedError as error:
+        raise BenchError(f"{error}: not a report of ristn bench; expected JSON made by its --output") from error
     if found != SCHEMA:
-        raise BenchError(f"{path}: has the form {found!r}, expected {SCHEMA!r}: measure again with this version")
+        raise BenchError(f"{path}: has the form {brief(found)}, expected {SCHEMA!r}: measure again with this version")
     try:
-        return Report.from_dict(values)
-    except (KeyError, TypeError, AttributeError) as error:
+        report: Report = build(Report, values)
+    except MalformedError as error:
         raise BenchError(f"{path}: not a whole report of ristn bench ({error}); measure again") from error
+    return report
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from ristn_cli.bench.measure import Request
 from ristn_cli.bench.report import BenchError, Case, Report, Setting
 from ristn_cli.inference.device import choose_device
 from ristn_cli.inference.isolation import isolate
+from ristn_cli.typed import build, read_json
 
 LAST_LINES = 3
 
@@ -41,10 +42,11 @@ def measure_apart(request: Request) -> Case:
             raise BenchError(
                 f"measuring {request.network} ended with {done.returncode}{killed}: {said or 'no message'}"
             )
-        result = json.loads(told.read_text(encoding="utf-8"))
+        result = read_json(told)
     if "error" in result:
         raise BenchError(f"{request.network}: {result['error']}")
-    return Case.from_dict(result)
+    case: Case = build(Case, result)
+    return case
 
 
 def make_report(cases: Sequence[Case], settings: Sequence[Setting], device: str) -> Report:

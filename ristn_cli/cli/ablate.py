@@ -92,7 +92,9 @@ def ablate(
         if orderings := check_orderings(ablation, results):
             tables.append(ordering_table(orderings))
         if markdown:
-            sys.stdout.write("\n\n".join([*map(to_markdown, tables), *map(printable, state_budget(ablation, results))]) + "\n")
+            sys.stdout.write(
+                "\n\n".join([*map(to_markdown, tables), *map(printable, state_budget(ablation, results))]) + "\n"
+            )
             return
         for drawn in map(draw, tables):
             console.print(drawn)

@@ -191,7 +191,9 @@ def evaluate(
         if as_json:
             sys.stdout.write(json.dumps(to_json(results)) + "\n")
         elif markdown:
-            sys.stdout.write("\n\n".join([*map(to_markdown, tables), *map(printable, describe_protocol(results))]) + "\n")
+            sys.stdout.write(
+                "\n\n".join([*map(to_markdown, tables), *map(printable, describe_protocol(results))]) + "\n"
+            )
         else:
             for table in tables:
                 console.print(draw(table))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -78,33 +78,38 @@ def read_figures(path: Path) -> dict[str, Any]:
     Raises:
         WeightsError: anything else.
     """
+    from ristn_cli.typed import build, read_json
     from ristn_cli.weights import WeightsError
 
+    def number(of: dict[str, Any], name: str) -> float:
+        return cast("float", build(float, of[name], name))
+
+    def figures(below: dict[str, Any], of: dict[str, Any]) -> dict[str, float]:
+        scores = {name: number(of["mean"], name) for name in ("psnr_y", "ssim_y")}
+        scores |= {f"bicubic_{name}": number(below["mean"], name) for name in ("psnr_y", "ssim_y")}
+        is_there = of["mean"].get("temporal_gain") is not None
+        return scores | ({"temporal_gain": number(of["mean"], "temporal_gain")} if is_there else {})
+
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-        (ours,) = (name for name in report["protocol"]["windows"])
-        bicubic, network = (report["methods"][name] for name in ("bicubic", ours))
-
-        def figures(below: dict[str, Any], of: dict[str, Any]) -> dict[str, float]:
-            scores = {name: of["mean"][name] for name in ("psnr_y", "ssim_y")}
-            scores |= {f"bicubic_{name}": below["mean"][name] for name in ("psnr_y", "ssim_y")}
-            gain = of["mean"].get("temporal_gain")
-            return scores if gain is None else scores | {"temporal_gain": gain}
-
-        protocol = report["protocol"]
-        told = {"degradation": protocol["degradation"]}
+        report = build(dict[str, Any], read_json(path))
+        protocol, methods = report["protocol"], report["methods"]
+        windows = build(dict[str, int], protocol["windows"], "windows")
+        (ours,) = windows
+        bicubic, network = (methods[name] for name in ("bicubic", ours))
+        told: dict[str, Any] = {"degradation": build(str, protocol["degradation"], "degradation")}
         if protocol.get("crf") is not None:
-            told["x264_crf"] = protocol["crf"]
-        told |= {name: protocol[name] for name in ("crop_border", "skip")}
+            told["x264_crf"] = build(int, protocol["crf"], "crf")
+        told |= {name: build(int, protocol[name], name) for name in ("crop_border", "skip")}
         clips = {
-            name: {"frames": clip["scored"]} | figures(bicubic["clips"][name], network["clips"][name])
+            name: {"frames": build(int, clip["scored"], "scored")}
+            | figures(bicubic["clips"][name], network["clips"][name])
             for name, clip in report["clips"].items()
         }
-        window = report["protocol"]["windows"][ours]
-        read = {"protocol": told | {"window": window}, "clips": clips, "mean": figures(bicubic, network)}
-        return read | ({"failures": list(report["failures"])} if "failures" in report else {})
-    except (ValueError, KeyError, TypeError) as error:
-        raise WeightsError(f"{path}: not what ristn evaluate --json writes of one network") from error
+        read = {"protocol": told | {"window": windows[ours]}, "clips": clips, "mean": figures(bicubic, network)}
+        failures = build(list[dict[str, Any]], report["failures"], "failures") if "failures" in report else None
+        return read if failures is None else read | {"failures": failures}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{path}: not what ristn evaluate --json writes of one network ({error})") from error
 
 
 def describe_record(path: Path) -> str:

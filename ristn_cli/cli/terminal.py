@@ -24,6 +24,7 @@ from rich.table import Column
 from rich.text import Text
 
 from ristn_cli.printable import OneLineFormatter, printable
+from ristn_cli.typed import MalformedError
 
 if TYPE_CHECKING:
     from ristn_cli.inference.memory import Tiling
@@ -203,7 +204,7 @@ def expected_errors() -> tuple[type[Exception], ...]:
     from ristn_cli.weights import WeightsError
 
     ours = (VideoError, WeightsError, DeviceError, JobError, OutOfMemory, RecipeError, TrainingError, BenchError)
-    return (*ours, OSError)
+    return (*ours, MalformedError, OSError)
 
 
 @contextmanager
@@ -258,7 +259,11 @@ def build_upscaler(
 
     chosen = choose_device(device)
     network = load_weights(weights if weights is not None else find_weights(model))
-    default = find_default(network.config, chosen) if with_default else None
+    default = None
+    try:
+        default = find_default(network.config, chosen) if with_default else None
+    except MalformedError as error:
+        warn(f"{error}: not used; ristn bench --forget-default removes it")
     backend = choose_backend(device, default.precision if default is not None and precision == "auto" else precision)
     if default is not None and default.precision != backend.precision:
         default = None  # it was the fastest in another one

@@ -17,6 +17,7 @@ from ristn_cli.inference.manifest import JobError, fingerprint
 from ristn_cli.inference.plan import UpscaleOptions
 from ristn_cli.inference.preflight import job_folder, plain_text
 from ristn_cli.own_files import is_link, write_text
+from ristn_cli.typed import MalformedError, build, read_json
 from ristn_cli.video import (
     CONTAINERS,
     IMAGE_SUFFIXES,
@@ -163,6 +164,15 @@ def _images_target(source: Path, place: Path, suffix: str | None, *, is_root: bo
     return place / f"{IMAGE_NUMBER}{suffix or '.png'}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Entry:
+    """A finished output: what it was made from and how, by its hash, its bytes, and its frames where they are known."""
+
+    job: str
+    size: int
+    frames: int | None = None
+
+
 class Record:
     """What a batch has finished: a small file in its folder, so that the same command does nothing twice.
 
@@ -170,6 +180,9 @@ class Record:
         folder: of the outputs.
         network_of: the fingerprint of the network that a source is upscaled with.
         options: what shapes the outputs.
+
+    Raises:
+        JobError: there is a record that cannot be read.
     """
 
     def __init__(self, folder: Path, network_of: Callable[[Path], str], options: UpscaleOptions) -> None:
@@ -186,6 +199,7 @@ class Record:
             for name, value in asdict(options).items()
             if name not in ("strict", "decoder", "segment_frames", "drop_alpha")
         }
+        self._read()  # rather once before the work than for each item
 
     def is_done(self, item: Item) -> bool:
         """Whether the output is there as this job made it.
@@ -194,13 +208,10 @@ class Record:
             JobError: a batch made it, from another input or with other options.
         """
         entry = self._read().get(self._name(item))
-        if not isinstance(entry, dict):
+        size = None if entry is None else output_size(item.target, entry.frames)
+        if entry is None or size is None or entry.size != size:
             return False
-        frames = entry.get("frames")
-        size = output_size(item.target, frames if isinstance(frames, int) else None)
-        if size is None or entry.get("size") != size:
-            return False
-        if entry.get("job") != self._job(item):
+        if entry.job != self._job(item):
             raise JobError(f"{item.target}: was made from another input or with other options; use --overwrite")
         return True
 
@@ -224,16 +235,18 @@ class Record:
 
     def add(self, item: Item, frames: int) -> None:
         """Record the finished output of an item that has begun, and its frames."""
-        size = output_size(item.target, frames)
-        entries = self._read() | {self._name(item): {"job": self._begun[item], "size": size, "frames": frames}}
+        done = _Entry(job=self._begun[item], size=output_size(item.target, frames) or 0, frames=frames)
+        entries = {name: asdict(entry) for name, entry in (self._read() | {self._name(item): done}).items()}
         write_text(self.path, json.dumps(entries, indent=1))
 
-    def _read(self) -> dict[str, object]:
+    def _read(self) -> dict[str, _Entry]:
         try:
-            entries = json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            entries: dict[str, _Entry] = build(dict[str, _Entry], read_json(self.path), str(self.path))
+        except (FileNotFoundError, NotADirectoryError):
             return {}
-        return entries if isinstance(entries, dict) else {}
+        except MalformedError as error:
+            raise JobError(f"{error}: not a record of finished outputs; remove the file to begin afresh") from error
+        return entries
 
     def _read_at_work(self) -> list[str]:
         try:

@@ -16,8 +16,12 @@ import torch
 
 from ristn_cli.model import RISTNConfig
 from ristn_cli.own_files import write_text
+from ristn_cli.typed import MalformedError, build, read_json
 
 FORMAT = "ristn-defaults/1"
+
+LARGEST = 4096
+"""Frames of a window and pixels of a tile that a setting may have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,17 +42,19 @@ class MachineDefault:
     window: int
     tile: int
 
-    @property
-    def is_usable(self) -> bool:
-        """Whether the values are of the kinds that `save_default` writes, and possible ones."""
-        texts = (self.network, self.device, self.precision)
-        return (
-            all(isinstance(text, str) for text in texts)
-            and self.precision in ("fp32", "fp16", "bf16")
-            and all(isinstance(count, int) for count in (self.window, self.tile))
-            and self.window >= 1
-            and self.tile >= 32
-        )
+    def __post_init__(self) -> None:
+        if self.precision not in ("fp32", "fp16", "bf16"):
+            raise ValueError(f"precision is {self.precision[:10]!r}, expected fp32, fp16 or bf16")
+        if not 1 <= self.window <= LARGEST or not 32 <= self.tile <= LARGEST:
+            raise ValueError(f"windows of {self.window} frames and tiles of {self.tile} pixels cannot be")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    """What the file holds."""
+
+    format: str
+    defaults: list[MachineDefault]
 
 
 def config_folder() -> Path:
@@ -86,16 +92,24 @@ def device_name(device: torch.device) -> str:
 
 
 def read_defaults() -> list[MachineDefault]:
-    """All that are kept; none where the file is missing or not of this form, for speed is all that hangs on it."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        values = json.loads(defaults_file().read_text(encoding="utf-8"))
-        if values["format"] == FORMAT:
-            return [default for entry in values["defaults"] if (default := MachineDefault(**entry)).is_usable]
-    return []
+    """All that are kept; none where there is no such file, or one of another version.
+
+    Raises:
+        MalformedError: the file is of another form.
+    """
+    path = defaults_file()
+    try:
+        values = read_json(path)
+        if isinstance(values, dict) and values.get("format", FORMAT) != FORMAT:
+            return []
+        kept: _File = build(_File, values, str(path))
+    except OSError:
+        return []
+    return kept.defaults
 
 
 def find_default(config: RISTNConfig, device: torch.device) -> MachineDefault | None:
-    """What is kept for a network on a device."""
+    """What is kept for a network on a device. Raises MalformedError as `read_defaults` does."""
     key = config_digest(config), device_name(device)
     return next((default for default in read_defaults() if (default.network, default.device) == key), None)
 
@@ -107,7 +121,9 @@ def save_default(default: MachineDefault) -> Path:
         OSError: the file cannot be written.
     """
     key = default.network, default.device
-    others = [other for other in read_defaults() if (other.network, other.device) != key]
+    others: list[MachineDefault] = []
+    with suppress(MalformedError):  # it is replaced
+        others = [other for other in read_defaults() if (other.network, other.device) != key]
     path = defaults_file()
     path.parent.mkdir(parents=True, exist_ok=True)
     entries = [asdict(entry) for entry in (*others, default)]
@@ -121,6 +137,8 @@ def forget_defaults() -> int:
     Raises:
         OSError: the file cannot be removed.
     """
-    count = len(read_defaults())
+    count = 0
+    with suppress(MalformedError):
+        count = len(read_defaults())
     defaults_file().unlink(missing_ok=True)
     return count

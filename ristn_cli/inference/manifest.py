@@ -12,12 +12,13 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import IO, Any
 
 from ristn_cli.own_files import TEMPORARY_PATTERN, ForeignFileError, check_owner, write_text
+from ristn_cli.typed import MOST_SHOWN, MalformedError, brief, build, read_json
 from ristn_cli.video import Clock, check_interruption
 from ristn_cli.weights import file_sha256
 
@@ -37,6 +38,10 @@ OWN_NAMES = (
     TEMPORARY_PATTERN,
 )
 """What a job writes into its folder: its manifest, parts, and what the mux makes of them."""
+
+MOST_FRAMES = 2**31
+MOST_SECONDS = 2**31
+"""Of a part that can be: more than clocks of containers count."""
 
 PART_NAME = re.compile(r"part-[0-9]{5,9}\.[0-9a-z]+")
 
@@ -64,6 +69,14 @@ class Part:
     next_repeats: int = 0
     next_clock: Clock | None = None
     is_damaged: bool = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.frames <= MOST_FRAMES or not 0 <= self.next_context <= MOST_FRAMES:
+            raise ValueError(f"a part of {self.frames} frames, {self.next_context} of them read again, cannot be")
+        if not 0 <= self.next_repeats <= MOST_FRAMES:
+            raise ValueError(f"next_repeats {self.next_repeats} cannot be")
+        if max(abs(self.next_time), abs(self.end_time)) > MOST_SECONDS:
+            raise ValueError(f"times beyond {MOST_SECONDS} seconds cannot be")
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
@@ -135,10 +148,9 @@ def read_identity(folder: Path) -> dict[str, Any]:
     """What the unfinished run in a job's folder was recognised by; empty where there is none that can be read."""
     try:
         check_owner(folder)
-        identity = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["identity"]
-    except (OSError, ValueError, KeyError, TypeError):
+        return _read_state(folder / "manifest.json").identity
+    except (OSError, MalformedError):
         return {}
-    return identity if isinstance(identity, dict) else {}
 
 
 def part_row(part: Part) -> dict[str, Any]:
@@ -146,11 +158,22 @@ def part_row(part: Part) -> dict[str, Any]:
     return asdict(part) | {"next_time": str(part.next_time), "end_time": str(part.end_time)}
 
 
-def read_part(values: dict[str, Any]) -> Part:
-    """The part that `part_row` made `values` of."""
-    times = {name: Fraction(values[name]) for name in ("next_time", "end_time")}
-    clock = values.get("next_clock")
-    return Part(**(values | times | {"next_clock": None if clock is None else Clock(**clock)}))
+@dataclass(frozen=True, kw_only=True)
+class _State:
+    """What a manifest's file holds. `ahead` is by number."""
+
+    identity: dict[str, Any]
+    parts: list[Part]
+    ahead: dict[str, Part] = field(default_factory=dict)
+
+
+def _read_state(path: Path) -> _State:
+    """Raises MalformedError for a file of another form, OSError for one that cannot be read."""
+    values = read_json(path)
+    state: _State = build(_State, values, str(path))
+    if any(re.fullmatch(r"[1-9][0-9]{0,8}", number) is None for number in state.ahead):
+        raise MalformedError(f"{path}: ahead has a number that is none of a part")
+    return state
 
 
 class Manifest:
@@ -194,30 +217,31 @@ class Manifest:
         except OSError:
             return
         try:
-            state = json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            state = _read_state(self.path)
+        except FileNotFoundError:
             return
-        if not isinstance(state, dict) or not {"identity", "parts"} <= state.keys():
-            raise JobError(f"{self.path}: is not a manifest of this version; use --restart to begin afresh")
-        for name in sorted(self.identity.keys() | state["identity"].keys()):
-            before, now = state["identity"].get(name), self.identity.get(name)
+        except MalformedError as error:
+            raise JobError(
+                f"{error}: not a manifest of this version of ristn; use --restart to begin afresh"
+            ) from error
+        for name in sorted(self.identity.keys() | state.identity.keys()):
+            before, now = state.identity.get(name), self.identity.get(name)
             if before != now:
-                shown = "" if isinstance(now, dict) else f" (it was {before}, now it is {now})"
+                was = before if isinstance(before, str) and len(before) <= MOST_SHOWN else brief(before)
+                shown = "" if isinstance(now, dict) else f" (it was {was}, now it is {now})"
                 raise JobError(
-                    f"{self.folder}: holds an unfinished run with another {name}{shown}; use --restart to begin afresh"
+                    f"{self.folder}: holds an unfinished run with another {name[:MOST_SHOWN]}{shown}; "
+                    "use --restart to begin afresh"
                 )
-        rows = state["parts"]
-        for number, values in enumerate(rows, start=1):
-            part = read_part(values)
+        for number, part in enumerate(state.parts, start=1):
             if not self.is_whole(part):
-                self.earlier = self._whole_parts(enumerate(rows[number:], start=number + 1))
+                self.earlier = self._whole_parts(enumerate(state.parts[number:], start=number + 1))
                 break
             self.parts.append(part)
-        self.earlier |= self._whole_parts((int(number), values) for number, values in state.get("ahead", {}).items())
+        self.earlier |= self._whole_parts((int(number), part) for number, part in state.ahead.items())
 
-    def _whole_parts(self, rows: Iterable[tuple[int, dict[str, Any]]]) -> dict[int, Part]:
-        parts = {number: read_part(values) for number, values in rows}
-        return {number: part for number, part in parts.items() if self.is_whole(part)}
+    def _whole_parts(self, parts: Iterable[tuple[int, Part]]) -> dict[int, Part]:
+        return {number: part for number, part in parts if self.is_whole(part)}
 
     def is_whole(self, part: Part) -> bool:
         """Whether the part's file is there, as it was recorded. Raises JobError for a name that is not a part's."""

@@ -1,7 +1,7 @@
 """RISTN: the whole network, its configuration and its named sizes."""
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 import torch
@@ -11,10 +11,16 @@ from torch import Tensor, nn
 from ristn_cli.model.reconstruction import Reconstruction, SparseFusion, TemporalOnly
 from ristn_cli.model.spatial import BlockKind, NormKind, ResidualInvertibleBlock, SpatialComponent
 from ristn_cli.model.temporal import BidirectionalConvLSTM, GateStart, TemporalComponent, TemporalPattern
+from ristn_cli.typed import build
 
 FusionKind = Literal["sparse", "dense", "none"]
 
 SCALE = 4
+
+MOST_STAGES = 6
+MOST_CHANNELS = 2048
+MOST_LAYERS = 256
+"""A configuration may come from a file of strangers. Even a network that is never filled takes time to describe."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +69,14 @@ class RISTNConfig:
     global_skip: bool = False
 
     def __post_init__(self) -> None:
-        if len(self.branch_one) != len(self.branch_two):
+        stages, widths = len(self.branch_one), (self.base_channels, self.growth, *self.upsampling_channels)
+        depths = (self.lstm_layers, self.refine_bottlenecks, *self.branch_one, *self.branch_two)
+        if max(stages, len(self.branch_two)) > MOST_STAGES or max(widths) > MOST_CHANNELS or max(depths) > MOST_LAYERS:
+            raise ValueError(
+                f"the network is too large: expected at most {MOST_STAGES} stages, {MOST_CHANNELS} channels and "
+                f"{MOST_LAYERS} layers of a kind"
+            )
+        if stages != len(self.branch_two):
             raise ValueError(f"branches of {len(self.branch_one)} and {len(self.branch_two)} stages: expected as many")
         if self.base_channels < 4 or self.base_channels % 2:
             raise ValueError(f"base_channels {self.base_channels}: expected an even number of at least 4")
@@ -98,14 +111,10 @@ class RISTNConfig:
         """The inverse of `to_dict`.
 
         Raises:
-            ValueError: an unknown field, or a value that cannot be.
-            TypeError: a value of another type.
+            ValueError: an unknown field, or a value of another type or range.
         """
-        unknown = sorted(set(values) - {field.name for field in fields(cls)})
-        if unknown:
-            raise ValueError(f"unknown configuration field {unknown[0]!r}")
-        arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**arguments)
+        config: RISTNConfig = build(cls, values)
+        return config
 
     def receptive_field(self, frames: int = 1) -> int:
         """Largest distance in LR pixels at which an input pixel can change an output, in a window of `frames` frames.

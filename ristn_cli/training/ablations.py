@@ -20,6 +20,7 @@ from ristn_cli.own_files import write_text
 from ristn_cli.training.material import FrameCache
 from ristn_cli.training.recipe import Recipe, changed_field, load_recipe
 from ristn_cli.training.train import train
+from ristn_cli.typed import build, read_json
 from ristn_cli.weights import load_weights
 
 RESULT = "result.json"
@@ -233,6 +234,15 @@ def write_result(path: Path, result: AblationResult, recipe: Recipe, clips: Sequ
     write_text(path, json.dumps(entry, indent=1) + "\n")
 
 
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    """What a result's file holds."""
+
+    recipe: dict[str, Any]
+    clips: dict[str, int]
+    result: AblationResult
+
+
 def read_results(ablation: Ablation, clips: Sequence[Clip] | None = None) -> dict[str, AblationResult]:
     """Finished networks by their key; results of other recipes or other test clips do not count."""
     clips = clips if clips is not None else plan_clips(ablation.test, max_frames=ablation.frames)
@@ -241,10 +251,10 @@ def read_results(ablation: Ablation, clips: Sequence[Clip] | None = None) -> dic
         path = ablation.output / variant.key / RESULT
         if not path.exists():
             continue
-        entry = json.loads(path.read_text(encoding="utf-8"))
+        entry: _File = build(_File, read_json(path), str(path))
         wanted = json.loads(json.dumps(ablation.make_recipe(variant).to_dict()))
-        if not changed_field(entry["recipe"], wanted) and entry["clips"] == describe_clips(clips):
-            results[variant.key] = AblationResult(**entry["result"])
+        if not changed_field(entry.recipe, wanted) and entry.clips == describe_clips(clips):
+            results[variant.key] = entry.result
     return results
 
 

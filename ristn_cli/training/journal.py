@@ -3,11 +3,14 @@
 import json
 import math
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from ristn_cli.own_files import write_text, writing
+from ristn_cli.typed import MalformedError, build, parse_json, read_text
+
+MOST_LOG_BYTES = 2**30
 
 SAME_PIXELS = 0.02
 """Relative difference in the pixels trained on within which two validations are compared."""
@@ -34,16 +37,40 @@ class Difference:
     windows: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Entry:
+    """What of an entry is read again; it may hold more."""
+
+    iteration: int
+    seconds: float = 0.0
+    loss: float = 0.0
+    lr_pixels: int = 0
+    validation: dict[str, float] = field(default_factory=dict)
+    windows: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+_ENTRY_NAMES = frozenset(item.name for item in fields(_Entry))
+
+
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Entries of a log, up to a line that a killed run did not finish; none where there is no log."""
+    """Entries of a log, up to a line that a killed run did not finish; none where there is no log.
+
+    Raises:
+        MalformedError: a line before the last is no entry, or the file is none of text.
+    """
     entries: list[dict[str, Any]] = []
     if not path.exists():
         return entries
-    for line in path.read_text(encoding="utf-8").splitlines():
+    lines = read_text(path, most_bytes=MOST_LOG_BYTES).splitlines()
+    for number, line in enumerate(lines, start=1):
         try:
-            entries.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+            values = parse_json(line)
+            build(_Entry, {name: values[name] for name in _ENTRY_NAMES & values.keys()})
+        except (MalformedError, AttributeError) as error:
+            if number == len(lines):
+                break
+            raise MalformedError(f"{path}: line {number} is not an entry of a log of ristn train ({error})") from error
+        entries.append(values)
     return entries
 
 

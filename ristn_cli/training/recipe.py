@@ -1,16 +1,45 @@
 """Recipes: a training run as a small TOML file."""
 
-import tomllib
+import re
+from collections.abc import Iterable
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from ristn_cli.model import CONFIGS, RISTNConfig
+from ristn_cli.typed import MalformedError, build, parse_toml, read_text
 
 
 class RecipeError(Exception):
     """A recipe that cannot be found, read or carried out."""
+
+
+FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
+SHARES = (
+    "clip_share",
+    "text_share",
+    "warp_share",
+    "layer_share",
+    "exposure",
+    "exposure_share",
+    "clean_share",
+    "compression_share",
+    "step_share",
+)
+MOST_RECIPE_BYTES = 2**20
+MOST_STEPS = 2**40
+MOST_PIXELS = 2**32
+MOST_SPEED = 1000
+"""Limits that no recipe needs to reach: what is beyond is a mistake, or meant to harm."""
+
+
+def check_numbers(recipe: object, names: Iterable[str], *, highest: float = 1e9) -> None:
+    """Raise ValueError for a number of the recipe that is not from 0 to `highest`."""
+    for name in names:
+        number = getattr(recipe, name)
+        if not 0 <= number <= highest:
+            raise ValueError(f"{name} {number}: expected 0 to {highest:g}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +113,14 @@ class DataRecipe:
         for name, number in (("lead", self.lead), ("surround", self.surround)):
             if number < 0 or (number and self.degradation == "BI"):
                 raise ValueError(f"{name} {number}: expected 0, or more for degradation 'real'")
+        check_numbers(self, SHARES, highest=1)
+        check_numbers(self, ("lead", "surround", "noise"), highest=MOST_SPEED)
+        check_numbers(self, ("cache_gib",))
+        if not 1 <= self.longest_stride <= MOST_SPEED:
+            raise ValueError(f"longest_stride {self.longest_stride}: expected 1 to {MOST_SPEED}")
+        for name in ("photos", "drawings", "clips", "validation", "validation_photos"):
+            if "\0" in getattr(self, name):
+                raise ValueError(f"{name}: a folder's name cannot have a zero byte")
         if not 0 <= self.blur <= 2 or not 0.3 <= self.smallest_resampling <= 1.2 or self.noise < 0:
             raise ValueError("blur is from 0 to 2, smallest_resampling from 0.3 to 1.2, noise at least 0")
 
@@ -156,6 +193,11 @@ class StageRecipe:
         for name, decay in (("ema", self.ema), ("beta2", self.beta2)):
             if not 0 <= decay < 1:
                 raise ValueError(f"{name} {decay}: expected at least 0 and less than 1")
+        if self.iterations > MOST_STEPS or self.pixels > MOST_PIXELS:
+            raise ValueError(f"expected at most {MOST_STEPS} iterations, and {MOST_PIXELS} LR pixels a step")
+        check_numbers(self, ("aliasing_until", "warmup", "sparsity_after"), highest=MOST_STEPS)
+        check_numbers(self, ("fastest", "fastest_at_start"), highest=MOST_SPEED)
+        check_numbers(self, ("learning_rate", "final_learning_rate", "sparsity", "clip_gradient"))
 
     @property
     def pixels(self) -> int:
@@ -202,8 +244,17 @@ class Recipe:
     start_from: str = ""
 
     def __post_init__(self) -> None:
+        if FILE_NAME.fullmatch(self.name) is None:
+            raise ValueError(
+                f"name is {self.name[:50]!r}, expected letters, digits, '.', '-' and '_', the first a letter or digit: "
+                "it names files"
+            )
+        if not self.stages:
+            raise ValueError("no [[stages]]")
         if min(self.validate_every, self.checkpoint_every) < 1:
             raise ValueError("validate_every and checkpoint_every are at least 1")
+        if not 0 <= self.seed <= MOST_STEPS:
+            raise ValueError(f"seed {self.seed}: expected 0 to {MOST_STEPS}")
         for before, stage in zip((None, *self.stages), self.stages, strict=False):
             if stage.continues and (before is None or before.part != stage.part):
                 raise ValueError(f"stage {stage.name!r} continues, but no stage of the same part stands before it")
@@ -255,15 +306,19 @@ def with_defaults(kind: type, values: dict[str, Any]) -> dict[str, Any]:
     return {item.name: item.default for item in fields(kind) if item.default is not MISSING} | values
 
 
-def checked(kind: type, values: dict[str, Any], where: str) -> Any:
-    """`kind(**values)`, with unknown names refused by name."""
-    unknown = sorted(set(values) - {item.name for item in fields(kind)})
-    if unknown:
-        raise RecipeError(f"{where}: unknown key {unknown[0]!r}")
-    try:
-        return kind(**values)
-    except (TypeError, ValueError) as error:
-        raise RecipeError(f"{where}: {error}") from error
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    """The tables of a recipe's file; those of `Recipe` under their own names."""
+
+    name: str
+    model: dict[str, Any] = field(default_factory=dict)
+    stages: tuple[StageRecipe, ...] = ()
+    data: DataRecipe = field(default_factory=DataRecipe)
+    seed: int = 0
+    compile: bool = False
+    validate_every: int = 1000
+    checkpoint_every: int = 500
+    start_from: str = ""
 
 
 def parse_recipe(text: str, where: str = "recipe") -> Recipe:
@@ -273,24 +328,18 @@ def parse_recipe(text: str, where: str = "recipe") -> Recipe:
         RecipeError: not TOML, an unknown key, or a value that cannot be; the message begins with `where`.
     """
     try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{where}: not TOML: {error}") from error
-    model = values.pop("model", {})
-    preset = model.get("preset", "paper")
-    if preset not in CONFIGS:
-        raise RecipeError(f"{where}: unknown preset {preset!r}: expected one of {', '.join(CONFIGS)}")
-    changes = {key: value for key, value in model.items() if key != "preset"}
-    try:
-        config = RISTNConfig.from_dict(CONFIGS[preset].to_dict() | changes)
-    except (TypeError, ValueError) as error:
-        raise RecipeError(f"{where}: [model]: {error}") from error
-    stages = tuple(checked(StageRecipe, stage, f"{where}: [[stages]]") for stage in values.pop("stages", []))
-    if not stages:
-        raise RecipeError(f"{where}: no [[stages]]")
-    data = checked(DataRecipe, values.pop("data", {}), f"{where}: [data]")
-    recipe: Recipe = checked(Recipe, values | {"model": config, "stages": stages, "data": data}, where)
-    return recipe
+        file: _File = build(_File, parse_toml(text), where)
+        preset = build(str, file.model.get("preset", "paper"), f"{where}: [model]")
+        if preset not in CONFIGS:
+            raise RecipeError(f"{where}: unknown preset {preset[:50]!r}: expected one of {', '.join(CONFIGS)}")
+        changes = {key: value for key, value in file.model.items() if key != "preset"}
+        config = build(RISTNConfig, CONFIGS[preset].to_dict() | changes, f"{where}: [model]")
+        return Recipe(**(vars(file) | {"model": config}))
+    except MalformedError as error:
+        message = str(error)
+        raise RecipeError(message if message.startswith(where) else f"{where}: {message}") from error
+    except ValueError as error:
+        raise RecipeError(f"{where}: {error}") from error
 
 
 def load_recipe(name: str) -> Recipe:
@@ -302,11 +351,11 @@ def load_recipe(name: str) -> Recipe:
     path = Path(name)
     if path.suffix == ".toml":
         try:
-            return parse_recipe(path.read_text(encoding="utf-8"), name)
+            return parse_recipe(read_text(path, most_bytes=MOST_RECIPE_BYTES), name)
         except OSError as error:
             raise RecipeError(f"{name}: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise RecipeError(f"{name}: not TOML: not even text") from error
+        except MalformedError as error:
+            raise RecipeError(f"{error}; expected a recipe in TOML") from error
     shipped = resources.files("ristn_cli.training") / "recipes"
     names = sorted(item.name.removesuffix(".toml") for item in shipped.iterdir() if item.name.endswith(".toml"))
     if name not in names:

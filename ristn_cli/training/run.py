@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from ristn_cli.own_files import writing
 from ristn_cli.training.objective import autocast, learning_rate_at, training_loss
 from ristn_cli.training.processes import process_count
 from ristn_cli.training.recipe import Recipe, StageRecipe, changed_field
+from ristn_cli.typed import build
 from ristn_cli.weights import file_sha256, load_weights
 
 
@@ -43,6 +44,22 @@ def move_average(averages: Sequence[Tensor], values: Sequence[Tensor], share: fl
             average.copy_(value)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Counts:
+    """The plain values of a checkpoint that a run goes on with."""
+
+    iteration: int
+    stage_index: int
+    elapsed_seconds: float
+    lr_pixels: int = 0
+    start_sha256: str = ""
+    losses: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if min(self.iteration, self.stage_index, self.lr_pixels, self.elapsed_seconds) < 0:
+            raise ValueError("a count is below 0")
+
+
 def read_checkpoint(path: Path, *, advice: str) -> dict[str, Any]:
     """What `Run.save` wrote; nothing but plain values and tensors is unpickled.
 
@@ -51,6 +68,7 @@ def read_checkpoint(path: Path, *, advice: str) -> dict[str, Any]:
     """
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        build(_Counts, {item.name: state[item.name] for item in fields(_Counts) if item.name in state})
         return state | {"recipe": dict(state["recipe"])}
     except Exception as error:
         reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
@@ -229,13 +247,17 @@ class Run:
             recipe["stages"] = list(recipe["stages"])[: state["stage_index"] + 1]
         if changed := changed_field(stored, wanted):
             raise TrainingError(f"{path}: made by another recipe ({changed!r} differs); use another --output")
-        self.start_stage(state["stage_index"], previous=None)
-        self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
-        self.averaged_steps = int(self.average.n_averaged)
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        torch.set_rng_state(state["random"])
+        try:
+            self.start_stage(state["stage_index"], previous=None)
+            self.model.load_state_dict(state["model"])
+            self.average.load_state_dict(state["average"])
+            self.averaged_steps = int(self.average.n_averaged)
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scaler.load_state_dict(state["scaler"])
+            torch.set_rng_state(state["random"])
+        except (IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise TrainingError(f"{path}: is not whole ({reason}); remove it to start afresh") from error
         self.iteration, self.elapsed_seconds = state["iteration"], state["elapsed_seconds"]
         self.lr_pixels = state.get("lr_pixels", self.recipe.pixels_at(self.iteration))
         self.losses = state.get("losses", [])

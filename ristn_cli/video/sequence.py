@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Self
 
 from ristn_cli.own_files import give_name, open_new, write_text
+from ristn_cli.typed import MalformedError, build, parse_json
 from ristn_cli.video.images import WRITABLE_IMAGES, encode_image
 from ristn_cli.video.info import Frame, VideoError
 from ristn_cli.video.interruption import check_interruption
@@ -163,15 +164,17 @@ def join_images(
     for path in parts:
         try:
             with zipfile.ZipFile(path) as archive:
-                rows = json.loads(archive.read(TIMES_NAME))
+                if any(item.compress_type != zipfile.ZIP_STORED for item in archive.infolist()):
+                    raise MalformedError("it is compressed, which no part is")
+                rows = build(list[tuple[Fraction, Fraction | None]], parse_json(archive.read(TIMES_NAME).decode()))
                 names = [name for name in archive.namelist() if name != TIMES_NAME]
                 if (times and not is_numbered(target)) or (len(names) > 1 and not is_numbered(target)):
                     raise single_image_error(target)
                 for name, (time, duration) in zip(names, rows, strict=True):
                     check_interruption()
-                    times.append(ImageTimes(Fraction(time), None if duration is None else Fraction(duration)))
+                    times.append(ImageTimes(time, duration))
                     _write_durably(folder / image_name(target, len(times)), archive.read(name))
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
+        except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
             raise VideoError(f"{target}: cannot take the images out of {path} ({error}); run again") from error
     if is_numbered(target) and not is_even([entry.time for entry in times], rate, time_base):
         write_text(folder / SIDECAR_NAME, format_times([entry.time for entry in times]))

@@ -8,14 +8,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from ristn_cli.model import RISTN, RISTNConfig
 from ristn_cli.own_files import writing
+from ristn_cli.typed import build, parse_json
 from ristn_cli.weights.records import WeightsError
 
 FORMAT = "ristn-1"
+
+LONGEST_NAME = 100
+"""Letters of a tensor's name in a message."""
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -25,7 +30,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
         WeightsError: not a weights file of this program.
     """
     if not path.is_file():
-        raise WeightsError(f"{path}: no such weights file")
+        raise WeightsError(f"{path}: {'is not a file' if path.exists() else 'no such weights file'}")
     if path.suffix.lower() in {".pt", ".pth", ".ckpt", ".bin", ".pkl"}:
         raise WeightsError(f"{path}: pickled checkpoints can execute code and are not read; use a .safetensors file")
     try:
@@ -36,9 +41,12 @@ def read_metadata(path: Path) -> dict[str, Any]:
     if metadata.get("format") != FORMAT:
         raise WeightsError(f"{path}: format is {metadata.get('format')!r}, expected {FORMAT!r}: not weights of ristn")
     try:
-        config = RISTNConfig.from_dict(json.loads(metadata["config"]))
-        return {"config": config, "metrics": json.loads(metadata.get("metrics", "{}"))}
-    except (KeyError, TypeError, ValueError) as error:
+        config = RISTNConfig.from_dict(parse_json(metadata["config"]))
+        return {
+            "config": config,
+            "metrics": build(dict[str, Any], parse_json(metadata.get("metrics", "{}")), "metrics"),
+        }
+    except (KeyError, ValueError) as error:
         raise WeightsError(f"{path}: unusable configuration ({error}); made by another version of ristn?") from error
 
 
@@ -48,15 +56,30 @@ def load_weights(path: Path) -> RISTN:
     Raises:
         WeightsError: not a weights file of this program, or its tensors do not fit its configuration.
     """
-    config = read_metadata(path)["config"]
+    config: RISTNConfig = read_metadata(path)["config"]
     with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
-    try:
-        model = RISTN(config)
-        model.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
-    except (RuntimeError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise WeightsError(f"{path}: tensors do not fit the configuration: {reason[:200]}") from error
+        names = set(file.keys())
+        layers = config.lstm_layers + config.refine_bottlenecks + sum(config.branch_one) + sum(config.branch_two)
+        if len(names) < layers:
+            raise WeightsError(
+                f"{path}: has {len(names)} tensors, too few for the {layers} layers of its configuration"
+            )
+        with torch.device("meta"):  # takes no memory, whatever the configuration says
+            model = RISTN(config)
+        wanted = model.state_dict()
+        if differing := sorted(names ^ wanted.keys()):
+            what = "is unknown" if differing[0] in names else "is missing"
+            raise WeightsError(f"{path}: tensors do not fit the configuration: {differing[0][:LONGEST_NAME]} {what}")
+        for name, tensor in wanted.items():
+            found = tuple(file.get_slice(name).get_shape())
+            if found != tuple(tensor.shape):
+                raise WeightsError(
+                    f"{path}: tensors do not fit the configuration: {name} has the shape {found}, expected "
+                    f"{tuple(tensor.shape)}"
+                )
+        # Copies: the file stays mapped, and may be replaced.
+        tensors = {name: file.get_tensor(name).to(tensor.dtype, copy=True) for name, tensor in wanted.items()}
+    model.load_state_dict(tensors, assign=True)
     return model.eval()
 
 
