@@ -210,7 +210,7 @@ def test_a_plan_tells_no_time_of_machines_elsewhere(
     assert ("time: about" in stdout) is tells_time
 
 
-def test_memory_that_is_too_short_is_told_before_the_work(tiny_weights: Path, tmp_path: Path) -> None:
+def test_memory_that_is_too_short_is_refused_before_the_work(tiny_weights: Path, tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mp4", frames=8)
     plain = ["upscale", source, tmp_path / "out.mp4", "--weights", tiny_weights, *QUICK, "--memory-limit"]
 
@@ -227,11 +227,14 @@ def test_memory_that_is_too_short_is_told_before_the_work(tiny_weights: Path, tm
     assert slower["room_bytes"] == plan["room_bytes"] - more
     assert slower["memory_bytes"] == plan["memory_bytes"]
     for flags in (["--dry-run"], ["-q"], ["--overwrite"]):
-        code, _, stderr = in_process(*plain, "100MiB", *flags)
-        assert code == 0, stderr
-        assert "memory may run short" in stderr
-        assert "the program itself 419" in stderr
-        assert "libx264" in stderr
+        code, stdout, stderr = in_process(*plain, "100MiB", *flags)
+        assert (code, stdout) == (1, "")
+        (line,) = stderr.splitlines()
+        assert line.startswith(f"error: {source}: memory is short by")
+        assert "by --memory-limit: windows take about" in line
+        assert "the program itself 419" in line
+        assert "libx264" in line
+    assert list(tmp_path.glob("*out*")) == []
 
 
 @pytest.mark.parametrize("has_instructions", [True, False])

@@ -24,7 +24,7 @@ from ristn_cli.weights import RELEASES, WeightsError, find_weights, load_weights
 from ristn_cli.weights.card import config_name, describe_measured, fill_card, headline
 
 STAGE = StageRecipe(name="all", iterations=10, frames=2, patch=6, batch=2, learning_rate=1e-2, ema=0.5)
-RECIPE = Recipe(name="of the test", model=TINY, stages=(STAGE,), data=DataRecipe(clips="", degradation="real"))
+RECIPE = Recipe(name="of-the-test", model=TINY, stages=(STAGE,), data=DataRecipe(clips="", degradation="real"))
 
 FIGURES = {
     "protocol": {"degradation": "BI", "crop_border": 8, "skip": 0, "window": 20},
@@ -120,7 +120,7 @@ def test_a_release_is_the_averaged_network_of_a_checkpoint(run: Run, tmp_path: P
         assert torch.equal(model.state_dict()[name], tensor.half().float() if tensor.dim() > 1 else tensor), name
     assert not torch.equal(model.state_dict()["reconstruction.last.bias"], newest["reconstruction.last.bias"])
     assert read_metadata(output)["metrics"] == validation | {
-        "recipe": "of the test",
+        "recipe": "of-the-test",
         "iterations": 3,
         "seconds": 5400,
         "source": "compressed",
@@ -131,7 +131,7 @@ def test_a_release_is_the_averaged_network_of_a_checkpoint(run: Run, tmp_path: P
         "# tiny-real",
         f"| file | `tiny-real.safetensors`, {output.stat().st_size:,} bytes |",
         f"| SHA-256 | `{sha256}` |",
-        "| training | recipe `of the test`, 3 steps, 1.50 hours |",
+        "| training | recipe `of-the-test`, 3 steps, 1.50 hours |",
         "| made for | compressed footage |",
         "| validation | PSNR-Y 30.00 dB, bicubic 29.00 dB, temporal gain +0.250 dB |",
     ):

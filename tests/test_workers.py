@@ -30,11 +30,11 @@ from ristn_cli.inference.memory import (
     queue_bytes,
     window_bytes,
 )
-from ristn_cli.inference.plan import UpscaleOptions
+from ristn_cli.inference.plan import JobPlan, UpscaleOptions
 from ristn_cli.inference.pool import Pool
 from ristn_cli.inference.upscaler import Upscaler
 from ristn_cli.model import CONFIGS, RISTN
-from ristn_cli.video import read_frames
+from ristn_cli.video import VideoError, read_frames
 from ristn_cli.weights import ModelChoice, save_weights
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -126,17 +126,32 @@ def test_no_worker_is_left_without_a_core() -> None:
 
 def test_short_memory_is_told_of_all_workers(tiny_model: RISTN, tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mkv", frames=2, width=64, height=48)
-    engine = Upscaler(
-        tiny_model, Backend(CPU, "fp32"), AutoTiling(memory_bytes=402 * MIB, workers=2, window=5, tile=64)
-    )
-    plan = plan_job(source, tmp_path / "out.mkv", engine, UpscaleOptions(preset="ultrafast"), speedup=None)
-    assert plan.workers == 2
-    assert plan.room_bytes == 1 * MIB - plan.encoder_bytes
-    told = describe_shortage(plan)
-    missing = 2 * (plan.memory_bytes - plan.room_bytes)
+    options = UpscaleOptions(preset="ultrafast")
+
+    def plan(**memory: int) -> JobPlan:
+        tiling = AutoTiling(workers=2, window=5, tile=64, **memory)
+        engine = Upscaler(tiny_model, Backend(CPU, "fp32"), tiling)
+        return plan_job(source, tmp_path / "out.mkv", engine, options, speedup=None)
+
+    ample = plan(free_bytes=1 << 40)
+    assert (ample.workers, describe_shortage(ample)) == (2, None)
+    needed = ample.memory_bytes + ample.encoder_bytes
+    # What others are to be left is short: a warning.
+    short = plan(free_bytes=needed + 1000)
+    assert short.room_bytes == int(USABLE_SHARE * (needed + 1000)) - short.encoder_bytes
+    told = describe_shortage(short)
+    missing = 2 * (short.memory_bytes - short.room_bytes)
     assert told is not None
     assert f"memory may run short by {missing / 1e6:.1f} MB: windows of each of 2 workers take about" in told
     assert "fewer workers" in told
+    with pytest.raises(
+        VideoError, match=r"memory is short by .* by what is free: .* of each of 2 workers .* fewer work"
+    ):
+        plan(free_bytes=needed - 2000)
+    with pytest.raises(VideoError, match=r"short by 2\.0 MB, by --memory-limit"):
+        plan(memory_bytes=2 * (needed - 1_000_000) + PROGRAM_BYTES)
+    # A limit that was given wins over what is free.
+    assert plan(memory_bytes=1 << 40, free_bytes=1).memory_bytes == ample.memory_bytes
 
 
 def test_engines_are_kept_for_the_sources_that_follow() -> None:

@@ -24,7 +24,7 @@ from ristn_cli.inference.pool import WorkerLost
 from ristn_cli.inference.runtime import JOINING
 from ristn_cli.inference.upscaler import Upscaler, fingerprint
 from ristn_cli.model import RISTN
-from ristn_cli.video import usable_cores
+from ristn_cli.video import limit_variables, usable_cores
 
 LOCAL = "local"
 """The address of a cluster of this machine alone, that lives as long as the command."""
@@ -134,7 +134,7 @@ def open_cluster(
             max_restarts=0,
             concurrency_groups={"signs": 1},  # answered while a segment is computed
             scheduling_strategy="SPREAD",
-            runtime_env={"env_vars": JOINING},  # a cluster that others began does not pass it on
+            runtime_env={"env_vars": JOINING | limit_variables()},  # a cluster that others began does not pass it on
         )(SegmentWorker)
 
         def make() -> Any:

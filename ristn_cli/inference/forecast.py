@@ -4,13 +4,14 @@ Writes nothing where the output goes.
 """
 
 import contextlib
+import math
 import shutil
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from ristn_cli.inference.manifest import Manifest, read_identity
-from ristn_cli.inference.memory import Tiling, count_tiles, needed_bytes
+from ristn_cli.inference.memory import PROGRAM_BYTES, USABLE_SHARE, Tiling, count_tiles, needed_bytes
 from ristn_cli.inference.plan import (
     JobPlan,
     UpscaleOptions,
@@ -127,7 +128,11 @@ def describe_job(
     *,
     encoder: str | None = None,
 ) -> JobPlan:
-    """The plan of a job whose manifest is loaded, without a measurement of time; `encoder` as of `settle_tiling`."""
+    """The plan of a job whose manifest is loaded, without a measurement of time; `encoder` as of `settle_tiling`.
+
+    Raises:
+        VideoError: it needs more memory than there is.
+    """
     shape = choose_shape(info, options)
     frames = estimate_frames(info, options)
     left = None if frames is None else max(0, frames - manifest.frames)
@@ -144,7 +149,7 @@ def describe_job(
         needed = estimate_disk(
             shape.width * shape.height, family, left, finished, source_bytes(info), is_deep=info.bit_depth > 8
         )
-    return JobPlan(
+    plan = JobPlan(
         width=shape.width,
         height=shape.height,
         sample_aspect_ratio=shape.sample_aspect_ratio,
@@ -178,6 +183,28 @@ def describe_job(
         needed_bytes=needed,
         free_bytes=shutil.disk_usage(existing_parent(manifest.folder)).free,
         uses_default=automatic is not None and automatic.uses_default,
+    )
+    check_memory(plan, info.path, is_limited=automatic is not None and automatic.memory_bytes is not None)
+    return plan
+
+
+def check_memory(plan: JobPlan, source: Path, *, is_limited: bool) -> None:
+    """Raise VideoError when the plan needs more memory than was allowed (`is_limited`) or than is free."""
+    if plan.room_bytes is None:
+        return
+    beside = 0 if plan.device.startswith("cuda") else plan.encoder_bytes
+    # Without a limit some of what is free is left to others; that much the plan may be short of, with a warning.
+    room = plan.room_bytes if is_limited else (plan.room_bytes + beside) / USABLE_SHARE - beside
+    missing = math.ceil(plan.memory_bytes - room) * plan.workers
+    if missing <= 0:
+        return
+    windows, encoder, program = map(format_bytes, (plan.memory_bytes, plan.encoder_bytes, PROGRAM_BYTES))
+    each, fewer = (f" of each of {plan.workers} workers", "fewer workers, ") if plan.workers > 1 else ("", "")
+    by = "--memory-limit" if is_limited else "what is free"
+    raise VideoError(
+        f"{source}: memory is short by {format_bytes(missing)}, by {by}: "
+        f"windows{each} take about {windows}, {plan.encoder} {encoder}, the program itself {program}; {fewer}a smaller "
+        "output (--fit, --scale), another --codec or a faster --preset takes less, and --memory-limit with more goes on"
     )
 
 

@@ -35,6 +35,7 @@ from ristn_cli.video.info import (
 from ristn_cli.video.inputs import InputFiles
 from ristn_cli.video.interlace import Deinterlace, find_fields
 from ristn_cli.video.interruption import check_interruption, interruptible
+from ristn_cli.video.limits import limit_variables
 from ristn_cli.video.mux import join_and_mux, stream_mux
 from ristn_cli.video.pipes import PipeInput, RawFormat
 from ristn_cli.video.plan import CONTAINERS, StreamPlan, check_mux
@@ -123,6 +124,7 @@ __all__ = [
     "is_numbered",
     "join_and_mux",
     "join_images",
+    "limit_variables",
     "list_images",
     "may_be_transparent",
     "part_suffix",

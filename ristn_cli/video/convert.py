@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any, cast
@@ -47,6 +48,7 @@ SWS_FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
 LOG_LOCK = threading.Lock()
 # Rows converted at a time above 8 bits: three float32 planes of a 4096-pixel strip stay in the second-level cache.
 STRIP_ROWS = 16
+LARGEST_STRIP = 2**22
 PLANAR_DEPTHS = (9, 10, 12, 14, 16)
 
 
@@ -119,6 +121,17 @@ def read_color_names(frame: VideoFrame) -> dict[str, str]:
         value = found.group(1) if found else UNSPECIFIED
         names[name] = UNSPECIFIED if value in ("unknown", "reserved") else value
     return names
+
+
+def strips(frame: VideoFrame) -> Iterator[VideoFrame]:
+    """The frame from top to bottom in pieces of at most LARGEST_STRIP pixels, so that converting it takes no memory."""
+    rows = max(2, LARGEST_STRIP // frame.width // 2 * 2)
+    if rows >= frame.height:
+        yield frame
+        return
+    for top in range(0, frame.height, rows):
+        height = min(rows, frame.height - top)
+        yield Chain(frame, [("crop", f"iw:{height}:0:{top}:exact=1")]).apply(frame)
 
 
 def is_rgb(frame: VideoFrame) -> bool:

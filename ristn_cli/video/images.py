@@ -19,7 +19,8 @@ from ristn_cli.own_files import writing
 from ristn_cli.video.convert import RgbReader, depth_of
 from ristn_cli.video.info import Color, Image, VideoError
 from ristn_cli.video.sidedata import read_orientation, turn_upright
-from ristn_cli.video.source import STILL_FORMATS, open_input
+from ristn_cli.video.source import STILL_FORMATS, check_size, open_input
+from ristn_cli.video.streams import has_decoder
 
 # Pillow warns of more, and refuses twice as many.
 MOST_PILLOW_PIXELS = 2**30 // 12
@@ -60,6 +61,8 @@ def read_image_with_alpha(
         streams = [stream for stream in container.streams if isinstance(stream, VideoStream)]
         if not streams:
             raise VideoError(f"{path}: is not an image; expected PNG or JPEG")
+        if has_decoder(streams[0]):
+            check_size(path, streams[0])
         is_still = container.format.name.endswith(STILL_FORMATS)
         stream, context = streams[0], streams[0].codec_context
         pixel_format = stream.format  # None where nothing can be decoded, which Pillow explains

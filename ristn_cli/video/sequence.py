@@ -223,7 +223,7 @@ def verify_images(folder: Path, target: Path, *, frames: int, width: int, height
     for number in range(1, frames + 1):
         check_interruption()
         path = folder / image_name(target, number)
-        with open_input(path) as container:
+        with open_input(path, is_own=True) as container:
             stream = main_video_stream(container, path)
             size = (stream.codec_context.width, stream.codec_context.height)
             if size != (width, height):

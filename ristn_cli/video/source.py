@@ -17,7 +17,15 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ristn_cli.video.boxes import describe_encryption, explain_unreadable, find_encrypted_tracks
-from ristn_cli.video.convert import RgbReader, default_conversion, depth_of, has_alpha_channel, read_color_names
+from ristn_cli.video.convert import (
+    LOG_LOCK,
+    RgbReader,
+    default_conversion,
+    depth_of,
+    has_alpha_channel,
+    read_color_names,
+    strips,
+)
 from ristn_cli.video.formats import IMAGE_OPTIONS, READ_OPTIONS, describe_script, file_url
 from ristn_cli.video.hardware import HardwareError
 from ristn_cli.video.info import (
@@ -29,6 +37,7 @@ from ristn_cli.video.info import (
     VideoInfo,
 )
 from ristn_cli.video.layout import AspectReader
+from ristn_cli.video.limits import decoder_options, pixel_limit, too_large
 from ristn_cli.video.sidedata import read_mastering, read_orientation
 from ristn_cli.video.streams import (
     VideoChoice,
@@ -55,8 +64,10 @@ PROTECTION_TAGS = frozenset({"encryption", "asf_protection_type"})
 
 
 @contextmanager
-def open_input(path: Path, hwaccel: HWAccel | None = None) -> Iterator[InputContainer]:
+def open_input(path: Path, hwaccel: HWAccel | None = None, *, is_own: bool = False) -> Iterator[InputContainer]:
     """The container at `path`, open for reading. Raises VideoError, in one line, for whatever cannot be opened.
+
+    Its decoders refuse pictures beyond `pixel_limit`, unless the file `is_own`: one that this program wrote.
 
     Within, FFmpeg's errors become VideoErrors that name the file. With `hwaccel` a file that cannot be opened is a
     HardwareError, and errors within stay as they are: software decoding has opened the same file before.
@@ -69,8 +80,9 @@ def open_input(path: Path, hwaccel: HWAccel | None = None) -> Iterator[InputCont
         )
     if path.is_file() and path.stat().st_size == 0:
         raise VideoError(f"{path}: the file is empty (0 bytes); copy or download it again")
+    limits = {} if is_own else decoder_options()
     try:
-        container = _open_container(file_url(path), hwaccel)
+        container = _open_container(file_url(path), hwaccel, limits)
     except (av.error.FFmpegError, OSError, ValueError, RuntimeError) as error:
         if hwaccel is not None:
             reason = getattr(error, "strerror", None) or str(error)
@@ -78,6 +90,9 @@ def open_input(path: Path, hwaccel: HWAccel | None = None) -> Iterator[InputCont
         if not isinstance(error, av.error.FFmpegError | OSError | ValueError):
             raise
         raise VideoError(f"{path}: {_explain_unreadable(path, error)}") from error
+    for stream in container.streams.video:
+        if has_decoder(stream):
+            stream.codec_context.options = dict(limits)
     with container:
         try:
             yield container
@@ -87,9 +102,9 @@ def open_input(path: Path, hwaccel: HWAccel | None = None) -> Iterator[InputCont
             raise undecodable(path, error) from error
 
 
-def _open_container(url: str, hwaccel: HWAccel | None) -> InputContainer:
+def _open_container(url: str, hwaccel: HWAccel | None, limits: dict[str, str]) -> InputContainer:
     """Tags that are not UTF-8 must not fail: PyAV up to 18 has to be told so, PyAV 19 has no such argument."""
-    options = READ_OPTIONS | IMAGE_OPTIONS
+    options = READ_OPTIONS | IMAGE_OPTIONS | limits
     try:
         return av.open(url, "r", metadata_errors="replace", options=options, hwaccel=hwaccel)
     except TypeError:
@@ -177,6 +192,7 @@ def probe(path: str | Path, *, rate: Fraction | None = None, video_stream: int |
         if choice.stream.index in encrypted:
             raise VideoError(f"{first}: {describe_encryption([encrypted[choice.stream.index]])}")
         _check_decoder(container, first, choice)
+        check_size(first, choice.stream)
         frame = _first_frame(choice, first, errors)
         streams = describe_streams(container, choice.covers, encrypted)
         info = _describe(path, container, choice.stream, streams, frame, rate)
@@ -209,6 +225,38 @@ def _check_decoder(container: InputContainer, path: Path, choice: VideoChoice) -
         f"{path}: FFmpeg has no decoder for its video (stream {choice.stream.index}, codec '{codec}'); "
         f"convert it first with a program that can{others}"
     )
+
+
+def check_size(path: Path, stream: VideoStream) -> None:
+    """Refuse a video stream whose header states a picture beyond `pixel_limit`, before anything is decoded.
+
+    Raises:
+        VideoError: it does.
+    """
+    context = stream.codec_context
+    size = (context.width, context.height)
+    if not all(size) and path.is_file():
+        size = _refused_size(path) or size
+    if size[0] * size[1] > pixel_limit():
+        raise too_large(path, *size)
+
+
+def _refused_size(path: Path) -> tuple[int, int] | None:
+    """The size for which FFmpeg refused a picture while it looked for the streams; it tells its log alone."""
+    with LOG_LOCK:
+        level, skips = av.logging.get_level(), av.logging.get_skip_repeated()
+        av.logging.set_level(av.logging.ERROR)
+        av.logging.set_skip_repeated(False)
+        try:
+            with av.logging.Capture() as records:
+                _open_container(file_url(path), None, decoder_options()).close()
+        except (av.error.FFmpegError, OSError, ValueError):
+            return None
+        finally:
+            av.logging.set_level(level)
+            av.logging.set_skip_repeated(skips)
+    found = re.search(r"Picture size (\d+)x(\d+) exceeds", "".join(message for _, _, message in records))
+    return None if found is None else (int(found[1]), int(found[2]))
 
 
 def _replace_for_images(info: VideoInfo, path: Path, images: tuple[Path, ...], seconds: Fraction) -> VideoInfo:
@@ -376,8 +424,10 @@ def _shows_alpha(frame: VideoFrame, stream: VideoStream, color: Color, path: Pat
     is_cmyk = stream.codec_context.name == "mjpeg"  # its black looks like an alpha channel
     if is_cmyk or not has_alpha_channel(frame.format):
         return False
+    reader = RgbReader(color, path=path)
     try:
-        RgbReader(color, path=path).to_rgb(frame)
+        for strip in strips(frame):
+            reader.to_rgb(strip)
     except VideoError:
         return True
     return False

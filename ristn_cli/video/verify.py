@@ -56,7 +56,7 @@ def verify(
     Raises VideoError for the first mismatch, saying what was found and expected.
     """
     target = Path(target)
-    with open_input(target) as container:
+    with open_input(target, is_own=True) as container:
         stream = main_video_stream(container, target)
         found_size = (stream.codec_context.width, stream.codec_context.height)
         if found_size != (width, height):
@@ -228,7 +228,7 @@ def _check_time(target: Path, number: int, found: Fraction, expected: Fraction) 
 
 def _check_duration(target: Path, expected: Fraction, tolerance: Fraction) -> None:
     """The duration that the video track of an MP4 or MOV states; other containers state only that of the whole."""
-    with open_input(target) as container:
+    with open_input(target, is_own=True) as container:
         stream = main_video_stream(container, target)
         time_base = as_fraction(stream.time_base)
         if not container.format.name.startswith("mov") or not stream.duration or time_base is None:
@@ -264,7 +264,7 @@ def check_stream_list(target: Path, plan: tuple[StreamPlan, ...], *, is_trimmed:
     languages = CONTAINERS[target.suffix.lower()].languages
     has_shared_codes = CONTAINERS[target.suffix.lower()].muxer in ("mp4", "mov")
     has_own_codes = bool(languages)  # a container with codes of its own, which lacks some languages
-    with open_input(target) as container:
+    with open_input(target, is_own=True) as container:
         main = main_video_stream(container, target)
         others = [
             (stream.type, name, stream.metadata.get("language"))
@@ -293,7 +293,7 @@ def check_stream_list(target: Path, plan: tuple[StreamPlan, ...], *, is_trimmed:
 
 def _check_decodes(target: Path, last: Fraction, has_alpha: bool) -> None:
     """Decode the first picture, and all from the last keyframe to the end."""
-    with open_input(target) as container:
+    with open_input(target, is_own=True) as container:
         stream = main_video_stream(container, target)
         assert isinstance(stream, VideoStream)
         stream.thread_type = "AUTO"
