@@ -4,13 +4,13 @@ import struct
 import subprocess
 import sys
 import zlib
-from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 import torch
+from clips import join_packets, make_clip, run_ffmpeg
 
 from ristn_cli.inference.device import Backend
 from ristn_cli.inference.forecast import plan_job
@@ -34,26 +34,6 @@ def write_png(path: Path, width: int, height: int, *, bits: int = 16, kind: int 
     palette = chunk(b"PLTE", bytes(3)) if kind == 3 else b""
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0))
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + palette + chunk(b"IDAT", data) + chunk(b"IEND", b""))
-
-
-def write_video(path: Path, codec: str, sizes: list[tuple[int, int]]) -> None:
-    """Pictures of these sizes; a Matroska or transport stream may change within."""
-    with av.open(str(path), "w") as container:
-        stream = None
-        for number, (width, height) in enumerate(sizes):
-            encoder = av.CodecContext.create(codec, "w")
-            encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
-            encoder.framerate, encoder.time_base = Fraction(25), Fraction(1, 25)
-            encoder.options = {"preset": "ultrafast"} if codec == "libx264" else {}
-            if stream is None:
-                stream = container.add_stream(codec, rate=25)
-                stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-            frame = av.VideoFrame.from_ndarray(np.full((height, width, 3), 80, np.uint8), format="rgb24")
-            for packet in [*encoder.encode(frame), *encoder.encode(None)]:
-                packet.stream = stream
-                packet.pts = packet.dts = number * 3600
-                packet.time_base = Fraction(1, 90000)
-                container.mux(packet)
 
 
 @pytest.mark.parametrize("size", [(15360, 8640), (16384, 12288), (16320, 12240)])
@@ -92,7 +72,8 @@ def test_a_small_file_that_asks_for_all_memory_is_refused_at_once(tmp_path: Path
 def test_the_limit_can_be_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, codec: str) -> None:
     path = tmp_path / name
     if codec:
-        write_video(path, codec, [(64, 48)])
+        clip = make_clip(tmp_path / "clip.mkv", frames=8, codec=codec)
+        run_ffmpeg("-i", clip, "-c", "copy", path)
     else:
         write_image(path, np.zeros((48, 64, 3), np.uint8))
     monkeypatch.setenv(LIMIT_VARIABLE, str(64 * 48))
@@ -107,16 +88,21 @@ def test_the_limit_can_be_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_picture_that_grows_beyond_the_limit_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "grows.mkv"
-    write_video(path, "mpeg2video", [(64, 48), (640, 480), (64, 48)])
-    assert len(list(read_frames(path, on_change=lambda message: None))) == 3
-    monkeypatch.setenv(LIMIT_VARIABLE, "10000")
+    small, large = tmp_path / "small.ts", tmp_path / "large.ts"
+    for path, width, height in ((small, 64, 48), (large, 96, 72)):
+        clip = make_clip(path.with_suffix(".mkv"), frames=8, width=width, height=height)
+        run_ffmpeg("-i", clip, "-c", "copy", path)
+    source = join_packets(tmp_path / "grows.mkv", small, large, small)
+    monkeypatch.setenv(LIMIT_VARIABLE, "4000")
     damage: list[str] = []
-    frames = list(read_frames(path, on_damage=damage.append, on_change=lambda message: None))
-    assert [frame.image.shape for frame in frames] == [(48, 64, 3)] * len(frames)
-    assert any(LIMIT_VARIABLE in line for line in damage), damage
-    with pytest.raises(VideoError, match=LIMIT_VARIABLE):
-        list(read_frames(path, strict=True, on_change=lambda message: None))
+    changes: list[str] = []
+    frames = list(read_frames(source, on_damage=damage.append, on_change=changes.append))
+    assert 8 <= len(frames) <= 16
+    assert {frame.image.shape for frame in frames} == {(48, 64, 3)}
+    assert changes == []  # no larger picture was decoded
+    assert damage[0].startswith(f"{source}: a video packet at 0.")
+    with pytest.raises(VideoError, match="cannot be decoded"):
+        list(read_frames(source, strict=True))
 
 
 def test_each_image_of_a_sequence_is_within_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

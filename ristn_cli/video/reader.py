@@ -37,7 +37,7 @@ from ristn_cli.video.info import Clock, Frame, Image, VideoError, VideoInfo
 from ristn_cli.video.interlace import Deinterlace, deinterlaced
 from ristn_cli.video.interruption import check_interruption
 from ristn_cli.video.layout import Layout, LayoutReader, Matcher, layout_of_images, layout_of_video
-from ristn_cli.video.limits import LIMIT_VARIABLE, decoder_options
+from ristn_cli.video.limits import decoder_options
 from ristn_cli.video.sidedata import turn_upright
 from ristn_cli.video.source import describe_again, open_input, probe, seek_before, undecodable
 from ristn_cli.video.streams import as_fraction, read_packets
@@ -486,13 +486,7 @@ def _decoded(
             time = None if stamp is None or base is None else stamp * base
             if time is None or time >= first:
                 where = "" if time is None else f" at {float(time):.3f} s"
-                # Zero is the size after one that the decoder refused.
-                why = (
-                    error.strerror
-                    if stream.codec_context.width
-                    else f"its picture is beyond {LIMIT_VARIABLE}, or damaged"
-                )
-                damage.add(f"a video packet{where} cannot be decoded ({why})")
+                damage.add(f"a video packet{where} cannot be decoded ({error.strerror})")
             continue
         for frame in frames:
             last = frame.pts, frame.dts  # whoever takes a frame may set its time
