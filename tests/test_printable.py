@@ -12,8 +12,13 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from test_cli import in_process
 
+from ristn_cli.evaluation.compare import open_comparison
+from ristn_cli.evaluation.compare_page import PageOptions, save_page
+from ristn_cli.evaluation.pages import POLICY, make_page
 from ristn_cli.printable import OneLineFormatter, printable
+from ristn_cli.video import write_image
 
 CLEAR = "\x1b[2J"
 NAME = f"a{CLEAR}[red]:bug:\nwarning: forged \u202e.mp4"
@@ -147,3 +152,66 @@ def test_a_log_has_one_line_for_each_record() -> None:
     assert lines[0] == "ERROR bad a\\nb"
     assert all(line.startswith("    ") for line in lines[1:])
     assert "\x1b" not in "".join(lines)
+
+
+# Errors of the system
+
+
+def test_errors_of_the_system_name_the_file_in_one_line(tmp_path: Path, tiny_weights: Path) -> None:
+    source = tmp_path / "in.mp4"
+    write_clip(source)
+    loop, other, folder = tmp_path / "loop", tmp_path / "other", tmp_path / "folder.png"
+    loop.symlink_to(other)
+    other.symlink_to(loop)
+    folder.mkdir()
+    long = tmp_path / f"{'x' * 300}.mp4"
+    weights = ("--weights", tiny_weights)
+    for arguments, named, reason in (
+        (("info", long), long, "too long; give it a shorter name"),
+        (("info", loop), loop, "is a link that leads to no file"),
+        (("info", source / "in.mp4"), source, "no such file or directory"),
+        (("upscale", source, long, *weights), long, "too long; give it a shorter name"),
+        (("upscale", source, source / "out.mp4", *weights), source, "no such folder"),
+        (("upscale", source, tmp_path / "out.mp4", "--weights", loop), loop, "no such weights file"),
+        (("upscale", source, tmp_path / "out.mp4", *weights, "--log-file", folder), folder, "name a file"),
+        (("upscale", source, tmp_path / "out.mp4", *weights, "--log-file", loop), loop, "a loop of links"),
+        (("info", "/dev/null"), "/dev/null", "is not a video"),
+    ):
+        code, stdout, stderr = in_process(*arguments)
+        assert (code, stdout) == (1, ""), stderr
+        (line,) = stderr.splitlines()
+        assert line.startswith(f"error: {named}"), line
+        assert reason in line
+        assert "Errno" not in line
+
+
+# Pages
+
+
+def test_pages_hold_names_as_text_and_run_nothing_of_them(tmp_path: Path) -> None:
+    names = ["</script><script>alert(1)</script>.png", "<img src=x onerror=alert(2)>.png"]
+    names = [name.replace("/", "\u2215") for name in names]
+    if sys.platform == "linux":
+        names.append(os.fsdecode(b"caf\xe9.png"))
+    for name in names:
+        write_image(tmp_path / name, np.zeros((8, 8, 3), np.uint8))
+    labels = ["</script><script>alert(3)</script>", "<b>"]
+    page = tmp_path / "page.html"
+    save_page(open_comparison([tmp_path / name for name in names], labels=labels), page, PageOptions())
+    text = page.read_text(encoding="utf-8")
+    assert text.count(f'content="{POLICY}"') == 1
+    assert "default-src 'none'" in POLICY
+    assert text.lower().count("<script") == 2  # the data, and the page's own
+    assert text.lower().count("</script") == 2
+    assert "<b>" not in text
+    assert "<script>alert" not in make_page("</title><script>alert(4)</script>", "")
+
+
+def test_scripts_of_pages_never_take_text_for_markup() -> None:
+    folder = Path(make_page.__globals__["__file__"]).parent
+    sources = [path for path in folder.iterdir() if path.suffix in (".js", ".html", ".py")]
+    assert any(path.suffix == ".js" for path in sources)
+    for path in sources:
+        text = path.read_text(encoding="utf-8")
+        for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function"):
+            assert word not in text, f"{path.name}: {word}"

@@ -12,7 +12,18 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ristn_cli.cli.terminal import FAILED, Stopped, console, heed_stop, log, note, plain, show, show_error
+from ristn_cli.cli.terminal import (
+    FAILED,
+    Stopped,
+    console,
+    describe_error,
+    heed_stop,
+    log,
+    note,
+    plain,
+    show,
+    show_error,
+)
 
 if TYPE_CHECKING:
     from ristn_cli.cli.work import Finished, Work
@@ -103,12 +114,12 @@ def show_plans(items: Sequence[Item], record: Record, work: Work, *, as_json: bo
 def _words(error: Exception) -> str:
     """The error of an item, in a line."""
     ours = isinstance(error, OSError) or type(error).__module__.startswith("ristn_cli")
-    return str(error) if ours else f"unexpected {type(error).__name__}: {error}"
+    return describe_error(error) if ours else f"unexpected {type(error).__name__}: {error}"
 
 
 def _report(error: Exception, words: str) -> None:
     """Show and log the error of an item; one that nobody expected with its traceback in the log."""
-    log.error(words, exc_info=None if words == str(error) else error)
+    log.error(words, exc_info=None if words == describe_error(error) else error)
     show_error(words)
 
 

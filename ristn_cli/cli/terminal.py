@@ -5,8 +5,10 @@ The package's own modules are imported inside functions: `ristn --help` must not
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
+import os
 import queue
 import re
 import signal
@@ -31,6 +33,14 @@ if TYPE_CHECKING:
     from ristn_cli.inference.upscaler import Upscaler
 
 FAILED = 1
+OS_HINTS = {
+    errno.ENAMETOOLONG: "; give it a shorter name",
+    errno.ELOOP: " (a loop of links); name the file itself",
+    errno.EISDIR: "; name a file",
+    errno.ENOTDIR: "; a part of the path is a file",
+    errno.EACCES: "; check its permissions",
+    errno.ENOSPC: "; make room",
+}
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 console = Console(soft_wrap=True, highlight=False)
@@ -96,9 +106,18 @@ def show(line: object, where: Console = console) -> None:
     where.print(plain(line))
 
 
+def describe_error(error: object) -> str:
+    """An error in words; those of the system begin with the file's name, too."""
+    if not isinstance(error, OSError) or error.filename is None or error.strerror is None:
+        return str(error)
+    hint = OS_HINTS.get(error.errno or 0, "")
+    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else str(error.filename)
+    return f"{name}: {error.strerror[:1].lower()}{error.strerror[1:]}{hint}"
+
+
 def show_error(error: object) -> None:
     """Show an error in one line on stderr."""
-    errors.print(Text.assemble(("error:", "bold red"), " ", printable(error)))
+    errors.print(Text.assemble(("error:", "bold red"), " ", printable(describe_error(error))))
 
 
 class PlainColumn(ProgressColumn):
@@ -220,7 +239,7 @@ def reported_errors(debug: bool, log_file: Path | None = None) -> Iterator[None]
                 try:
                     yield
                 except expected as error:
-                    log.error(str(error))
+                    log.error(describe_error(error))
                     raise
         except expected as error:
             if debug:

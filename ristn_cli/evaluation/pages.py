@@ -42,7 +42,8 @@ def make_page(title: str, body: str, *, style: str = "", script: str = "") -> st
         "</body>",
         "</html>",
     ]
-    return "\n".join(lines) + "\n"
+    # Names of files need not be text.
+    return ("\n".join(lines) + "\n").encode("utf-8", "replace").decode("utf-8")
 
 
 def write_page(path: Path, page: str, *, overwrite: bool = True) -> None:

@@ -1,6 +1,7 @@
 """Recipes: a training run as a small TOML file."""
 
 import re
+import sys
 from collections.abc import Iterable
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from importlib import resources
@@ -34,7 +35,7 @@ MOST_SPEED = 1000
 """Limits that no recipe needs to reach: what is beyond is a mistake, or meant to harm."""
 
 
-def check_numbers(recipe: object, names: Iterable[str], *, highest: float = 1e9) -> None:
+def check_numbers(recipe: object, names: Iterable[str], *, highest: float = sys.float_info.max) -> None:
     """Raise ValueError for a number of the recipe that is not from 0 to `highest`."""
     for name in names:
         number = getattr(recipe, name)

@@ -73,6 +73,8 @@ def open_input(path: Path, hwaccel: HWAccel | None = None, *, is_own: bool = Fal
     HardwareError, and errors within stay as they are: software decoding has opened the same file before.
     """
     if not path.exists():
+        if path.is_symlink():
+            raise VideoError(f"{path}: is a link that leads to no file; name the file itself")
         raise VideoError(f"{path}: no such file or directory; check the name")
     if path.is_dir():
         raise VideoError(
