@@ -208,6 +208,18 @@ def test_an_input_that_dies_is_an_error_and_what_was_made_is_kept(
         assert not list(place.parent.glob("*.png"))
 
 
+def test_an_input_that_ends_within_a_packet_is_not_awaited(tiny_weights: Path, tmp_path: Path) -> None:
+    """Its last frames cannot be decoded once more: it is read once."""
+    source, target = tmp_path / "in.flv", tmp_path / "out.mkv"
+    run_ffmpeg("-i", make_clip(tmp_path / "plain.mp4", frames=12, width=32, height=32), "-c", "copy", source)
+    with av.open(str(source)) as container:
+        ends = [packet.pos for packet in container.demux(video=0) if packet.size]
+    code, _, told = stream(tiny_weights, "-", target, given=source.read_bytes()[: ends[9] + 30])
+    assert code == 0, told
+    assert "ends within a packet" in told or "cannot be decoded" in told  # the latter without threads
+    assert 7 <= len(list(read_frames(target))) <= 9
+
+
 def test_an_input_that_cannot_be_read_at_all_is_named(tiny_weights: Path, tmp_path: Path) -> None:
     """A file that is open only for writing."""
     for raw in ([], RAW[:4]):

@@ -492,7 +492,10 @@ def _decoded(
             last = frame.pts, frame.dts  # whoever takes a frame may set its time
             yield frame
     if is_cut and decoder is None and stream.codec_context.thread_count != 1:
-        yield from _decoded_tail(info, last, first, damage)
+        if info.path.is_file():
+            yield from _decoded_tail(info, last, first, damage)
+        else:  # a pipe is read once
+            damage.add("ends within a packet: that frame is lost, and so may be a few just before it")
 
 
 def _decoded_tail(
