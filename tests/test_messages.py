@@ -63,8 +63,8 @@ def break_reading(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def patch(**how: int) -> None:
         real = source_module._open_container
 
-        def opened(url: str, hwaccel: Any) -> Any:
-            container = real(url, hwaccel)
+        def opened(url: str, hwaccel: Any, limits: dict[str, str]) -> Any:
+            container = real(url, hwaccel, limits)
             return Flaky(container, **how) if Path(url).stem == "in" else container
 
         monkeypatch.setattr(source_module, "_open_container", opened)

@@ -192,8 +192,8 @@ def test_a_pyav_without_metadata_errors(tmp_path: Path, monkeypatch: pytest.Monk
     """Stands in for PyAV 19, whose `open` has no such argument."""
     real = av.open
 
-    def open_without(file: str, mode: str, hwaccel: Any = None) -> Any:
-        return real(file, mode, hwaccel=hwaccel)
+    def open_without(file: str, mode: str, hwaccel: Any = None, options: Any = None) -> Any:
+        return real(file, mode, hwaccel=hwaccel, options=options)
 
     clip = make_clip(tmp_path / "in.mp4", frames=2)
     monkeypatch.setattr(av, "open", open_without)

@@ -253,7 +253,7 @@ def test_what_cannot_be_released_is_refused_in_one_line(
         ([tmp_path / "evil.pt", output], "not a readable checkpoint"),
         ([tmp_path / "other.pt", output], "stage_index is missing"),
         ([tmp_path, output, "--measured", tmp_path / "notes.json"], "not what ristn evaluate --json writes"),
-        ([tmp_path, output, "--card", tmp_path / "no.md"], "No such file"),
+        ([tmp_path, output, "--card", tmp_path / "no.md"], "no such file"),
     ]
     for arguments, message in cases:
         code, _, stderr = export(*arguments)
