@@ -301,9 +301,9 @@ def test_an_output_begins_when_the_checks_of_its_own_source_are_done(
     known: list[set[str]] = []
     before, check = source._open_container, job.check_disk
 
-    def open_container(url: str, hwaccel: None) -> object:
+    def open_container(url: str, *others: object) -> object:
         opened.append(Path(url).name)
-        return before(url, hwaccel)
+        return before(url, *others)
 
     def check_disk(*arguments: object) -> None:  # the last of the checks
         known.append({name for name in opened if name in ("a.mkv", "b.mkv", "c.mkv")})

@@ -373,7 +373,7 @@ def test_a_default_holds_where_nothing_is_given_and_memory_allows() -> None:
     assert fit(AutoTiling(default=default, memory_bytes=1 << 33)) == (8, 96)
     assert fit(AutoTiling(default=default, window=12, memory_bytes=1 << 33)) == (12, 288)
     assert fit(AutoTiling(default=default, tile=128, memory_bytes=1 << 33)) == (20, 128)
-    assert fit(AutoTiling(default=default, memory_bytes=1 << 20))[1] < 96
+    assert fit(AutoTiling(default=default, memory_bytes=1 << 20)) != (8, 96)
 
 
 def test_upscale_uses_what_a_sweep_saved(network: Network, tiny_weights: Path, tmp_path: Path) -> None:

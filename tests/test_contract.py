@@ -363,8 +363,9 @@ def test_sound_and_picture_stay_in_step(case: Case) -> None:
         if before.kind == "subtitle":
             continue
         gap = (after.times[0] - case.output.video_times[0]) - (before.times[0] - case.source.video_times[0])
-        # When the first picture of an AVI is shown depends on how many its decoder holds back, which it does not say.
-        assert abs(gap) <= (Fraction(1, 25) if case.source.path.suffix == ".avi" else 2 * MILLISECOND)
+        # When the first picture of an AVI is shown depends on how many its decoder holds back: two here. FFmpeg's estimate
+        # begins with the decoding time, `Reading` does not.
+        assert abs(gap) <= (Fraction(2, 25) if case.source.path.suffix == ".avi" else 2 * MILLISECOND)
         assert len(after.times) == len(before.times)
         for a, b in zip(after.times, before.times, strict=True):
             assert abs((a - after.times[0]) - (b - before.times[0])) <= 2 * MILLISECOND

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import MagicMock
@@ -245,9 +246,9 @@ def test_a_batch_that_needs_two_networks_begins_one_cluster(
     workers: set[int] = set()
     connect, compute = cluster.connect, RayWorker.compute
 
-    def count_cluster(*arguments: object) -> None:
+    def count_cluster(*arguments: object) -> AbstractContextManager[None]:
         begun.append("cluster")
-        connect(*arguments)  # type: ignore[arg-type]
+        return connect(*arguments)  # type: ignore[arg-type]
 
     def count_worker(self: RayWorker, *arguments: object) -> Part:
         assert self.hello is not None
@@ -463,6 +464,7 @@ def test_workers_of_one_machine_share_its_memory(
         precision="fp32",
         is_compiled=False,
         free_bytes=4000 * MIB,
+        needs_token=True,
         versions=ray_worker.versions(),
     )
     fake = MagicMock(is_initialized=lambda: False)

@@ -29,7 +29,7 @@ from ristn_cli.inference.plan import UpscaleOptions
 from ristn_cli.inference.preflight import job_folder
 from ristn_cli.inference.upscaler import Upscaler
 from ristn_cli.model import RISTN
-from ristn_cli.video import VideoError, read_frames
+from ristn_cli.video import VideoError, read_frames, sequence
 
 KILLS = int(os.environ.get("RISTN_KILLS", "4"))
 LOSSLESS = UpscaleOptions(codec="ffv1")
@@ -269,15 +269,15 @@ def test_a_stop_between_the_names_of_images(
 ) -> None:
     """Some images have their names, some not: the same command gives the rest theirs, and computes nothing again."""
     source, target = make_clip(tmp_path / "in.mp4", frames=8, width=32, height=32), tmp_path / "out" / "%03d.png"
-    move = Path.replace
+    give_name = sequence.give_name
 
-    def stop(self: Path, place: Path) -> Path:
-        if Path(place).name == "005.png":
+    def stop(made: Path, place: Path, *, overwrite: bool) -> None:
+        if place.name == "005.png":
             raise KeyboardInterrupt
-        return move(self, place)
+        give_name(made, place, overwrite=overwrite)
 
     with monkeypatch.context() as broken:
-        broken.setattr(Path, "replace", stop)
+        broken.setattr(sequence, "give_name", stop)
         with pytest.raises(KeyboardInterrupt):
             run(source, target, upscaler, LOSSLESS)
     assert len(list(target.parent.glob("*.png"))) == 4

@@ -120,7 +120,7 @@ def test_more_memory_makes_longer_windows() -> None:
         return fitted.window, fitted.tile
 
     chosen_windows = [chosen((gib << 30) + PROGRAM_BYTES) for gib in (2, 4, 8)]
-    assert chosen_windows == [(10, 272), (15, 288), (LONGEST_WINDOW, 288)]
+    assert chosen_windows == [(10, 272), (16, 288), (LONGEST_WINDOW, 288)]
 
 
 @pytest.mark.parametrize("limits", [{"memory_bytes": 4096 * MIB}, {"free_bytes": 1536 * MIB}])
