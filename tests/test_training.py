@@ -376,10 +376,27 @@ def test_validation_of_a_network_that_is_bicubic(folder: Path) -> None:
     scores = validation.validate(model, [window], CPU).summary
     assert scores["psnr_y"] == scores["bicubic_psnr_y"]
     assert 20 < scores["psnr_y"] < 60
+    assert scores["temporal_error"] == scores["bicubic_temporal_error"] > 0
+    assert 0 < scores["sharpness"] < 1
     assert scores["temporal_gain"] == 0
     assert 0 < scores["temporal_share"] < 1
     single = RISTN(replace(TINY, global_skip=True, lstm_layers=0))
-    assert validation.validate(single, [window], CPU).summary.keys() == {"psnr_y", "bicubic_psnr_y", "temporal_gain"}
+    assert validation.validate(single, [window], CPU).summary.keys() == {
+        *("psnr_y", "bicubic_psnr_y", "temporal_gain"),
+        *("sharpness", "temporal_error", "bicubic_temporal_error"),
+    }
+
+
+def test_sharpness_and_steadiness_by_closed_form() -> None:
+    x = np.arange(40)
+    ramp = np.repeat(np.broadcast_to(2 * x, (40, 40))[..., None], 3, axis=-1).astype(np.uint8)
+    step = 2 * 219 / 255  # of Y
+    assert validation.gradient_energy(ramp) == pytest.approx(step**2)
+    assert validation.gradient_energy(ramp // 2) == pytest.approx(step**2 / 4)
+    truth = [ramp, ramp, ramp]
+    assert validation.mean_temporal_error([ramp + 5] * 3, truth) == pytest.approx(0)
+    assert validation.mean_temporal_error([ramp, ramp + 6, ramp + 6], truth) == pytest.approx(3 * 219 / 255)
+    assert validation.mean_temporal_error([ramp], truth[:1]) == 0
 
 
 def test_validation_sees_what_the_network_takes_from_neighbours(folder: Path) -> None:
@@ -575,11 +592,12 @@ def train_as_one_of_several(folder: Path, output: Path) -> None:
     list(train(make_recipe(*DISTRIBUTED), data=folder, output=output, backend=CPU, workers=0))
 
 
-def test_two_processes_equal_one_with_both_batches(folder: Path, tmp_path: Path) -> None:
+def torchrun(module: str, function: str, folder: Path, tmp_path: Path) -> None:
+    """Call `function(folder, tmp_path / "run")` of a test module in two processes."""
     script = tmp_path / "main.py"
     script.write_text(
-        "from pathlib import Path\nfrom test_training import train_as_one_of_several\n"
-        f"train_as_one_of_several(Path({str(folder)!r}), Path({str(tmp_path / 'run')!r}))\n"
+        f"from pathlib import Path\nfrom {module} import {function}\n"
+        f"{function}(Path({str(folder)!r}), Path({str(tmp_path / 'run')!r}))\n"
     )
     here = Path(__file__).parent
     for _ in range(3):
@@ -596,6 +614,9 @@ def test_two_processes_equal_one_with_both_batches(folder: Path, tmp_path: Path)
             break
     assert done.returncode == 0, done.stderr[-3000:]
 
+
+def test_two_processes_equal_one_with_both_batches(folder: Path, tmp_path: Path) -> None:
+    torchrun("test_training", "train_as_one_of_several", folder, tmp_path)
     recipe = make_recipe(*DISTRIBUTED)
     run, windows = Run(recipe, CPU), TrainingWindows(recipe, folder, world=2)
     for step in range(recipe.iterations):

@@ -9,10 +9,15 @@ from torch import Tensor
 
 from ristn_cli.inference.device import Backend
 from ristn_cli.model import SCALE
+from ristn_cli.training.losses import (
+    direction_term,
+    gradient_term,
+    pattern_term,
+    smooth_abs,
+    temporal_term,
+    to_luma,
+)
 from ristn_cli.training.recipe import StageRecipe
-
-LUMA = (65.481 / 255, 128.553 / 255, 24.966 / 255)
-"""Y of R, G and B on the scale from 16 to 235, which PSNR-Y is measured on (ITU-R BT.601)."""
 
 CHROMA_SHARE = 0.1
 """Of the error of RGB beside that of luma, so that colours stay right."""
@@ -27,25 +32,45 @@ def learning_rate_at(stage: StageRecipe, step: int) -> float:
     return stage.final_learning_rate + (stage.learning_rate - stage.final_learning_rate) * cosine
 
 
-def training_loss(stage: StageRecipe, sr: Tensor, hr: Tensor, penalty: Tensor, step: int) -> Tensor:
+def training_loss(stage: StageRecipe, sr: Tensor, target: Tensor, penalty: Tensor, step: int) -> Tensor:
     """Eq. 9 and 10: the error over all frames of the window, and lambda * sum |SM| once the stage applies it.
 
     Args:
         stage: which error, and how much of a patch's border is left out.
         sr: what the network made, (B, T, 3, 4H, 4W).
-        hr: what it should be, in [0, 1].
+        target: what it should be, in [0, 1].
         penalty: sum |SM|.
         step: of the stage.
     """
-    difference = sr.float() - hr
-    if stage.loss_border:
-        border = SCALE * stage.loss_border
-        difference = difference[..., border:-border, border:-border]
-    squares = difference.square()
-    error: Tensor = (squares + 1e-6).sqrt().mean() if stage.loss == "charbonnier" else squares.mean()
+    error = frame_error(stage, within_border(stage, sr.float()), within_border(stage, target))
+    return with_sparsity(stage, error, penalty, step)
+
+
+def frame_error(stage: StageRecipe, sr: Tensor, target: Tensor) -> Tensor:
+    """All terms with fixed weights: the error of the pixels, and those of the stage's `[loss]` table."""
+    difference = sr - target
+    error = smooth_abs(difference).mean() if stage.loss == "charbonnier" else difference.square().mean()
     if stage.loss == "luma":
-        luma = torch.einsum("btchw,c->bthw", difference, difference.new_tensor(LUMA))
-        error = luma.square().mean() + CHROMA_SHARE * error
+        error = to_luma(difference).square().mean() + CHROMA_SHARE * error
+    for weight, term in (
+        (stage.terms.temporal, temporal_term),
+        (stage.terms.gradient, gradient_term),
+        (stage.terms.direction, direction_term),
+        (stage.terms.pattern, pattern_term),
+    ):
+        if weight:
+            error = error + weight * term(sr, target)
+    return error
+
+
+def within_border(stage: StageRecipe, frames: Tensor) -> Tensor:
+    """HR frames without the border that does not count."""
+    border = SCALE * stage.loss_border
+    return frames[..., border:-border, border:-border] if border else frames
+
+
+def with_sparsity(stage: StageRecipe, error: Tensor, penalty: Tensor, step: int) -> Tensor:
+    """The error, and lambda * sum |SM| once the stage applies it."""
     if stage.part == "all" and step >= stage.sparsity_after:
         error = error + stage.sparsity * penalty
     return error

@@ -8,8 +8,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from ristn_cli.model import CONFIGS, RISTNConfig
-from ristn_cli.typed import MalformedError, build, parse_toml, read_text
+from ristn_cli.model import CONFIGS, SCALE, RISTNConfig
+from ristn_cli.training.loss_recipe import LossRecipe
+from ristn_cli.typed import MalformedError, brief, build, parse_toml, read_text
 
 
 class RecipeError(Exception):
@@ -149,7 +150,9 @@ class StageRecipe:
         sparsity: the lambda of Eq. 10.
         sparsity_after: step from which the L1 penalty is applied; before, the temporal path only has to live.
         loss: `mse` (Eq. 9, 10), `charbonnier`, or `luma`: the mean squared error of BT.601 Y, as PSNR-Y has it, and a
-            tenth of that of RGB.
+            tenth of that of RGB. In TOML also a table: `pixel` is this, all else is of `terms`.
+        terms: what is minimised beside it, and what targets are; in TOML in the table `loss`, of the recipe for all
+            stages, or of a stage.
         loss_border: LR pixels at the border of a patch whose error does not count: there the network sees less than
             it does within a frame.
         freeze_norm: batch normalisation uses its running statistics, which no longer change.
@@ -174,6 +177,7 @@ class StageRecipe:
     sparsity: float = 5e-7
     sparsity_after: int = 0
     loss: str = "mse"
+    terms: LossRecipe = field(default_factory=LossRecipe)
     loss_border: int = 0
     freeze_norm: bool = False
     beta2: float = 0.999
@@ -191,6 +195,8 @@ class StageRecipe:
             raise ValueError(f"loss_border {self.loss_border} leaves nothing of a patch of {self.patch}")
         if min(self.iterations, self.frames, self.patch, self.batch) < 1:
             raise ValueError("iterations, frames, patch and batch are at least 1")
+        frames = 1 if self.part == "spatial" else self.frames
+        self.terms.check(frames=frames, size=SCALE * (self.patch - 2 * self.loss_border))
         for name, decay in (("ema", self.ema), ("beta2", self.beta2)):
             if not 0 <= decay < 1:
                 raise ValueError(f"{name} {decay}: expected at least 0 and less than 1")
@@ -298,6 +304,8 @@ def changed_field(stored: dict[str, Any], wanted: dict[str, Any]) -> str:
     stored = with_defaults(Recipe, stored)
     stored["data"] = with_defaults(DataRecipe, stored.get("data", {}))
     stored["stages"] = [with_defaults(StageRecipe, stage) for stage in stored.get("stages", [])]
+    for stage in stored["stages"]:
+        stage["terms"] = with_defaults(LossRecipe, stage.get("terms", {}))
     names = sorted({*wanted, *stored} - HOW_CARRIED_OUT)
     return next((name for name in names if stored.get(name) != wanted.get(name)), "")
 
@@ -322,6 +330,33 @@ class _File:
     start_from: str = ""
 
 
+def loss_table(value: Any, where: str) -> dict[str, Any]:
+    """A `loss` of a recipe or a stage as a table: a name alone is that of the error of the pixels."""
+    if isinstance(value, str):
+        return {"pixel": value}
+    if not isinstance(value, dict):
+        raise MalformedError(f"{where} is {brief(value)}, expected a table or the name of an error")
+    return value
+
+
+def spread_loss(tables: dict[str, Any]) -> dict[str, Any]:
+    """The tables of a recipe's file with its `[loss]` in each stage, where it counts unless the stage says otherwise."""
+    common = loss_table(tables.get("loss", {}), "[loss]")
+    tables = {name: value for name, value in tables.items() if name != "loss"}
+    stages = tables.get("stages")
+    if not isinstance(stages, list) or not all(isinstance(stage, dict) for stage in stages):
+        return tables  # which is refused as it is
+    spread = []
+    for stage in stages:
+        if "terms" in stage:
+            raise MalformedError("[[stages]]: unknown key 'terms'")
+        loss = common | loss_table(stage.get("loss", {}), "[[stages]]: loss")
+        terms = {name: value for name, value in loss.items() if name != "pixel"}
+        pixel = {"loss": loss["pixel"]} if "pixel" in loss else {}
+        spread.append({name: value for name, value in stage.items() if name != "loss"} | pixel | {"terms": terms})
+    return tables | {"stages": spread}
+
+
 def parse_recipe(text: str, where: str = "recipe") -> Recipe:
     """Recipe from TOML text.
 
@@ -329,7 +364,7 @@ def parse_recipe(text: str, where: str = "recipe") -> Recipe:
         RecipeError: not TOML, an unknown key, or a value that cannot be; the message begins with `where`.
     """
     try:
-        file: _File = build(_File, parse_toml(text), where)
+        file: _File = build(_File, spread_loss(parse_toml(text)), where)
         preset = build(str, file.model.get("preset", "paper"), f"{where}: [model]")
         if preset not in CONFIGS:
             raise RecipeError(f"{where}: unknown preset {preset[:50]!r}: expected one of {', '.join(CONFIGS)}")

@@ -16,7 +16,17 @@ from ristn_cli.inference.execution import keep_compiled_code
 from ristn_cli.inference.runtime import keep_memory
 from ristn_cli.model import RISTN
 from ristn_cli.own_files import writing
-from ristn_cli.training.objective import autocast, learning_rate_at, training_loss
+from ristn_cli.training.balance import BalancedTerms
+from ristn_cli.training.features import load_feature_network
+from ristn_cli.training.losses import make_target
+from ristn_cli.training.objective import (
+    autocast,
+    frame_error,
+    learning_rate_at,
+    training_loss,
+    with_sparsity,
+    within_border,
+)
 from ristn_cli.training.processes import process_count
 from ristn_cli.training.recipe import Recipe, StageRecipe, changed_field
 from ristn_cli.typed import build
@@ -80,6 +90,10 @@ class Run:
 
     `lr_pixels` counts those that all processes have trained on. `losses` are those of the steps since the newest entry
     of the log; `start_sha256` is of the file that the first weights were read from, empty for random ones.
+    `balance` weighs the terms of the loss that have a share instead of a weight, in stages with any.
+
+    Raises:
+        RecipeError: the recipe compares features, and the network for them is missing.
     """
 
     def __init__(self, recipe: Recipe, backend: Backend) -> None:
@@ -92,6 +106,9 @@ class Run:
         self.start_sha256 = ""
         if backend.device.type == "cpu":
             keep_memory()
+        self.features: nn.Module | None = None
+        if any(stage.terms.features for stage in recipe.stages):
+            self.features = load_feature_network().to(backend.device)
         self.start_stage(0, previous=None)
 
     def start_stage(self, index: int, previous: RISTN | None) -> None:
@@ -114,7 +131,16 @@ class Run:
         self.average = AveragedModel(self.model, use_buffers=True)
         self.averaged_steps = 0
         self.scaler = torch.amp.GradScaler(self.backend.device.type, enabled=self.backend.precision == "fp16")
+        self.balance = self.balance_terms(stage, before=None)
         self.prepare_forward()
+
+    def balance_terms(self, stage: StageRecipe, before: BalancedTerms | None) -> BalancedTerms | None:
+        """The terms of a stage that have a share, which go on with those of the stage before; None without any."""
+        if stage.terms.is_balanced:
+            return BalancedTerms(stage.terms, self.model, self.features, seed=self.recipe.seed, before=before)
+        if before is not None:
+            before.detach()
+        return None
 
     def prepare_forward(self) -> None:
         """Distribute and compile the network, as the run asks; shapes of stages before are no longer needed."""
@@ -136,6 +162,7 @@ class Run:
         if stage.freeze_norm and not before.freeze_norm:  # averages are steadier than the newest statistics
             for mine, averaged in zip(self.model.buffers(), self.averaged.buffers(), strict=True):
                 mine.copy_(averaged)
+        self.balance = self.balance_terms(stage, before=self.balance)
         self.prepare_forward()
 
     def start_from(self, weights: Path) -> None:
@@ -187,9 +214,8 @@ class Run:
         hr = hr.to(device, non_blocking=True).float().div(255)
         with autocast(self.backend):
             sr = self.forward(lr)
-        loss = training_loss(stage, sr, hr, self.model.sparsity_penalty(), step)
         self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(self.scaler.scale(loss))
+        loss = self.backward(stage, sr, make_target(stage.terms, hr), step)
         if stage.clip_gradient:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), stage.clip_gradient)
@@ -198,8 +224,31 @@ class Run:
         self.update_average(stage.ema**merged)
         self.iteration += merged
         self.lr_pixels += lr.shape[0] * lr.shape[1] * lr.shape[3] * lr.shape[4] * process_count()
-        self.losses.append(float(loss.detach()))
+        self.losses.append(float(loss))
         return self.losses[-1]
+
+    def backward(self, stage: StageRecipe, sr: Tensor, target: Tensor, step: int) -> Tensor:
+        """Compute the gradients of the network; returns the loss, of the terms with fixed weights alone.
+
+        It is not a number if any of the other terms is none.
+        """
+        penalty = self.model.sparsity_penalty()
+        if self.balance is None:
+            loss = training_loss(stage, sr, target, penalty, step)
+            torch.autograd.backward(self.scaler.scale(loss))
+            return loss.detach()
+        sr, target = within_border(stage, sr.float()), within_border(stage, target)
+        output = sr.detach().requires_grad_()
+        error = frame_error(stage, output, target)
+        gradient = self.balance.combine(error, output, target, iteration=self.iteration, step=step)
+        loss = with_sparsity(stage, error.detach(), penalty, step)
+        roots, gradients = [sr], [self.scaler.scale(gradient)]
+        if loss.requires_grad:
+            roots.append(self.scaler.scale(loss))
+            gradients.append(torch.ones_like(loss))
+        torch.autograd.backward(roots, gradients)
+        is_lost = not all(map(math.isfinite, self.balance.norms.values()))
+        return loss.detach() * math.nan if is_lost else loss.detach()
 
     @torch.no_grad()
     def update_average(self, decay: float) -> None:
@@ -230,6 +279,7 @@ class Run:
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "balance": self.balance.state_dict() if self.balance else None,
             "random": torch.get_rng_state(),
         }
         with writing(path) as file:
@@ -254,6 +304,8 @@ class Run:
             self.averaged_steps = int(self.average.n_averaged)
             self.optimizer.load_state_dict(state["optimizer"])
             self.scaler.load_state_dict(state["scaler"])
+            if self.balance is not None:
+                self.balance.load_state_dict(state["balance"])
             torch.set_rng_state(state["random"])
         except (IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]

@@ -81,7 +81,7 @@ def train(
         on_device: windows are rendered on the device that trains, and all material is kept there.
 
     Raises:
-        RecipeError: no training material.
+        RecipeError: no training material, or the recipe compares features and the network for them is missing.
         TrainingError: what the `train` extra installs is missing, the checkpoint or a training file cannot be used, or
             the loss is no longer a number.
     """
@@ -153,6 +153,8 @@ def train(
                     "learning_rate": done.learning_rate,
                     "pixels_per_second": round(done.pixels_per_second),
                 }
+                if run.balance is not None:
+                    entry["gradient_norms"] = dict(run.balance.norms)
                 if run.start_sha256 and not history:
                     entry["start_sha256"] = run.start_sha256
                 if scores is not None:

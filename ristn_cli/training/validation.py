@@ -1,4 +1,4 @@
-"""Validation: PSNR-Y on held-out windows, what the network takes from neighbouring frames, and how two runs compare.
+"""Validation: PSNR-Y, sharpness and steadiness on held-out windows, and what the network takes from other frames.
 
 The windows are the middles of clips, and photographs that move in whole pixels at three speeds: nothing is random.
 """
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ristn_cli.degradation import crop_to_multiple, degrade, quantize
-from ristn_cli.evaluation.metrics import psnr_y
+from ristn_cli.evaluation.metrics import psnr_y, rgb_to_y, temporal_error
 from ristn_cli.inference.device import Backend
 from ristn_cli.model import RISTN, bicubic_upsample
 from ristn_cli.model.inference import InferenceRISTN
@@ -56,10 +56,12 @@ class Scores:
     """A validation.
 
     Attributes:
-        summary: means over all windows: `psnr_y` and `bicubic_psnr_y` in dB, over all frames; `temporal_gain` in dB;
-            `temporal_gain_<kind>` where there are several kinds; `temporal_share` in [0, 1], of one window of each
-            kind, where there is a fusion.
-        windows: by the window's name `psnr_y` over all frames, `middle_psnr_y` and `temporal_gain` of the middle one.
+        summary: means over all windows: `psnr_y` and `bicubic_psnr_y` in dB, over all frames; `sharpness`, the energy
+            of the gradient of luma as a share of the original's; `temporal_error` and `bicubic_temporal_error` in 8-bit
+            levels, of the change from frame to frame; `temporal_gain` in dB; `temporal_gain_<kind>` where there are
+            several kinds; `temporal_share` in [0, 1], of one window of each kind, where there is a fusion.
+        windows: by the window's name `psnr_y`, `sharpness` and `temporal_error` over all frames, `middle_psnr_y` and
+            `temporal_gain` of the middle one.
     """
 
     summary: dict[str, float]
@@ -131,12 +133,20 @@ def validate(model: RISTN, windows: list[ValidationWindow], backend: Backend, cr
             lr = compress(lr, Compression(strength=crf))
         middle = len(lr) // 2
         truth = [to_image(frame) for frame in window.hr]
-        moving = [measure(*pair) for pair in zip(upscale(lr, slice(None)), truth, strict=True)]
-        still = measure(upscale(lr[middle].expand_as(lr), slice(middle, middle + 1))[0], truth[middle])
-        bicubic = [measure(*pair) for pair in zip(bicubic_upsample(lr), truth, strict=True)]
+        made, made_bicubic = (
+            [to_image(frame) for frame in frames] for frames in (upscale(lr, slice(None)), bicubic_upsample(lr))
+        )
+        moving = [measure(*pair) for pair in zip(made, truth, strict=True)]
+        repeated = upscale(lr[middle].expand_as(lr), slice(middle, middle + 1))[0]
+        still = measure(to_image(repeated), truth[middle])
+        bicubic = [measure(*pair) for pair in zip(made_bicubic, truth, strict=True)]
         rows[window.name] = {
             "psnr_y": mean(moving),
             "bicubic_psnr_y": mean(bicubic),
+            "sharpness": mean([gradient_energy(frame) for frame in made])
+            / max(1e-9, mean([gradient_energy(frame) for frame in truth])),
+            "temporal_error": mean_temporal_error(made, truth),
+            "bicubic_temporal_error": mean_temporal_error(made_bicubic, truth),
             "middle_psnr_y": moving[middle],
             "temporal_gain": moving[middle] - still,
         }
@@ -145,7 +155,8 @@ def validate(model: RISTN, windows: list[ValidationWindow], backend: Backend, cr
                 share = model.temporal_share(lr[None].to(backend.device))
             if share is not None:
                 shares[window.kind] = share
-    summary = {name: mean([row[name] for row in rows.values()]) for name in ("psnr_y", "bicubic_psnr_y")}
+    averaged = ("psnr_y", "bicubic_psnr_y", "sharpness", "temporal_error", "bicubic_temporal_error")
+    summary = {name: mean([row[name] for row in rows.values()]) for name in averaged}
     gains: dict[str, list[float]] = {}
     for window in windows:
         gains.setdefault(window.kind, []).append(rows[window.name]["temporal_gain"])
@@ -154,7 +165,7 @@ def validate(model: RISTN, windows: list[ValidationWindow], backend: Backend, cr
         summary |= {f"temporal_gain_{kind}": mean(each) for kind, each in gains.items()}
     if shares:
         summary["temporal_share"] = mean(list(shares.values()))
-    kept = ("psnr_y", "middle_psnr_y", "temporal_gain")
+    kept = ("psnr_y", "middle_psnr_y", "temporal_gain", "sharpness", "temporal_error")
     return Scores(
         {name: round(value, 4) for name, value in summary.items()},
         {window: {name: round(row[name], 3) for name in kept} for window, row in rows.items()},
@@ -166,9 +177,22 @@ def to_image(frame: Tensor) -> Any:
     return quantize(frame).mul(255).round().to(torch.uint8).permute(1, 2, 0).numpy()
 
 
-def measure(frame: Tensor, truth: Any) -> float:
-    """PSNR-Y in dB of a frame (3, H, W) in [0, 1] against an image (H, W, 3) uint8."""
-    return psnr_y(to_image(frame), truth, crop_border=BORDER)
+def measure(frame: Any, truth: Any) -> float:
+    """PSNR-Y in dB of a frame (H, W, 3) uint8 against the original."""
+    return psnr_y(frame, truth, crop_border=BORDER)
+
+
+def gradient_energy(frame: Any) -> float:
+    """Mean square of the differences of luma between neighbouring pixels of a frame (H, W, 3) uint8."""
+    luma = rgb_to_y(frame)[BORDER:-BORDER, BORDER:-BORDER]
+    return float(np.square(np.diff(luma, axis=0)).mean() + np.square(np.diff(luma, axis=1)).mean())
+
+
+def mean_temporal_error(frames: list[Any], truth: list[Any]) -> float:
+    """Mean of `temporal_error` over the steps from frame to frame, in 8-bit levels; 0 for a single frame."""
+    errors = [rgb_to_y(a) - rgb_to_y(b) for a, b in zip(frames, truth, strict=True)]
+    steps = [temporal_error(*pair, crop_border=BORDER) for pair in zip(errors[1:], errors, strict=False)]
+    return mean(steps) if steps else 0.0
 
 
 def mean(values: list[float]) -> float:
