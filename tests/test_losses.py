@@ -303,7 +303,9 @@ def batch(stage: Any, seed: int, count: int = 1) -> tuple[Tensor, Tensor]:
 @pytest.mark.usefixtures("tiny_features")
 def test_shares_are_those_of_the_gradients_at_the_last_convolution() -> None:
     """At the first step the norms are the step's own: the network's gradient is the sum of the terms' weighted ones."""
-    stage = replace(SHARP, terms=replace(EVERYTHING, adversarial_after=0, largest_offset=0), sparsity=0.0)
+    stage = replace(
+        SHARP, terms=replace(EVERYTHING, adversarial_after=0, largest_offset=0, feature_frames=3), sparsity=0.0
+    )
     run, reference = (Run(make_recipe(stage), CPU) for _ in range(2))
     for each in (run, reference):
         each.optimizer.param_groups[0]["lr"] = 0.0
@@ -446,7 +448,12 @@ def test_the_loss_of_a_recipe_holds_where_a_stage_says_nothing_else() -> None:
         ("sharpen = 1.0", "sharpen = nan", "sharpen nan"),
         ("sharpen = 1.0", "sharpen_sigma = 0", "sharpen_sigma 0"),
         ("sharpen = 1.0", "largest_offset = 1.5", "largest_offset 1.5: expected a whole number"),
-        ("sharpen = 1.0", "adversarial = 0.1\ndiscriminator_channels = 0", "discriminator_channels is at least 1"),
+        (
+            "sharpen = 1.0",
+            "adversarial = 0.1\ndiscriminator_channels = 0",
+            "feature_frames and discriminator_channels are",
+        ),
+        ("sharpen = 1.0", "feature_frames = 0", "feature_frames and discriminator_channels are"),
         ("sharpen = 1.0", 'pixel2 = "l1"', "unknown key 'pixel2'"),
         ('"charbonnier"', '"l1"', "unknown loss 'l1'"),
         ('loss = "luma"', "loss = 3", r"\[\[stages\]\]: loss: expected a table or the name of an error, not 3"),

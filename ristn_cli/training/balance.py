@@ -80,13 +80,18 @@ class BalancedTerms:
             error: the terms with fixed weights, of `sr`.
             sr: (B, T, 3, H, W) without the border that does not count, a leaf that needs a gradient.
             target: likewise, without.
-            iteration: of the run: which part of the frames the terms see depends on it and the seed alone.
+            iteration: of the run: which part of which frames the terms see depends on it and the seed alone.
             step: of the stage.
         """
         parts = {"error": torch.autograd.grad(error, sr)[0]}
-        seen, wanted = (self._part_at(iteration, frames) for frames in (sr, target))
+        rng = np.random.default_rng([self.seed, iteration, 2])
+        top, left = rng.integers(0, self.terms.largest_offset + 1, 2)
+        height, width = (side - self.terms.largest_offset for side in sr.shape[-2:])
+        seen, wanted = (frames[..., top : top + height, left : left + width] for frames in (sr, target))
         if self.features is not None and self.terms.features:
-            distance = feature_distance(self.features, seen, wanted)
+            frames = sr.shape[1]
+            chosen = rng.permutation(frames)[: self.terms.feature_frames].tolist()
+            distance = feature_distance(self.features, seen[:, chosen], wanted[:, chosen])
             parts["features"] = torch.autograd.grad(distance, sr, retain_graph=self.adversary is not None)[0]
         if self.adversary is not None and step >= self.terms.adversarial_after:
             parts["adversarial"] = torch.autograd.grad(self.adversary.term(seen), sr)[0]
@@ -98,13 +103,6 @@ class BalancedTerms:
         if self.adversary is not None:
             self.adversary.learn(wanted, seen.detach())
         return gradient
-
-    def _part_at(self, iteration: int, frames: Tensor) -> Tensor:
-        """The frames without some pixels at the top and on the left; its size is always the same."""
-        largest = self.terms.largest_offset
-        top, left = np.random.default_rng([self.seed, iteration, 2]).integers(0, largest + 1, 2)
-        height, width = (side - largest for side in frames.shape[-2:])
-        return frames[..., top : top + height, left : left + width]
 
     @torch.no_grad()
     def _average_norms(self, parts: dict[str, Tensor]) -> None:

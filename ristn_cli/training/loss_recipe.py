@@ -23,13 +23,15 @@ class LossRecipe:
         direction: weight of gradients along the target's edges, at three scales: jags.
         pattern: weight of patterns of period 2 and 4 in flat areas.
         features: share of the distance in the features of a pretrained network.
+        feature_frames: frames of each window, drawn anew for each step, whose features are compared: they cost as much
+            as the network itself.
         adversarial: share of the adversarial term.
         adversarial_after: step of the stage from which the adversarial term is applied; before, the discriminator
             alone learns.
         discriminator_channels: of the discriminator's first layers.
         discriminator_rate: learning rate of the discriminator.
-        largest_offset: features and discriminator see the frames without up to this many HR pixels at the top and on
-            the left, as many as chance has it for each step, so that their strides leave no grid.
+        largest_offset: features and discriminator see the frames without 0 to this many HR pixels at the top and on
+            the left, drawn anew for each step, so that their strides leave no grid.
     """
 
     clean: float = 0.0
@@ -41,6 +43,7 @@ class LossRecipe:
     direction: float = 0.0
     pattern: float = 0.0
     features: float = 0.0
+    feature_frames: int = 2
     adversarial: float = 0.0
     adversarial_after: int = 0
     discriminator_channels: int = 16
@@ -53,11 +56,11 @@ class LossRecipe:
                 raise ValueError(f"{name} {value}: expected at least 0")
         if not 0 < self.sharpen_sigma <= 8:
             raise ValueError(f"sharpen_sigma {self.sharpen_sigma}: expected more than 0 and at most 8")
-        for name in ("discriminator_channels", "largest_offset", "adversarial_after"):
+        for name in ("feature_frames", "discriminator_channels", "largest_offset", "adversarial_after"):
             if not isinstance(getattr(self, name), int):
                 raise ValueError(f"{name} {getattr(self, name)}: expected a whole number")
-        if self.discriminator_channels < 1:
-            raise ValueError("discriminator_channels is at least 1")
+        if min(self.feature_frames, self.discriminator_channels) < 1:
+            raise ValueError("feature_frames and discriminator_channels are at least 1")
 
     @property
     def is_balanced(self) -> bool:
