@@ -23,8 +23,8 @@ class LossRecipe:
         direction: weight of gradients along the target's edges, at three scales: jags.
         pattern: weight of patterns of period 2 and 4 in flat areas.
         features: share of the distance in the features of a pretrained network.
-        feature_frames: frames of each window, drawn anew for each step, whose features are compared: they cost as much
-            as the network itself.
+        feature_frames: frames of each window, drawn anew for each step, whose features are compared: those of all
+            frames would take longer than the rest of a step.
         adversarial: share of the adversarial term.
         adversarial_after: step of the stage from which the adversarial term is applied; before, the discriminator
             alone learns.
