@@ -340,7 +340,7 @@ def loss_table(value: Any, where: str) -> dict[str, Any]:
 
 
 def spread_loss(tables: dict[str, Any]) -> dict[str, Any]:
-    """The tables of a recipe's file with its `[loss]` in each stage, where it counts unless the stage says otherwise."""
+    """The tables of a recipe's file with its `[loss]` in each stage, where it counts unless the stage has its own."""
     common = loss_table(tables.get("loss", {}), "[loss]")
     tables = {name: value for name, value in tables.items() if name != "loss"}
     stages = tables.get("stages")
@@ -372,7 +372,7 @@ def parse_recipe(text: str, where: str = "recipe") -> Recipe:
         config = build(RISTNConfig, CONFIGS[preset].to_dict() | changes, f"{where}: [model]")
         return Recipe(**(vars(file) | {"model": config}))
     except MalformedError as error:
-        message = str(error)
+        message = str(error).replace("].terms", "].loss")  # as the file has it
         raise RecipeError(message if message.startswith(where) else f"{where}: {message}") from error
     except ValueError as error:
         raise RecipeError(f"{where}: {error}") from error
