@@ -409,7 +409,7 @@ def test_what_is_before_and_around_a_window_is_degraded_with_it_and_cut(
 ) -> None:
     shapes = []
 
-    def darken_the_rest(rng: np.random.Generator, lr: Tensor, recipe: DataRecipe) -> Tensor:
+    def darken_the_rest(rng: np.random.Generator, lr: Tensor, *_: object) -> Tensor:
         shapes.append(tuple(lr.shape))
         lr = lr.clone()
         lr[:2], lr[..., :6], lr[..., :6, :] = 0, 0, 0

@@ -101,8 +101,14 @@ class TrainingWindows(Dataset[tuple[Tensor, Tensor]]):
         self.recipe = recipe
         self.world = world
         data = recipe.data
-        stills = [name for name in (data.photos, data.drawings) if name]
-        self.stills = [path for name in stills for path in list_files(folder / name, IMAGE_SUFFIXES)]
+        self.photos, self.drawings = (
+            list_files(folder / name, IMAGE_SUFFIXES) if name else [] for name in (data.photos, data.drawings)
+        )
+        self.stills = self.photos + self.drawings
+        if data.drawing_share and not self.drawings:
+            raise RecipeError(f"{folder}: drawing_share is {data.drawing_share}, but {data.drawings!r} has no drawings")
+        if not data.drawing_share or not self.photos:
+            self.photos = self.stills
         self.clips = list_clips(folder / data.clips) if data.clips else []
         if not self.stills and not self.clips:
             raise RecipeError(f"{folder}: neither photographs in {data.photos!r} nor clips in {data.clips!r}")
@@ -121,7 +127,8 @@ class TrainingWindows(Dataset[tuple[Tensor, Tensor]]):
             from ristn_cli.training.footage import degrade_footage
 
             rng = np.random.default_rng([self.recipe.seed, number, 1])  # its own: the windows are BI's
-            lr = torch.stack([degrade_footage(rng, window, data) for window in quantize(lr)])
+            extra = self.recipe.degradations
+            lr = torch.stack([degrade_footage(rng, window, data, extra) for window in quantize(lr)])
         return plan.cut(lr[:, data.lead :], hr[:, data.lead :])
 
     def plan(self, number: int) -> BatchPlan:
@@ -157,7 +164,9 @@ class TrainingWindows(Dataset[tuple[Tensor, Tensor]]):
         if kind < clip_share + data.text_share:
             source, place = self._detailed(rng, lambda: int(rng.integers(PAGES)), size)
         else:
-            source, place = self._detailed(rng, lambda: choose(rng, self.stills), 2 * size)
+            is_drawing = kind < clip_share + data.text_share + data.drawing_share
+            stills = self.drawings if is_drawing else self.photos
+            source, place = self._detailed(rng, lambda: choose(rng, stills), 2 * size)
         scene = self._plan_view(rng, source, place, frames, fastest)
         if rng.random() < data.warp_share:
             scene = plan_warp(rng, scene)

@@ -1,4 +1,4 @@
-"""LR windows as people's footage shows them: blurred, resampled, noisy and compressed, moderately and in random order.
+"""LR windows as people's footage shows them: what happened to it before it was compressed, and its compression.
 
 Every draw comes from the generator that is passed in, so a window depends on its seed alone.
 """
@@ -8,23 +8,34 @@ import torch
 from torch import Tensor
 
 from ristn_cli.degradation import add_noise, blur, resample
+from ristn_cli.training.degradation_recipe import DegradationRecipe
+from ristn_cli.training.degradations import COMPRESSIONS, DEGRADATIONS, SOURCE
+from ristn_cli.training.degradations.coding import PRESETS, compress
 from ristn_cli.training.recipe import DataRecipe
-from ristn_cli.video import Compression, compress_images
+from ristn_cli.video import Compression
 
-PRESETS = ("veryfast", "faster", "fast", "medium")
 RESAMPLING = ("bilinear", "bicubic", "area")
 
 
-def degrade_footage(rng: np.random.Generator, lr: Tensor, data: DataRecipe) -> Tensor:
+def degrade_footage(rng: np.random.Generator, lr: Tensor, data: DataRecipe, degradations: DegradationRecipe) -> Tensor:
     """A clean LR window (T, 3, H, W) in [0, 1], as a recipe's strengths degrade it: the same shape and range.
 
-    Some windows stay clean, so that a network learns to leave clean footage alone. Blur and resampling are the same for
-    all frames of a window, noise is not.
+    Some windows stay clean, so that a network learns to leave clean footage alone. First comes what happens to a
+    source, in the order of `SOURCE`; then blur, resampling, noise and compression in random order. Blur and resampling
+    are the same for all frames of a window, noise is not.
     """
     if rng.random() < data.clean_share:
         return lr
+    # Shares of 0 draw nothing, so recipes without [degradations] keep their windows.
+    for name in SOURCE:
+        share = degradations.shares[name]
+        if share and rng.random() < share:
+            lr = apply(rng, lr, name, degradations)
     steps = [name for name in ("blur", "resample", "noise") if rng.random() < data.step_share]
-    if rng.random() < data.compression_share:
+    compression = draw_kind(rng, degradations)
+    if compression:
+        steps.append(compression)
+    elif rng.random() < data.compression_share:
         steps.append("compress")
     for name in rng.permutation(steps).tolist():
         if name == "blur":
@@ -39,10 +50,26 @@ def degrade_footage(rng: np.random.Generator, lr: Tensor, data: DataRecipe) -> T
             lr = resample(lr, size, str(rng.choice(RESAMPLING)), str(rng.choice(RESAMPLING[:2])))
         elif name == "noise":
             lr = draw_noise(rng, lr, data.noise)
-        else:
+        elif name == "compress":
             lr = compress(lr, draw_compression(rng, data))
+        else:
+            lr = apply(rng, lr, name, degradations)
         lr = lr.clamp(0, 1)
     return lr
+
+
+def apply(rng: np.random.Generator, lr: Tensor, name: str, degradations: DegradationRecipe) -> Tensor:
+    """A window under a degradation at a random strength of the recipe's range."""
+    strength = float(rng.uniform(degradations.weakest, degradations.strongest))
+    return DEGRADATIONS[name](lr, strength, int(rng.integers(2**32)))
+
+
+def draw_kind(rng: np.random.Generator, degradations: DegradationRecipe) -> str:
+    """One of `COMPRESSIONS` by their shares; empty for none of them, in which case nothing is drawn if all are 0."""
+    shares = [degradations.shares[name] for name in COMPRESSIONS]
+    if not any(shares):
+        return ""
+    return str(rng.choice([*COMPRESSIONS, ""], p=[*shares, max(0.0, 1 - sum(shares))]))
 
 
 def draw_noise(rng: np.random.Generator, lr: Tensor, strongest: float) -> Tensor:
@@ -64,10 +91,3 @@ def draw_compression(rng: np.random.Generator, data: DataRecipe) -> Compression:
     encoder = "mpeg4" if kind < 0.9 else "mpeg2video"
     scale = round(2 + share * (data.highest_scale - 2))
     return Compression(encoder=encoder, strength=scale, keyframe_interval=interval)
-
-
-def compress(lr: Tensor, compression: Compression) -> Tensor:
-    """A window (T, 3, H, W) in [0, 1] through an encoder and back, rounded to 8 bits on the way."""
-    images = lr.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
-    decoded = np.stack(list(compress_images(images, compression)))
-    return torch.from_numpy(decoded).permute(0, 3, 1, 2).float().div(255)

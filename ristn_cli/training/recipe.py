@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ristn_cli.model import CONFIGS, SCALE, RISTNConfig
+from ristn_cli.training.degradation_recipe import DegradationRecipe
 from ristn_cli.training.loss_recipe import LossRecipe
 from ristn_cli.typed import MalformedError, brief, build, parse_toml, read_text
 
@@ -50,7 +51,8 @@ class DataRecipe:
 
     Attributes:
         photos: folder of photographs, relative to the data folder; empty for none.
-        drawings: folder of drawings, likewise; each is as likely as a photograph.
+        drawings: folder of drawings, likewise.
+        drawing_share: share of the windows that show moving drawings; 0 for each as likely as a photograph.
         clips: folder of clips, likewise.
         validation: folder of clips that are never trained on, likewise.
         validation_photos: folder of photographs that are never trained on, likewise; validation moves them.
@@ -63,7 +65,7 @@ class DataRecipe:
         longest_stride: clips are read with a random stride of 1 to this many frames.
         cache_gib: budget for decoded frames in memory, of each training process and all that make its batches.
         degradation: of LR frames: `BI`, or `real`: after BI also blur, resampling, noise and compression by real
-            encoders, in random order; the fields below only count for `real`.
+            encoders, in random order; the fields below and `[degradations]` only count for `real`.
         clean_share: share of the windows that stay BI.
         compression_share: share of the other windows that are compressed.
         step_share: chance of each of blur, resampling and noise in a window that does not stay BI.
@@ -85,6 +87,7 @@ class DataRecipe:
     validation_photos: str = ""
     clip_share: float = 0.1
     text_share: float = 0.1
+    drawing_share: float = 0.0
     warp_share: float = 0.2
     layer_share: float = 0.0
     exposure: float = 0.05
@@ -231,6 +234,7 @@ class Recipe:
         name: names the run and the weights it makes.
         model: the network.
         data: the windows.
+        degradations: what else LR windows suffer, where the degradation is `real`.
         stages: carried out in order.
         seed: of the initial weights and of the data order.
         compile: run the network through torch.compile (needs a C++ compiler or a GPU).
@@ -244,6 +248,7 @@ class Recipe:
     model: RISTNConfig
     stages: tuple[StageRecipe, ...]
     data: DataRecipe = field(default_factory=DataRecipe)
+    degradations: DegradationRecipe = field(default_factory=DegradationRecipe)
     seed: int = 0
     compile: bool = False
     validate_every: int = 1000
@@ -262,6 +267,8 @@ class Recipe:
             raise ValueError("validate_every and checkpoint_every are at least 1")
         if not 0 <= self.seed <= MOST_STEPS:
             raise ValueError(f"seed {self.seed}: expected 0 to {MOST_STEPS}")
+        if any(self.degradations.shares.values()) and self.data.degradation != "real":
+            raise ValueError("[degradations] is for degradation 'real' in [data]")
         for before, stage in zip((None, *self.stages), self.stages, strict=False):
             if stage.continues and (before is None or before.part != stage.part):
                 raise ValueError(f"stage {stage.name!r} continues, but no stage of the same part stands before it")
@@ -303,6 +310,7 @@ def changed_field(stored: dict[str, Any], wanted: dict[str, Any]) -> str:
     """
     stored = with_defaults(Recipe, stored)
     stored["data"] = with_defaults(DataRecipe, stored.get("data", {}))
+    stored["degradations"] = with_defaults(DegradationRecipe, stored.get("degradations", {}))
     stored["stages"] = [with_defaults(StageRecipe, stage) for stage in stored.get("stages", [])]
     for stage in stored["stages"]:
         stage["terms"] = with_defaults(LossRecipe, stage.get("terms", {}))
@@ -323,6 +331,7 @@ class _File:
     model: dict[str, Any] = field(default_factory=dict)
     stages: tuple[StageRecipe, ...] = ()
     data: DataRecipe = field(default_factory=DataRecipe)
+    degradations: DegradationRecipe = field(default_factory=DegradationRecipe)
     seed: int = 0
     compile: bool = False
     validate_every: int = 1000

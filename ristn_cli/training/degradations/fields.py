@@ -1,0 +1,42 @@
+"""Interlaced video: two fields woven into a frame, and what simple deinterlacers leave of them."""
+
+import torch
+from torch import Tensor
+
+from ristn_cli.training.degradations.planes import convolve
+
+TREATMENTS = ("none", "blend", "double", "partly")
+
+
+def weave(frames: Tensor, first: int) -> Tensor:
+    """Frames (T, C, H, W) whose lines `first`, `first` + 2, ... stay, and whose other lines are the next frame's.
+
+    `first` is 0 or 1. The last frame, which nothing follows, stays.
+    """
+    woven = frames.clone()
+    woven[:-1, :, 1 - first :: 2] = frames[1:, :, 1 - first :: 2]
+    return woven
+
+
+def deinterlace(woven: Tensor, first: int, treatment: str, threshold: float = 0.0) -> Tensor:
+    """Woven frames after a deinterlacer that is not good enough.
+
+    `none` leaves the combs. `blend` averages neighbouring lines, so things in motion are seen twice. `double` makes the
+    second field's lines the mean of their neighbours, so slanted edges have steps. `partly` does so only where a line
+    stands out from both neighbours by more than a threshold in [0, 1]: fainter combs stay.
+    """
+    if treatment == "none":
+        return woven
+    if treatment == "blend":
+        return convolve(woven, torch.tensor([0.25, 0.5, 0.25]), -2)
+    mean = convolve(woven, torch.tensor([0.5, 0.0, 0.5]), -2)
+    result = woven.clone()
+    lines = slice(1 - first, None, 2)
+    if treatment == "double":
+        result[:, :, lines] = mean[:, :, lines]
+        return result
+    over_upper, over_lower = (woven - convolve(woven, torch.tensor(taps), -2) for taps in ([0.0, 0, 1], [1.0, 0, 0]))
+    combs = (over_upper * over_lower > 0) & (torch.minimum(over_upper.abs(), over_lower.abs()) > threshold)
+    is_combed = combs.any(dim=1, keepdim=True).expand_as(woven)[:, :, lines]
+    result[:, :, lines] = torch.where(is_combed, mean[:, :, lines], woven[:, :, lines])
+    return result

@@ -1,0 +1,66 @@
+"""Noise from where the light falls: film grain, and a camera's sensor in low light. New in every frame."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ristn_cli.training.degradations.planes import convolve, gaussian, to_rgb, to_ycbcr
+
+GRAIN = 18 / 255
+"""Standard deviation of the strongest grain at mid-grey."""
+
+GRAIN_SIZES = (0.35, 0.9)
+"""Range of the standard deviation in pixels of the Gaussian that makes grains of white noise."""
+
+GREY_SHARE = 0.8
+"""Share of the grain's variance that all colours have in common; the three dye layers differ in the rest."""
+
+LOW_LIGHT = 9 / 255
+"""Standard deviation of the strongest low-light noise in each plane at full brightness."""
+
+READ_NOISE = 0.25
+"""Brightness below which the noise of reading a sensor outweighs that of photons. In shadows gamma amplifies it."""
+
+BLOTCHES = (1.2, 2.5)
+"""Range of the size of coloured blotches in pixels, which demosaicing and a camera's denoising leave."""
+
+
+def correlated_noise(rng: np.random.Generator, shape: tuple[int, int, int, int], across: float, down: float) -> Tensor:
+    """Normal noise (N, C, H, W) of variance 1, whose grains are Gaussians of two deviations in pixels."""
+    noise = torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
+    for size, axis in ((across, -1), (down, -2)):
+        kernel = gaussian(size)
+        noise = convolve(noise, kernel / kernel.square().sum().sqrt(), axis, "circular")
+    return noise
+
+
+def add_grain(frames: Tensor, strength: float, seed: int) -> Tensor:
+    """Film grain: mostly grey, strongest in mid-tones, absent in black and white."""
+    rng = np.random.default_rng(seed)
+    size = rng.uniform(*GRAIN_SIZES)
+    count, _, height, width = frames.shape
+    grey = correlated_noise(rng, (count, 1, height, width), size, size)
+    colour = correlated_noise(rng, (count, 3, height, width), size, size)
+    grain = GREY_SHARE**0.5 * grey + (1 - GREY_SHARE) ** 0.5 * colour
+    return (frames + strength * GRAIN * 2 * (frames * (1 - frames)).sqrt() * grain).clamp(0, 1)
+
+
+def add_low_light_noise(frames: Tensor, strength: float, seed: int) -> Tensor:
+    """Noise of a sensor without enough light: fine in luma, blotchy in chroma, stronger in shadows."""
+    rng = np.random.default_rng(seed)
+    count, _, height, width = frames.shape
+    blotch = rng.uniform(*BLOTCHES)
+    luma, chroma = to_ycbcr(frames)
+    deviation = strength * LOW_LIGHT * low_light_profile(luma)
+    luma_noise = correlated_noise(rng, (count, 1, height, width), 0.5, 0.5)
+    chroma_noise = correlated_noise(rng, (count, 2, height, width), blotch, blotch)
+    return to_rgb(luma + deviation * luma_noise, chroma + deviation * chroma_noise)
+
+
+def low_light_profile(luma: Tensor) -> Tensor:
+    """How much stronger noise is at a luma in [0, 1] than at 1.
+
+    Photons give nearly the same noise at every brightness after gamma. Reading the sensor adds noise that is constant
+    before gamma, so after gamma it grows towards black.
+    """
+    return (1 + (READ_NOISE / (luma.clamp(0, 1) + 0.1)) ** 2).sqrt() / (1 + (READ_NOISE / 1.1) ** 2) ** 0.5
