@@ -18,6 +18,7 @@ from ristn_cli.degradation import decimate, degrade, quantize
 from ristn_cli.model import RISTNConfig
 from ristn_cli.training import data, material, motion
 from ristn_cli.training.data import TrainingWindows
+from ristn_cli.training.degradation_recipe import DegradationRecipe
 from ristn_cli.training.material import FrameCache
 from ristn_cli.training.motion import Cut, Layer, View, WindowPlan
 from ristn_cli.training.recipe import DataRecipe, Recipe, RecipeError, StageRecipe
@@ -138,6 +139,25 @@ def test_drawings_are_drawn_like_photographs(folder: Path, tmp_path: Path) -> No
     assert [path.parent.name for path in windows.stills] == ["photos"] * 3 + ["drawings"]
     sources = [window.scene.source for number in range(50) for window in windows.plan(number).windows]
     assert 10 < sources.count(tmp_path / "drawings" / "page.png") < 40  # of a hundred, one source in four
+
+
+def test_drawings_have_a_share_of_their_own(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos").symlink_to(folder / "photos")
+    (tmp_path / "drawings").mkdir()
+    for name in ("a", "b"):
+        write_image(tmp_path / "drawings" / f"{name}.png", make_still(90, 90).permute(1, 2, 0).numpy())
+
+    def share(**of_data: Any) -> float:
+        windows = TrainingWindows(make_recipe(replace(STAGE, iterations=200), drawings="drawings", **of_data), tmp_path)
+        scenes = [window.scene for number in range(200) for window in windows.plan(number).windows]
+        drawn = [isinstance(scene.source, Path) and scene.source.parent.name == "drawings" for scene in scenes]
+        return sum(drawn) / len(drawn)
+
+    assert share(drawing_share=0.15) == pytest.approx(0.15, abs=0.05)
+    assert share(drawing_share=0.15, text_share=0.5) == pytest.approx(0.15, abs=0.05)
+    assert share() == pytest.approx(2 / 5, abs=0.07)  # like photographs, two of five
+    with pytest.raises(RecipeError, match=r"drawing_share is 0\.15, but '' has no drawings"):
+        TrainingWindows(make_recipe(drawing_share=0.15), tmp_path)
 
 
 def test_layers_and_exposure_come_in_their_shares(folder: Path) -> None:
@@ -402,6 +422,18 @@ def test_real_footage_keeps_the_windows_and_the_seed(folder: Path) -> None:
         assert lr.shape == clean[number][0].shape
         assert not torch.equal(lr, clean[number][0])
         assert torch.equal(lr, again[number][0])
+
+
+def test_degradations_are_those_of_the_batch_number(folder: Path) -> None:
+    table = DegradationRecipe(low_light=0.3, vhs=0.3, sharpened=0.3, strong=0.3, twice=0.3, dvd=0.3)
+    recipe = make_recipe(degradation="real", clean_share=0.1, lead=1, surround=4)
+    plain = TrainingWindows(recipe, folder)
+    first = [TrainingWindows(replace(recipe, degradations=table), folder)[number] for number in range(4)]
+    resumed = TrainingWindows(replace(recipe, degradations=table), folder)
+    for number in (3, 1, 2, 0):
+        assert equal(resumed[number], first[number])
+        assert torch.equal(first[number][1], plain[number][1])
+        assert first[number][0].shape == plain[number][0].shape
 
 
 def test_what_is_before_and_around_a_window_is_degraded_with_it_and_cut(

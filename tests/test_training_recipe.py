@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from ristn_cli.model import CONFIGS
-from ristn_cli.training.recipe import RecipeError, StageRecipe, load_recipe, parse_recipe
+from ristn_cli.training.degradation_recipe import DegradationRecipe
+from ristn_cli.training.recipe import RecipeError, StageRecipe, changed_field, load_recipe, parse_recipe
 
 SMALL = """
 name = "small"
@@ -167,3 +168,39 @@ def test_the_recipe_for_real_footage_fine_tunes_released_weights() -> None:
 def test_degradations_that_cannot_be_are_refused(values: str) -> None:
     with pytest.raises(RecipeError, match="data: "):
         parse_recipe(f"name = 'x'\n[data]\n{values}\n[[stages]]\nname = 'a'\niterations = 1\n")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ("rain = 0.1", "unknown key 'rain'"),
+        ("grain = 1.5", "grain 1.5: expected a share from 0 to 1"),
+        ("strong = 0.5\ntwice = 0.4\ndvd = 0.2", "more than 1 together"),
+        ("weakest = 0.6\nstrongest = 0.5", "weakest and strongest are from 0 to 1, in order"),
+    ],
+)
+def test_tables_of_degradations_that_cannot_be_are_refused(values: str, message: str) -> None:
+    text = (
+        f"name = 'x'\n[data]\ndegradation = 'real'\n[degradations]\n{values}\n[[stages]]\nname = 'a'\niterations = 1\n"
+    )
+    with pytest.raises(RecipeError, match=rf"\[degradations\]: .*{message}"):
+        parse_recipe(text)
+
+
+def test_a_table_of_degradations_is_for_real_footage() -> None:
+    text = "name = 'x'\n[degradations]\ngrain = 0.25\n[[stages]]\nname = 'a'\niterations = 1\n"
+    with pytest.raises(RecipeError, match=r"\[degradations\] is for degradation 'real'"):
+        parse_recipe(text)
+    table = parse_recipe(text.replace("[degradations]", "[data]\ndegradation = 'real'\n[degradations]")).degradations
+    assert {name: share for name, share in table.shares.items() if share} == {"grain": 0.25}
+
+
+def test_checkpoints_from_before_a_field_have_its_default() -> None:
+    recipe = parse_recipe(SMALL)
+    stored = recipe.to_dict()
+    del stored["degradations"], stored["data"]["drawing_share"]
+    assert changed_field(stored, recipe.to_dict()) == ""
+    real = replace(recipe, data=replace(recipe.data, degradation="real"))
+    grainy = replace(real, degradations=DegradationRecipe(grain=0.1))
+    assert changed_field(real.to_dict(), grainy.to_dict()) == "degradations"
+    assert changed_field(stored, replace(recipe, data=replace(recipe.data, drawing_share=0.1)).to_dict()) == "data"

@@ -74,9 +74,7 @@ def make_sheet(window: Tensor, crop: tuple[int, int, int, int], seed: int) -> Im
     clean = enlarge(window, crop)
     height, width = clean.shape[:2]
     columns = 1 + len(STRENGTHS)
-    sheet = np.full(
-        (len(DEGRADATIONS) * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), 255, dtype=np.uint8
-    )
+    sheet = np.full((len(DEGRADATIONS) * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), 255, dtype=np.uint8)
     for row, (name, degrade) in enumerate(DEGRADATIONS.items()):
         cells = [("clean", clean)]
         cells += [(f"{name} {strength:.2f}", enlarge(degrade(window, strength, seed), crop)) for strength in STRENGTHS]

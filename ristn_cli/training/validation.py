@@ -127,7 +127,7 @@ def validate(model: RISTN, windows: list[ValidationWindow], backend: Backend, cr
     for window in windows:
         lr = quantize(degrade(window.hr))
         if crf:
-            from ristn_cli.training.footage import compress
+            from ristn_cli.training.degradations.coding import compress
             from ristn_cli.video import Compression
 
             lr = compress(lr, Compression(strength=crf))

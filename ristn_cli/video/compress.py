@@ -28,16 +28,12 @@ class Compression:
         strength: x264's constant rate factor (0 to 51), or the others' quantiser scale (1 to 31).
         preset: x264's; the others have none.
         keyframe_interval: largest distance of key frames.
-        b_frames: how many B-frames MPEG-4 and MPEG-2 put between two others; x264 decides itself.
-        is_interlaced: whether MPEG-2 codes the lines of each frame as two fields.
     """
 
     encoder: str = "libx264"
     strength: int = 23
     preset: str = "medium"
     keyframe_interval: int = 250
-    b_frames: int = 0
-    is_interlaced: bool = False
 
     def __post_init__(self) -> None:
         if self.encoder not in DECODERS:
@@ -45,10 +41,6 @@ class Compression:
         lowest, highest = (0, 51) if self.encoder == "libx264" else (1, 31)
         if not lowest <= self.strength <= highest:
             raise ValueError(f"{self.encoder}: strength {self.strength} is not from {lowest} to {highest}")
-        if self.is_interlaced and self.encoder != "mpeg2video":
-            raise ValueError(f"{self.encoder}: interlaced pictures are coded by mpeg2video alone")
-        if self.b_frames and self.encoder == "libx264":
-            raise ValueError("libx264: b_frames is for mpeg4 and mpeg2video")
 
 
 def compress_clip(images: Iterable[Image], crf: int) -> Iterator[Image]:
@@ -166,17 +158,12 @@ def open_codec(height: int, width: int, compression: Compression) -> tuple[Video
         encoder.options = {
             "crf": str(compression.strength),
             "preset": compression.preset,
-            "x264-params": "log-level=none:threads=1:cpu-independent=1",  # without it the same call differs at times
+            # Without cpu-independent, x264 gives other bits for the same frames in some of its calls.
+            "x264-params": "log-level=none:threads=1:cpu-independent=1",
         }
     else:
         scale = str(compression.strength)
-        encoder.max_b_frames = compression.b_frames
-        encoder.options = {
-            "qmin": scale,
-            "qmax": scale,
-            "flags": "+qscale+ildct+ilme" if compression.is_interlaced else "+qscale",
-            "global_quality": str(118 * int(scale)),
-        }
+        encoder.options = {"qmin": scale, "qmax": scale, "flags": "+qscale", "global_quality": str(118 * int(scale))}
     return encoder, open_decoder(compression.encoder)
 
 

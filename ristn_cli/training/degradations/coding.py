@@ -1,11 +1,13 @@
 """Frames through real encoders, as strongly as people's footage: strong compression, twice in a row, and DVD."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ristn_cli.training.degradations.fields import TREATMENTS, deinterlace, weave
+from ristn_cli.training.degradations.fields import TREATMENTS, deinterlace, split_fields, weave
 from ristn_cli.video import Compression, compress_images
 
 PRESETS = ("veryfast", "faster", "fast", "medium")
@@ -28,8 +30,8 @@ RESCALING = (0.6, 1.5)
 DVD_SCALE = (2, 10)
 """Quantiser scale at strengths of 0 and 1: 6 to 1.5 Mbit/s at 720x576, measured on three clips."""
 
-DVD_KEYFRAME_INTERVAL, DVD_B_FRAMES = 12, 2
-"""Of the groups of pictures that DVDs have where there are 25 frames a second."""
+DVD_KEYFRAME_INTERVAL = 12
+"""Frames of a group of pictures on DVDs with 25 frames a second."""
 
 
 def compress(frames: Tensor, compression: Compression) -> Tensor:
@@ -76,19 +78,17 @@ def compress_twice(frames: Tensor, strength: float, seed: int) -> Tensor:
 def compress_to_dvd(frames: Tensor, strength: float, seed: int) -> Tensor:
     """MPEG-2 at the rates of DVDs, three in four times interlaced, and deinterlaced after decoding but not well.
 
-    The second field shows the next frame.
+    Interlaced video is coded field by field. The second field of a frame shows the next frame.
     """
     rng = np.random.default_rng(seed)
     finest, coarsest = DVD_SCALE
-    compression = Compression(
-        encoder="mpeg2video",
-        strength=round(finest + strength * (coarsest - finest)),
-        keyframe_interval=DVD_KEYFRAME_INTERVAL,
-        b_frames=DVD_B_FRAMES,
-        is_interlaced=True,
-    )
+    scale = round(finest + strength * (coarsest - finest))
+    compression = Compression(encoder="mpeg2video", strength=scale, keyframe_interval=DVD_KEYFRAME_INTERVAL)
     is_film, first, treatment = rng.random() < 0.25, int(rng.integers(2)), str(rng.choice(TREATMENTS))
     if is_film:
         return compress(frames, compression)
+    even = F.pad(frames, (0, 0, 0, frames.shape[2] % 2), mode="replicate")
+    fields = compress(split_fields(even, first), replace(compression, keyframe_interval=2 * DVD_KEYFRAME_INTERVAL))
     threshold = (8 + 16 * strength) / 255
-    return deinterlace(compress(weave(frames, first), compression), first, treatment, threshold).clamp(0, 1)
+    result = deinterlace(weave(fields, first), first, treatment, threshold)
+    return result[:, :, : frames.shape[2]].clamp(0, 1)

@@ -8,14 +8,21 @@ from ristn_cli.training.degradations.planes import convolve
 TREATMENTS = ("none", "blend", "double", "partly")
 
 
-def weave(frames: Tensor, first: int) -> Tensor:
-    """Frames (T, C, H, W) whose lines `first`, `first` + 2, ... stay, and whose other lines are the next frame's.
+def split_fields(frames: Tensor, first: int) -> Tensor:
+    """Fields (2 T, C, H/2, W) in their order, of frames (T, C, H, W) with an even number of lines.
 
-    `first` is 0 or 1. The last frame, which nothing follows, stays.
+    Each frame gives the lines `first` (0 or 1), `first` + 2, ...; the field after it shows the other lines of the next
+    frame, or of the same one where none follows.
     """
-    woven = frames.clone()
-    woven[:-1, :, 1 - first :: 2] = frames[1:, :, 1 - first :: 2]
-    return woven
+    following = torch.cat([frames[1:], frames[-1:]])
+    return torch.stack([frames[:, :, first::2], following[:, :, 1 - first :: 2]], dim=1).flatten(0, 1)
+
+
+def weave(fields: Tensor, first: int) -> Tensor:
+    """Frames (T, C, H, W), each of two fields (2 T, C, H/2, W), of which the earlier one has the line `first`."""
+    pairs = fields.view(-1, 2, *fields.shape[1:])
+    frames = torch.stack([pairs[:, first], pairs[:, 1 - first]], dim=3)
+    return frames.flatten(2, 3)
 
 
 def deinterlace(woven: Tensor, first: int, treatment: str, threshold: float = 0.0) -> Tensor:

@@ -1,22 +1,24 @@
 """Noise from where the light falls: film grain, and a camera's sensor in low light. New in every frame."""
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from ristn_cli.training.degradations.planes import convolve, gaussian, to_rgb, to_ycbcr
 
-GRAIN = 18 / 255
+GRAIN = 13 / 255
 """Standard deviation of the strongest grain at mid-grey."""
 
 GRAIN_SIZES = (0.35, 0.9)
 """Range of the standard deviation in pixels of the Gaussian that makes grains of white noise."""
 
-GREY_SHARE = 0.8
+GREY_SHARE = 0.9
 """Share of the grain's variance that all colours have in common; the three dye layers differ in the rest."""
 
-LOW_LIGHT = 9 / 255
-"""Standard deviation of the strongest low-light noise in each plane at full brightness."""
+LOW_LIGHT = 8 / 255
+"""Standard deviation of the strongest low-light noise of luma at full brightness; that of Cb and of Cr is half."""
 
 READ_NOISE = 0.25
 """Brightness below which the noise of reading a sensor outweighs that of photons. In shadows gamma amplifies it."""
@@ -41,8 +43,9 @@ def add_grain(frames: Tensor, strength: float, seed: int) -> Tensor:
     count, _, height, width = frames.shape
     grey = correlated_noise(rng, (count, 1, height, width), size, size)
     colour = correlated_noise(rng, (count, 3, height, width), size, size)
-    grain = GREY_SHARE**0.5 * grey + (1 - GREY_SHARE) ** 0.5 * colour
-    return (frames + strength * GRAIN * 2 * (frames * (1 - frames)).sqrt() * grain).clamp(0, 1)
+    grain = math.sqrt(GREY_SHARE) * grey + math.sqrt(1 - GREY_SHARE) * colour
+    deviation: Tensor = strength * GRAIN * 2 * (frames * (1 - frames)).sqrt()
+    return (frames + deviation * grain).clamp(0, 1)
 
 
 def add_low_light_noise(frames: Tensor, strength: float, seed: int) -> Tensor:
@@ -54,7 +57,7 @@ def add_low_light_noise(frames: Tensor, strength: float, seed: int) -> Tensor:
     deviation = strength * LOW_LIGHT * low_light_profile(luma)
     luma_noise = correlated_noise(rng, (count, 1, height, width), 0.5, 0.5)
     chroma_noise = correlated_noise(rng, (count, 2, height, width), blotch, blotch)
-    return to_rgb(luma + deviation * luma_noise, chroma + deviation * chroma_noise)
+    return to_rgb(luma + deviation * luma_noise, chroma + deviation / 2 * chroma_noise)
 
 
 def low_light_profile(luma: Tensor) -> Tensor:
@@ -63,4 +66,5 @@ def low_light_profile(luma: Tensor) -> Tensor:
     Photons give nearly the same noise at every brightness after gamma. Reading the sensor adds noise that is constant
     before gamma, so after gamma it grows towards black.
     """
-    return (1 + (READ_NOISE / (luma.clamp(0, 1) + 0.1)) ** 2).sqrt() / (1 + (READ_NOISE / 1.1) ** 2) ** 0.5
+    variance: Tensor = 1 + (READ_NOISE / (luma.clamp(0, 1) + 0.1)) ** 2
+    return (variance / (1 + (READ_NOISE / 1.1) ** 2)).sqrt()

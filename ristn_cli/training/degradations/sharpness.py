@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ristn_cli.training.degradations.planes import smooth, to_rgb, to_ycbcr
 
-SHARPENING = 2.5
+SHARPENING = 1.6
 """Amount of the strongest unsharp mask."""
 
 HALOS = (0.7, 1.8)
