@@ -144,6 +144,7 @@ def test_drawings_are_drawn_like_photographs(folder: Path, tmp_path: Path) -> No
 def test_drawings_have_a_share_of_their_own(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").symlink_to(folder / "photos")
     (tmp_path / "drawings").mkdir()
+    (tmp_path / "clips").symlink_to(folder / "clips")
     for name in ("a", "b"):
         write_image(tmp_path / "drawings" / f"{name}.png", make_still(90, 90).permute(1, 2, 0).numpy())
 
@@ -154,7 +155,7 @@ def test_drawings_have_a_share_of_their_own(folder: Path, tmp_path: Path) -> Non
         return sum(drawn) / len(drawn)
 
     assert share(drawing_share=0.15) == pytest.approx(0.15, abs=0.05)
-    assert share(drawing_share=0.15, text_share=0.5) == pytest.approx(0.15, abs=0.05)
+    assert share(drawing_share=0.15, clips="clips", clip_share=0.5) == pytest.approx(0.15, abs=0.05)
     assert share() == pytest.approx(2 / 5, abs=0.07)  # like photographs, two of five
     with pytest.raises(RecipeError, match=r"drawing_share is 0\.15, but '' has no drawings"):
         TrainingWindows(make_recipe(drawing_share=0.15), tmp_path)

@@ -1,9 +1,10 @@
 """Show what each training degradation does to a clip or a still, at three strengths, enlarged.
 
-    python tools/contact_sheet.py examples/bbb.mp4 docs/images/degradations.jpg --crop 72x40+150+70 --start 20
+    python tools/contact_sheet.py CLIP_OR_STILL SHEET.jpg --crop 72x40+104+62 --start 12 --seed 5
 
-A still moves one pixel to the right in each frame. `--reduce 4` makes the frames small first, as training does with
-photographs. The whole frame is degraded; the sheet shows the crop in the sixth frame, an encoder's first are better.
+The view of a still moves one pixel to the right in each frame. `--reduce 4` reduces the frames first, as training does.
+The whole frame is degraded. The sheet shows the crop of the sixth frame, because the first frames of an encoder are
+better than those that follow.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from ristn_cli.video import Image, draw_label, encode_jpeg, read_frames, read_im
 STRENGTHS = (1 / 3, 2 / 3, 1.0)
 FRAMES, SHOWN = 10, 5
 ENLARGEMENT, GAP, LABEL = 4, 4, 15
-SHEET_QUALITY = 80
-"""JPEG's; noise is dear."""
+SHEET_QUALITY = 70
+"""Quality of JPEG sheets. Noise makes large files."""
 
 
 def read_window(path: Path, start: int, reduce: int) -> Tensor:

@@ -19,7 +19,7 @@ TAPE_PEAKING = 0.8
 TAPE_JITTER = 0.35
 """Standard deviation of the shift of each line by an unsteady time base."""
 
-TAPE_BLEED, TAPE_DELAY, TAPE_CHROMA_NOISE = 5.0, 2.0, 6 / 255
+TAPE_BLEED, TAPE_DELAY, TAPE_CHROMA_NOISE = 5.0, 2.0, 5 / 255
 """Of chroma: length over which colour fades to the right, shift to the right, and standard deviation of the noise."""
 
 
@@ -44,7 +44,7 @@ def wear_tape(frames: Tensor, strength: float, seed: int) -> Tensor:
     luma = luma + strength * TAPE_LUMA_NOISE * noise
     chroma = smooth(chroma, strength, strength, right=strength * TAPE_DELAY)
     chroma = convolve(chroma, fade(strength * TAPE_BLEED), -1)
-    noise = correlated_noise(rng, (count, 2, height, width), rng.uniform(3, 6), rng.uniform(0.7, 1.5))
+    noise = correlated_noise(rng, (count, 2, height, width), rng.uniform(3, 6), rng.uniform(1, 2))
     worn = to_rgb(luma, chroma + strength * TAPE_CHROMA_NOISE * noise)
     lines = torch.from_numpy(rng.standard_normal((count, height), dtype=np.float32))
     return shift_lines(worn, strength * TAPE_JITTER * lines)

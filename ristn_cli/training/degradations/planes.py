@@ -39,18 +39,17 @@ def gaussian(deviation: float, centre: float = 0.0) -> Tensor:
     return (kernel / kernel.sum()).float()
 
 
-def convolve(planes: Tensor, kernel: Tensor, axis: int, mode: str = "replicate") -> Tensor:
+def convolve(planes: Tensor, kernel: Tensor, axis: int) -> Tensor:
     """(N, C, H, W) convolved with an odd number of taps along the last axis (-1) or the one before (-2).
 
-    Tap k moves a pixel k places to the right or down, counted from the middle tap. `mode` is that of `F.pad`. A mode of
-    `circular` keeps the statistics of noise the same up to the border.
+    Tap k moves a pixel k places to the right or down, counted from the middle tap. Edges are repeated.
     """
     radius, channels = len(kernel) // 2, planes.shape[1]
     kernel = kernel.flip(0).to(planes)
     if axis == -1:
-        padded = F.pad(planes, (radius, radius, 0, 0), mode=mode)
+        padded = F.pad(planes, (radius, radius, 0, 0), mode="replicate")
         return F.conv2d(padded, kernel.expand(channels, 1, 1, -1), groups=channels)
-    padded = F.pad(planes, (0, 0, radius, radius), mode=mode)
+    padded = F.pad(planes, (0, 0, radius, radius), mode="replicate")
     return F.conv2d(padded, kernel[:, None].expand(channels, 1, -1, 1), groups=channels)
 
 

@@ -29,11 +29,14 @@ BLOTCHES = (1.2, 2.5)
 
 def correlated_noise(rng: np.random.Generator, shape: tuple[int, int, int, int], across: float, down: float) -> Tensor:
     """Normal noise (N, C, H, W) of variance 1, whose grains are Gaussians of two deviations in pixels."""
-    noise = torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
-    for size, axis in ((across, -1), (down, -2)):
-        kernel = gaussian(size)
-        noise = convolve(noise, kernel / kernel.square().sum().sqrt(), axis, "circular")
-    return noise
+    kernels = gaussian(down), gaussian(across)
+    rows, columns = (len(kernel) // 2 for kernel in kernels)
+    count, channels, height, width = shape
+    wider = count, channels, height + 2 * rows, width + 2 * columns  # so that it is the same up to the border
+    noise = torch.from_numpy(rng.standard_normal(wider, dtype=np.float32))
+    for kernel, axis in zip(kernels, (-2, -1), strict=True):
+        noise = convolve(noise, kernel / kernel.square().sum().sqrt(), axis)
+    return noise[..., rows : rows + height, columns : columns + width]
 
 
 def add_grain(frames: Tensor, strength: float, seed: int) -> Tensor:
