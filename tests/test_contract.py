@@ -363,8 +363,8 @@ def test_sound_and_picture_stay_in_step(case: Case) -> None:
         if before.kind == "subtitle":
             continue
         gap = (after.times[0] - case.output.video_times[0]) - (before.times[0] - case.source.video_times[0])
-        # When the first picture of an AVI is shown depends on how many its decoder holds back: two here. FFmpeg's estimate
-        # begins with the decoding time, `Reading` does not.
+        # When the first picture of an AVI is shown depends on how many its decoder holds back, two here: FFmpeg's
+        # estimate begins with the decoding time, `Reading` does not.
         assert abs(gap) <= (Fraction(2, 25) if case.source.path.suffix == ".avi" else 2 * MILLISECOND)
         assert len(after.times) == len(before.times)
         for a, b in zip(after.times, before.times, strict=True):

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import re
 import subprocess
 import sys
 from dataclasses import fields
@@ -22,7 +23,7 @@ from ristn_cli.training.degradations.planes import convolve, gaussian, smooth, t
 from ristn_cli.training.degradations.sensor import add_grain, add_low_light_noise, correlated_noise, low_light_profile
 from ristn_cli.training.degradations.sharpness import sharpen, upscale_before
 from ristn_cli.training.footage import degrade_footage, draw_compression, draw_noise
-from ristn_cli.training.recipe import DataRecipe
+from ristn_cli.training.recipe import DataRecipe, parse_recipe
 from ristn_cli.video import Compression
 
 
@@ -391,6 +392,16 @@ def test_windows_suffer_what_the_table_says(monkeypatch: pytest.MonkeyPatch) -> 
     strengths = [strength for calls in per_window for _, strength in calls]
     assert 0.2 <= min(strengths) < 0.22
     assert 0.78 < max(strengths) <= 0.8
+
+
+def test_the_documentation_names_every_degradation_and_its_table_is_a_recipe() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "training.md").read_text(encoding="utf-8")
+    section = text.partition("\n### Degradations\n")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == list(DEGRADATIONS)
+    table = section.partition("```toml\n")[2].partition("```")[0]
+    recipe = parse_recipe(f"name = 'x'\n{table}\n[[stages]]\nname = 'a'\niterations = 1\n")
+    assert all(recipe.degradations.shares.values())
+    assert (1 - recipe.data.clean_share) * recipe.degradations.strong == pytest.approx(1 / 3, abs=0.01)
 
 
 def test_windows_of_a_table_depend_on_their_seed_alone() -> None:

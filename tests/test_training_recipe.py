@@ -173,7 +173,7 @@ def test_degradations_that_cannot_be_are_refused(values: str) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ("rain = 0.1", "unknown key 'rain'"),
+        ("rain = 0.1", "unknown key 'degradations.rain'"),
         ("grain = 1.5", "grain 1.5: expected a share from 0 to 1"),
         ("strong = 0.5\ntwice = 0.4\ndvd = 0.2", "more than 1 together"),
         ("weakest = 0.6\nstrongest = 0.5", "weakest and strongest are from 0 to 1, in order"),
@@ -183,7 +183,7 @@ def test_tables_of_degradations_that_cannot_be_are_refused(values: str, message:
     text = (
         f"name = 'x'\n[data]\ndegradation = 'real'\n[degradations]\n{values}\n[[stages]]\nname = 'a'\niterations = 1\n"
     )
-    with pytest.raises(RecipeError, match=rf"\[degradations\]: .*{message}"):
+    with pytest.raises(RecipeError, match=message):
         parse_recipe(text)
 
 
