@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -391,16 +392,20 @@ def test_workers_that_never_start_end_the_job(
 def test_waiting_for_workers_is_said_once(
     shots: Path, tmp_path: Path, make_upscaler: Callable[[], Upscaler], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = threading.Event()
+    missed, back = threading.Event(), threading.Event()
     notices: list[str] = []
 
     def notice(message: str) -> None:
         notices.append(message)
-        told.set()
+        (back if missed.is_set() else missed).set()
 
     class Late(LocalWorker):
         def start(self) -> None:
-            assert told.wait(60)
+            assert missed.wait(60)
+
+        def compute(self, *arguments: Any) -> Part:
+            assert back.wait(60)
+            return super().compute(*arguments)
 
     monkeypatch.setattr(pool, "WAITING_SECONDS", 0.0)
     with Pool([Late("a", make_upscaler())], on_notice=notice) as open_pool:

@@ -19,8 +19,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from findings import Rows, Settings, Skipped, as_tensor, as_values, compute, on_processor, open_model, scene
 from torch import Tensor
+
+# Not found by itself where PYTHONSAFEPATH is set.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from findings import Rows, Settings, Skipped, as_tensor, as_values, compute, on_processor, open_model, scene
 
 from ristn_cli.bench.machine import convolution_rate, copy_rate, describe_machine, matrix_rate
 from ristn_cli.bench.measure import Request
