@@ -13,7 +13,7 @@ from av.video.frame import VideoFrame
 
 from ristn_cli.inference.plan import UpscaleOptions
 from ristn_cli.inference.preflight import for_device
-from ristn_cli.video import VideoError, VideoInfo, probe, read_frames, reader
+from ristn_cli.video import VideoError, VideoInfo, decoding, probe, read_frames
 from ristn_cli.video.hardware import HardwareError, as_software, why_not_nvdec
 from tests.clips import make_clip
 
@@ -43,8 +43,8 @@ def fake_card(monkeypatch: pytest.MonkeyPatch, *, fails_after: int | None = None
 
         return as_software(from_card(), info)
 
-    monkeypatch.setattr(reader, "open_nvdec", lambda: None)
-    monkeypatch.setattr(reader, "as_software", downloaded)
+    monkeypatch.setattr(decoding, "open_nvdec", lambda: None)
+    monkeypatch.setattr(decoding, "as_software", downloaded)
 
 
 @pytest.mark.parametrize("start", [None, 6])

@@ -17,7 +17,7 @@ from test_unknown_streams import rewrite_entries
 
 from ristn_cli.inference.plan import UpscaleOptions, estimate_frames
 from ristn_cli.video import VideoError, check_mux, encode_png, probe, read_frames
-from ristn_cli.video import reader as reader_module
+from ristn_cli.video import decoding as decoding_module
 from ristn_cli.video import source as source_module
 from ristn_cli.video.source import open_input
 from ristn_cli.weights.choice import bits_per_pixel
@@ -182,14 +182,14 @@ def test_identical_warnings_are_one_with_a_count(
     clip: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stands in for an unreadable disk."""
-    real = reader_module.read_packets
+    real = decoding_module.read_packets
 
     def unreadable(container: Any, streams: Any, report: Callable[[Exception], None]) -> Iterator[Any]:
         for _ in range(100):
             report(av.error.FFmpegError(5, "Input/output error"))
         yield from real(container, streams, report)
 
-    monkeypatch.setattr(reader_module, "read_packets", unreadable)
+    monkeypatch.setattr(decoding_module, "read_packets", unreadable)
     code, _, err = in_process("upscale", clip, tmp_path / "out.mkv", "--weights", tiny_weights, *SETTINGS)
     assert code == 0, err
     lines = " ".join(err.split())

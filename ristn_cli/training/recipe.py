@@ -323,22 +323,6 @@ def with_defaults(kind: type, values: dict[str, Any]) -> dict[str, Any]:
     return {item.name: item.default for item in fields(kind) if item.default is not MISSING} | values
 
 
-@dataclass(frozen=True, kw_only=True)
-class _File:
-    """The tables of a recipe's file; those of `Recipe` under their own names."""
-
-    name: str
-    model: dict[str, Any] = field(default_factory=dict)
-    stages: tuple[StageRecipe, ...] = ()
-    data: DataRecipe = field(default_factory=DataRecipe)
-    degradations: DegradationRecipe = field(default_factory=DegradationRecipe)
-    seed: int = 0
-    compile: bool = False
-    validate_every: int = 1000
-    checkpoint_every: int = 500
-    start_from: str = ""
-
-
 def loss_table(value: Any, where: str) -> dict[str, Any]:
     """A `loss` of a recipe or a stage as a table: a name alone is that of the error of the pixels."""
     if isinstance(value, str):
@@ -373,13 +357,13 @@ def parse_recipe(text: str, where: str = "recipe") -> Recipe:
         RecipeError: not TOML, an unknown key, or a value that cannot be; the message begins with `where`.
     """
     try:
-        file: _File = build(_File, spread_loss(parse_toml(text)), where)
-        preset = build(str, file.model.get("preset", "paper"), f"{where}: [model]")
+        tables = {"stages": []} | spread_loss(parse_toml(text))
+        model = build(dict[str, Any], tables.get("model", {}), f"{where}: [model]")
+        preset = build(str, model.pop("preset", "paper"), f"{where}: [model]")
         if preset not in CONFIGS:
             raise RecipeError(f"{where}: unknown preset {preset[:50]!r}: expected one of {', '.join(CONFIGS)}")
-        changes = {key: value for key, value in file.model.items() if key != "preset"}
-        config = build(RISTNConfig, CONFIGS[preset].to_dict() | changes, f"{where}: [model]")
-        return Recipe(**(vars(file) | {"model": config}))
+        recipe: Recipe = build(Recipe, tables | {"model": CONFIGS[preset].to_dict() | model}, where)
+        return recipe
     except MalformedError as error:
         message = str(error).replace("].terms", "].loss")  # as the file has it
         raise RecipeError(message if message.startswith(where) else f"{where}: {message}") from error
