@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -244,3 +246,23 @@ def test_damage_behind_the_range_does_not_fail_the_check_at_the_end(
     code, _, err = in_process("upscale", source, tmp_path / "out.mkv", *options)
     assert code == 0, err
     assert len(list(read_frames(tmp_path / "out.mkv"))) == 4
+
+
+OTHER_THREAD = """
+import sys
+import threading
+import av.logging
+from ristn_cli.video import convert
+with convert.LOG_LOCK:
+    av.logging.set_level(av.logging.INFO)
+    with av.logging.Capture():
+        other = threading.Thread(target=av.logging.log, args=(av.logging.ERROR, "mov", "UDTA parsing failed"))
+        other.start()
+        other.join()
+"""
+
+
+def test_messages_of_ffmpeg_from_other_threads_are_not_printed() -> None:
+    """The log level is raised for a moment in each probe, for all threads."""
+    done = subprocess.run([sys.executable, "-c", OTHER_THREAD], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")

@@ -7,6 +7,7 @@ at the source's own depth, and the matrix is applied here, in float32.
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 from collections.abc import Iterator
@@ -46,6 +47,8 @@ SWS_FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
 # FFmpeg has one log level for all threads. Two that raise it at once would leave it raised, and then a decoder's own
 # threads, which need Python's lock to log, stand still where that waits for them.
 LOG_LOCK = threading.Lock()
+# Meanwhile other threads' messages of FFmpeg go to Python's log, which prints what no handler takes.
+logging.getLogger("libav").addHandler(logging.NullHandler())
 # Rows converted at a time above 8 bits: three float32 planes of a 4096-pixel strip stay in the second-level cache.
 STRIP_ROWS = 16
 LARGEST_STRIP = 2**22
