@@ -4,15 +4,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ristn_cli.engine.device import choose_backend
+    from ristn_cli.engine.memory import Tiling
+    from ristn_cli.engine.upscaler import Upscaler
     from ristn_cli.evaluation.dataset import plan_clips
-    from ristn_cli.evaluation.evaluate import Protocol, evaluate_clip
     from ristn_cli.evaluation.methods import Interpolation, Network, Outputs
     from ristn_cli.evaluation.metrics import psnr_y, ssim_y
-    from ristn_cli.inference.device import choose_backend
-    from ristn_cli.inference.job import upscale_video
-    from ristn_cli.inference.memory import Tiling
-    from ristn_cli.inference.plan import UpscaleOptions
-    from ristn_cli.inference.upscaler import Upscaler
+    from ristn_cli.evaluation.scoring import Protocol, evaluate_clip
+    from ristn_cli.job.job import upscale_video
+    from ristn_cli.job.plan import UpscaleOptions
     from ristn_cli.model import RISTN, RISTNConfig
     from ristn_cli.weights import find_weights, load_weights
 
@@ -20,20 +20,20 @@ _HOMES = {
     "Interpolation": "ristn_cli.evaluation.methods",
     "Network": "ristn_cli.evaluation.methods",
     "Outputs": "ristn_cli.evaluation.methods",
-    "Protocol": "ristn_cli.evaluation.evaluate",
+    "Protocol": "ristn_cli.evaluation.scoring",
     "RISTN": "ristn_cli.model",
     "RISTNConfig": "ristn_cli.model",
-    "Tiling": "ristn_cli.inference.memory",
-    "UpscaleOptions": "ristn_cli.inference.plan",
-    "Upscaler": "ristn_cli.inference.upscaler",
-    "choose_backend": "ristn_cli.inference.device",
-    "evaluate_clip": "ristn_cli.evaluation.evaluate",
+    "Tiling": "ristn_cli.engine.memory",
+    "UpscaleOptions": "ristn_cli.job.plan",
+    "Upscaler": "ristn_cli.engine.upscaler",
+    "choose_backend": "ristn_cli.engine.device",
+    "evaluate_clip": "ristn_cli.evaluation.scoring",
     "find_weights": "ristn_cli.weights",
     "load_weights": "ristn_cli.weights",
     "plan_clips": "ristn_cli.evaluation.dataset",
     "psnr_y": "ristn_cli.evaluation.metrics",
     "ssim_y": "ristn_cli.evaluation.metrics",
-    "upscale_video": "ristn_cli.inference.job",
+    "upscale_video": "ristn_cli.job.job",
 }
 
 __all__ = [

@@ -5,12 +5,12 @@ import sys
 
 def main() -> None:
     """Entry point of the `ristn` command."""
-    from ristn_cli.inference.isolation import leave_working_folder
+    from ristn_cli.isolation import leave_working_folder
 
     leave_working_folder()  # before other imports
     import io
 
-    from ristn_cli.inference.runtime import begin_joining, keep_memory
+    from ristn_cli.engine.allocator import begin_joining, keep_memory
     from ristn_cli.printable import install_hooks
 
     begin_joining()

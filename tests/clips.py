@@ -17,7 +17,7 @@ import imageio_ffmpeg
 import numpy as np
 from av.video.frame import VideoFrame
 
-from ristn_cli.inference.preflight import job_folder
+from ristn_cli.job.checks import job_folder
 
 SAMPLE_RATE = 48000
 
@@ -276,3 +276,24 @@ def make_flv(path: Path, change: Callable[[int, int, int], tuple[int, int]], **o
 def make_reordered_flv(path: Path, **options: Any) -> Path:
     """An FLV without composition times from its second group of pictures on: B-frames seem to go back in time."""
     return make_flv(path, lambda index, time, composition: (time, composition if index < 5 else 0), **options)
+
+
+def rewrite_entries(path: Path, entries: dict[bytes, bytes]) -> Path:
+    """Other names for sample entries of an MP4 or MOV, in place.
+
+    `esds` goes, which would tell the codec all the same, and text gets a handler by which FFmpeg lists it as subtitles.
+    """
+    data = bytearray(path.read_bytes())
+    for handler in (b"sbtl", b"text"):
+        data = data.replace(b"\0\0\0\0mhlr" + handler, b"\0\0\0\0mhlrsubp")
+        data = data.replace(b"\0\0\0\0\0\0\0\0" + handler, b"\0\0\0\0\0\0\0\0subp")
+    at = data.find(b"stsd")
+    while at >= 0:
+        name = bytes(data[at + 16 : at + 20])
+        if name in entries:
+            data[at + 16 : at + 20] = entries[name]
+            end = at - 4 + int.from_bytes(data[at - 4 : at], "big")
+            data[at:end] = data[at:end].replace(b"esds", b"skip")
+        at = data.find(b"stsd", at + 4)
+    path.write_bytes(data)
+    return path

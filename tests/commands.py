@@ -1,13 +1,40 @@
-"""Programs that tests start."""
+"""The program as tests run it: in this process, and in one of its own."""
+
+import signal
+import subprocess
+import sys
+
+from typer.testing import CliRunner
+
+from ristn_cli.cli import app
+
+COMMAND = [sys.executable, "-m", "ristn_cli"]
+QUICK = ["--preset", "ultrafast", "--precision", "fp32"]
 
 SHORT_PARTS = """
 from ristn_cli.__main__ import main
-from ristn_cli.inference.runtime import begin_joining
+from ristn_cli.engine.allocator import begin_joining
 
 begin_joining()  # as `main` does, before what takes long to import
-from ristn_cli.inference import plan
+from ristn_cli.job import plan
 
 plan.PART_PIXELS, plan.SHORTEST_PART = 1, 6
 main()
 """
 """The command, with parts of six frames."""
+
+
+def ristn(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The program in a process of its own."""
+    return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=120)
+
+
+def in_process(*arguments: object) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of the program run in this process."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout, result.stderr

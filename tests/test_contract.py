@@ -23,11 +23,11 @@ import torch
 from clips import make_clip, make_picture, run_ffmpeg
 from conftest import TINY
 
-from ristn_cli.inference.device import Backend
-from ristn_cli.inference.job import job_folder, upscale_video
-from ristn_cli.inference.memory import Tiling
-from ristn_cli.inference.plan import UpscaleOptions
-from ristn_cli.inference.upscaler import Upscaler
+from ristn_cli.engine.device import Backend
+from ristn_cli.engine.memory import Tiling
+from ristn_cli.engine.upscaler import Upscaler
+from ristn_cli.job.job import job_folder, upscale_video
+from ristn_cli.job.plan import UpscaleOptions
 from ristn_cli.model import RISTN
 from ristn_cli.video import probe, read_frames
 from ristn_cli.video.convert import Chain

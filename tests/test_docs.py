@@ -10,7 +10,7 @@ from typer.main import get_command
 
 from ristn_cli.cli import app
 from ristn_cli.video import CODECS, StreamInfo, VideoError, VideoInfo, check_mux, probe
-from ristn_cli.video.plan import container_of
+from ristn_cli.video.muxing.stream_plan import container_of
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "video.md"
 TARGETS = {"MP4": ".mp4", "MOV": ".mov", "MKV": ".mkv", "WebM": ".webm"}

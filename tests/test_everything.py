@@ -9,11 +9,11 @@ import pytest
 import torch
 from clips import CHAPTERS, make_clip, make_picture, make_sound, make_subtitles, make_tags, run_ffmpeg
 
-from ristn_cli.inference.device import Backend
-from ristn_cli.inference.job import upscale_video
-from ristn_cli.inference.memory import Tiling
-from ristn_cli.inference.plan import UpscaleOptions
-from ristn_cli.inference.upscaler import Upscaler
+from ristn_cli.engine.device import Backend
+from ristn_cli.engine.memory import Tiling
+from ristn_cli.engine.upscaler import Upscaler
+from ristn_cli.job.job import upscale_video
+from ristn_cli.job.plan import UpscaleOptions
 from ristn_cli.model import RISTN
 from ristn_cli.video import probe, write_image
 

@@ -21,15 +21,16 @@ import torch
 from clips import make_clip, packet_times, run_ffmpeg, stop_after
 from commands import SHORT_PARTS
 
-from ristn_cli.inference import plan
-from ristn_cli.inference.device import Backend
-from ristn_cli.inference.job import Interrupted, upscale_video
-from ristn_cli.inference.memory import Tiling
-from ristn_cli.inference.plan import UpscaleOptions
-from ristn_cli.inference.preflight import job_folder
-from ristn_cli.inference.upscaler import Upscaler
+from ristn_cli.engine.device import Backend
+from ristn_cli.engine.memory import Tiling
+from ristn_cli.engine.upscaler import Upscaler
+from ristn_cli.job import plan
+from ristn_cli.job.checks import job_folder
+from ristn_cli.job.job import Interrupted, upscale_video
+from ristn_cli.job.plan import UpscaleOptions
 from ristn_cli.model import RISTN
-from ristn_cli.video import VideoError, read_frames, sequence
+from ristn_cli.video import VideoError, read_frames
+from ristn_cli.video.writing import sequence
 
 KILLS = int(os.environ.get("RISTN_KILLS", "4"))
 LOSSLESS = UpscaleOptions(codec="ffv1")
@@ -235,7 +236,7 @@ def test_the_mux_is_killed(upscaler: Upscaler, tmp_path: Path, monkeypatch: pyte
     job = upscale_video(source, target, upscaler, LOSSLESS_MP4)
     next(job)
     with monkeypatch.context() as broken:
-        broken.setattr("ristn_cli.video.program.subprocess.Popen", begin_and_kill)
+        broken.setattr("ristn_cli.video.muxing.program.subprocess.Popen", begin_and_kill)
         with pytest.raises(VideoError, match="the final mux failed, ffmpeg ended with -9") as caught:
             list(job)
     assert len(str(caught.value).splitlines()) == 1

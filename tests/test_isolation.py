@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from clips import make_clip
 
-from ristn_cli.inference import isolation
-from ristn_cli.inference.device import DeviceError
-from ristn_cli.inference.execution import keep_compiled_code
-from ristn_cli.inference.isolation import absolute, isolate
+from ristn_cli import isolation
+from ristn_cli.engine.compilation import keep_compiled_code
+from ristn_cli.engine.device import DeviceError
+from ristn_cli.isolation import absolute, isolate
 from ristn_cli.own_files import empty_folder, is_own, own_folder
 from ristn_cli.video import VideoError
-from ristn_cli.video.program import find_ffmpeg
+from ristn_cli.video.muxing.program import find_ffmpeg
 from ristn_cli.video.vmaf import find_vmaf
 
 OUTSIDE = """
@@ -119,10 +119,10 @@ def test_workers_of_ray_run_nothing_in_the_working_folder(trap: Path, tiny_weigh
 COMPILING = """
 import sys
 from pathlib import Path
-from ristn_cli.inference.isolation import leave_working_folder
+from ristn_cli.isolation import leave_working_folder
 leave_working_folder()
 import torch
-from ristn_cli.inference.execution import keep_compiled_code
+from ristn_cli.engine.compilation import keep_compiled_code
 keep_compiled_code()
 print(torch.compile(lambda x: x.sin() + x.cos())(torch.zeros(64))[0].item())
 """

@@ -15,15 +15,15 @@ from PIL import Image
 from test_batch import names
 
 from ristn_cli import own_files
-from ristn_cli.evaluation.pages import write_page
-from ristn_cli.inference import batch, job
-from ristn_cli.inference.device import Backend
-from ristn_cli.inference.job import Interrupted, upscale_video
-from ristn_cli.inference.manifest import JobError, Manifest, read_identity
-from ristn_cli.inference.memory import Tiling
-from ristn_cli.inference.plan import UpscaleOptions
-from ristn_cli.inference.preflight import job_folder
-from ristn_cli.inference.upscaler import Upscaler
+from ristn_cli.engine.device import Backend
+from ristn_cli.engine.memory import Tiling
+from ristn_cli.engine.upscaler import Upscaler
+from ristn_cli.html_pages import write_page
+from ristn_cli.job import batch, job
+from ristn_cli.job.checks import job_folder
+from ristn_cli.job.job import Interrupted, upscale_video
+from ristn_cli.job.manifest import JobError, Manifest, read_identity
+from ristn_cli.job.plan import UpscaleOptions
 from ristn_cli.model import RISTN
 from ristn_cli.own_files import (
     ForeignFileError,

@@ -12,11 +12,11 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from test_cli import in_process
+from commands import in_process
 
-from ristn_cli.evaluation.compare import open_comparison
-from ristn_cli.evaluation.compare_page import PageOptions, save_page
-from ristn_cli.evaluation.pages import POLICY, make_page
+from ristn_cli.comparison.matching import open_comparison
+from ristn_cli.comparison.page import PageOptions, save_page
+from ristn_cli.html_pages import POLICY, make_page
 from ristn_cli.printable import OneLineFormatter, printable
 from ristn_cli.video import write_image
 

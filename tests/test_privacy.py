@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from ristn_cli.bench import machine
 from ristn_cli.bench.measure import Request, measure_case
-from ristn_cli.bench.run import make_report
+from ristn_cli.bench.suite import make_report
 from ristn_cli.cli import app
 
 FOLDER, USER, HOST = "folder-qzxj", "user-qzxj", "host-qzxj"

@@ -14,14 +14,14 @@ import pytest
 import torch
 
 from ristn_cli.cli.export_weights import read_figures
-from ristn_cli.inference.batch import RECORD_NAME, Record
-from ristn_cli.inference.defaults import MachineDefault, defaults_file, find_default, forget_defaults, save_default
-from ristn_cli.inference.manifest import JobError, Manifest, Part, part_row, read_identity
-from ristn_cli.inference.plan import UpscaleOptions
+from ristn_cli.engine.defaults import MachineDefault, defaults_file, find_default, forget_defaults, save_default
+from ristn_cli.job.batch import RECORD_NAME, Record
+from ristn_cli.job.manifest import JobError, Manifest, Part, part_row, read_identity
+from ristn_cli.job.plan import UpscaleOptions
 from ristn_cli.model import CONFIGS, RISTN, RISTNConfig
 from ristn_cli.training.journal import read_log
 from ristn_cli.training.recipe import RecipeError, parse_recipe
-from ristn_cli.training.run import TrainingError, read_checkpoint
+from ristn_cli.training.state import TrainingError, read_checkpoint
 from ristn_cli.typed import MOST_NESTED, MalformedError, build, parse_json, parse_toml, read_json
 from ristn_cli.weights import WeightsError, load_weights
 

@@ -11,14 +11,14 @@ from clips import make_clip
 from PIL import Image
 from windows import needs_descriptors, open_files_stay
 
-from ristn_cli.inference import job, plan
-from ristn_cli.inference.device import Backend
-from ristn_cli.inference.job import upscale_video
-from ristn_cli.inference.manifest import lock
-from ristn_cli.inference.memory import Tiling
-from ristn_cli.inference.plan import UpscaleOptions
-from ristn_cli.inference.stream import Ends, upscale_stream
-from ristn_cli.inference.upscaler import Upscaler
+from ristn_cli.engine.device import Backend
+from ristn_cli.engine.memory import Tiling
+from ristn_cli.engine.upscaler import Upscaler
+from ristn_cli.job import job, plan
+from ristn_cli.job.job import upscale_video
+from ristn_cli.job.manifest import lock
+from ristn_cli.job.plan import UpscaleOptions
+from ristn_cli.job.streams import Ends, upscale_stream
 from ristn_cli.model import RISTN
 from ristn_cli.video import VideoError, read_frames
 from ristn_cli.weights.hub import sole_use

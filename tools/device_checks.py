@@ -27,15 +27,15 @@ from findings import Rows, Settings, Skipped, as_tensor, as_values, compute, on_
 
 from ristn_cli.bench.machine import convolution_rate, copy_rate, describe_machine, matrix_rate
 from ristn_cli.bench.measure import Request
-from ristn_cli.bench.memory import device_memory_bytes
+from ristn_cli.bench.peak_memory import device_memory_bytes
 from ristn_cli.bench.profile import profile_operators
-from ristn_cli.bench.report import Case
-from ristn_cli.bench.run import make_report, measure_apart
-from ristn_cli.inference.device import choose_backend, choose_device, prepare
-from ristn_cli.inference.execution import CompileName, CudaRecorder, RecordedNetwork
-from ristn_cli.inference.memory import MIB, Tiling
-from ristn_cli.inference.upscaler import Upscaler
-from ristn_cli.inference.windows import Window, slide_windows
+from ristn_cli.bench.results import Case
+from ristn_cli.bench.suite import make_report, measure_apart
+from ristn_cli.engine.compilation import CompileName, CudaRecorder, RecordedNetwork
+from ristn_cli.engine.device import choose_backend, choose_device, prepare
+from ristn_cli.engine.memory import MIB, Tiling
+from ristn_cli.engine.upscaler import Upscaler
+from ristn_cli.engine.windows import Window, slide_windows
 from ristn_cli.model import RISTN
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "bbb.mp4"

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ristn_cli.bench.networks import open_network
 from ristn_cli.bench.scene import make_scene
+from ristn_cli.engine.device import Backend, DeviceError, choose_backend, prepare
 from ristn_cli.evaluation.metrics import psnr
-from ristn_cli.inference.device import Backend, DeviceError, choose_backend, prepare
 from ristn_cli.model import RISTN
 
 DETAIL = 0.1

@@ -82,9 +82,9 @@ def read_file(path: Path, tries_mux: bool) -> None:
         Exception: what these commands raise.
     """
     from ristn_cli.cli.info import describe_source, write_json
-    from ristn_cli.inference.forecast import source_bytes
-    from ristn_cli.inference.plan import UpscaleOptions, estimate_frames
-    from ristn_cli.inference.preflight import check_container, examine, read_source
+    from ristn_cli.job.checks import check_container, examine, read_source
+    from ristn_cli.job.forecast import source_bytes
+    from ristn_cli.job.plan import UpscaleOptions, estimate_frames
     from ristn_cli.video import has_variable_rate, probe
     from ristn_cli.weights import choose_model
 
@@ -109,9 +109,9 @@ def read_stdin(path: Path) -> None:
     Raises:
         Exception: what `ristn upscale -` raises.
     """
-    from ristn_cli.inference.plan import UpscaleOptions
-    from ristn_cli.inference.preflight import read_source
-    from ristn_cli.inference.stream import PIPE, Ends, opened_source
+    from ristn_cli.job.checks import read_source
+    from ristn_cli.job.plan import UpscaleOptions
+    from ristn_cli.job.streams import PIPE, Ends, opened_source
 
     options = UpscaleOptions(codec="ffv1", with_audio=False, with_subtitles=False)
     target = path.with_name(OUTPUT)
@@ -329,7 +329,7 @@ def run_cases(options: argparse.Namespace, scratch: Path) -> tuple[dict[str, Cou
     import imageio_ffmpeg
 
     import ristn_cli.cli.info
-    import ristn_cli.inference.preflight  # noqa: F401  # loaded once, before the child is forked
+    import ristn_cli.job.checks  # noqa: F401  # loaded once, before the child is forked
 
     numbers = range(options.count) if options.case is None else [options.case]
     names = {number: TURNS[number % len(TURNS)] for number in numbers}

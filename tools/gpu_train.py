@@ -20,11 +20,11 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ristn_cli.inference.device import Backend
+from ristn_cli.engine.device import Backend
 from ristn_cli.training.data import TrainingWindows
+from ristn_cli.training.loop import train
 from ristn_cli.training.material import PAGES, FrameCache, read_source
 from ristn_cli.training.recipe import Recipe, load_recipe
-from ristn_cli.training.train import train
 
 LARGEST_CHECKPOINT = 16 << 20
 """Bytes that a checkpoint may have to travel back."""

@@ -1,1 +1,1 @@
-"""What a machine makes of the engine: time, arithmetic, memory, and how near its limits that is. Shows nothing."""
+"""Benchmarks of speed and memory, from the network alone to a whole file."""

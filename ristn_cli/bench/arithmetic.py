@@ -3,9 +3,9 @@
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ristn_cli.bench.report import Arithmetic
-from ristn_cli.inference.memory import Tiling
-from ristn_cli.inference.tiles import plan_spans
+from ristn_cli.bench.results import Arithmetic
+from ristn_cli.engine.memory import Tiling
+from ristn_cli.engine.tiles import plan_spans
 from ristn_cli.model import RISTN, RISTNConfig, count_macs
 from ristn_cli.model.inference import InferenceRISTN
 

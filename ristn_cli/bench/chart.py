@@ -3,7 +3,7 @@
 from importlib.util import find_spec
 from pathlib import Path
 
-from ristn_cli.bench.report import STAGES, BenchError, Case, Report
+from ristn_cli.bench.results import STAGES, BenchError, Case, Report
 from ristn_cli.own_files import writing
 
 LABELS = {

@@ -6,10 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ristn_cli.bench.measure import Request, measure_case
-from ristn_cli.bench.report import BenchError
-from ristn_cli.inference.device import DeviceError
-from ristn_cli.inference.runtime import keep_memory
-from ristn_cli.inference.upscaler import OutOfMemory
+from ristn_cli.bench.results import BenchError
+from ristn_cli.engine.allocator import keep_memory
+from ristn_cli.engine.device import DeviceError
+from ristn_cli.engine.upscaler import OutOfMemory
 from ristn_cli.weights import WeightsError
 
 EXPECTED = (BenchError, DeviceError, OutOfMemory, WeightsError, OSError)
@@ -19,7 +19,7 @@ def expected_errors() -> tuple[type[Exception], ...]:
     """Errors that are told in a line. Those of videos only where one was read: the network alone needs no PyAV."""
     if "ristn_cli.video" not in sys.modules:
         return EXPECTED
-    from ristn_cli.inference.manifest import JobError
+    from ristn_cli.job.manifest import JobError
     from ristn_cli.video import VideoError
 
     return (*EXPECTED, JobError, VideoError)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from ristn_cli.bench.report import Machine
-from ristn_cli.inference.defaults import device_name, processor_name
-from ristn_cli.inference.device import Backend
+from ristn_cli.bench.results import Machine
+from ristn_cli.engine.defaults import device_name, processor_name
+from ristn_cli.engine.device import Backend
 
 CONVOLUTION_CHANNELS = (32, 64, 128)
 

@@ -15,18 +15,18 @@ import torch
 
 from ristn_cli.bench.arithmetic import count_arithmetic
 from ristn_cli.bench.machine import convolution_rate, copy_rate, matrix_rate, synchronize
-from ristn_cli.bench.memory import read_peaks
 from ristn_cli.bench.networks import open_network
+from ristn_cli.bench.peak_memory import read_peaks
 from ristn_cli.bench.profile import profile_operators
-from ristn_cli.bench.report import STAGES, Case, Limits, Reference, summarize
+from ristn_cli.bench.results import STAGES, Case, Limits, Reference, summarize
 from ristn_cli.bench.scene import make_scene
-from ristn_cli.bench.stages import StageClock
-from ristn_cli.inference.device import Backend, choose_backend
-from ristn_cli.inference.execution import CompileName
-from ristn_cli.inference.memory import AutoTiling, count_tiles
-from ristn_cli.inference.tiles import plan_spans
-from ristn_cli.inference.upscaler import Upscaler
-from ristn_cli.inference.windows import Window
+from ristn_cli.bench.stage_times import StageClock
+from ristn_cli.engine.compilation import CompileName
+from ristn_cli.engine.device import Backend, choose_backend
+from ristn_cli.engine.memory import AutoTiling, count_tiles
+from ristn_cli.engine.tiles import plan_spans
+from ristn_cli.engine.upscaler import Upscaler
+from ristn_cli.engine.windows import Window
 from ristn_cli.model import RISTN
 
 REFERENCE_WINDOW = 5
@@ -103,7 +103,7 @@ def measure_case(request: Request, folder: Path) -> Case:
     is_deep = source is not None and source.bit_depth > 8
     held = 0
     if not request.network_only:
-        from ristn_cli.bench import clip
+        from ristn_cli.bench import end_to_end as clip
 
         held = clip.held_bytes(width, height, request.preset, is_deep=is_deep)
     tiling = automatic.fit(
@@ -133,7 +133,7 @@ def measure_case(request: Request, folder: Path) -> Case:
     if source is None:
         images = tuple(make_scene(width, height, tiling.window))
     else:
-        from ristn_cli.bench.clip import first_images
+        from ristn_cli.bench.end_to_end import first_images
 
         images = first_images(source, tiling.window)
     full = len(images) == tiling.window

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from ristn_cli.bench.report import BenchError
+from ristn_cli.bench.results import BenchError
 from ristn_cli.model import CONFIGS, RISTN, RISTNConfig
 from ristn_cli.weights import RELEASES, find_weights, load_weights
 

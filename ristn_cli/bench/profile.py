@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from ristn_cli.bench.report import Operator
-from ristn_cli.inference.device import Backend
+from ristn_cli.bench.results import Operator
+from ristn_cli.engine.device import Backend
 
 LONGEST_TABLE = 20
 

@@ -9,14 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from ristn_cli.bench.networks import Network
-from ristn_cli.bench.report import Setting
+from ristn_cli.bench.results import Setting
 from ristn_cli.bench.scene import make_scene
-from ristn_cli.inference.defaults import MachineDefault, config_digest, device_name
-from ristn_cli.inference.device import Backend, choose_backend, has_bfloat16_instructions
-from ristn_cli.inference.memory import LONGEST_WINDOW, AutoTiling, Tiling, replace_tile
-from ristn_cli.inference.tiles import Span, plan_spans
-from ristn_cli.inference.upscaler import OutOfMemory, Upscaler
-from ristn_cli.inference.windows import Window
+from ristn_cli.engine.defaults import MachineDefault, config_digest, device_name
+from ristn_cli.engine.device import Backend, choose_backend, has_bfloat16_instructions
+from ristn_cli.engine.memory import LONGEST_WINDOW, AutoTiling, Tiling, replace_tile
+from ristn_cli.engine.tiles import Span, plan_spans
+from ristn_cli.engine.upscaler import OutOfMemory, Upscaler
+from ristn_cli.engine.windows import Window
 
 SMALLEST = 96
 TILES = (SMALLEST, 128, 192, 288, 384, 512)

@@ -51,8 +51,8 @@ def ablate(
     if as_json:
         Given.of(context).refuse("--json prints one object instead of tables; give one of them", "markdown")
     with reported_errors(debug):
+        from ristn_cli.engine.device import choose_backend
         from ristn_cli.evaluation.tables import to_markdown
-        from ristn_cli.inference.device import choose_backend
         from ristn_cli.training.ablation_tables import (
             ablation_json,
             ablation_tables,

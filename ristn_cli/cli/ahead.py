@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ristn_cli.inference.progress import Progress
-    from ristn_cli.inference.spread import Told
+    from ristn_cli.job.progress import Progress
+    from ristn_cli.spread.scheduling import Told
 
 AT_ONCE = 2
 """Jobs at work: the one that is told of, and the next, whose segments fill what the first leaves idle."""
@@ -63,7 +63,7 @@ class Ahead(AbstractContextManager["Ahead"]):
     """
 
     def __init__(self, begin: Begin, pairs: Iterable[Pair]) -> None:
-        from ristn_cli.inference.spread import run_together
+        from ristn_cli.spread.scheduling import run_together
 
         self._begun: list[Pair] = []
         self._turns: dict[Pair, Turn] = defaultdict(Turn)

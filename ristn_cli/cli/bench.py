@@ -28,7 +28,7 @@ from ristn_cli.cli.terminal import (
 )
 
 if TYPE_CHECKING:
-    from ristn_cli.bench.report import Case, Comparison, Report, Setting
+    from ristn_cli.bench.results import Case, Comparison, Report, Setting
 
 DEFAULT_SIZE = "480x270"
 NOT_FOR_SWEEP = ("compilation", "memory_limit", "frames", "preset", "network_only")
@@ -111,7 +111,7 @@ def bench(
         raise typer.BadParameter("--save-default takes what one --size shows")
     with reported_errors(debug):
         if forget_default:
-            from ristn_cli.inference.defaults import forget_defaults
+            from ristn_cli.engine.defaults import forget_defaults
 
             console.print(f"forgot {forget_defaults()} saved defaults")
             return
@@ -119,8 +119,8 @@ def bench(
 
         from ristn_cli.bench.chart import check_chart, draw_report
         from ristn_cli.bench.measure import Request
-        from ristn_cli.bench.report import compare_reports, read_report
-        from ristn_cli.bench.run import make_report, run_cases
+        from ristn_cli.bench.results import compare_reports, read_report
+        from ristn_cli.bench.suite import make_report, run_cases
 
         older = None if compare is None else read_report(compare)
         if chart is not None:
@@ -182,7 +182,7 @@ def run_sweep(
     """Try settings, tell of each, and keep the best where that is asked for."""
     from ristn_cli.bench.networks import open_network
     from ristn_cli.bench.sweep import as_default, sweep, sweep_backends
-    from ristn_cli.inference.defaults import save_default
+    from ristn_cli.engine.defaults import save_default
 
     network = open_network(name)
     note(f"sweeping {name}, {width}x{height}")

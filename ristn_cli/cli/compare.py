@@ -112,11 +112,11 @@ def compare(
             given.refuse("the clip has every frame of the range", "frames", "every")
     check_targets([path for path in (output, png, video) if path is not None], sources, overwrite)
     with reported_errors(debug):
-        from ristn_cli.evaluation.alignment import Crop
-        from ristn_cli.evaluation.compare import open_comparison
-        from ristn_cli.evaluation.compare_clip import write_clip
-        from ristn_cli.evaluation.compare_page import DEFAULT_FRAMES, MEGABYTE, PageOptions, save_page
-        from ristn_cli.evaluation.compare_strip import save_strip
+        from ristn_cli.comparison.alignment import Crop
+        from ristn_cli.comparison.clip import write_clip
+        from ristn_cli.comparison.matching import open_comparison
+        from ristn_cli.comparison.page import DEFAULT_FRAMES, MEGABYTE, PageOptions, save_page
+        from ristn_cli.comparison.strip import save_strip
 
         comparison = open_comparison(sources, labels=label or (), offset=shift)
         if comparison.is_still:

@@ -89,12 +89,11 @@ def evaluate(
     """Measure PSNR and SSIM against the original and against bicubic, as the paper's tables do."""
     with reported_errors(debug):
         from ristn_cli.evaluation.dataset import plan_clips
-        from ristn_cli.evaluation.evaluate import ClipScores, Protocol, ScoredFrame, evaluate_clip
         from ristn_cli.evaluation.failures import Failures, draw_failures
         from ristn_cli.evaluation.gallery import Gallery
         from ristn_cli.evaluation.methods import INTERPOLATIONS, Interpolation, Network, Outputs
-        from ristn_cli.evaluation.pages import write_page
         from ristn_cli.evaluation.report import make_report
+        from ristn_cli.evaluation.scoring import ClipScores, Protocol, ScoredFrame, evaluate_clip
         from ristn_cli.evaluation.tables import (
             MethodScores,
             Results,
@@ -105,6 +104,7 @@ def evaluate(
             to_json,
             to_markdown,
         )
+        from ristn_cli.html_pages import write_page
         from ristn_cli.video import find_vmaf, write_image
 
         if crf is not None and lr is not None:

@@ -16,7 +16,7 @@ from ristn_cli.cli.effects import Given
 from ristn_cli.cli.terminal import DebugOption, VideoStreamOption, format_seconds, reported_errors, show
 
 if TYPE_CHECKING:
-    from ristn_cli.inference.plan import JobPlan
+    from ristn_cli.job.plan import JobPlan
     from ristn_cli.video import StreamInfo, StreamPlan, VideoInfo
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -136,7 +136,7 @@ def describe_conversions(plan: JobPlan) -> Iterator[str]:
 
 def describe_plan(plan: JobPlan) -> Iterator[str]:
     """What a job will do, a line each."""
-    from ristn_cli.inference.plan import format_bytes
+    from ristn_cli.job.plan import format_bytes
 
     for entry in plan.streams:
         yield f"stream {describe_stream(entry.stream)}: {describe_action(entry, plan)}"
@@ -174,8 +174,8 @@ def describe_shortage(plan: JobPlan) -> str | None:
     """What to warn of where memory is likely to run short; None where it is not."""
     if plan.room_bytes is None or plan.memory_bytes <= plan.room_bytes:
         return None
-    from ristn_cli.inference.memory import PROGRAM_BYTES
-    from ristn_cli.inference.plan import format_bytes
+    from ristn_cli.engine.memory import PROGRAM_BYTES
+    from ristn_cli.job.plan import format_bytes
 
     missing = format_bytes((plan.memory_bytes - plan.room_bytes) * plan.workers)
     held = (plan.memory_bytes, plan.encoder_bytes, PROGRAM_BYTES)

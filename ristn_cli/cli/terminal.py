@@ -29,8 +29,8 @@ from ristn_cli.printable import OneLineFormatter, printable
 from ristn_cli.typed import MalformedError
 
 if TYPE_CHECKING:
-    from ristn_cli.inference.memory import Tiling
-    from ristn_cli.inference.upscaler import Upscaler
+    from ristn_cli.engine.memory import Tiling
+    from ristn_cli.engine.upscaler import Upscaler
 
 FAILED = 1
 OS_HINTS = {
@@ -213,12 +213,12 @@ def heed_stop() -> None:
 
 def expected_errors() -> tuple[type[Exception], ...]:
     """The errors that are told in one line, without a traceback."""
-    from ristn_cli.bench.report import BenchError
-    from ristn_cli.inference.device import DeviceError
-    from ristn_cli.inference.manifest import JobError
-    from ristn_cli.inference.upscaler import OutOfMemory
+    from ristn_cli.bench.results import BenchError
+    from ristn_cli.engine.device import DeviceError
+    from ristn_cli.engine.upscaler import OutOfMemory
+    from ristn_cli.job.manifest import JobError
     from ristn_cli.training.recipe import RecipeError
-    from ristn_cli.training.run import TrainingError
+    from ristn_cli.training.state import TrainingError
     from ristn_cli.video import VideoError
     from ristn_cli.weights import WeightsError
 
@@ -270,10 +270,10 @@ def build_upscaler(
 
     `workers` is how many such engines share the memory.
     """
-    from ristn_cli.inference.defaults import find_default
-    from ristn_cli.inference.device import choose_backend, choose_device
-    from ristn_cli.inference.memory import AutoTiling
-    from ristn_cli.inference.upscaler import Upscaler
+    from ristn_cli.engine.defaults import find_default
+    from ristn_cli.engine.device import choose_backend, choose_device
+    from ristn_cli.engine.memory import AutoTiling
+    from ristn_cli.engine.upscaler import Upscaler
     from ristn_cli.weights import find_weights, load_weights
 
     chosen = choose_device(device)

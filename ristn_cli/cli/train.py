@@ -56,9 +56,9 @@ def train(
             show_comparison(output, compare)
         return
     with reported_errors(debug):
-        from ristn_cli.inference.device import choose_backend
+        from ristn_cli.engine.device import choose_backend
+        from ristn_cli.training.loop import train as run_training
         from ristn_cli.training.recipe import load_recipe
-        from ristn_cli.training.train import train as run_training
 
         chosen = load_recipe(recipe)
         if start_from is not None:
@@ -96,7 +96,7 @@ def show_comparison(ours: Path, theirs: Path) -> None:
         TrainingError: they have none in common.
     """
     from ristn_cli.training.journal import compare_logs, read_log
-    from ristn_cli.training.run import TrainingError
+    from ristn_cli.training.state import TrainingError
 
     rows = compare_logs(*(read_log(run / "log.jsonl") for run in (ours, theirs)))
     if not rows:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ristn_cli.cli.batch import run_batch, show_plans
 from ristn_cli.cli.effects import (
     BY_KIND,
     STREAM,
@@ -23,6 +22,7 @@ from ristn_cli.cli.effects import (
     kind_of,
 )
 from ristn_cli.cli.info import JsonOption
+from ristn_cli.cli.several import run_batch, show_plans
 from ristn_cli.cli.terminal import (
     CompileOption,
     DebugOption,
@@ -267,8 +267,8 @@ def upscale(
     if log_file is not None:
         check_log_file(log_file, [*sources, weights])
     with reported_errors(debug, log_file), ExitStack() as stack:
-        from ristn_cli.inference.batch import Record, is_batch, plan_batch
-        from ristn_cli.inference.plan import UpscaleOptions
+        from ristn_cli.job.batch import Record, is_batch, plan_batch
+        from ristn_cli.job.plan import UpscaleOptions
 
         options = UpscaleOptions(
             codec=codec,

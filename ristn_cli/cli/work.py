@@ -39,10 +39,10 @@ from ristn_cli.cli.terminal import (
 from ristn_cli.cli.workers import Devices, describe_workers
 
 if TYPE_CHECKING:
-    from ristn_cli.inference.batch import Item
-    from ristn_cli.inference.plan import JobPlan, UpscaleOptions
-    from ristn_cli.inference.progress import Progress
-    from ristn_cli.inference.stream import Ends
+    from ristn_cli.job.batch import Item
+    from ristn_cli.job.plan import JobPlan, UpscaleOptions
+    from ristn_cli.job.progress import Progress
+    from ristn_cli.job.streams import Ends
     from ristn_cli.video import RawFormat
     from ristn_cli.weights import ModelChoice
 
@@ -172,7 +172,7 @@ class Engines(AbstractContextManager["Engines"]):
 
     def network_of(self, source: Path) -> str:
         """Fingerprint of the network for a source, without opening the engine."""
-        from ristn_cli.inference.upscaler import fingerprint
+        from ristn_cli.engine.upscaler import fingerprint
         from ristn_cli.weights import WeightsError, find_weights, load_weights
 
         name = self.choose(source).name
@@ -211,7 +211,7 @@ class Work:
 
     def show_plan(self, source: Path, target: Path, *, as_json: bool, makes_folder: bool = False) -> None:
         """What a job would do, on stdout; `makes_folder`: in a folder that need not be there yet."""
-        from ristn_cli.inference.forecast import plan_job
+        from ristn_cli.job.forecast import plan_job
 
         choice = self.engines.choose(source)
         devices = self.engines.open(choice)
@@ -238,8 +238,8 @@ class Work:
         Raises:
             VideoError: it would.
         """
-        from ristn_cli.inference.preflight import check_target
-        from ristn_cli.inference.stream import check_inputs_kept
+        from ristn_cli.job.checks import check_target
+        from ristn_cli.job.streams import check_inputs_kept
 
         if STREAM in (source, target):
             check_inputs_kept(self.ends(source, target))
@@ -248,7 +248,7 @@ class Work:
 
     def ends(self, source: Path, target: Path) -> Ends:
         """Where a job reads and writes, with the standard streams of this process for `-`."""
-        from ristn_cli.inference.stream import Ends
+        from ristn_cli.job.streams import Ends
 
         return Ends(
             source=source,
@@ -261,14 +261,14 @@ class Work:
 
     def settle(self, source: Path, target: Path, devices: Devices) -> UpscaleOptions:
         """The options with segments for as many workers as there are; see `settle_segments`."""
-        from ristn_cli.inference.spread import settle_segments
+        from ristn_cli.spread.scheduling import settle_segments
 
         return settle_segments(source, target, self.options, workers=devices.workers, restart=self.restart)
 
     def begin(self, source: Path, target: Path, devices: Devices, **told: Any) -> Generator[Progress, None, None]:
         """The job of two files, or, where one of them is `-`, of a standard stream."""
-        from ristn_cli.inference.job import upscale_video
-        from ristn_cli.inference.stream import upscale_stream
+        from ristn_cli.job.job import upscale_video
+        from ristn_cli.job.streams import upscale_stream
 
         if STREAM in (source, target):
             ends = self.ends(source, target)
@@ -335,8 +335,8 @@ class Work:
 
     def run(self, source: Path, target: Path, name: str, *, ahead: Ahead | None = None) -> Finished:
         """Do a job under a `name` for the bar, telling of it on stderr. With `ahead` the job is one of those there."""
-        from ristn_cli.inference.job import Interrupted
-        from ristn_cli.inference.progress import Progress
+        from ristn_cli.job.job import Interrupted
+        from ristn_cli.job.progress import Progress
 
         note(f"{source} to {target}", is_shown=False)
         choice = self.engines.choose(source)

@@ -16,11 +16,11 @@ from typer.core import TyperCommand
 from ristn_cli.cli.terminal import build_upscaler, note, warn
 
 if TYPE_CHECKING:
-    from ristn_cli.distributed import Cluster
-    from ristn_cli.inference.job import PartMaker
-    from ristn_cli.inference.pool import LocalWorker, Pool
-    from ristn_cli.inference.progress import Progress
-    from ristn_cli.inference.upscaler import Upscaler
+    from ristn_cli.engine.upscaler import Upscaler
+    from ristn_cli.job.job import PartMaker
+    from ristn_cli.job.progress import Progress
+    from ristn_cli.spread.pool import LocalWorker, Pool
+    from ristn_cli.spread.ray import Cluster
 
 DevicesOption = Annotated[
     str, typer.Option(help="auto, cpu, cuda, cuda:N or mps; several of a kind, as cuda:0,cuda:1, share the work.")
@@ -149,9 +149,9 @@ class Computers(AbstractContextManager["Computers"]):
         )
 
     def _open_local(self, model: str, names: list[str]) -> Devices:
-        from ristn_cli.inference.device import DeviceError
-        from ristn_cli.inference.pool import LocalWorker, Pool
-        from ristn_cli.inference.spread import spread_over
+        from ristn_cli.engine.device import DeviceError
+        from ristn_cli.spread.pool import LocalWorker, Pool
+        from ristn_cli.spread.scheduling import spread_over
 
         upscalers = [self._build(model, name, count_sharers(names)) for name in names]
         kinds = {f"{upscaler.backend.device.type} in {upscaler.backend.precision}" for upscaler in upscalers}
@@ -169,10 +169,10 @@ class Computers(AbstractContextManager["Computers"]):
         return Devices(upscalers[0], spread_over(pool), len(workers), count_at_once(upscalers[0], len(workers)))
 
     def _open_cluster(self, model: str, address: str) -> Devices:
-        from ristn_cli.distributed import WorkerNeeds, open_cluster, plan_for
-        from ristn_cli.inference.memory import AutoTiling
-        from ristn_cli.inference.pool import Pool
-        from ristn_cli.inference.spread import spread_over
+        from ristn_cli.engine.memory import AutoTiling
+        from ristn_cli.spread.pool import Pool
+        from ristn_cli.spread.ray import WorkerNeeds, open_cluster, plan_for
+        from ristn_cli.spread.scheduling import spread_over
         from ristn_cli.weights import find_weights, load_weights
 
         network = load_weights(self._weights if self._weights is not None else find_weights(model))
@@ -207,7 +207,7 @@ class Computers(AbstractContextManager["Computers"]):
 
 def count_sharers(names: list[str]) -> int:
     """How many of the named devices share one memory at most: all processors do, and a GPU that is named twice."""
-    from ristn_cli.inference.device import choose_device
+    from ristn_cli.engine.device import choose_device
 
     devices = [choose_device(name) for name in names]
     return max(Counter((device.type, device.index or 0) for device in devices).values())

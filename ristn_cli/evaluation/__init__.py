@@ -1,1 +1,1 @@
-"""What a restoration is worth: metrics, tables and reports. Knows nothing of how frames were made."""
+"""Scores of networks and other methods on benchmarks, as tables, pictures and reports."""

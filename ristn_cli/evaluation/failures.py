@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ristn_cli.evaluation.evaluate import CROP_BORDER, ScoredFrame, limited
 from ristn_cli.evaluation.methods import interpolate_bicubic
 from ristn_cli.evaluation.metrics import psnr, rgb_to_y
+from ristn_cli.evaluation.scoring import CROP_BORDER, ScoredFrame, limited
 from ristn_cli.video import draw_label
 
 PLACE = 160

@@ -8,9 +8,9 @@ import numpy as np
 
 from ristn_cli.degradation import SCALE
 from ristn_cli.evaluation.dataset import Clip
-from ristn_cli.evaluation.evaluate import Protocol, ScoredFrame, read_pairs
 from ristn_cli.evaluation.methods import interpolate_bicubic
 from ristn_cli.evaluation.metrics import rgb_to_y, temporal_profile
+from ristn_cli.evaluation.scoring import Protocol, ScoredFrame, read_pairs
 
 CROP = (96, 128)
 """Height and width of a crop in HR pixels."""

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from ristn_cli.degradation import SCALE, quantize
+from ristn_cli.engine.upscaler import Upscaler
+from ristn_cli.engine.windows import Window
 from ristn_cli.evaluation.dataset import Clip, find_counterpart, probe_clip, refuse_change
-from ristn_cli.inference.upscaler import Upscaler
-from ristn_cli.inference.windows import Window
 from ristn_cli.model import bicubic_upsample
 from ristn_cli.video import read_frames
 

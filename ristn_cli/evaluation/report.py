@@ -8,7 +8,6 @@ import numpy as np
 
 from ristn_cli.evaluation.charts import Series, legend, line_chart, point_chart
 from ristn_cli.evaluation.gallery import HEAT, HIGHEST_ERROR, MOST_CLIPS, ClipPictures, Gallery
-from ristn_cli.evaluation.pages import make_page, picture
 from ristn_cli.evaluation.tables import (
     Results,
     Table,
@@ -18,6 +17,7 @@ from ristn_cli.evaluation.tables import (
     method_table,
     shown,
 )
+from ristn_cli.html_pages import make_page, picture
 
 STYLE = (
     """

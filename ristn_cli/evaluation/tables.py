@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ristn_cli.evaluation.dataset import Clip
-from ristn_cli.evaluation.evaluate import ClipScores, FrameScores, Protocol, mean_scores
 from ristn_cli.evaluation.failures import Failure
+from ristn_cli.evaluation.scoring import ClipScores, FrameScores, Protocol, mean_scores
 from ristn_cli.printable import printable
 
 METRICS = {

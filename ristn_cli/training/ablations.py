@@ -11,15 +11,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ristn_cli.engine.device import Backend
+from ristn_cli.engine.upscaler import Upscaler
 from ristn_cli.evaluation.dataset import Clip, plan_clips
-from ristn_cli.evaluation.evaluate import Protocol, evaluate_clip, mean_scores
 from ristn_cli.evaluation.methods import Interpolation, Method, Network
-from ristn_cli.inference.device import Backend
-from ristn_cli.inference.upscaler import Upscaler
+from ristn_cli.evaluation.scoring import Protocol, evaluate_clip, mean_scores
 from ristn_cli.own_files import write_text
+from ristn_cli.training.loop import train
 from ristn_cli.training.material import FrameCache
 from ristn_cli.training.recipe import Recipe, changed_field, load_recipe
-from ristn_cli.training.train import train
 from ristn_cli.typed import build, read_json
 from ristn_cli.weights import load_weights
 

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ristn_cli.inference.device import Backend
+from ristn_cli.engine.device import Backend
 from ristn_cli.training.data import BatchPlan, TrainingWindows
 from ristn_cli.training.material import MaterialError
 from ristn_cli.training.motion import Source
 from ristn_cli.training.processes import leave_signals_to_parent
 from ristn_cli.training.recipe import Recipe, RecipeError
-from ristn_cli.training.run import TrainingError
+from ristn_cli.training.state import TrainingError
 
 Batch = tuple[Tensor, Tensor]
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ristn_cli.inference.device import Backend
+from ristn_cli.engine.device import Backend
 from ristn_cli.model import SCALE
 from ristn_cli.training.losses import (
     direction_term,

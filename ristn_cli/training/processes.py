@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 import torch.distributed as dist
 
-from ristn_cli.inference.device import Backend
+from ristn_cli.engine.device import Backend
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Any
 
 from ristn_cli.model import RISTN, RISTNConfig
 from ristn_cli.training.journal import read_log
-from ristn_cli.training.run import TrainingError, read_checkpoint
+from ristn_cli.training.state import TrainingError, read_checkpoint
 
 
 @dataclass(frozen=True)

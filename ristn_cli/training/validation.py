@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from ristn_cli.degradation import crop_to_multiple, degrade, quantize
+from ristn_cli.engine.device import Backend
 from ristn_cli.evaluation.metrics import psnr_y, rgb_to_y, temporal_error
-from ristn_cli.inference.device import Backend
 from ristn_cli.model import RISTN, bicubic_upsample
 from ristn_cli.model.inference import InferenceRISTN
 from ristn_cli.training.material import IMAGE_SUFFIXES, list_clips, list_files, read_clip, read_photo

@@ -7,10 +7,14 @@ from ristn_cli.video.codecs import CODECS, choose_codec, part_suffix, size_step
 from ristn_cli.video.compress import Compression, EncodedImages, compress_clip, compress_images, encode_images
 from ristn_cli.video.convert import check_matrix
 from ristn_cli.video.drawing import Scaling, draw_label, resize_image, to_eight_bits
-from ristn_cli.video.encoder import usable_cores
-from ristn_cli.video.footprint import encoder_bytes
-from ristn_cli.video.hardware import Decoder
-from ristn_cli.video.images import (
+from ristn_cli.video.interruption import check_interruption, interruptible
+from ristn_cli.video.limits import limit_variables
+from ristn_cli.video.muxing.mux import join_and_mux, stream_mux
+from ristn_cli.video.muxing.stream_plan import CONTAINERS, StreamPlan, check_mux
+from ristn_cli.video.muxing.trial import try_mux
+from ristn_cli.video.muxing.verify import has_variable_rate, presentation_times, verify
+from ristn_cli.video.reading.hardware import Decoder
+from ristn_cli.video.reading.images import (
     IMAGES_WITH_ALPHA,
     WRITABLE_IMAGES,
     check_image_depth,
@@ -20,7 +24,18 @@ from ristn_cli.video.images import (
     read_image,
     write_image,
 )
-from ristn_cli.video.info import (
+from ristn_cli.video.reading.interlace import Deinterlace, find_fields
+from ristn_cli.video.reading.pipes import PipeInput, RawFormat
+from ristn_cli.video.reading.reader import (
+    decoded_times,
+    describe_from,
+    find_transparency,
+    may_be_transparent,
+    read_frames,
+)
+from ristn_cli.video.reading.source import IMAGE_SUFFIXES, list_images, probe
+from ristn_cli.video.resample import ALPHA_FLAGS, Resampler
+from ristn_cli.video.types import (
     Chapter,
     Clock,
     Color,
@@ -32,23 +47,12 @@ from ristn_cli.video.info import (
     VideoError,
     VideoInfo,
 )
-from ristn_cli.video.inputs import InputFiles
-from ristn_cli.video.interlace import Deinterlace, find_fields
-from ristn_cli.video.interruption import check_interruption, interruptible
-from ristn_cli.video.limits import limit_variables
-from ristn_cli.video.mux import join_and_mux, stream_mux
-from ristn_cli.video.pipes import PipeInput, RawFormat
-from ristn_cli.video.plan import CONTAINERS, StreamPlan, check_mux
-from ristn_cli.video.reader import (
-    decoded_times,
-    describe_from,
-    find_transparency,
-    may_be_transparent,
-    read_frames,
-)
-from ristn_cli.video.resample import ALPHA_FLAGS, Resampler
-from ristn_cli.video.sequence import PART_SUFFIX as IMAGES_PART_SUFFIX
-from ristn_cli.video.sequence import (
+from ristn_cli.video.vmaf import VmafMeter, find_vmaf
+from ristn_cli.video.writing.encoder import usable_cores
+from ristn_cli.video.writing.footprint import encoder_bytes
+from ristn_cli.video.writing.inputs import InputFiles
+from ristn_cli.video.writing.sequence import PART_SUFFIX as IMAGES_PART_SUFFIX
+from ristn_cli.video.writing.sequence import (
     SIDECAR_NAME,
     ImagesWriter,
     existing_images,
@@ -59,12 +63,8 @@ from ristn_cli.video.sequence import (
     single_image_error,
     verify_images,
 )
-from ristn_cli.video.source import IMAGE_SUFFIXES, list_images, probe
-from ristn_cli.video.trial import try_mux
-from ristn_cli.video.verify import has_variable_rate, presentation_times, verify
-from ristn_cli.video.vmaf import VmafMeter, find_vmaf
-from ristn_cli.video.writer import FrameWriter
-from ristn_cli.video.y4m import Y4mWriter
+from ristn_cli.video.writing.writer import FrameWriter
+from ristn_cli.video.writing.y4m import Y4mWriter
 
 __all__ = [
     "ALPHA_FLAGS",

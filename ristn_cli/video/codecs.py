@@ -9,7 +9,7 @@ from av.codec.codec import codecs_available
 from av.video.format import VideoFormat
 
 from ristn_cli.video.convert import has_alpha_channel
-from ristn_cli.video.info import VideoError
+from ristn_cli.video.types import VideoError
 
 DEFAULT_CRF = 17
 X26X_PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")

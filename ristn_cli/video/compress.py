@@ -11,7 +11,7 @@ from av.error import FFmpegError
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType, VideoFrame
 
-from ristn_cli.video.info import Image, VideoError
+from ristn_cli.video.types import Image, VideoError
 
 SMALLEST_SIDE = 16
 """Smaller pictures are repeated at their edge up to this: encoders work in blocks of as many pixels."""

@@ -23,7 +23,7 @@ from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from ristn_cli.video.info import UNSPECIFIED, Color, Image, VideoError
+from ristn_cli.video.types import UNSPECIFIED, Color, Image, VideoError
 
 # Luma weights (red, blue) of each matrix that is a plain linear one: ITU-T H.273, table 4.
 LUMA_WEIGHTS: dict[str, tuple[float, float]] = {

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image as Picture
 from PIL import ImageDraw, ImageFont
 
-from ristn_cli.video.info import Image
+from ristn_cli.video.types import Image
 
 Scaling = Literal["nearest", "bicubic"]
 

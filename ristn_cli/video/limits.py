@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ristn_cli.video.info import VideoError
+from ristn_cli.video.types import VideoError
 
 LIMIT_VARIABLE = "RISTN_MAX_PIXELS"
 """An environment variable with another limit, in pixels."""

@@ -6,7 +6,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 
 from ristn_cli.video.convert import Chain, plane
-from ristn_cli.video.info import Image
+from ristn_cli.video.types import Image
 
 # Lanczos with three lobes for pictures; bicubic for transparency, whose hard edges Lanczos would ring around.
 IMAGE_FLAGS = "lanczos+accurate_rnd+full_chroma_int+bitexact"

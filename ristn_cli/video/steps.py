@@ -8,10 +8,10 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ristn_cli.video.convert import FrameBuilder, RgbReader
-from ristn_cli.video.encoder import output_color
-from ristn_cli.video.info import VideoError, VideoInfo
-from ristn_cli.video.program import find_ffmpeg
-from ristn_cli.video.source import open_input
+from ristn_cli.video.muxing.program import find_ffmpeg
+from ristn_cli.video.reading.source import open_input
+from ristn_cli.video.types import VideoError, VideoInfo
+from ristn_cli.video.writing.encoder import output_color
 
 
 def decode_pictures(info: VideoInfo, count: int) -> list[VideoFrame]:

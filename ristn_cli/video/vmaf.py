@@ -11,8 +11,8 @@ from typing import Self
 
 import numpy as np
 
-from ristn_cli.video.info import Image, VideoError
-from ristn_cli.video.program import find_ffmpeg
+from ristn_cli.video.muxing.program import find_ffmpeg
+from ristn_cli.video.types import Image, VideoError
 
 LOG = "vmaf.json"
 MESSAGES = "messages.txt"

@@ -1,0 +1,204 @@
+"""A clip from end to end, and reading and writing it step by step. Needs PyAV, as the network alone does not."""
+
+import time
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from ristn_cli.bench.peak_memory import Peaks, read_peaks
+from ristn_cli.bench.results import EndToEnd, summarize
+from ristn_cli.bench.scene import make_scene
+from ristn_cli.engine.upscaler import Upscaler
+from ristn_cli.engine.windows import Window
+from ristn_cli.job.checks import examine
+from ristn_cli.job.job import upscale_video
+from ristn_cli.job.plan import UpscaleOptions
+from ristn_cli.job.reading import source_windows
+from ristn_cli.model import SCALE
+from ristn_cli.video import (
+    CODECS,
+    Color,
+    Frame,
+    FrameWriter,
+    VideoInfo,
+    choose_codec,
+    encoder_bytes,
+    probe,
+    read_frames,
+)
+from ristn_cli.video.steps import FrameBuilder, RgbReader, decode_pictures, output_color, scale_bicubic
+
+RATE = Fraction(25)
+CLIP_CRF = 12
+TARGET_CRF = 17
+HELD_BYTES = 1 << 28
+"""Finished images that are kept to time the encoder with."""
+
+MOST_TURNS = 3
+"""Of end to end and the network alone; they end sooner with the time for them."""
+
+REPEATS = 3
+
+
+def held_bytes(width: int, height: int, preset: str, *, is_deep: bool) -> int:
+    """Memory that the encoder of a clip takes at 4x of `width` x `height`."""
+    encoder = CODECS[choose_codec(None, 16 if is_deep else 8)].encoder
+    return encoder_bytes(encoder, preset=preset, is_deep=is_deep, width=SCALE * width, height=SCALE * height)
+
+
+def open_scene(path: Path, width: int, height: int, frames: int) -> VideoInfo:
+    """The synthetic scene, written to `path` as H.264 of high quality."""
+    writer = FrameWriter(
+        path,
+        width=width,
+        height=height,
+        rate=RATE,
+        time_base=1 / RATE,
+        color=Color(),
+        crf=CLIP_CRF,
+        preset="veryfast",
+    )
+    with writer:
+        for index, image in enumerate(make_scene(width, height, frames)):
+            writer.write(Frame(image, index / RATE, 1 / RATE))
+    return probe(path)
+
+
+def first_images(source: VideoInfo, count: int) -> tuple[np.ndarray, ...]:
+    """Up to `count` images (H, W, 3) from the beginning of a video."""
+    return tuple(frame.image for frame in read_frames(source, max_frames=count, drop_alpha=True))
+
+
+def measure_end_to_end(
+    upscaler: Upscaler, info: VideoInfo, frames: int, folder: Path, preset: str, seconds: float
+) -> tuple[EndToEnd, list[np.ndarray], Peaks]:
+    """A clip through `upscale_video` and the network alone on the same windows, in turns.
+
+    And some finished images; and the peaks of the first turn, before these were held.
+
+    Args:
+        upscaler: the engine.
+        info: the source.
+        frames: of it to upscale.
+        folder: for the output.
+        preset: of the encoder.
+        seconds: for turns after the first.
+    """
+    options = UpscaleOptions(
+        max_frames=frames, preset=preset, crf=TARGET_CRF, with_audio=False, with_subtitles=False, drop_alpha=True
+    )
+    source = examine(info, options)
+    took, alone, total = list[float](), list[float](), list[float]()
+    held: list[np.ndarray] = []
+    peaks: Peaks | None = None
+    count = 0
+    while not took or (len(took) < MOST_TURNS and (len(took) + 1) * (total[0] + alone[0] * count) < seconds):
+        planned: list[float] = []
+        began = time.perf_counter()
+        job = upscale_video(
+            info.path,
+            folder / "upscaled.mkv",
+            upscaler,
+            options,
+            overwrite=True,
+            disk_check=False,
+            on_plan=lambda _, planned=planned: planned.append(time.perf_counter()),  # type: ignore[misc]
+        )
+        *_, last = job
+        total.append(time.perf_counter() - began)
+        peaks = peaks or read_peaks(upscaler.backend)
+        count = last.frames
+        # Not what progress tells: the encoder still holds frames when the last one is handed to it.
+        took.append((time.perf_counter() - planned[0]) / count)
+        network = 0.0
+        for window in source_windows(None, source, upscaler, options):
+            images = Window(tuple(run[0].image for run in window.frames), window.keep)
+            start = time.perf_counter()
+            made = upscaler.upscale_window(images)
+            network += time.perf_counter() - start
+            held += made[: max(0 if held else 1, HELD_BYTES // made[0].nbytes - len(held))]
+            del made
+        alone.append(network / count)
+    whole, part = summarize(took).median, summarize(alone).median
+    found = EndToEnd(
+        frames=count,
+        seconds_per_frame=whole,
+        network_seconds_per_frame=part,
+        ratio=whole / part,
+        total_seconds=summarize(total).median,
+        preset=preset,
+    )
+    assert peaks is not None
+    return found, held, peaks
+
+
+def time_bicubic(info: VideoInfo, frames: int, folder: Path, preset: str) -> float:
+    """Seconds a frame of ffmpeg alone: the faster of two runs, its start counted."""
+    took = []
+    for _ in range(2):
+        began = time.perf_counter()
+        scale_bicubic(
+            info,
+            folder / "bicubic.mkv",
+            width=SCALE * info.width,
+            height=SCALE * info.height,
+            frames=frames,
+            crf=TARGET_CRF,
+            preset=preset,
+        )
+        took.append((time.perf_counter() - began) / frames)
+    return min(took)
+
+
+def time_reading(info: VideoInfo, frames: int) -> dict[str, float]:
+    """Seconds a frame of decoding, and of conversion to RGB: the medians of some repeats."""
+    decode, convert = [], []
+    for _ in range(REPEATS):
+        began = time.perf_counter()
+        pictures = decode_pictures(info, frames)
+        decoded = time.perf_counter()
+        reader = RgbReader(info.color, path=info.path, drop_alpha=True)
+        for picture in pictures:
+            reader.to_rgb(picture)
+        decode.append((decoded - began) / len(pictures))
+        convert.append((time.perf_counter() - decoded) / len(pictures))
+    return {"decode": summarize(decode).median, "convert_in": summarize(convert).median}
+
+
+def time_writing(images: Sequence[np.ndarray], info: VideoInfo, folder: Path, preset: str) -> dict[str, float]:
+    """Seconds a frame of conversion from RGB, and of what encoding takes besides: the medians of some repeats.
+
+    Args:
+        images: finished ones, (4H, 4W, 3).
+        info: the source.
+        folder: for the file that is encoded.
+        preset: of the encoder.
+    """
+    height, width, _ = images[0].shape
+    codec = CODECS[choose_codec("auto", 8 * images[0].itemsize)]
+    pixel_format = codec.pixel_format if images[0].itemsize == 1 else codec.deep_pixel_format
+    convert, encode = [], []
+    for _ in range(REPEATS):
+        builder = FrameBuilder(width, height, pixel_format, output_color(info.color))
+        began = time.perf_counter()
+        for image in images:
+            builder.to_frame(image)
+        converted = time.perf_counter()
+        rate = info.rate
+        writer = FrameWriter(
+            folder / "encoded.mp4",
+            width=width,
+            height=height,
+            rate=rate,
+            time_base=1 / rate,
+            color=info.color,
+            preset=preset,
+        )
+        with writer:
+            for index, image in enumerate(images):
+                writer.write(Frame(image, Fraction(index) / rate, 1 / rate))
+        convert.append((converted - began) / len(images))
+        encode.append(max(0.0, (time.perf_counter() - converted) / len(images) - convert[-1]))
+    return {"convert_out": summarize(convert).median, "encode": summarize(encode).median}

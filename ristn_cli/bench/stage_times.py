@@ -1,0 +1,50 @@
+"""Where the network's time goes: its parts by hooks."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+from ristn_cli.bench.machine import synchronize
+from ristn_cli.engine.device import Backend
+from ristn_cli.model.inference import InferenceRISTN
+
+
+class StageClock:
+    """Seconds that the network spent in each of its parts while the clock is attached; tiles add up.
+
+    Fusion belongs to the reconstruction: it begins where the last ConvLSTM layer ends.
+    """
+
+    def __init__(self, model: InferenceRISTN, backend: Backend) -> None:
+        self._model, self._backend = model, backend
+        self._last = 0.0
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def attached(self) -> Iterator[dict[str, float]]:
+        """Within, `spatial`, `temporal` and `reconstruction` grow; they begin at 0."""
+        self.seconds = dict.fromkeys(("spatial", "temporal", "reconstruction"), 0.0)
+        features = self._model.features
+        last_layer: Any = self._model.mapping if features is None else features.layers[-1]
+        ends: list[tuple[nn.Module, str]] = [
+            (self._model.spatial_component, "spatial"),
+            (last_layer, "temporal"),
+            (self._model, "reconstruction"),
+        ]
+        handles = [self._model.register_forward_pre_hook(lambda *_: self._mark(None))]
+        handles += [module.register_forward_hook(lambda *_, stage=stage: self._mark(stage)) for module, stage in ends]
+        try:
+            yield self.seconds
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _mark(self, stage: str | None) -> None:
+        synchronize(self._backend)
+        now = time.perf_counter()
+        if stage is not None:
+            self.seconds[stage] += now - self._last
+        self._last = now

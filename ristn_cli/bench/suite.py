@@ -1,0 +1,70 @@
+"""A benchmark of several networks, sizes and precisions: each in a process of its own, one after another."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from ristn_cli.bench.machine import describe_machine
+from ristn_cli.bench.measure import Request
+from ristn_cli.bench.results import BenchError, Case, Report, Setting
+from ristn_cli.engine.device import choose_device
+from ristn_cli.isolation import isolate
+from ristn_cli.typed import build, read_json
+
+LAST_LINES = 3
+
+
+def measure_apart(request: Request) -> Case:
+    """Measure a case in a new process.
+
+    Raises:
+        BenchError: what the measurement failed with, or that its process did not live to tell.
+    """
+    with tempfile.TemporaryDirectory(prefix="ristn-bench-") as name:
+        asked, told = Path(name, "request.json"), Path(name, "result.json")
+        asked.write_text(json.dumps(asdict(request)), encoding="utf-8")
+        command = [sys.executable, "-P", "-m", "ristn_cli.bench.child", str(asked), str(told)]
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", check=False, env=isolate(os.environ)
+        )
+        if not told.is_file():
+            said = " | ".join(done.stderr.strip().splitlines()[-LAST_LINES:])
+            killed = (
+                "; most likely memory ran out: try smaller frames, --tile or --window" if done.returncode < 0 else ""
+            )
+            raise BenchError(
+                f"measuring {request.network} ended with {done.returncode}{killed}: {said or 'no message'}"
+            )
+        result = read_json(told)
+    if "error" in result:
+        raise BenchError(f"{request.network}: {result['error']}")
+    case: Case = build(Case, result)
+    return case
+
+
+def make_report(cases: Sequence[Case], settings: Sequence[Setting], device: str) -> Report:
+    """The report of what was measured on this machine, with the threads that PyTorch has in this process."""
+    return Report(
+        version=version("ristn"),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        machine=describe_machine(choose_device(device)),
+        cases=list(cases),
+        sweep=list(settings),
+    )
+
+
+def run_cases(requests: Sequence[Request], tell: Callable[[str], None]) -> list[Case]:
+    """Measure each case; `tell` is told of each before it begins."""
+    cases = []
+    for request in requests:
+        size = request.source or f"{request.width}x{request.height}"
+        tell(f"measuring {request.network}, {size}, {request.precision}")
+        cases.append(measure_apart(request))
+    return cases

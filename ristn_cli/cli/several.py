@@ -1,0 +1,173 @@
+"""`ristn upscale` of several inputs: one after another, on after a failure, and what became of each at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ristn_cli.cli.terminal import (
+    FAILED,
+    Stopped,
+    console,
+    describe_error,
+    heed_stop,
+    log,
+    note,
+    plain,
+    show,
+    show_error,
+)
+
+if TYPE_CHECKING:
+    from ristn_cli.cli.work import Finished, Work
+    from ristn_cli.job.batch import Item, Record
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an input: `done`, `done already`, `failed`, or `not begun`; and a few words on it."""
+
+    source: Path
+    state: str
+    words: str = ""
+
+
+def run_batch(
+    items: Sequence[Item],
+    record: Record,
+    work: Work,
+    *,
+    debug: bool,
+) -> None:
+    """Do all items; tell of those that are done already.
+
+    A failure is told and the next input follows; at the end the program leaves with the code of a failure. A stop,
+    which comes as `typer.Exit`, ends the batch; what is not begun then is done by the same command. An input that was
+    at work when an earlier program crashed comes last: it may do so again, and the others are done then.
+    """
+    items = sorted(items, key=record.was_left)
+    for item in filter(record.was_left, items):
+        note(f"{item.source}: an earlier run crashed or was killed while it worked on this input; it comes last")
+    outcomes: list[Outcome] = []
+    begun: set[Item] = set()  # ahead of their turn
+
+    def begin(item: Item) -> None:
+        record.begin(item)
+        begun.add(item)
+
+    try:
+        is_to_do = partial(_is_to_do, record=record, work=work)
+        with work.looking_ahead(items, is_to_do=is_to_do, on_begin=begin) as run:
+            for number, item in enumerate(items, start=1):
+                try:
+                    heed_stop()
+                    begun.add(item)
+                    with record.at_work(item):
+                        outcomes.append(_run_item(item, record, work, run, f"{number}/{len(items)} "))
+                except (typer.Exit, Stopped):
+                    raise
+                except Exception as error:  # one bad file must not cost a night's work, whatever is wrong with it
+                    words = _words(error)
+                    outcomes.append(Outcome(item.source, "failed", words))
+                    if debug or work.engines.is_unusable:
+                        raise
+                    _report(error, words)
+    finally:
+        outcomes += [
+            Outcome(item.source, "stopped", "the same command goes on")
+            if item in begun
+            else Outcome(item.source, "not begun")
+            for item in items[len(outcomes) :]
+        ]
+        _show(outcomes, console, quiet=work.quiet)
+    if any(outcome.state == "failed" for outcome in outcomes):
+        raise typer.Exit(FAILED)
+
+
+def show_plans(items: Sequence[Item], record: Record, work: Work, *, as_json: bool, debug: bool) -> None:
+    """What would be done with each item, on stdout: one JSON object a line, or a heading and lines."""
+    failures = 0
+    for item in items:
+        try:
+            if not as_json:
+                show(f"{item.source} to {item.target}")
+            if _is_done(item, record, work):
+                note(f"{item.target}: done already")
+                continue
+            work.show_plan(item.source, item.target, as_json=as_json, makes_folder=True)
+        except Exception as error:
+            if debug or work.engines.is_unusable:
+                raise
+            failures += 1
+            _report(error, _words(error))
+    if failures:
+        raise typer.Exit(FAILED)
+
+
+def _words(error: Exception) -> str:
+    """The error of an item, in a line."""
+    ours = isinstance(error, OSError) or type(error).__module__.startswith("ristn_cli")
+    return describe_error(error) if ours else f"unexpected {type(error).__name__}: {error}"
+
+
+def _report(error: Exception, words: str) -> None:
+    """Show and log the error of an item; one that nobody expected with its traceback in the log."""
+    log.error(words, exc_info=None if words == describe_error(error) else error)
+    show_error(words)
+
+
+def _run_item(
+    item: Item, record: Record, work: Work, run: Callable[[Path, Path, str], Finished], prefix: str
+) -> Outcome:
+    if _is_done(item, record, work):
+        note(f"{item.target}: done already", is_shown=False)
+        return Outcome(item.source, "done already", str(item.target))
+    item.target.parent.mkdir(parents=True, exist_ok=True)
+    record.begin(item)
+    finished = run(item.source, item.target, prefix + item.source.name)
+    record.add(item, finished.frames)
+    return Outcome(item.source, "done", finished.summary)
+
+
+def _is_to_do(item: Item, record: Record, work: Work) -> bool:
+    """Whether an item will be begun; one that cannot be is told of when it is its turn."""
+    try:
+        return not _is_done(item, record, work)
+    except Exception:
+        return False
+
+
+def _is_done(item: Item, record: Record, work: Work) -> bool:
+    """Whether there is nothing to do; raises JobError for the output of another job that is not to be replaced."""
+    from ristn_cli.job.manifest import JobError
+
+    try:
+        return not work.restart and record.is_done(item)
+    except JobError:
+        if work.overwrite:
+            return False
+        raise
+
+
+def _show(outcomes: Sequence[Outcome], where: Console, *, quiet: bool) -> None:
+    """A table of all inputs, and how many there are of each kind."""
+    states = dict.fromkeys(outcome.state for outcome in outcomes)
+    counts = ", ".join(f"{sum(outcome.state == state for outcome in outcomes)} {state}" for state in states)
+    log.info("batch: %s", counts)
+    if quiet:
+        return
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for _ in range(2):
+        table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for outcome in outcomes:
+        table.add_row(plain(outcome.source), outcome.state, plain(outcome.words))
+    where.print(table)
+    where.print(f"{len(outcomes)} inputs: {counts}")

@@ -1,0 +1,116 @@
+"""The comparison as a split-screen clip: each source in its own upright band of the picture, with its name."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+from ristn_cli.comparison.matching import Comparison
+from ristn_cli.own_files import give_name
+from ristn_cli.video import (
+    Frame,
+    FrameWriter,
+    Image,
+    Scaling,
+    VideoError,
+    choose_codec,
+    draw_label,
+    join_and_mux,
+    part_suffix,
+    resize_image,
+    try_mux,
+)
+
+SEAM = 2
+"""Width of the white line between two bands, in pixels."""
+
+LABEL_SHARE = 24
+"""Letters are as high as this part of the picture's height."""
+
+SMALLEST_LABEL = 10
+
+
+def write_clip(
+    comparison: Comparison,
+    target: Path,
+    *,
+    start: Fraction | None = None,
+    end: Fraction | None = None,
+    scaling: Scaling = "bicubic",
+    crf: float = 17,
+    overwrite: bool = True,
+) -> Iterator[int]:
+    """Write the clip, which appears when it is finished; yields the number of frames written, after each.
+
+    It has the times, colours and sound of the reference, and every frame of it in [start, end) that all sources last
+    for; what its container cannot hold is left out. Raises VideoError when nothing moves, and as `FrameWriter` and
+    `join_and_mux` do.
+    """
+    if comparison.is_still:
+        raise VideoError(f"{target}: nothing moves in single pictures; ask for --output or --png")
+    reference = comparison.sources[comparison.reference]
+    info, native = reference.info, reference.native
+    moments = comparison.moments(start=start, end=end)
+    numbers = [moment.frames[comparison.reference] for moment in moments]
+    # Encoders take 4:2:0 in whole pairs of rows and columns.
+    width, height = comparison.width - comparison.width % 2, comparison.height - comparison.height % 2
+    labels = [source.label for source in comparison.sources]
+    after = numbers[-1] + 1
+    begin = native[numbers[0]] - native[0] if numbers[0] else None
+    until = native[after] - native[0] if after < len(native) else None
+    # The pictures are of 8 bits, whatever the inputs have.
+    codec = choose_codec(None, 8)
+    shown = replace(info, bit_depth=8)
+    plan = try_mux(
+        shown,
+        target,
+        codec=codec,
+        width=width,
+        height=height,
+        start=begin,
+        end=until,
+        with_subtitles=False,
+        drop_unsupported=True,
+    )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="ristn-compare-", dir=target.parent) as scratch:
+        part = Path(scratch) / f"part{part_suffix(codec)}"
+        with FrameWriter(
+            part,
+            width=width,
+            height=height,
+            rate=info.rate,
+            time_base=info.frame_time_base,
+            color=info.color,
+            sample_aspect_ratio=info.sample_aspect_ratio,
+            codec=codec,
+            crf=crf,
+        ) as writer:
+            for count, (number, images) in enumerate(zip(numbers, comparison.read(moments), strict=True), start=1):
+                common = [resize_image(image, comparison.width, comparison.height, scaling) for image in images]
+                split = split_screen([image[:height, :width] for image in common], labels)
+                duration = native[number + 1] - native[number] if number + 1 < len(native) else None
+                writer.write(Frame(split, native[number], duration))
+                yield count
+        finished = Path(scratch) / f"finished{target.suffix}"
+        join_and_mux([part], info, finished, start=begin, end=until, plan=plan)
+        give_name(finished, target, overwrite=overwrite)
+
+
+def split_screen(images: Sequence[Image], labels: Sequence[str]) -> Image:
+    """Pictures of one size, uint8 (H, W, 3), as one: the k-th of n upright bands is of the k-th picture."""
+    height, width = images[0].shape[:2]
+    edges = [round(k * width / len(images)) for k in range(len(images) + 1)]
+    split = images[0].copy()
+    for k, image in enumerate(images):
+        split[:, edges[k] : edges[k + 1]] = image[:, edges[k] : edges[k + 1]]
+    for edge in edges[1:-1]:
+        split[:, edge - SEAM // 2 : edge + SEAM // 2] = 255
+    size = max(SMALLEST_LABEL, height // LABEL_SHARE)
+    for k, label in enumerate(labels):
+        inset = size // 2
+        draw_label(split, label, x=edges[k] + inset, y=inset, width=edges[k + 1] - edges[k] - 2 * inset, size=size)
+    return split

@@ -1,0 +1,179 @@
+"""Pictures or videos of one scene, side by side in time: opened, matched, read. Knows nothing of how they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from ristn_cli.comparison.alignment import choose_times, common_size, distinct_labels, nearest_index
+from ristn_cli.video import (
+    Image,
+    VideoError,
+    VideoInfo,
+    decoded_times,
+    presentation_times,
+    probe,
+    read_frames,
+    to_eight_bits,
+)
+
+SEEK_SECONDS = Fraction(2)
+"""Frames further apart are sought one by one; nearer ones are decoded in one go."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One thing to compare. `times` are those of its frames on the comparison's clock, `native` on its own."""
+
+    info: VideoInfo
+    label: str
+    times: tuple[Fraction, ...]
+    native: tuple[Fraction, ...]
+
+    @property
+    def is_still(self) -> bool:
+        """True for a single picture, which is there at all times."""
+        return len(self.native) == 1
+
+    def shows(self, time: Fraction) -> bool:
+        """Whether a frame is shown at this time, or would be but for rounding."""
+        frame = 1 / self.info.rate
+        return self.is_still or self.times[0] - frame < time < self.times[-1] + frame
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A time of the comparison in seconds, and the number of the frame that each source has nearest to it."""
+
+    time: Fraction
+    frames: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Sources of one scene; `width` and `height` are the largest source's. The reference gives the times."""
+
+    sources: tuple[Source, ...]
+    reference: int
+    width: int
+    height: int
+
+    @property
+    def is_still(self) -> bool:
+        """True when nothing moves."""
+        return all(source.is_still for source in self.sources)
+
+    def moments(
+        self,
+        *,
+        start: Fraction | None = None,
+        end: Fraction | None = None,
+        every: int | None = None,
+        most: int | None = None,
+    ) -> list[Moment]:
+        """Frames of the reference while all sources last, chosen as `choose_times` does. Raises VideoError for none."""
+        shared = [
+            time for time in self.sources[self.reference].times if all(source.shows(time) for source in self.sources)
+        ]
+        if not shared:
+            names = ", ".join(str(source.info.path) for source in self.sources)
+            raise VideoError(f"{names}: have no time in common; say with --offset where in the first the others begin")
+        chosen = choose_times(shared, start=start, end=end, every=every, most=most)
+        if not chosen:
+            found = f"{float(shared[0]):g} s to {float(shared[-1]):g} s"
+            raise VideoError(f"no frames between --start and --end; the frames in common go from {found}")
+        return [Moment(time, tuple(nearest_index(source.times, time) for source in self.sources)) for time in chosen]
+
+    def read(self, moments: Sequence[Moment]) -> Iterator[tuple[Image, ...]]:
+        """For each moment the picture of every source: uint8 (H, W, 3), each of its own size."""
+        readers = [read_numbers(source, [m.frames[k] for m in moments]) for k, source in enumerate(self.sources)]
+        yield from zip(*readers, strict=True)
+
+
+def open_comparison(paths: Sequence[Path], *, labels: Sequence[str] = (), offset: Fraction | None = None) -> Comparison:
+    """Probe two or more videos, stills or folders of images.
+
+    The first that moves is the reference. Times count from each video's first frame. All but the first source begin
+    with the first's first frame at or after `offset` seconds, which is what a cut at that time leaves. The images of a
+    folder have no times: beside a video they take its frames' one after another. Raises VideoError for what cannot be
+    read, and for pictures of different shapes.
+    """
+    infos = [probe(path) for path in paths]
+    names = [*labels, *distinct_labels(paths)[len(labels) :]]
+    natives = [frame_times(info) for info in infos]
+    moving = [index for index, native in enumerate(natives) if len(native) > 1]
+    timed = [index for index in moving if not infos[index].is_image_sequence]
+    shifts = [Fraction(0), *[_start_of_others(natives[0], offset)] * (len(infos) - 1)]
+    reference = (timed or moving or [0])[0]
+    clock = [time - natives[reference][0] + shifts[reference] for time in natives[reference]]
+    sources = []
+    for index, (info, native) in enumerate(zip(infos, natives, strict=True)):
+        times = tuple(time - native[0] + shifts[index] for time in native)
+        if timed and info.is_image_sequence and len(native) > 1:
+            times = tuple(time for time in clock if time >= shifts[index])[: len(native)]
+            if not times:
+                raise VideoError(f"{info.path}: --offset lies after the last frame of {infos[reference].path}")
+        sources.append(Source(info, names[index], times, native[: len(times)]))
+    try:
+        width, height = common_size([(info.width, info.height) for info in infos])
+    except ValueError as error:
+        found = ", ".join(f"{info.path} is {info.width}x{info.height}" for info in infos)
+        raise VideoError(f"{found}: expected pictures of one scene in one shape; crop them alike first") from error
+    return Comparison(tuple(sources), reference, width, height)
+
+
+def _start_of_others(first: Sequence[Fraction], offset: Fraction | None) -> Fraction:
+    """The time of the first source at which the others have their first frame, from its own frames' times."""
+    wanted = offset or Fraction(0)
+    return next((time - first[0] for time in first if time - first[0] >= wanted), wanted)
+
+
+def frame_times(info: VideoInfo) -> tuple[Fraction, ...]:
+    """Times of all frames on the source's own clock, without decoding them where packets tell them."""
+    if info.is_image_sequence:
+        return tuple(index / info.rate for index in range(len(info.images)))
+    if info.is_still:
+        return (info.start_time,)
+    if info.has_decoding_times_only:
+        return tuple(decoded_times(info))
+    # What lies before the first frame that decodes is not shown.
+    times = tuple(time for time in presentation_times(info.path, info.video_index) if time >= info.start_time)
+    return times or (info.start_time,)
+
+
+def read_numbers(source: Source, numbers: Sequence[int]) -> Iterator[Image]:
+    """The frames of these numbers, which never fall; a number that repeats gives its picture again.
+
+    Raises VideoError where a frame that the file lists does not decode.
+    """
+    position = 0
+    while position < len(numbers):
+        stop = position + 1
+        while stop < len(numbers) and source.native[numbers[stop]] - source.native[numbers[stop - 1]] <= SEEK_SECONDS:
+            stop += 1
+        yield from _read_run(source, numbers[position:stop])
+        position = stop
+
+
+def _read_run(source: Source, numbers: Sequence[int]) -> Iterator[Image]:
+    info, native = source.info, source.native
+
+    def earliest(number: int) -> Fraction:
+        # Half way from its predecessor: a decoder may time a frame a little otherwise than its packet.
+        return (native[number - 1] + native[number]) / 2 if number else info.start_time
+
+    start = earliest(numbers[0]) - info.start_time
+    frames = read_frames(info, start=start, drop_alpha=True, on_change=lambda message: None)
+    shown: Image | None = None
+    previous = -1
+    for number in numbers:
+        if number != previous:
+            frame = next((frame for frame in frames if frame.time >= earliest(number)), None)
+            if frame is None:
+                at = float(native[number] - info.start_time)
+                raise VideoError(f"{info.path}: the frame at {at:.3f} s does not decode; stop before it (--end)")
+            shown, previous = to_eight_bits(frame.image), number
+        assert shown is not None
+        yield shown

@@ -1,0 +1,126 @@
+"""The one home of devices and precisions: what the machine has, and what runs fast on it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from ristn_cli.engine.allocator import keep_memory
+from ristn_cli.model import RISTN
+from ristn_cli.model.fused import arithmetic_type
+from ristn_cli.model.inference import InferenceRISTN
+
+PrecisionName = Literal["fp32", "fp16", "bf16"]
+
+DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+SLOW_HALF = {(5, 0), (5, 2), (6, 1)}
+"""CUDA capabilities that compute in half precision far slower than in float32. None is faster in bfloat16."""
+
+
+class DeviceError(Exception):
+    """A device that is not there, or a precision it cannot compute in."""
+
+
+def has_bfloat16_instructions() -> bool:
+    """Whether this processor multiplies bfloat16 in hardware (AVX-512 BF16, AMX, ARM); without, it saves no time."""
+    asks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported", "_is_arm_bf16_supported")
+    return any(ask() for ask in (getattr(torch.cpu, name, None) for name in asks) if ask is not None)
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Where and in which precision a network computes."""
+
+    device: torch.device
+    precision: PrecisionName
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision as PyTorch names it."""
+        return DTYPES[self.precision]
+
+    @property
+    def arithmetic(self) -> torch.dtype:
+        """The type in which the network's convolutions are computed: float32 where values are only kept in another."""
+        return arithmetic_type(self.device, self.dtype)
+
+    @property
+    def is_emulated(self) -> bool:
+        """Whether the device has no instructions for this precision, which then saves memory, but no time."""
+        return self.device.type == "cpu" and self.precision == "bf16" and not has_bfloat16_instructions()
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device that `name` asks for: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+
+    Raises:
+        DeviceError: it is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")  # mps, never tried, only when asked for
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise DeviceError(f"unknown device {name!r}: expected auto, cpu, cuda, cuda:N or mps") from error
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        raise DeviceError(f"device {name!r} is not there: PyTorch sees {torch.cuda.device_count()} CUDA devices")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("device 'mps' is not there: it needs macOS on Apple silicon")
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise DeviceError(f"device {name!r} is not supported: expected auto, cpu, cuda, cuda:N or mps")
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> PrecisionName:
+    """The precision that `name` asks for; `auto` takes what `device` computes fastest.
+
+    Raises:
+        DeviceError: the device cannot compute in it.
+    """
+    if name == "auto":
+        if device.type == "cpu":
+            return "bf16" if has_bfloat16_instructions() else "fp32"
+        is_slow = (
+            device.type == "cuda"
+            and torch.cuda.is_available()
+            and torch.cuda.get_device_capability(device) in SLOW_HALF
+        )
+        return "fp32" if is_slow else "fp16"
+    match name:
+        case "fp16" if device.type == "cpu":
+            raise DeviceError("precision fp16 is only emulated on processors and very slow there: use auto")
+        case "fp32" | "fp16" | "bf16":
+            return name
+    raise DeviceError(f"unknown precision {name!r}: expected auto, fp32, fp16 or bf16")
+
+
+def choose_backend(device: str = "auto", precision: str = "auto") -> Backend:
+    """Device and precision by their command-line names.
+
+    Raises:
+        DeviceError: one of them cannot be had.
+    """
+    chosen = choose_device(device)
+    return Backend(chosen, choose_precision(precision, chosen))
+
+
+def prepare(model: RISTN, backend: Backend) -> InferenceRISTN:
+    """The network for inference: in the form that computes fastest, on its device, in its precision, channels last.
+
+    Cells and the global skip stay in float32 in every precision.
+    """
+    ready = InferenceRISTN(model).to(backend.device, backend.dtype)
+    ready.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch omits it
+    if backend.device.type == "cpu":
+        keep_memory()
+    return ready
+
+
+def release_memory(backend: Backend) -> None:
+    """Give back what the device's allocator keeps for later, after it ran out."""
+    if backend.device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif backend.device.type == "mps":
+        torch.mps.empty_cache()

@@ -1,0 +1,325 @@
+"""How much memory a window takes, and the tiling that fits. Arithmetic, save for asking the machine what is free."""
+
+import contextlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ristn_cli.engine.allocator import joins_freed_memory, kept_bytes
+from ristn_cli.engine.cgroups import free_in_groups
+from ristn_cli.engine.defaults import MachineDefault
+from ristn_cli.engine.tiles import plan_spans
+from ristn_cli.model import SCALE, RISTNConfig
+
+MIB = 1 << 20
+
+FULL_HD = 1920 * 1080
+IMAGES_BYTES = 1024 * MIB
+TILE_PIXELS = 580_000
+"""What images may take up to FULL_HD LR pixels, in proportion beyond, and LR pixels of a tile in all its frames, while
+nothing else is said: with program and encoder about 3 GiB in all for `ristn-lite` from 1920x1080. More makes windows
+longer, and so faster."""
+
+ENCODER_BYTES = 50
+"""That x264 holds for each pixel of a large picture. What it does not need for smaller ones, images may take."""
+
+PROGRAM_BYTES = 400 * MIB
+"""What a process takes on a processor before it reads the first frame: libraries, and the network's weights."""
+
+FIRST_BYTES = 512 * MIB
+"""What the finished images of the first and the last window of a shot may take, which keep more than others."""
+
+LONGEST_WINDOW = 20
+CONTEXT = 2
+"""Frames, and of them those at each inner end that are read only."""
+
+LARGEST_TILE = 288
+SMALLEST_TILE = 32
+"""LR pixels a side. Above the largest nothing is gained, below the smallest a tile is all overlap."""
+
+TILE_STEP = 16
+"""LR pixels between the sides that are tried."""
+
+WINDOWS_AHEAD = 1
+"""Windows that are read while another one is computed."""
+
+IMAGES_AHEAD = 1
+"""Finished images that wait for the encoder, besides the window they are of. More would not keep it busier."""
+
+EVENTS_AHEAD = 4
+"""Reports of the encoder that wait to be told."""
+
+JOINED_SHARE = 1.1
+SCATTERED_SHARE = 1.5
+"""What the allocator holds for one byte in use, measured on a processor. Where `begin_joining` was called: 0.96 to 1.05
+for `ristn-lite`, `ristn` and `paper`; else, from run to run, up to 1.46."""
+
+USABLE_SHARE = 0.8
+"""Of the memory that is free when a job begins: the decoder and other programs need some, too."""
+
+NEAR_SMALLEST = 1.25
+"""Where nothing fits: times the least memory that may be taken, as the very smallest tiles are all overlap."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tiling:
+    """How much the network sees at once.
+
+    Attributes:
+        window: frames read together.
+        context: frames at each inner end of a window that are read but not kept.
+        tile: largest side of a tile in LR pixels, overlap included.
+        overlap: LR pixels that a tile reads beyond its share, on each side.
+        detect_cuts: windows end at scene cuts, so that no frame reads another shot.
+    """
+
+    window: int = LONGEST_WINDOW
+    context: int = CONTEXT
+    tile: int = LARGEST_TILE
+    overlap: int = 8
+    detect_cuts: bool = True
+
+    def __post_init__(self) -> None:
+        if self.context < 0 or self.window <= 2 * self.context:
+            raise ValueError(
+                f"a window of {self.window} frames keeps nothing between {self.context} frames of context on each side"
+            )
+        if self.overlap < 0 or self.tile <= 2 * self.overlap:
+            raise ValueError(f"a tile of {self.tile} pixels is all overlap with {self.overlap} pixels on each side")
+
+
+def allocator_share() -> float:
+    """What this process's allocator holds for one byte in use."""
+    return JOINED_SHARE if joins_freed_memory() else SCATTERED_SHARE
+
+
+def widest_channels(config: RISTNConfig, window: int) -> float:
+    """Values per LR pixel and frame of a window that are in memory at once, where the network is at its widest.
+
+    That is in the spatial component, or at the end of the last ConvLSTM layer: beside the spatial features and their
+    activation there are the outputs of all layers that are still read, and for one frame what the layer reads, joined,
+    its gates and its cells.
+    """
+    channels = config.base_channels << len(config.branch_one)
+    spatial = 2 * channels + channels // 2  # input and output of the last stage, and a half at work in a bottleneck
+    if config.lstm_layers == 0:
+        return spatial
+    width = 2 * config.growth
+    outputs = width * (config.lstm_layers if config.pattern in ("dc", "rdc") else min(config.lstm_layers, 2))
+    one_frame = channels + outputs + 5 * width
+    return max(spatial, 2 * channels + outputs + one_frame / window)
+
+
+def most_kept(tiling: Tiling, *, width: int, height: int, image_bytes: int = 1) -> int:
+    """Frames that are finished together at most.
+
+    The first and the last window of a shot keep context that others would only read. Where images are so large that
+    this would count, such a window is computed in halves.
+    """
+    within = FIRST_BYTES // (width * height * 3 * SCALE**2 * image_bytes)
+    return min(tiling.window, max(tiling.window - 2 * tiling.context, within))
+
+
+def window_bytes(
+    config: RISTNConfig, tiling: Tiling, *, width: int, height: int, value_bytes: int, image_bytes: int = 1
+) -> int:
+    """Memory that one window of `width` x `height` frames takes at most, the network's own tensors included.
+
+    Args:
+        config: the network.
+        tiling: windows and tiles.
+        width: of a frame, in LR pixels.
+        height: of a frame.
+        value_bytes: of a value on the device: 2 in half precision, else 4.
+        image_bytes: of a value of an image: 1 for uint8, 2 for uint16.
+    """
+    kept = most_kept(tiling, width=width, height=height, image_bytes=image_bytes)
+    across = plan_spans(width, tiling.tile, tiling.overlap)[0].size
+    down = plan_spans(height, tiling.tile, tiling.overlap)[0].size
+    network = across * down * tiling.window * widest_channels(config, tiling.window) * value_bytes
+    tile = across * down * kept * SCALE**2 * 3 * 4 * 2  # float32, and its weighted copy, when the network has done
+    carried = kept * SCALE * min(2 * tiling.overlap, height) * SCALE * width * 3 * 4 * 2
+    images = width * height * 3 * image_bytes * (tiling.window + kept * SCALE**2)
+    return math.ceil(allocator_share() * (max(network, tile) + carried) + images)
+
+
+def queue_bytes(tiling: Tiling, *, width: int, height: int, image_bytes: int = 1) -> int:
+    """Memory that images take which wait for a window, or for the encoder, while another window is computed."""
+    read = WINDOWS_AHEAD * tiling.window + tiling.window - 2 * tiling.context  # and what the one after those adds
+    finished = most_kept(tiling, width=width, height=height, image_bytes=image_bytes) + IMAGES_AHEAD
+    return width * height * 3 * image_bytes * (read + finished * SCALE**2)
+
+
+def plan_bytes(tiling: Tiling, *, width: int, height: int, image_bytes: int = 1) -> int:
+    """Memory of the frames that the plan of the segments holds: a window and the one behind it."""
+    return width * height * 3 * image_bytes * 2 * tiling.window
+
+
+def needed_bytes(
+    config: RISTNConfig,
+    tiling: Tiling,
+    *,
+    width: int,
+    height: int,
+    value_bytes: int,
+    image_bytes: int = 1,
+    workers: int = 1,
+) -> int:
+    """Memory that a worker takes: a window, what waits meanwhile, and its share of the frames that the plan holds.
+
+    Arguments as of `window_bytes`; without several `workers` nothing is planned ahead.
+    """
+    size = {"width": width, "height": height, "image_bytes": image_bytes}
+    shared = plan_bytes(tiling, **size) // workers if workers > 1 else 0
+    return window_bytes(config, tiling, value_bytes=value_bytes, **size) + queue_bytes(tiling, **size) + shared
+
+
+def wanted_bytes(config: RISTNConfig, *, width: int, height: int, value_bytes: int) -> int:
+    """What windows of `width` x `height` LR pixels take at most while nothing else is said."""
+    network = allocator_share() * TILE_PIXELS * widest_channels(config, LONGEST_WINDOW) * value_bytes
+    spared = max(0, FULL_HD - width * height) * SCALE**2 * ENCODER_BYTES
+    return math.ceil(IMAGES_BYTES * max(1, width * height / FULL_HD) + network) + spared
+
+
+def relative_time(tiling: Tiling, *, width: int, height: int) -> float:
+    """Time of a finished frame, in units of what reading a frame takes without overlaps, or finishing one.
+
+    Both take about the same; what overlaps, in time and space, is computed again.
+    """
+    rows, columns = (plan_spans(size, tiling.tile, tiling.overlap) for size in (height, width))
+    computed = len(rows) * rows[0].size * len(columns) * columns[0].size
+    return computed / (width * height) * (tiling.window / (tiling.window - 2 * tiling.context) + 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoTiling:
+    """A tiling that the size of the frames and the memory decide, save for what is given.
+
+    Attributes:
+        window: frames read together; None for what the size of the frames allows.
+        tile: largest side of a tile in LR pixels; None for what the memory allows.
+        detect_cuts: as in `Tiling`.
+        memory_bytes: on a processor what the whole program may take on a machine, encoders included, on a GPU what
+            windows may of the GPU's own memory; None for `wanted_bytes`, or what is free.
+        workers: how many workers share that memory, each with windows and an encoder of its own.
+        other_bytes: of `memory_bytes`, what other processes of the program take on the machine: they share it, too.
+        free_bytes: what is free for each worker where it computes; None to ask this machine.
+        default: where neither window nor tile is given: the fastest ones, as measured on this machine; memory still
+            makes them smaller.
+    """
+
+    window: int | None = None
+    tile: int | None = None
+    detect_cuts: bool = True
+    memory_bytes: int | None = None
+    workers: int = 1
+    other_bytes: int = 0
+    free_bytes: int | None = None
+    default: MachineDefault | None = None
+
+    @property
+    def uses_default(self) -> bool:
+        """Whether windows and tiles are those measured on this machine, as far as they fit."""
+        return self.default is not None and self.window is None and self.tile is None
+
+    def room(self, device: torch.device, encoder_bytes: int) -> int | None:
+        """What windows of a worker may take beside its encoder of as many bytes, by the limit or else by what is free.
+
+        It may be negative; None when nothing tells what is free.
+        """
+        beside = 0 if device.type == "cuda" else encoder_bytes
+        if self.memory_bytes is not None:
+            programs = 0 if device.type == "cuda" else PROGRAM_BYTES + self.other_bytes
+            return (self.memory_bytes - programs) // self.workers - beside
+        free = self.free_bytes
+        if free is None and (found := free_bytes(device)) is not None:
+            free = found // self.workers
+        return None if free is None else math.floor(USABLE_SHARE * free) - beside
+
+    def fit(
+        self,
+        config: RISTNConfig,
+        device: torch.device,
+        *,
+        width: int,
+        height: int,
+        value_bytes: int,
+        image_bytes: int = 1,
+        encoder_bytes: int = 0,
+    ) -> Tiling:
+        """The tiling for frames of `width` x `height` LR pixels; arguments as of `window_bytes`.
+
+        Of those that fit beside an encoder of `encoder_bytes`, the one of the least `relative_time`. Where none does it
+        is one of the smallest: the device has the last word.
+        """
+        limit = self.room(device, encoder_bytes)
+        if self.memory_bytes is None:
+            wanted = wanted_bytes(config, width=width, height=height, value_bytes=value_bytes)
+            limit = wanted if limit is None else min(limit, wanted)
+        assert limit is not None
+
+        def needed(tiling: Tiling) -> int:
+            return needed_bytes(
+                config,
+                tiling,
+                width=width,
+                height=height,
+                value_bytes=value_bytes,
+                image_bytes=image_bytes,
+                workers=self.workers,
+            )
+
+        longest, largest = LONGEST_WINDOW, LARGEST_TILE
+        if self.uses_default and self.default is not None:
+            longest, largest = self.default.window, self.default.tile
+        windows = [self.window] if self.window else range(longest, min(longest, 2 * CONTEXT + 1) - 1, -1)
+        tiles = [self.tile] if self.tile else range(largest, min(largest, SMALLEST_TILE) - 1, -TILE_STEP)
+        candidates = [
+            replace_tile(
+                Tiling(window=window, context=min(CONTEXT, (window - 1) // 2), detect_cuts=self.detect_cuts), tile
+            )
+            for window in windows
+            for tile in tiles
+        ]
+        fitting = [tiling for tiling in candidates if needed(tiling) <= limit]
+        if self.uses_default and candidates[0] in fitting:
+            return candidates[0]
+        if not fitting:
+            least = min(map(needed, candidates))
+            fitting = [tiling for tiling in candidates if needed(tiling) <= NEAR_SMALLEST * least]
+        return min(fitting, key=lambda tiling: (relative_time(tiling, width=width, height=height), needed(tiling)))
+
+
+def shrink(tiling: Tiling) -> Tiling | None:
+    """The next smaller tiling: a tile of three quarters, then half of the frames that are kept; None after that."""
+    if tiling.tile > SMALLEST_TILE:
+        tile = max(SMALLEST_TILE, tiling.tile * 3 // 4)
+        return replace_tile(tiling, tile)
+    kept = tiling.window - 2 * tiling.context
+    return None if kept == 1 else Tiling(**(vars(tiling) | {"window": kept // 2 + 2 * tiling.context}))
+
+
+def replace_tile(tiling: Tiling, tile: int) -> Tiling:
+    """`tiling` with another tile, and no more overlap than half of it holds."""
+    return Tiling(**(vars(tiling) | {"tile": tile, "overlap": min(tiling.overlap, (tile - 1) // 4)}))
+
+
+def count_tiles(width: int, height: int, tiling: Tiling) -> int:
+    """How many tiles a frame of `width` x `height` LR pixels is cut into."""
+    return len(plan_spans(width, tiling.tile, tiling.overlap)) * len(plan_spans(height, tiling.tile, tiling.overlap))
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Memory that is free on the device, within the limits set for this process; None when nothing tells."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = []
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        free.append(1024 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1]))
+    in_groups = free_in_groups()
+    if in_groups is not None:
+        free.append(in_groups)
+    return min(free) + kept_bytes() if free else None

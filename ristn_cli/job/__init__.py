@@ -1,0 +1,1 @@
+"""One job: from one file to one file, resumable at every part."""

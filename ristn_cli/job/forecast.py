@@ -1,0 +1,258 @@
+"""The plan of a job before its first frame: windows and tiles, and what memory, disk and time they take.
+
+Writes nothing where the output goes.
+"""
+
+import contextlib
+import math
+import shutil
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from ristn_cli.engine.memory import PROGRAM_BYTES, USABLE_SHARE, Tiling, count_tiles, needed_bytes
+from ristn_cli.engine.tiles import plan_spans
+from ristn_cli.engine.upscaler import Upscaler
+from ristn_cli.engine.windows import Window
+from ristn_cli.job.checks import (
+    check_job,
+    family_of,
+    for_device,
+    for_target,
+    identify,
+    job_folder,
+    no_frames,
+    read_source,
+)
+from ristn_cli.job.manifest import Manifest, read_identity
+from ristn_cli.job.plan import (
+    JobPlan,
+    UpscaleOptions,
+    carries_alpha,
+    choose_deinterlacing,
+    count_parts,
+    count_windows,
+    estimate_disk,
+    estimate_frames,
+    format_bytes,
+    part_length,
+)
+from ristn_cli.job.shape import choose_shape
+from ristn_cli.video import StreamPlan, VideoError, VideoInfo, encoder_bytes
+
+MEASURED_SIDE = 96
+"""LR pixels: the largest side of the piece of the first window that a time estimate is measured on."""
+
+LONG_SECONDS = 2.0
+"""A measurement that took as long is not repeated."""
+
+
+def plan_job(
+    source: Path,
+    target: Path,
+    upscaler: Upscaler,
+    options: UpscaleOptions | None = None,
+    *,
+    overwrite: bool = False,
+    restart: bool = False,
+    makes_folder: bool = False,
+    speedup: float | None = 1,
+) -> JobPlan:
+    """What `upscale_video` would do with the same arguments; it takes some seconds, and writes nothing there.
+
+    With `makes_folder` the folder of `target` need not be there. `speedup` is how many times as fast as `upscaler` all
+    that will compute is; None where that cannot be told from here, and no time is measured.
+
+    Raises:
+        VideoError: what `upscale_video` would refuse, save for too small a disk, which the plan shows.
+        JobError: an earlier run was different.
+    """
+    options = for_device(for_target(options or UpscaleOptions(), target), upscaler)
+    info, streams = check_job(source, target, options, overwrite=overwrite, makes_folder=makes_folder)
+    settle_tiling(upscaler, info, options, job_folder(target), restart=restart)
+    manifest = Manifest(job_folder(target), identify(info, upscaler, options))
+    if not restart:
+        manifest.load()
+    plan = describe_job(manifest, info, streams, upscaler, options)
+    if speedup is None or plan.windows is None:
+        return plan
+    return replace(plan, seconds=plan.windows * measure_window(info, upscaler, options) / speedup)
+
+
+def settle_tiling(
+    upscaler: Upscaler,
+    info: VideoInfo,
+    options: UpscaleOptions,
+    folder: Path,
+    *,
+    restart: bool,
+    encoder: str | None = None,
+) -> None:
+    """Choose windows and tiles for a source; a job that goes on keeps what its first run chose, however free memory is.
+
+    Windows and tiles that were asked for are as asked. `encoder` is what writes the frames, if not what `options` name.
+    """
+    upscaler.fit(
+        info.width,
+        info.height,
+        image_bytes=1 if info.bit_depth <= 8 else 2,
+        encoder_bytes=estimate_encoder(info, options, encoder or family_of(options, info)[1]),
+    )
+    if upscaler.auto_tiling is None or restart:
+        return
+    chosen = asdict(upscaler.tiling)
+    asked = {"window", "context"} if upscaler.auto_tiling.window else set()
+    asked |= {"tile", "overlap"} if upscaler.auto_tiling.tile else set()
+    earlier = read_identity(folder)
+    kept = {
+        name: earlier.get(name, chosen[name]) for name in ("window", "context", "tile", "overlap") if name not in asked
+    }
+    with contextlib.suppress(ValueError, TypeError):  # what no run of this version wrote, the comparison will refuse
+        upscaler.tiling = Tiling(**(chosen | kept))
+
+
+def estimate_encoder(info: VideoInfo, options: UpscaleOptions, encoder: str) -> int:
+    """Memory that a job's encoder holds."""
+    shape = choose_shape(info, options)
+    return encoder_bytes(
+        encoder, preset=options.preset, width=shape.width, height=shape.height, is_deep=info.bit_depth > 8
+    )
+
+
+def describe_job(
+    manifest: Manifest,
+    info: VideoInfo,
+    streams: tuple[StreamPlan, ...],
+    upscaler: Upscaler,
+    options: UpscaleOptions,
+    *,
+    encoder: str | None = None,
+) -> JobPlan:
+    """The plan of a job whose manifest is loaded, without a measurement of time; `encoder` as of `settle_tiling`.
+
+    Raises:
+        VideoError: it needs more memory than there is.
+    """
+    shape = choose_shape(info, options)
+    frames = estimate_frames(info, options)
+    left = None if frames is None else max(0, frames - manifest.frames)
+    family, named = family_of(options, info)
+    encoder = encoder or named
+    continued = manifest.parts[-1].next_context if manifest.parts else 0
+    image_bytes = 1 if info.bit_depth <= 8 else 2
+    held = estimate_encoder(info, options, encoder)
+    automatic = upscaler.auto_tiling
+    workers = 1 if automatic is None else automatic.workers
+    needed = None
+    if left is not None:
+        finished = sum(path.stat().st_size for path in manifest.files)
+        needed = estimate_disk(
+            shape.width * shape.height, family, left, finished, source_bytes(info), is_deep=info.bit_depth > 8
+        )
+    plan = JobPlan(
+        width=shape.width,
+        height=shape.height,
+        sample_aspect_ratio=shape.sample_aspect_ratio,
+        is_resampled=shape.is_resampled,
+        rate=shape.rate,
+        has_alpha=carries_alpha(info, options),
+        deinterlaced=choose_deinterlacing(info, options),
+        field_order=info.field_order,
+        encoder=encoder,
+        streams=streams,
+        frames=frames,
+        resumed_frames=manifest.frames,
+        parts=None if frames is None else count_parts(frames, part_length(info, options), upscaler.tiling),
+        windows=None if left is None else count_windows(left, upscaler.tiling, continued=continued),
+        window_frames=upscaler.tiling.window,
+        tiles=count_tiles(info.width, info.height, upscaler.tiling),
+        device=str(upscaler.backend.device),
+        precision=upscaler.backend.precision,
+        workers=workers,
+        memory_bytes=needed_bytes(
+            upscaler.config,
+            upscaler.tiling,
+            width=info.width,
+            height=info.height,
+            value_bytes=upscaler.backend.dtype.itemsize,
+            image_bytes=image_bytes,
+            workers=workers,
+        ),
+        encoder_bytes=held,
+        room_bytes=None if automatic is None else automatic.room(upscaler.backend.device, held),
+        needed_bytes=needed,
+        free_bytes=shutil.disk_usage(existing_parent(manifest.folder)).free,
+        uses_default=automatic is not None and automatic.uses_default,
+    )
+    check_memory(plan, info.path, is_limited=automatic is not None and automatic.memory_bytes is not None)
+    return plan
+
+
+def check_memory(plan: JobPlan, source: Path, *, is_limited: bool) -> None:
+    """Raise VideoError when the plan needs more memory than was allowed (`is_limited`) or than is free."""
+    if plan.room_bytes is None:
+        return
+    beside = 0 if plan.device.startswith("cuda") else plan.encoder_bytes
+    # Without a limit some of what is free is left to others; that much the plan may be short of, with a warning.
+    room = plan.room_bytes if is_limited else (plan.room_bytes + beside) / USABLE_SHARE - beside
+    missing = math.ceil(plan.memory_bytes - room) * plan.workers
+    if missing <= 0:
+        return
+    windows, encoder, program = map(format_bytes, (plan.memory_bytes, plan.encoder_bytes, PROGRAM_BYTES))
+    each, fewer = (f" of each of {plan.workers} workers", "fewer workers, ") if plan.workers > 1 else ("", "")
+    by = "--memory-limit" if is_limited else "what is free"
+    raise VideoError(
+        f"{source}: memory is short by {format_bytes(missing)}, by {by}: "
+        f"windows{each} take about {windows}, {plan.encoder} {encoder}, the program itself {program}; {fewer}a smaller "
+        "output (--fit, --scale), another --codec or a faster --preset takes less, and --memory-limit with more goes on"
+    )
+
+
+def existing_parent(path: Path) -> Path:
+    """The nearest folder above that is there."""
+    return next(folder for folder in path.absolute().parents if folder.is_dir())
+
+
+def source_bytes(info: VideoInfo) -> int:
+    """Size of the source's file; 0 for images, from which nothing but pictures is taken."""
+    return 0 if info.is_image_sequence else info.path.stat().st_size
+
+
+def check_disk(plan: JobPlan, target: Path) -> None:
+    """Raise VideoError when the disk of `target` is too small for the plan."""
+    if plan.needed_bytes is not None and plan.needed_bytes > plan.free_bytes:
+        raise VideoError(
+            f"{target}: needs about {format_bytes(plan.needed_bytes)} of disk space beside it, "
+            f"{format_bytes(plan.free_bytes)} are free; make room, or try all the same with --no-disk-check"
+        )
+
+
+def measure_window(info: VideoInfo, upscaler: Upscaler, options: UpscaleOptions) -> float:
+    """Seconds of one window of whole frames, from a piece of the first one. Raises VideoError for an empty range.
+
+    The piece is at most MEASURED_SIDE pixels a side. It is computed twice, unless that takes long: at first, memory
+    is still cold. Before that the network is compiled and recorded, where it is: a job does so once.
+    """
+    tiling = upscaler.tiling
+    count = min(tiling.window, options.max_frames or tiling.window)
+    frames = tuple(frame.image for frame in read_source(info, options, max_frames=count))
+    if not frames:
+        raise no_frames(info)
+    rows = plan_spans(info.height, tiling.tile, tiling.overlap)
+    columns = plan_spans(info.width, tiling.tile, tiling.overlap)
+    height, width = min(MEASURED_SIDE, rows[0].size), min(MEASURED_SIDE, columns[0].size)
+    piece = tuple(image[:height, :width] for image in frames)
+    is_whole = len(piece) == tiling.window
+    keep = slice(tiling.context, tiling.window - tiling.context) if is_whole else slice(0, len(piece))
+    window = Window(piece, keep)
+    if upscaler.is_compiled:
+        upscaler.upscale_window(window)
+        upscaler.record(window)
+    for _ in range(2):
+        began = time.monotonic()
+        upscaler.upscale_window(window)
+        seconds = time.monotonic() - began
+        if seconds > LONG_SECONDS:
+            break
+    share = height * width / (len(rows) * rows[0].size * len(columns) * columns[0].size)
+    return seconds / share

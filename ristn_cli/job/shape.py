@@ -1,0 +1,99 @@
+"""Size, pixel shape and rate of a job's output, in one place. Arithmetic on what is known of the source."""
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+from ristn_cli.job.plan import UpscaleOptions, carries_alpha, doubles_rate
+from ristn_cli.model import SCALE
+from ristn_cli.video import VideoError, VideoInfo, size_step
+
+BOXES: dict[Literal["1080p", "2160p"], tuple[int, int]] = {"1080p": (1920, 1080), "2160p": (3840, 2160)}
+"""What `fit` fits the picture into; a picture that is higher than wide, into the same on its side."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputShape:
+    """What the frames of an output have in common.
+
+    Attributes:
+        width: in pixels.
+        height: in pixels.
+        sample_aspect_ratio: how wide a pixel is for its height.
+        rate: nominal frames a second.
+        time_base: a clock that holds the time of every frame.
+        is_resampled: the frames are made from the network's by a resampler.
+    """
+
+    width: int
+    height: int
+    sample_aspect_ratio: Fraction
+    rate: Fraction
+    time_base: Fraction
+    is_resampled: bool
+
+
+def choose_shape(info: VideoInfo, options: UpscaleOptions) -> OutputShape:
+    """The output's shape: four times the source's size, unless `size`, `fit`, `scale` or `square_pixels` say otherwise.
+
+    The shape on screen is kept. Sizes that are computed are rounded to what the pixel format's chroma needs, which
+    bends the shape by less than a pixel; a `size` that it cannot have is refused.
+
+    Raises:
+        VideoError: the pixel format cannot have the size asked for, or no pixel format holds the transparency.
+    """
+    aspect = info.sample_aspect_ratio
+    has_alpha = carries_alpha(info, options)
+    try:
+        across, down = (
+            (1, 1)
+            if options.images is not None
+            else size_step(options.codec, options.pixel_format, info.bit_depth, has_alpha=has_alpha)
+        )
+    except VideoError as error:
+        raise VideoError(f"{info.path}: {error}") from error
+    width, height = Fraction(SCALE * info.width), Fraction(SCALE * info.height)
+    if options.square_pixels:
+        # One side grows, none shrinks: no detail is given up.
+        width, height, aspect = width * max(aspect, Fraction(1)), height / min(aspect, Fraction(1)), Fraction(1)
+    if options.size is not None:
+        asked_width, asked_height = options.size
+        if asked_width % across or asked_height % down:
+            raise VideoError(
+                f"{info.path}: --size {asked_width}x{asked_height} cannot be had in this pixel format, whose chroma "
+                f"needs a width divisible by {across} and a height divisible by {down}; give another size, "
+                "or --pix-fmt yuv444p"
+            )
+        if not options.square_pixels and abs(asked_height - asked_width * height / width) >= 2:
+            aspect = aspect * (width / height) / Fraction(asked_width, asked_height)
+        width, height = Fraction(asked_width), Fraction(asked_height)
+    else:
+        factor = Fraction(options.scale, SCALE)
+        if options.fit is not None:
+            factor = min(
+                Fraction(1),
+                _fit(width * max(aspect, Fraction(1)), height / min(aspect, Fraction(1)), BOXES[options.fit]),
+            )
+        width = Fraction(_round_to(width * factor, across))
+        height = Fraction(_round_to(height * factor, down))
+    is_doubled = doubles_rate(info, options)
+    return OutputShape(
+        width=int(width),
+        height=int(height),
+        sample_aspect_ratio=aspect.limit_denominator(10000),
+        rate=info.rate * 2 if is_doubled else info.rate,
+        time_base=info.frame_time_base / 2 if is_doubled else info.frame_time_base,
+        is_resampled=(int(width), int(height)) != (SCALE * info.width, SCALE * info.height),
+    )
+
+
+def _fit(width: Fraction, height: Fraction, box: tuple[int, int]) -> Fraction:
+    """By how much to multiply a picture, as shown, so that it just fits into the box, which may lie on its side."""
+    across, down = box if width >= height else box[::-1]
+    return min(across / width, down / height)
+
+
+def _round_to(size: Fraction, step: int) -> int:
+    """The nearest multiple of `step`, at least one."""
+    return max(step, step * math.floor(size / step + Fraction(1, 2)))

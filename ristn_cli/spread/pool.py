@@ -1,0 +1,369 @@
+"""Workers that take segments from one dynamic queue, largest first, and what happens when one of them fails.
+
+A worker is a thread here that drives one device, of this process or of another machine. Knows nothing of how.
+"""
+
+import bisect
+import itertools
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from ristn_cli.engine.memory import Tiling
+from ristn_cli.engine.upscaler import OutOfMemory, Upscaler
+from ristn_cli.job.checks import part_suffix_of
+from ristn_cli.job.manifest import JobError, Part
+from ristn_cli.job.pipeline import AT_ONCE_SECONDS, GRACE_SECONDS
+from ristn_cli.job.plan import UpscaleOptions
+from ristn_cli.job.progress import SPEED_SECONDS, WorkerProgress
+from ristn_cli.spread.segments import Segment, compute_segment
+from ristn_cli.video import VideoInfo
+from ristn_cli.weights import file_sha256
+
+ATTEMPTS = 4
+"""How often a segment is tried before its job fails."""
+
+STARTS = 5
+"""How often in a row a worker may fail to start before it is given up."""
+
+WAITING_SECONDS = 10.0
+"""Without any worker for as long, it is said that the work waits."""
+
+
+class WorkerLost(Exception):
+    """A worker died, hung, ran out of memory or lost its machine: what it was at can be tried again elsewhere."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentJob:
+    """What all segments of a job have in common: the source, the options, the tiling, and the folder of the parts.
+
+    `network` is the fingerprint of the network to use, of those that the worker was given; empty for its first.
+    """
+
+    key: str
+    info: VideoInfo
+    options: UpscaleOptions
+    tiling: Tiling
+    folder: Path
+    network: str = ""
+
+
+class Worker(Protocol):
+    """What computes segments, one at a time. Its methods are called by one thread, but for `stop`."""
+
+    @property
+    def name(self) -> str:
+        """By which people know it."""
+
+    def start(self) -> None:
+        """Make ready, or ready again after a loss, however long it takes. Raises WorkerLost."""
+
+    def compute(self, job: SegmentJob, segment: Segment, path: Path, tell: Callable[[int], None]) -> Part:
+        """Make a segment's part at `path` and tell of its frames. Raises WorkerLost, or the errors of the job."""
+
+    def stop(self) -> None:
+        """End what `start` or `compute` is at, soon, with any error; give back what is held."""
+
+
+class LocalWorker:
+    """A device of this process.
+
+    Args:
+        name: by which people know it.
+        upscaler: of that device; nobody else uses it.
+    """
+
+    def __init__(self, name: str, upscaler: Upscaler) -> None:
+        self.name = name
+        self.upscaler = upscaler
+        self._upscalers = {upscaler.fingerprint: upscaler}
+        self._job = ""
+        self._is_stopped = False
+
+    def add(self, upscaler: Upscaler) -> None:
+        """Give it another network, for the jobs that name it."""
+        self._upscalers[upscaler.fingerprint] = upscaler
+
+    def start(self) -> None:
+        """A device of this process is always ready."""
+
+    def compute(self, job: SegmentJob, segment: Segment, path: Path, tell: Callable[[int], None]) -> Part:
+        """Make a segment's part. Raises WorkerLost when memory is short here: another device may have more."""
+        if job.key != self._job:
+            wanted = self._upscalers[job.network] if job.network else self.upscaler
+            if wanted is not self.upscaler:
+                self.upscaler.rest()
+            self._job, self.upscaler = job.key, wanted
+            self.upscaler.tiling = job.tiling
+        try:
+            return compute_segment(segment, job.info, self.upscaler, job.options, path, tell=tell, beat=self._check)
+        except OutOfMemory as error:
+            raise WorkerLost(str(error)) from error
+
+    def _check(self) -> None:
+        if self._is_stopped:
+            raise WorkerLost("stopped")
+
+    def stop(self) -> None:
+        """End at the next layer of the network."""
+        self._is_stopped = True
+
+
+@dataclass(frozen=True)
+class Computed:
+    """A segment's part is finished by a worker."""
+
+    segment: Segment
+    part: Part
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A job cannot go on."""
+
+    error: BaseException
+
+
+@dataclass
+class Task:
+    """A segment that waits or is at work. `events` is where its job hears of it."""
+
+    job: SegmentJob
+    segment: Segment
+    events: "queue.SimpleQueue[object]"
+    failed_on: list[str] = field(default_factory=list)
+    frames: int = 0
+
+
+class _Seat:
+    """A worker, its thread, and what it is at."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self.is_ready = False
+        self.is_given_up = False
+        self.task: Task | None = None
+        self.done = 0  # frames of finished segments
+        self.marks: deque[tuple[float, int]] = deque()
+
+
+class Pool:
+    """Runs workers while it is open, for any number of jobs at once.
+
+    Args:
+        workers: each gets a thread.
+        on_notice: told in one line of a lost worker, or that the work waits; called by any thread.
+        attempts: how often a segment is tried before its job fails.
+        clock: seconds that only grow.
+    """
+
+    def __init__(
+        self,
+        workers: Sequence[Worker],
+        *,
+        on_notice: Callable[[str], None] = lambda message: None,
+        attempts: int = ATTEMPTS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._seats = [_Seat(worker) for worker in workers]
+        self._on_notice, self._attempts, self._clock = on_notice, attempts, clock
+        self._changed = threading.Condition()
+        self._waiting: list[tuple[int, int, Task]] = []  # sorted: the largest segment first, then the oldest
+        self._withdrawn: set[str] = set()
+        self._order = itertools.count()
+        self._is_closed = False
+        self._threads: list[threading.Thread] = []
+        self._last_ready = clock()
+        self._is_waiting_told = False
+        self._last_reason = ""
+
+    def __enter__(self) -> Self:
+        self._last_ready = self._clock()
+        for seat in self._seats:
+            thread = threading.Thread(target=self._work, args=(seat,), name=seat.worker.name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._changed:
+            self._is_closed = True
+            self._waiting.clear()
+            self._changed.notify_all()
+        # All at once: one that does not answer must not hold up the others.
+        stops = [threading.Thread(target=seat.worker.stop, name="stop", daemon=True) for seat in self._seats]
+        for thread in stops:
+            thread.start()
+        is_urgent = kind is not None and not issubclass(kind, Exception)
+        until = time.monotonic() + (AT_ONCE_SECONDS if is_urgent else GRACE_SECONDS)
+        for thread in (*stops, *self._threads):
+            thread.join(max(0.0, until - time.monotonic()))
+
+    def submit(self, task: Task) -> None:
+        """Put a segment into the queue, unless its job was withdrawn."""
+        with self._changed:
+            if task.job.key in self._withdrawn:
+                return
+            bisect.insort(self._waiting, (-task.segment.frames, next(self._order), task))
+            self._changed.notify_all()
+
+    def withdraw(self, key: str) -> None:
+        """Take all segments of a job out of the queue, for good; those at work go on, and are not tried again."""
+        with self._changed:
+            self._withdrawn.add(key)
+            self._waiting = [entry for entry in self._waiting if entry[2].job.key != key]
+
+    def in_flight(self, key: str) -> list[Task]:
+        """The segments of a job that are at work."""
+        with self._changed:
+            return [seat.task for seat in self._seats if seat.task is not None and seat.task.job.key == key]
+
+    def read(self) -> tuple[WorkerProgress, ...]:
+        """What each worker is at, and how fast it has been of late."""
+        now = self._clock()
+        with self._changed:
+            shown = []
+            for seat in self._seats:
+                frames = seat.done + (seat.task.frames if seat.task is not None else 0)
+                seat.marks.append((now, frames))
+                while len(seat.marks) > 2 and seat.marks[1][0] <= now - SPEED_SECONDS:
+                    seat.marks.popleft()
+                since, before = seat.marks[0]
+                speed = (frames - before) / (now - since) if now > since else 0.0
+                segment = None if seat.task is None else seat.task.segment.number
+                shown.append(
+                    WorkerProgress(
+                        name=seat.worker.name,
+                        is_ready=seat.is_ready,
+                        segment=segment,
+                        frames=frames,
+                        frames_per_second=max(0.0, speed),
+                    )
+                )
+            return tuple(shown)
+
+    def check(self) -> None:
+        """Say when no worker has been there for long, and when there is one again.
+
+        Raises:
+            JobError: all workers were given up.
+        """
+        with self._changed:
+            if all(seat.is_given_up for seat in self._seats):
+                raise JobError(f"no worker could be started: {self._last_reason}; the same command goes on later")
+            now = self._clock()
+            if any(seat.is_ready for seat in self._seats):
+                if self._is_waiting_told:
+                    self._on_notice("a worker is there again; going on")
+                self._last_ready, self._is_waiting_told = now, False
+            elif not self._is_waiting_told and now - self._last_ready > WAITING_SECONDS:
+                self._is_waiting_told = True
+                self._on_notice("no worker is there; waiting for one (Ctrl-C stops, the same command goes on later)")
+
+    def _work(self, seat: _Seat) -> None:
+        failures = 0
+        while not self._is_closed:
+            try:
+                seat.worker.start()
+            except Exception as error:
+                failures += 1
+                self._lose(seat, f"{error}")
+                if failures == STARTS:
+                    seat.is_given_up = True
+                    return
+                self._pause(min(30.0, 0.5 * 2**failures))
+                continue
+            with self._changed:
+                seat.is_ready = True
+                self._changed.notify_all()
+            if self._serve(seat):
+                failures = 0
+
+    def _pause(self, seconds: float) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_closed, seconds)
+
+    def _serve(self, seat: _Seat) -> bool:
+        """Compute segments until the pool is closed or the worker is lost; whether any was finished."""
+        served = False
+        while (task := self._take(seat)) is not None:
+            # A name that no other attempt has, nor an earlier run: workers taken for dead may still be writing.
+            suffix = part_suffix_of(task.job.options)
+            name = f"making-{task.segment.number:05}-{len(task.failed_on)}-{task.job.key[:8]}{suffix}"
+            path = task.job.folder / name
+
+            def tell(frames: int, task: Task = task) -> None:
+                task.frames = frames
+
+            try:
+                part = seat.worker.compute(task.job, task.segment, path, tell)
+                if file_sha256(path) != part.sha256:
+                    raise WorkerLost(f"the part {path.name} differs from what was written")
+            except (WorkerLost, OSError) as error:  # OSError: of a disk or a network, which another worker may not need
+                self._release(seat, finished=False)
+                self._lose(seat, str(error))
+                self._try_again(task, seat, error)
+                return served
+            except BaseException as error:
+                task.events.put(Failed(error))
+                self._release(seat, finished=False)
+                continue
+            served = True
+            task.events.put(Computed(task.segment, part))  # first: what is not in flight has been heard of
+            self._release(seat, finished=True)
+        return served
+
+    def _take(self, seat: _Seat) -> Task | None:
+        with self._changed:
+            while not self._is_closed:
+                ready = {other.worker.name for other in self._seats if other.is_ready}
+                for index, (_, _, task) in enumerate(self._waiting):
+                    # What failed here goes elsewhere while there is a worker that it has not failed on.
+                    if seat.worker.name in task.failed_on and ready - set(task.failed_on):
+                        continue
+                    del self._waiting[index]
+                    task.frames, seat.task = 0, task
+                    return task
+                self._changed.wait()
+        return None
+
+    def _release(self, seat: _Seat, *, finished: bool) -> None:
+        with self._changed:
+            if finished and seat.task is not None:
+                seat.done += seat.task.segment.frames
+            seat.task = None
+            self._changed.notify_all()
+
+    def _lose(self, seat: _Seat, reason: str) -> None:
+        with self._changed:
+            was_ready, seat.is_ready = seat.is_ready, False
+            self._last_reason = reason
+            self._changed.notify_all()
+        if not self._is_closed:
+            self._on_notice(f"{seat.worker.name} {'is lost' if was_ready else 'did not start'}: {reason}")
+
+    def _try_again(self, task: Task, seat: _Seat, error: WorkerLost | OSError) -> None:
+        task.failed_on.append(seat.worker.name)
+        with self._changed:
+            is_withdrawn = task.job.key in self._withdrawn
+        if not is_withdrawn and len(task.failed_on) >= self._attempts:
+            tried = ", ".join(task.failed_on)
+            task.events.put(
+                Failed(
+                    JobError(
+                        f"{task.job.info.path}: segment {task.segment.number} failed {len(task.failed_on)} times "
+                        f"(on {tried}), last: {error}; what is finished is kept, the same command goes on"
+                    )
+                )
+            )
+        else:
+            self.submit(task)

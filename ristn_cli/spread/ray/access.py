@@ -1,0 +1,118 @@
+"""Who may use a Ray cluster, and where its processes take code from: a token, loopback, folders of this user alone."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ray._private import ray_constants
+
+from ristn_cli.isolation import isolate_children
+from ristn_cli.job.manifest import JobError
+from ristn_cli.own_files import empty_folder
+
+TOKEN_VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+
+LONGEST_BASE = 16
+"""Characters of the folder in which Ray's own is made. The path of a socket in there has at most 104 on macOS."""
+
+
+@contextlib.contextmanager
+def own_cluster() -> Iterator[Path]:
+    """What a cluster of this machine needs to be closed to others, for as long as it exists.
+
+    Its processes require a token that is made for it, listen on loopback, and keep their sockets and logs in the
+    folder that this yields, where no other user gets in. It is deleted at the end, unless that is a JobError, which
+    the logs may explain.
+    """
+    base = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    if os.name == "posix" and len(base) > LONGEST_BASE:
+        base = "/tmp"
+    folder = Path(tempfile.mkdtemp(prefix="ristn-ray-", dir=base))
+    token = folder / "token"
+    token.touch(0o600, exist_ok=False)
+    token.write_text(secrets.token_hex(32), encoding="ascii")
+    before = {name: os.environ.pop(name, None) for name in TOKEN_VARIABLES}
+    isolate_children()
+    os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token))
+    read_again()
+    needs_logs = False
+    try:
+        yield folder / "ray"  # Ray opens the folder that it is given to all users, not those above it
+    except JobError:
+        needs_logs = True
+        raise
+    finally:
+        token.unlink(missing_ok=True)
+        if not needs_logs:
+            shutil.rmtree(folder, ignore_errors=True)
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+        read_again()
+
+
+def use_token(on_notice: Callable[[str], None]) -> None:
+    """Have Ray show its token to the cluster that is joined, and keep the file of the token from other users.
+
+    Raises:
+        JobError: tokens are turned off, or there is none.
+    """
+    mode = os.environ.setdefault("RAY_AUTH_MODE", "token")
+    if mode.lower() != "token":
+        raise JobError(
+            f"RAY_AUTH_MODE is {mode}; ristn uses only clusters that ask for a token, because whoever reaches another "
+            "can run programs on it: unset the variable here, and start the cluster with RAY_AUTH_MODE=token"
+        )
+    read_again()
+    if os.environ.get("RAY_AUTH_TOKEN"):
+        return
+    file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    try:
+        is_open = os.name == "posix" and file.stat().st_mode & 0o077
+        if is_open:
+            file.chmod(0o600)
+    except FileNotFoundError as error:
+        raise JobError(
+            f"{file} does not exist; copy the token of the cluster into it, or set RAY_AUTH_TOKEN_PATH to its file"
+        ) from error
+    except OSError as error:
+        raise JobError(f"{file}, Ray's token, cannot be kept from other users: {error}") from error
+    if is_open:
+        on_notice(f"other users could read {file}, Ray's token; now they cannot, but they may know it")
+
+
+def read_again() -> None:
+    """Have Ray notice variables that were set after it was imported."""
+    raylet = importlib.import_module("ray._raylet")
+    raylet.Config.initialize("")
+    raylet.AuthenticationTokenLoader.instance().reset_cache()
+
+
+@contextlib.contextmanager
+def on_loopback() -> Iterator[None]:
+    """Let Ray begin a cluster that listens on 127.0.0.1.
+
+    Newer versions replace that address by one that other machines reach, and then listen on all interfaces, except on
+    macOS and Windows, where a cluster is of one machine unless this constant says otherwise.
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextlib.contextmanager
+def in_empty_folder() -> Iterator[None]:
+    """Begin Ray in an empty folder: workers import modules from the folder that it was begun in before any others."""
+    with contextlib.chdir(empty_folder()):
+        yield

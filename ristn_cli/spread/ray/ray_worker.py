@@ -1,0 +1,208 @@
+"""A worker of a pool that lives in one of Ray's actors, on this machine or on any of a cluster's."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayError
+
+from ristn_cli.engine.device import DeviceError
+from ristn_cli.job.manifest import Part, fingerprint
+from ristn_cli.own_files import open_new
+from ristn_cli.spread.pool import SegmentJob, WorkerLost
+from ristn_cli.spread.ray.worker import Hello, Refused, Seen, source_files, versions
+from ristn_cli.spread.segments import Segment
+from ristn_cli.video import VideoError
+
+PIECE_BYTES = 8 << 20
+"""Of a file on its way; two of them are in flight between the driver and a worker."""
+
+POLL_SECONDS = 0.5
+POLLS_PER_LOOK = 20
+"""Ray is asked for its machines only so often: hundreds of workers may be waiting."""
+
+
+class RayWorker:
+    """A worker of a pool, in an actor that is made anew when it is lost.
+
+    Args:
+        name: by which people know it.
+        make: makes an actor around a SegmentWorker, wherever the cluster has room, now or later.
+        stall_seconds: as in `WorkerNeeds`.
+        networks: where Ray keeps the networks of jobs, by their fingerprints; more may come.
+    """
+
+    def __init__(
+        self, name: str, make: Callable[[], Any], stall_seconds: float, networks: Mapping[str, Any] | None = None
+    ) -> None:
+        self.name = name
+        self.hello: Hello | None = None
+        self._label = name
+        self._make, self._stall_seconds = make, stall_seconds
+        self._networks = {} if networks is None else networks
+        self._actor: Any = None
+        self._job = self._network = ""
+        self._seen = Seen(False, False)
+        self._is_stopped = False
+
+    def launch(self) -> None:
+        """Ask for the actor without waiting for it."""
+        if self._actor is None:
+            self._actor, self._job, self._network = self._make(), "", ""
+
+    def start(self) -> None:
+        """Wait for the actor, for ever if the cluster has no room. Raises WorkerLost for one that cannot be used."""
+        self.launch()
+        with self._losses():
+            hello = self._wait(self._actor.hello.remote())
+        if isinstance(hello, Hello) and hello.versions != versions():
+            hello = Refused("", f"it has {', '.join(hello.versions)}, here are {', '.join(versions())}")
+        if isinstance(hello, Hello) and not hello.needs_token:
+            hello = Refused("", "its cluster asks for no token; start all of it anew with RAY_AUTH_MODE=token")
+        if isinstance(hello, Refused):
+            self._drop()
+            raise WorkerLost(hello.message)
+        self.hello = hello
+        self.name = f"{self._label} ({hello.host})"
+
+    def compute(self, job: SegmentJob, segment: Segment, path: Path, tell: Callable[[int], None]) -> Part:
+        """Have a segment made, and its part brought to `path`. Raises WorkerLost, or the errors of the job."""
+        with self._losses():
+            if self._job != job.key:
+                self._open(job)
+            made = self._watch(self._actor.compute.remote(segment, path.name), tell)
+            if isinstance(made, Part) and not self._seen.folder:
+                self._fetch(path)
+        if isinstance(made, Refused):
+            error = {"DeviceError": DeviceError, "VideoError": VideoError}.get(made.kind, WorkerLost)
+            if error is WorkerLost:
+                self._drop()
+            raise error(f"{made.message} (on {self.name})")
+        assert isinstance(made, Part)
+        return made
+
+    def stop(self) -> None:
+        """End the actor and what waits for it."""
+        self._is_stopped = True
+        if self._actor is not None and self.hello is not None:
+            with contextlib.suppress(RayError, AttributeError):  # its own thread may drop it meanwhile
+                ray.get(self._actor.close.options(concurrency_group="signs").remote(), timeout=2)
+        self._drop()
+
+    def _drop(self) -> None:
+        actor, self._actor, self._job, self.hello = self._actor, None, "", None
+        if actor is not None:
+            with contextlib.suppress(RayError, ValueError):
+                ray.kill(actor)
+
+    @contextlib.contextmanager
+    def _losses(self) -> Iterator[None]:
+        """Turn Ray's errors, which tell of the actor's end in many ways, into WorkerLost; drop the actor."""
+        try:
+            yield
+        except RayError as error:
+            self._drop()
+            cause = getattr(error, "cause", None) or error
+            lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+            raise WorkerLost(f"{type(cause).__name__}: {lines[0] if lines else 'no more is known'}") from error
+        except WorkerLost:
+            self._drop()
+            raise
+
+    def _wait(self, reference: Any) -> Any:
+        """The result of a call. An actor may wait for room for ever, but not without any machine that could have it."""
+        for polls in itertools.count(1):
+            if ray.wait([reference], timeout=POLL_SECONDS)[0]:
+                break
+            self._check()
+            if polls % POLLS_PER_LOOK == 0 and not any(node["Alive"] for node in ray.nodes()):
+                raise WorkerLost("no machine is left in the Ray cluster, not even its first; Ray's logs say why")
+        return ray.get(reference)
+
+    def _check(self) -> None:
+        if self._is_stopped:
+            raise WorkerLost("stopped")
+
+    def _watch(self, reference: Any, tell: Callable[[int], None]) -> Any:
+        """The result of a computation that gives signs of life until then."""
+        last, changed = (0, 0), time.monotonic()
+        asked: Any = None
+        while not ray.wait([reference], timeout=POLL_SECONDS)[0]:
+            self._check()
+            if asked is None:
+                asked = self._actor.signs.options(concurrency_group="signs").remote()
+            with contextlib.suppress(GetTimeoutError):
+                signs = ray.get(asked, timeout=POLL_SECONDS)
+                asked = None
+                if signs != last:
+                    last, changed = signs, time.monotonic()
+                    tell(signs[0])
+            if time.monotonic() - changed > self._stall_seconds:
+                raise WorkerLost(f"has given no sign of life for {self._stall_seconds:g} s")
+        return ray.get(reference)
+
+    def _open(self, job: SegmentJob) -> None:
+        """Make the actor ready for a job: send it the network, and the source, unless it sees the same file."""
+        if job.network in self._networks and job.network != self._network:
+            self._wait(self._actor.use.remote(self._networks[job.network]))
+            self._network = job.network
+        # Workers are in another folder: relative paths would name nothing there.
+        info = replace(
+            job.info, path=job.info.path.absolute(), images=tuple(image.absolute() for image in job.info.images)
+        )
+        job = replace(job, info=info, folder=job.folder.absolute())
+        token = make_token(job.folder)
+        files = source_files(job.info)
+        try:
+            self._seen = self._wait(self._actor.open.remote(job, [fingerprint(file) for file in files], token))
+        finally:
+            token.unlink(missing_ok=True)
+        if not self._seen.source:
+            sent: deque[Any] = deque()
+            for index, file in enumerate(files):
+                for offset, piece in read_pieces(file):
+                    if len(sent) == 2:
+                        self._wait(sent.popleft())
+                    sent.append(self._actor.receive.remote(index, offset, piece))
+            while sent:
+                self._wait(sent.popleft())
+        self._job = job.key
+
+    def _fetch(self, path: Path) -> None:
+        """Bring a part here, piece by piece, the next one on its way while one is written."""
+        offset = 0
+        coming = self._actor.read.remote(path.name, 0, PIECE_BYTES)
+        with open_new(path) as file:
+            while piece := self._wait(coming):
+                offset += len(piece)
+                coming = self._actor.read.remote(path.name, offset, PIECE_BYTES)
+                file.write(piece)
+        self._wait(self._actor.discard.remote(path.name))
+
+
+def make_token(folder: Path) -> Path:
+    """A new file that holds its own name: who reads that under the same path sees the same folder."""
+    token = folder / f"making-{uuid.uuid4().hex}"
+    with open_new(token) as file:
+        file.write(token.name.encode())
+    return token
+
+
+def read_pieces(file: Path) -> Iterator[tuple[int, bytes]]:
+    """A file in pieces with their offsets; an empty one as one empty piece."""
+    with file.open("rb") as stream:
+        offset = 0
+        while (piece := stream.read(PIECE_BYTES)) or not offset:
+            yield offset, piece
+            offset += len(piece)
+            if not piece:
+                return

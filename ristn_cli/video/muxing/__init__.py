@@ -1,0 +1,1 @@
+"""The final file: encoded frames with all other streams of the source."""

@@ -1,0 +1,160 @@
+"""The ffmpeg program: where it is, its command out of ffmpeg-python, and a run of it, fed by packets or by itself."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import av
+import ffmpeg
+import imageio_ffmpeg
+
+from ristn_cli.video.formats import READ_OPTIONS, file_url
+from ristn_cli.video.interruption import current_check
+from ristn_cli.video.muxing.parts import PartLayout, feed_parts
+from ristn_cli.video.types import VideoError
+
+STDERR_TAIL_LINES = 4
+WATCH_SECONDS = 0.1
+"""How often a running program asks whether to go on."""
+NO_TEXT = "\ue000"
+"""Begins a word that stands for a name which is not UTF-8: a character that means nothing."""
+QUIET = ("-nostdin", "-hide_banner", "-loglevel", "error", "-dts_delta_threshold", str(10**9))
+"""The pictures are carried over jumps of a transport stream's clock; ffmpeg would close those it takes for errors, as
+more than so many seconds."""
+
+
+def find_ffmpeg() -> str:
+    """The absolute path of the ffmpeg program: what `IMAGEIO_FFMPEG_EXE` names, else what imageio-ffmpeg carries.
+
+    It is not searched for on PATH, where Windows finds one in the working folder first.
+
+    Raises:
+        VideoError: there is none, or its path is not absolute.
+    """
+    named = os.environ.get("IMAGEIO_FFMPEG_EXE")
+    if named and not Path(named).is_absolute():
+        raise VideoError(f"IMAGEIO_FFMPEG_EXE is {named}; expected the absolute path of an ffmpeg program")
+    with contextlib.suppress(RuntimeError):
+        found = str(imageio_ffmpeg.get_ffmpeg_exe())
+        if Path(found).is_absolute():
+            return found
+    raise VideoError(
+        "imageio-ffmpeg carries no ffmpeg program for this machine; install one, and set IMAGEIO_FFMPEG_EXE to its "
+        "absolute path"
+    )
+
+
+def as_word(name: str) -> str:
+    """A name as ffmpeg-python takes it: it fails for one that is not UTF-8, as old disks have them."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return NO_TEXT + os.fsencode(name).decode("latin-1")
+    return name
+
+
+def read_file(path: Path, **options: Any) -> Any:
+    """A file as an input of ffmpeg-python, of the formats that may be opened."""
+    return ffmpeg.input(as_word(file_url(path)), **READ_OPTIONS, **options)
+
+
+def compile_command(stream: Any) -> list[str]:
+    """The command of ffmpeg-python, with the names that `as_word` has changed."""
+    words = map(str, stream.compile(cmd=find_ffmpeg()))
+    return [os.fsdecode(word[1:].encode("latin-1")) if word.startswith(NO_TEXT) else word for word in words]
+
+
+def run_apart(output: Any, problem: str) -> None:
+    """Run ffmpeg for a file of its own. Raises VideoError, which begins with `problem`."""
+    command = compile_command(output.global_args(*QUIET).overwrite_output())
+    # In a session of its own, as in `run_ffmpeg`.
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+    )
+    with process, ended_when_interrupted(process):
+        _, said_bytes = process.communicate()
+    if process.returncode != 0:
+        said = " | ".join(said_bytes.decode("utf-8", "replace").splitlines()[-STDERR_TAIL_LINES:])
+        raise VideoError(f"{problem}: {said}")
+
+
+def run_ffmpeg(
+    command: list[str], parts: Iterable[Path], layout: PartLayout, target: Path, stdout: int = subprocess.DEVNULL
+) -> None:
+    """Run ffmpeg, feed it the parts, drain its messages.
+
+    Ctrl-C does not reach it: it ends early when the check of `interruptible` raises.
+    """
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=stdout, stderr=subprocess.PIPE, start_new_session=True
+    )
+    assert process.stdin is not None and process.stderr is not None
+    messages: deque[str] = deque(maxlen=STDERR_TAIL_LINES)
+    drain = threading.Thread(target=_drain, args=(process.stderr, messages), daemon=True)
+    drain.start()
+    broken: Exception | None = None
+    try:
+        with ended_when_interrupted(process):
+            try:
+                feed_parts(parts, layout, process.stdin)
+            except (av.error.FFmpegError, OSError) as error:
+                broken = error  # ffmpeg is gone; what it said on stderr is the better explanation
+            with contextlib.suppress(OSError):
+                process.stdin.close()
+            code = process.wait()
+    finally:
+        drain.join()
+        process.stderr.close()
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+    if code != 0 and any("Broken pipe" in message for message in messages):
+        raise VideoError(f"{target}: whoever reads it stopped before the end")
+    if code != 0 or broken is not None:
+        said = " | ".join(messages) or (str(broken) if broken else "no message")
+        raise VideoError(f"{target}: the final mux failed, ffmpeg ended with {code}: {said}")
+
+
+@contextlib.contextmanager
+def ended_when_interrupted(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Within, the program is killed when the check of `interruptible` raises, which is then raised behind it.
+
+    A thread asks: the caller waits for the program, or for room in its pipe. An error within kills the program, too.
+    """
+    check = current_check()
+    is_over = threading.Event()
+    raised: list[BaseException] = []
+
+    def watch() -> None:
+        try:
+            while not is_over.wait(WATCH_SECONDS):
+                check()
+        except BaseException as error:
+            raised.append(error)
+            process.kill()
+
+    watcher = threading.Thread(target=watch, name="watch ffmpeg", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        watcher.join()
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        if raised:
+            raise raised[0]
+
+
+def _drain(pipe: IO[bytes], messages: deque[str]) -> None:
+    for line in pipe:
+        text = line.decode("utf-8", "replace").strip()
+        if text:
+            messages.append(text)

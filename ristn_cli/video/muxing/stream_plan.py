@@ -1,0 +1,283 @@
+"""What becomes of each stream of a source in each container: the stated rules, decided before any frame is computed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from ristn_cli.video.codecs import CODECS, choose_codec
+from ristn_cli.video.reading.streams import COVER_CODECS
+from ristn_cli.video.types import StreamInfo, VideoError, VideoInfo
+
+TEXT_SUBTITLES = frozenset({"subrip", "srt", "ass", "ssa", "webvtt", "text", "mov_text"})
+FONT_SUFFIXES = (".ttf", ".otf", ".ttc", ".woff", ".woff2")
+# Compressed without loss; also DTS and WavPack can be, but do not say so in their name.
+LOSSLESS_AUDIO = frozenset(
+    {
+        "alac",
+        "ape",
+        "flac",
+        "mlp",
+        "mp4als",
+        "ralf",
+        "s302m",
+        "shorten",
+        "tak",
+        "truehd",
+        "tta",
+        "wavpack",
+        "wmalossless",
+    }
+)
+# PCM that Matroska has names for.
+MKV_PCM = frozenset(
+    {"pcm_u8", "pcm_f32le", "pcm_f64le", "pcm_alaw", "pcm_mulaw"}
+    | {f"pcm_s{bits}{order}" for bits in (16, 24, 32) for order in ("le", "be")}
+)
+MOV_PCM = MKV_PCM | {"pcm_s8", "pcm_f32be", "pcm_f64be"}
+
+
+@dataclass(frozen=True)
+class Container:
+    """What a container holds, as FFmpeg writes it: codecs copied as they are, and what the others are converted to.
+
+    None for `audio` means nearly anything; the trial mux finds out what. `pcm` are the kinds of PCM that are copied.
+    Other audio is converted: PCM to `pcm_to`, or to a PCM of the same precision where that is None, other lossless
+    audio to `lossless_to`, all else to `lossy_to`. `text_to` is what text subtitles are converted to. `languages` are
+    codes that must be written as another of the same language, or FFmpeg would leave them out.
+    """
+
+    muxer: str
+    video: frozenset[str]
+    audio: frozenset[str] | None
+    subtitles: frozenset[str]
+    lossless_to: str
+    lossy_to: str
+    pcm: frozenset[str] = frozenset()
+    pcm_to: str | None = None
+    text_to: str | None = None
+    holds_covers: bool = False
+    holds_attachments: bool = False
+    languages: Mapping[str, str] = field(default_factory=dict)
+
+
+MP4_AUDIO = frozenset({"aac", "mp3", "mp2", "ac3", "eac3", "alac", "opus", "flac", "dts"})
+MP4 = Container(
+    "mp4",
+    frozenset({"h264", "hevc", "av1"}),
+    MP4_AUDIO,
+    frozenset({"mov_text", "dvd_subtitle"}),
+    lossless_to="flac",
+    lossy_to="aac",
+    pcm_to="aac",
+    text_to="mov_text",
+    holds_covers=True,
+)
+# QuickTime numbers its languages; FFmpeg knows each number by one of the codes that ISO 639-2 has for it.
+MOV_LANGUAGES = {
+    **{"bod": "tib", "cym": "wel", "cze": "ces", "deu": "ger", "ell": "gre", "eus": "baq", "fas": "per", "fre": "fra"},
+    **{"hye": "arm", "isl": "ice", "kat": "geo", "mkd": "mac", "msa": "may", "mya": "bur", "nld": "dut", "rum": "ron"},
+    **{"slo": "slk", "sqi": "alb", "swe": "sve", "zho": "chi"},
+}
+MOV = Container(
+    "mov",
+    frozenset({"h264", "hevc", "prores"}),
+    frozenset({"aac", "mp3", "mp2", "ac3", "eac3", "alac"}),
+    frozenset({"mov_text"}),
+    lossless_to="alac",
+    lossy_to="aac",
+    pcm=MOV_PCM,
+    text_to="mov_text",
+    languages=MOV_LANGUAGES,
+)
+MKV = Container(
+    "matroska",
+    frozenset({"h264", "hevc", "av1", "prores", "ffv1"}),
+    None,
+    frozenset(
+        {
+            "subrip",
+            "srt",
+            "ass",
+            "ssa",
+            "webvtt",
+            "hdmv_pgs_subtitle",
+            "dvd_subtitle",
+            "dvb_subtitle",
+            "hdmv_text_subtitle",
+        }
+    ),
+    lossless_to="flac",
+    lossy_to="aac",
+    pcm=MKV_PCM,
+    text_to="subrip",
+    holds_covers=True,
+    holds_attachments=True,
+)
+WEBM = Container(
+    "webm",
+    frozenset({"av1"}),
+    frozenset({"opus", "vorbis"}),
+    frozenset({"webvtt"}),
+    lossless_to="libopus",
+    lossy_to="libopus",
+    pcm_to="libopus",
+    text_to="webvtt",
+)
+CONTAINERS: dict[str, Container] = {".mp4": MP4, ".m4v": MP4, ".mov": MOV, ".mkv": MKV, ".webm": WEBM}
+
+
+@dataclass(frozen=True)
+class StreamPlan:
+    """What becomes of one stream. `action` is `upscale`, `copy`, `convert` (to `codec`) or `drop` (for `reason`).
+
+    `is_loss` is true of a stream that is dropped although nobody asked for that, which the user is to be told.
+    """
+
+    stream: StreamInfo
+    action: Literal["upscale", "copy", "convert", "drop"]
+    codec: str
+    reason: str = ""
+    is_loss: bool = False
+
+    def __str__(self) -> str:
+        """The plan in a few words: `copy`, `convert to mov_text`, `dropped (why)`."""
+        if self.action == "convert":
+            return f"convert to {self.codec}"
+        return f"dropped ({self.reason})" if self.action == "drop" else self.action
+
+
+def container_of(target: str | Path) -> Container:
+    """The container that the suffix of `target` names. Raises VideoError for an unknown one."""
+    suffix = Path(target).suffix.lower()
+    if not suffix:
+        raise VideoError(
+            f"{target}: is no folder that exists, and has no suffix to say what to write; use {', '.join(CONTAINERS)}"
+        )
+    if suffix not in CONTAINERS:
+        raise VideoError(
+            f"{target}: cannot write files ending in '{suffix}'; use {', '.join(CONTAINERS)} (.mkv holds the most)"
+        )
+    return CONTAINERS[suffix]
+
+
+def check_mux(
+    source: VideoInfo,
+    target: str | Path,
+    *,
+    codec: str | None = None,
+    with_audio: bool = True,
+    with_subtitles: bool = True,
+    drop_unsupported: bool = False,
+) -> tuple[StreamPlan, ...]:
+    """The plan for every stream of `source` in a `target` whose video is of `codec` (None, `auto`: as the depth asks).
+
+    Raises VideoError, naming the container that would work, for an unknown suffix, for a video codec the container
+    cannot hold, for a stream it can neither hold nor take converted (unless `drop_unsupported`), and for an encrypted
+    stream. Audio that the container cannot hold is converted: see `Container`. A stream without a decoder, and
+    another video stream of a codec in no table, is to be copied: `try_mux` finds out whether it can be. Data streams,
+    and fonts where ASS subtitles are converted to plain text, are dropped and said so; `with_audio` and
+    `with_subtitles` leave out theirs (fonts go with subtitles).
+    """
+    container = container_of(target)
+    chosen = CODECS[choose_codec(codec, source.bit_depth)]
+    family = chosen.name.removesuffix("_nvenc")
+    if family not in container.video:
+        fitting = [suffix for suffix, other in CONTAINERS.items() if family in other.video]
+        holds = ", ".join(sorted(container.video))
+        raise VideoError(
+            f"{target}: {container.muxer} cannot hold {family} video (it holds {holds}); "
+            f"use {' or '.join(fitting)}, or --codec {sorted(container.video)[0]}"
+        )
+    plans = []
+    for stream in source.streams:
+        if stream.index == source.video_index:
+            plans.append(StreamPlan(stream, "upscale", family))
+            continue
+        plan = _plan_stream(stream, container, with_audio, with_subtitles)
+        if stream.is_encrypted and (plan is None or plan.action != "drop"):
+            raise VideoError(
+                f"{source.path}: the {stream.kind} stream {stream.index} is encrypted, and ristn cannot decrypt it; "
+                f"use a copy without protection{_flag_for(stream)}"
+            )
+        if not stream.has_decoder and (plan is None or plan.action != "drop"):
+            plan = StreamPlan(stream, "copy", stream.codec)
+        if plan is None and not drop_unsupported:
+            raise unsupported(source, target, stream)
+        plans.append(plan or lose(stream, f"{container.muxer} cannot hold {stream.codec}"))
+    return tuple(plans)
+
+
+def unsupported(source: VideoInfo, target: str | Path, stream: StreamInfo) -> VideoError:
+    """The error of a stream that the container of `target` can neither hold nor take converted."""
+    return VideoError(
+        f"{target}: {container_of(target).muxer} cannot hold the {stream.kind} stream {stream.index} ({stream.codec}) "
+        f"of {source.path.name}; use an output ending in .mkv{_flag_for(stream)}"
+    )
+
+
+def _flag_for(stream: StreamInfo) -> str:
+    return {"audio": ", or --no-audio", "subtitle": ", or --no-subtitles"}.get(stream.kind, "")
+
+
+def lose(stream: StreamInfo, reason: str) -> StreamPlan:
+    """The plan for a stream that is left out although nobody asked for that."""
+    return StreamPlan(stream, "drop", stream.codec, reason, is_loss=True)
+
+
+def _plan_stream(stream: StreamInfo, container: Container, with_audio: bool, with_subtitles: bool) -> StreamPlan | None:
+    """None when the container can neither hold the stream nor take it converted."""
+    copy = StreamPlan(stream, "copy", stream.codec)
+    if stream.kind == "audio":
+        return _plan_audio(stream, container) if with_audio else StreamPlan(stream, "drop", stream.codec, "not wanted")
+    if stream.kind == "subtitle":
+        if not with_subtitles:
+            return StreamPlan(stream, "drop", stream.codec, "not wanted")
+        if stream.codec in container.subtitles:
+            return copy
+        if stream.codec in TEXT_SUBTITLES and container.text_to is not None:
+            return StreamPlan(stream, "convert", container.text_to)
+        return None
+    if stream.kind == "attachment":
+        is_font = "font" in (stream.mime_type or "") or (stream.file_name or "").lower().endswith(FONT_SUFFIXES)
+        if is_font and not with_subtitles:
+            return StreamPlan(stream, "drop", stream.codec, "a font, of use to subtitles only")
+        if container.holds_attachments:
+            return copy
+        if is_font:
+            return StreamPlan(stream, "drop", stream.codec, "a font, of no use to the plain text of this container")
+        return None
+    if stream.kind == "video":
+        if stream.is_cover:
+            return copy if container.holds_covers and stream.codec in COVER_CODECS else None
+        is_listed = any(stream.codec in other.video for other in CONTAINERS.values())
+        return copy if stream.codec in container.video or not is_listed else None
+    return lose(stream, "data streams are not carried")
+
+
+def _plan_audio(stream: StreamInfo, container: Container) -> StreamPlan:
+    held = container.pcm if stream.codec.startswith("pcm_") else container.audio
+    if held is None or stream.codec in held:
+        return StreamPlan(stream, "copy", stream.codec)
+    return StreamPlan(stream, "convert", converted_audio(stream.codec, container))
+
+
+def converted_audio(codec: str, container: Container) -> str:
+    """The encoder for audio of `codec` that `container` cannot hold."""
+    if codec.startswith("pcm_"):
+        return container.pcm_to or _plain_pcm(codec)
+    return container.lossless_to if codec in LOSSLESS_AUDIO else container.lossy_to
+
+
+def _plain_pcm(codec: str) -> str:
+    """The PCM that every player knows and that holds all samples of `codec`."""
+    kind = re.match(r"pcm_([fsu])(\d+)", codec)
+    if kind is None:
+        return "pcm_s24le"  # of DVD and Blu-ray, of 16 to 24 bits
+    bits = int(kind[2])
+    if kind[1] == "f":
+        return "pcm_f64le" if bits > 32 else "pcm_f32le"
+    return "pcm_s16le" if bits <= 16 else "pcm_s24le" if bits <= 24 else "pcm_s32le"

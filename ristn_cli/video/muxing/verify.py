@@ -1,0 +1,318 @@
+"""An independent second look at a finished file, against the source and what the job counted."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice, pairwise
+from pathlib import Path
+
+import av
+from av.video.stream import VideoStream
+
+from ristn_cli.video.convert import has_alpha_channel
+from ristn_cli.video.muxing.audio_times import check_audio_times
+from ristn_cli.video.muxing.stream_plan import CONTAINERS, StreamPlan
+from ristn_cli.video.reading.reader import decoded_times
+from ristn_cli.video.reading.source import open_input
+from ristn_cli.video.reading.streams import (
+    as_fraction,
+    codec_names,
+    is_attached_picture,
+    main_video_stream,
+    read_packets,
+)
+from ristn_cli.video.types import CheckError, VideoError, VideoInfo
+
+# More pictures than any codec reorders: presentation times come out in order from a heap of this many.
+REORDER_WINDOW = 32
+# Matroska and WebM hold whole milliseconds; a source and a target may each be off by half of one.
+MILLISECOND = Fraction(1, 1000)
+# Frames whose times tell a variable rate from a constant one.
+RATE_FRAMES = 500
+# What an encoder's output is called where that is not the encoder's own name.
+ENCODED_AS = {"libopus": "opus", "srt": "subrip", "ssa": "ass"}
+# Codecs that MP4 and MOV have one code for, by the name that FFmpeg gives it.
+MP4_NAMES = {"mp2": "mp3", "mp1": "mp3"}
+
+
+def verify(
+    target: str | Path,
+    *,
+    frames: int,
+    width: int,
+    height: int,
+    source: VideoInfo,
+    start: Fraction | None = None,
+    end: Fraction | None = None,
+    plan: tuple[StreamPlan, ...] | None = None,
+    check_times: bool = True,
+    has_field_rate: bool = False,
+    has_alpha: bool = False,
+) -> None:
+    """Read `target` anew and compare: frames, size, timestamps, duration, streams, and that both ends decode.
+
+    `frames` is what the job wrote, `start` and `end` its trim in seconds after the first frame, `plan` the result of
+    `check_mux` (streams are compared only with it). `check_times` compares every frame's time, relative to the first,
+    with the source's packets, and must be off when frames were lost to damage. `has_field_rate` tells that each frame
+    of the source became two, the second halfway to the next, `has_alpha` that the output must hold transparency.
+    Raises VideoError for the first mismatch, saying what was found and expected.
+    """
+    target = Path(target)
+    with open_input(target, is_own=True) as container:
+        stream = main_video_stream(container, target)
+        found_size = (stream.codec_context.width, stream.codec_context.height)
+        if found_size != (width, height):
+            raise CheckError.mismatch(target, "picture size", f"{found_size[0]}x{found_size[1]}", f"{width}x{height}")
+        index = stream.index
+        kinds = Counter(str(other.type) for other in container.streams)
+        covers = sum(bool(other.disposition & other.disposition.attached_pic) for other in container.streams.video)
+    wanted = _source_times(source, start, end, has_field_rate) if check_times else None
+    try:
+        times = _compare_times(target, index, wanted, may_be_fields=source.is_interlaced)
+    except CheckError:
+        if source.is_image_sequence:
+            raise
+        # A packet may hold no frame of its own: only a decoder knows.
+        times = _compare_times(target, index, _decoded_times(source, start, end, has_field_rate))
+    first, last, longest = times.first, times.last, times.longest
+    if times.count != frames:
+        raise CheckError.mismatch(target, "number of frames", str(times.count), str(frames))
+    if check_times and source.duration is not None and source.container.startswith("mov"):
+        expected_duration = min(source.duration, end if end is not None else source.duration) - (start or 0)
+        # A header may understate what the timestamps show; less than one frame, the longest, is the rule.
+        _check_duration(target, max(expected_duration, last - first), max(longest, 1 / source.rate))
+    if plan is not None:
+        is_trimmed = start is not None or end is not None
+        _check_streams(target, kinds, covers, plan, is_trimmed)
+        check_stream_list(target, plan, is_trimmed=is_trimmed)
+        if check_times and not is_trimmed:
+            check_audio_times(target, source, plan, max(longest, 1 / source.rate))
+    _check_decodes(target, last, has_alpha)
+
+
+@dataclass(frozen=True)
+class _Times:
+    """Of a video stream: how many frames, the times of the first and the last, and the longest gap between two."""
+
+    count: int
+    first: Fraction
+    last: Fraction
+    longest: Fraction
+
+
+def _compare_times(
+    target: Path, index: int, wanted: Iterator[Fraction] | None, *, may_be_fields: bool = False
+) -> _Times:
+    """Compare the time of every frame, relative to the first, with `wanted`.
+
+    `may_be_fields` lets a time of `wanted` be that of a second field, which has no frame of its own. Raises VideoError
+    for the first mismatch.
+    """
+    count, first, last, longest = 0, Fraction(0), Fraction(0), Fraction(0)
+    for found in presentation_times(target, index):
+        if count == 0:
+            first = last = found
+        longest = max(longest, found - last)
+        count += 1
+        if wanted is not None:
+            expected = next(wanted, None)
+            if may_be_fields and expected is not None and found - first - expected > _tolerance(target):
+                expected = next(wanted, expected)
+            if expected is None:
+                raise CheckError.mismatch(target, "number of frames", f"{count} or more", str(count - 1))
+            _check_time(target, count, found - first, expected)
+        last = found
+    if wanted is not None and len(list(islice(wanted, 2))) > may_be_fields:
+        raise CheckError.mismatch(target, "number of frames", str(count), "more")
+    return _Times(count, first, last, longest)
+
+
+def has_variable_rate(info: VideoInfo) -> bool | None:
+    """Whether the first frames lie unevenly in time, by more than the clock's grain; None for too few to tell."""
+    if info.is_image_sequence:
+        return False
+    times = list(islice(source_times(info), RATE_FRAMES))
+    gaps = [after - before for before, after in pairwise(times)]
+    if len(gaps) < 2:
+        return None
+    return max(gaps) - min(gaps) > max(info.time_base, MILLISECOND)
+
+
+def source_times(info: VideoInfo) -> Iterator[Fraction]:
+    """Presentation times of a source's frames in display order, in seconds; without decoding."""
+    if info.is_image_sequence:
+        yield from (index / info.rate for index in range(len(info.images)))
+        return
+    times = presentation_times(info.path, info.video_index, by_decoding=info.has_decoding_times_only)
+    delay: Fraction | None = None
+    for time in times:
+        if delay is None:
+            delay = info.start_time - time if info.has_decoding_times_only else Fraction(0)
+        yield time + delay
+
+
+def presentation_times(path: Path, index: int, *, by_decoding: bool = False) -> Iterator[Fraction]:
+    """Presentation times of a video stream's packets in display order, in seconds, without decoding.
+
+    `by_decoding` gives the times of decoding instead, for what has no others: they have the same gaps.
+    """
+    heap: list[int] = []
+    with open_input(path) as container:
+        stream = container.streams[index]
+        base = as_fraction(stream.time_base) or Fraction(1)
+        for packet in read_packets(container, stream):  # reading the frames went over the same unreadable places
+            if not packet.size or packet.is_discard:
+                continue
+            time = packet.dts if by_decoding or packet.pts is None else packet.pts
+            if time is None:
+                continue
+            heapq.heappush(heap, time)
+            if len(heap) > REORDER_WINDOW:
+                yield heapq.heappop(heap) * base
+        while heap:
+            yield heapq.heappop(heap) * base
+
+
+def _source_times(
+    source: VideoInfo, start: Fraction | None, end: Fraction | None, has_field_rate: bool
+) -> Iterator[Fraction]:
+    """Times of the source's packets, or of their fields, in [start, end), relative to the first of them."""
+    return _range_of(source_times(source), source, start, end, has_field_rate)
+
+
+def _decoded_times(
+    source: VideoInfo, start: Fraction | None, end: Fraction | None, has_field_rate: bool
+) -> Iterator[Fraction]:
+    """The same of what a decoder gives."""
+    # Of a frame that begins before the range a field may lie within.
+    return _range_of(decoded_times(source, start, lead=2 / source.rate), source, start, end, has_field_rate)
+
+
+def _range_of(
+    times: Iterator[Fraction], source: VideoInfo, start: Fraction | None, end: Fraction | None, has_field_rate: bool
+) -> Iterator[Fraction]:
+    if has_field_rate:
+        times = _field_times(times, source.rate)
+    zero: Fraction | None = None
+    for time in times:
+        since = time - source.start_time
+        if since < (start or 0):
+            continue
+        if end is not None and since >= end:
+            return
+        zero = time if zero is None else zero
+        yield time - zero
+
+
+def _field_times(times: Iterator[Fraction], rate: Fraction) -> Iterator[Fraction]:
+    """Each time, and the middle between it and the next; the last frame is as long as the one before it."""
+    before, gap = next(times, None), 1 / rate
+    if before is None:
+        return
+    for time in times:
+        gap = time - before
+        yield from (before, before + gap / 2)
+        before = time
+    yield from (before, before + gap / 2)
+
+
+def _tolerance(target: Path) -> Fraction:
+    """By how much a time may be off for what its container holds."""
+    return MILLISECOND if target.suffix.lower() in (".mkv", ".webm") else Fraction(1, 1_000_000)
+
+
+def _check_time(target: Path, number: int, found: Fraction, expected: Fraction) -> None:
+    if abs(found - expected) > _tolerance(target):
+        raise CheckError.mismatch(
+            target, f"time of frame {number}", f"{float(found):.6f} s", f"{float(expected):.6f} s"
+        )
+
+
+def _check_duration(target: Path, expected: Fraction, tolerance: Fraction) -> None:
+    """The duration that the video track of an MP4 or MOV states; other containers state only that of the whole."""
+    with open_input(target, is_own=True) as container:
+        stream = main_video_stream(container, target)
+        time_base = as_fraction(stream.time_base)
+        if not container.format.name.startswith("mov") or not stream.duration or time_base is None:
+            return
+        stated = stream.duration * time_base
+    if abs(stated - expected) > tolerance:
+        raise CheckError.mismatch(target, "duration of the video", f"{float(stated):.3f} s", f"{float(expected):.3f} s")
+
+
+def _check_streams(
+    target: Path, kinds: Counter[str], covers: int, plan: tuple[StreamPlan, ...], is_trimmed: bool
+) -> None:
+    """As many of each kind as planned; a stream with nothing inside the trim may be missing."""
+    expected = Counter(entry.stream.kind for entry in plan if entry.action != "drop" and not entry.stream.is_cover)
+    wanted_covers = sum(entry.stream.is_cover and entry.action == "copy" for entry in plan)
+    found = Counter({kind: kinds[kind] for kind in ("video", "audio", "subtitle", "attachment")})
+    found["video"] -= covers
+    for kind in ("video", "audio", "subtitle", "attachment"):
+        may_be_fewer = is_trimmed and kind in ("audio", "subtitle") and found[kind] < expected[kind]
+        if found[kind] != expected[kind] and not may_be_fewer:
+            raise CheckError.mismatch(target, f"number of {kind} streams", str(found[kind]), str(expected[kind]))
+    if covers != wanted_covers:
+        raise CheckError.mismatch(target, "number of cover pictures", str(covers), str(wanted_covers))
+
+
+def check_stream_list(target: Path, plan: tuple[StreamPlan, ...], *, is_trimmed: bool) -> None:
+    """Codec and language of every stream beside the video, in order; trimmed, some may be missing.
+
+    Covers do not count.
+
+    Raises VideoError for the first mismatch.
+    """
+    languages = CONTAINERS[target.suffix.lower()].languages
+    has_shared_codes = CONTAINERS[target.suffix.lower()].muxer in ("mp4", "mov")
+    has_own_codes = bool(languages)  # a container with codes of its own, which lacks some languages
+    with open_input(target, is_own=True) as container:
+        main = main_video_stream(container, target)
+        others = [
+            (stream.type, name, stream.metadata.get("language"))
+            for stream, name in zip(container.streams, codec_names(container), strict=True)
+            if stream != main and not (isinstance(stream, VideoStream) and is_attached_picture(stream))
+        ]
+    planned = [entry for entry in plan if entry.action in ("copy", "convert") and not entry.stream.is_cover]
+    for kind in ("video", "audio", "subtitle"):
+        expected = [entry for entry in planned if entry.stream.kind == kind]
+        found = [(codec, language) for found_kind, codec, language in others if found_kind == kind]
+        if is_trimmed and len(found) < len(expected):
+            continue
+        for number, (entry, (codec, language)) in enumerate(zip(expected, found, strict=True), start=1):
+            wanted = ENCODED_AS.get(entry.codec, entry.codec)
+            if has_shared_codes:
+                codec, wanted = MP4_NAMES.get(codec, codec), MP4_NAMES.get(wanted, wanted)
+            if codec != wanted:
+                raise CheckError.mismatch(target, f"codec of {kind} stream {number}", codec, wanted)
+            tag = entry.stream.language
+            if tag is None or len(tag) != 3 or (has_own_codes and tag not in languages):
+                continue  # longer tags are no language that every container can hold
+            tag = languages.get(tag, tag)
+            if (language or "und") != tag:
+                raise CheckError.mismatch(target, f"language of {kind} stream {number}", str(language), tag)
+
+
+def _check_decodes(target: Path, last: Fraction, has_alpha: bool) -> None:
+    """Decode the first picture, and all from the last keyframe to the end."""
+    with open_input(target, is_own=True) as container:
+        stream = main_video_stream(container, target)
+        assert isinstance(stream, VideoStream)
+        stream.thread_type = "AUTO"
+        try:
+            picture = next(container.decode(stream), None)
+            if picture is None:
+                raise VideoError(f"{target}: the finished file has no picture that decodes")
+            if has_alpha and not has_alpha_channel(picture.format):
+                raise CheckError.mismatch(target, "pixel format", picture.format.name, "one with transparency")
+            time_base = as_fraction(stream.time_base)
+            assert time_base is not None
+            container.seek(int(last / time_base), stream=stream, backward=True)
+            if not any(not frame.is_corrupt for frame in container.decode(stream)):
+                raise VideoError(f"{target}: the end of the finished file does not decode")
+        except av.error.FFmpegError as error:
+            raise VideoError(f"{target}: the finished file does not decode ({error.strerror}); run again") from error

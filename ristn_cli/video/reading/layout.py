@@ -1,0 +1,230 @@
+"""Frames whose size, shape or pixel format differs from the first one's: noticed, and made like it. Knows no files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.video.format import VideoFormat
+from av.video.frame import VideoFrame
+
+from ristn_cli.video.convert import Chain, color_of, scale_codes
+from ristn_cli.video.resample import ALPHA_FLAGS, Resampler
+from ristn_cli.video.types import Color, Image, VideoError, VideoInfo
+
+# Frames whose shape on screen differs by less are stretched: sizes are rounded, and 4:3 PAL has pixels of 16:15 or of
+# 12:11.
+MOST_STRETCH = Fraction(3, 100)
+ASPECT_UNIT = 10000
+LARGEST_ASPECT = 4
+RANGE_NAMES = {"tv": "limited range", "pc": "full range"}
+
+
+class AspectReader:
+    """Tells the pixel aspect ratio that decoded frames state, which PyAV does not give but FFmpeg's `scale` knows."""
+
+    def __init__(self) -> None:
+        self._key: tuple[object, ...] | None = None
+        self._chain: Chain | None = None
+
+    def read(self, frame: VideoFrame) -> Fraction:
+        """How wide a pixel is for its height; 1 when the frame does not say, or what it says cannot be meant."""
+        key = (frame.format.name, frame.width, frame.height, int(frame.colorspace), int(frame.color_range))
+        try:
+            if self._chain is None or key != self._key:
+                width = f"clip(round(sar*{ASPECT_UNIT}),1,{LARGEST_ASPECT * ASPECT_UNIT})"
+                filters = [
+                    ("crop", "min(iw,16):min(ih,4):0:0"),
+                    ("scale", f"w='{width}':h=2:eval=frame:flags=neighbor"),
+                ]
+                self._chain, self._key = Chain(frame, filters), key
+            found = self._chain.apply(frame).width
+        except av.error.FFmpegError:  # a pixel format that libswscale does not know
+            return Fraction(1)
+        aspect = Fraction(found, ASPECT_UNIT).limit_denominator(255)
+        return aspect if Fraction(1, LARGEST_ASPECT) < aspect < LARGEST_ASPECT else Fraction(1)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the pixels of a frame are to be understood. The size is as shown, upright, and so is the pixel aspect ratio.
+
+    `pixel_format` is FFmpeg's name without what is compared otherwise: the range and the alpha channel. `matrix` and
+    `range` are the ones that convert it.
+    """
+
+    width: int
+    height: int
+    pixel_aspect: Fraction
+    pixel_format: str
+    matrix: str = ""
+    range: str = ""
+
+    @property
+    def shape(self) -> Fraction:
+        """Width for height on screen."""
+        return self.width * self.pixel_aspect / self.height
+
+    def fit(self, width: int, height: int, pixel_aspect: Fraction) -> tuple[int, int]:
+        """The largest size of this frame, in its shape, within another frame; the whole of that where it nearly is."""
+        relative = self.shape / (width * pixel_aspect / height)
+        if abs(relative - 1) <= MOST_STRETCH:
+            return width, height
+        if relative > 1:
+            return width, max(1, round(height / relative))
+        return max(1, round(width * relative)), height
+
+
+def layout_of_images(info: VideoInfo, image: Image | None = None) -> Layout:
+    """The layout of an image of a sequence (H, W, 3); of the first one when None."""
+    height, width = (info.height, info.width) if image is None else image.shape[:2]
+    is_deep = info.bit_depth > 8 if image is None else image.dtype == np.uint16
+    return Layout(width, height, info.sample_aspect_ratio, f"{16 if is_deep else 8} bits a sample")
+
+
+def layout_of_video(info: VideoInfo) -> Layout:
+    """The layout of the first frame of a video."""
+    matrix, range_ = _conversion(info.color, VideoFormat(info.pixel_format).is_rgb)
+    return Layout(info.width, info.height, info.sample_aspect_ratio, plain_format(info.pixel_format), matrix, range_)
+
+
+def _conversion(color: Color, is_rgb: bool) -> tuple[str, str]:
+    """Matrix and range that convert a picture; RGB is not converted, whatever its tags say."""
+    if is_rgb or color.conversion_matrix == "gbr":
+        return "gbr", "pc"
+    return color.conversion_matrix, color.conversion_range
+
+
+def plain_format(name: str) -> str:
+    """A pixel format's name without its range and alpha channel."""
+    return name.replace("yuvj", "yuv").replace("yuva", "yuv").replace("gbrap", "gbrp")
+
+
+class LayoutReader:
+    """Tells the layouts of a video's decoded frames."""
+
+    def __init__(self, info: VideoInfo) -> None:
+        self._info = info
+        self._aspects = AspectReader()
+        self._known: dict[tuple[object, ...], Layout] = {}
+
+    def read(self, frame: VideoFrame) -> Layout:
+        """The layout of a frame. What the container says of the pixel aspect ratio holds until the frames change it."""
+        info = self._info
+        stated = self._aspects.read(frame)
+        key = (frame.width, frame.height, frame.format.name, int(frame.colorspace), int(frame.color_range), stated)
+        if key not in self._known:
+            width, height = (frame.height, frame.width) if info.transposed else (frame.width, frame.height)
+            aspect = 1 / stated if info.transposed else stated
+            matrix, range_ = _conversion(color_of(frame, info.color), frame.format.is_rgb)
+            self._known[key] = Layout(
+                width,
+                height,
+                info.sample_aspect_ratio if stated == info.frame_aspect_ratio else aspect,
+                plain_format(frame.format.name),
+                matrix,
+                range_,
+            )
+        return self._known[key]
+
+
+class Matcher:
+    """Makes frames like the first: scaled to its size, in its shape on screen with black bars, in its bit depth.
+
+    The first frame that differs is reported in one line, or refused when `strict`. Frames before it tell when the
+    change was.
+    """
+
+    def __init__(self, info: VideoInfo, first: Layout, strict: bool, report: Callable[[str], None]) -> None:
+        self._info, self._first, self._strict, self._report = info, first, strict, report
+        self._is_deep = info.bit_depth > 8
+        self._has_seen_first = self._has_reported = False
+        self._scaled: dict[tuple[int, int], tuple[Resampler, Resampler]] = {}
+
+    def match(
+        self, image: Image, alpha: Image | None, layout: Layout, time: Fraction, path: Path | None = None
+    ) -> tuple[Image, Image | None]:
+        """An image (H, W, 3) and its alpha (H, W) like the first's.
+
+        `time` is seconds on the source's clock, `path` the file of a single image. Raises VideoError when the image
+        differs and that is refused.
+        """
+        first = self._first
+        size = layout.fit(first.width, first.height, first.pixel_aspect)
+        is_scaled = (layout.width, layout.height) != size or size != (first.width, first.height)
+        has_bars = size != (first.width, first.height)
+        others = [
+            pair
+            for pair in (
+                (first.pixel_format, layout.pixel_format),
+                (first.matrix, layout.matrix),
+                (RANGE_NAMES.get(first.range, ""), RANGE_NAMES.get(layout.range, "")),
+            )
+            if pair[0] != pair[1]
+        ]
+        if is_scaled or others:
+            self._tell(path or self._info.path, layout, time, is_scaled, has_bars, others)
+        else:
+            self._has_seen_first = True
+        image = _to_depth(image, self._is_deep)
+        alpha = None if alpha is None else _to_depth(alpha, self._is_deep)
+        if not is_scaled:
+            return image, alpha
+        if size not in self._scaled:
+            self._scaled[size] = Resampler(*size), Resampler(*size, ALPHA_FLAGS)
+        scale_image, scale_alpha = self._scaled[size]
+        image = self._framed(scale_image.apply(image))
+        return image, None if alpha is None else self._framed(scale_alpha.apply(alpha))
+
+    def _framed(self, image: Image) -> Image:
+        """The image in the middle of one of the first's size, which is black, or transparent, around it."""
+        first = self._first
+        height, width = image.shape[:2]
+        if (width, height) == (first.width, first.height):
+            return image
+        framed = np.zeros((first.height, first.width, *image.shape[2:]), image.dtype)
+        top, left = (first.height - height) // 2, (first.width - width) // 2
+        framed[top : top + height, left : left + width] = image
+        return framed
+
+    def _tell(
+        self, path: Path, layout: Layout, time: Fraction, is_scaled: bool, has_bars: bool, others: list[tuple[str, str]]
+    ) -> None:
+        if self._has_reported:
+            return
+        first = self._first
+        pairs = [(_name_size(first, has_bars), _name_size(layout, has_bars))] if is_scaled else []
+        before, after = (", ".join(pair[k] for pair in [*pairs, *others] if pair[k]) for k in (0, 1))
+        when = f"{'at' if self._has_seen_first else 'before'} {float(time - self._info.start_time):.2f} s"
+        what = f"{path}: the picture changes from {before} to {after} {when}"
+        is_folder = self._info.is_image_sequence
+        if self._strict:
+            way = "use --stills for images of their own" if is_folder else "cut the file there (--start, --end)"
+            raise VideoError(f"{what}; {way}, or leave out --strict to convert such frames")
+        done = []
+        if is_scaled:
+            done.append(f"scaled to {first.width}x{first.height}{' with black bars' if has_bars else ''}")
+        if others:
+            done.append("converted to match the first one")
+        hint = "; --stills upscales each image by itself" if is_folder else ""
+        self._report(f"{what}; such frames are {' and '.join(done)}{hint}")
+        self._has_reported = True
+
+
+def _name_size(layout: Layout, with_shape: bool) -> str:
+    """`720x576`, and the shape on screen where it matters: `720x576 (16:9)`."""
+    size = f"{layout.width}x{layout.height}"
+    if not with_shape:
+        return size
+    shape = layout.shape.limit_denominator(20)
+    return f"{size} ({shape.numerator}:{shape.denominator})"
+
+
+def _to_depth(image: Image, is_deep: bool) -> Image:
+    """Values of 8 bits as of 16, or the other way, rounded; the image itself where it has the right type."""
+    bits = 8 * image.itemsize
+    return image if (bits > 8) == is_deep else scale_codes(image, bits, 16 if is_deep else 8)

@@ -1,0 +1,270 @@
+"""The streams of an open container: what they are, which video is meant, and their packets. Decodes nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import av
+import av.logging
+from av.codec.context import CodecContext
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Stream
+from av.video.stream import VideoStream
+
+from ristn_cli.video.convert import LOG_LOCK
+from ristn_cli.video.interruption import check_interruption
+from ristn_cli.video.types import StreamInfo, VideoError
+
+# Demux errors in a row after which the rest of the file is taken to be unreadable.
+MOST_ERRORS_IN_A_ROW = 100
+# How far several video streams are read to tell a still from a film, where the header does not count their frames.
+MOST_COMPARED_PACKETS = 1000
+MOST_COMPARED_BYTES = 64 * 2**20
+# Pictures that a container can keep as a cover.
+COVER_CODECS = frozenset({"mjpeg", "png"})
+DISPOSITION_NAMES = (
+    "default",
+    "dub",
+    "original",
+    "comment",
+    "lyrics",
+    "karaoke",
+    "forced",
+    "hearing_impaired",
+    "visual_impaired",
+    "clean_effects",
+    "non_diegetic",
+    "captions",
+    "descriptions",
+    "dependent",
+)
+
+
+def as_fraction(value: Any) -> Fraction | None:
+    """A rate, time base or aspect ratio of PyAV's; None when it is not set, which PyAV gives as None, 0/1 or 1/0."""
+    return Fraction(value.numerator, value.denominator) if value else None
+
+
+def plain_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Tags as text that can be written: bytes that are not UTF-8 become replacement characters."""
+    return {_plain(name): _plain(value) for name, value in tags.items()}
+
+
+def _plain(text: str) -> str:
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def read_packets(
+    container: InputContainer,
+    streams: Stream | Sequence[Stream],
+    on_error: Callable[[av.error.FFmpegError], None] = lambda error: None,
+) -> Iterator[Packet[Any]]:
+    """Packets of the streams, over unreadable places in the file, each of which is reported to `on_error`.
+
+    Ends after MOST_ERRORS_IN_A_ROW of these. Before each packet it asks whether to go on (`interruptible`).
+    """
+    wanted = [streams] if isinstance(streams, Stream) else list(streams)
+    packets = container.demux(wanted)
+    errors = 0
+    while errors < MOST_ERRORS_IN_A_ROW:
+        check_interruption()
+        try:
+            packet = next(packets)
+        except StopIteration:
+            return
+        except av.error.FFmpegError as error:
+            errors += 1
+            on_error(error)
+            packets = container.demux(wanted)
+            continue
+        errors = 0
+        yield packet
+
+
+def has_decoder(stream: Stream) -> bool:
+    """False for a stream that FFmpeg lists and cannot decode; attachments and data never have a decoder."""
+    context: CodecContext | None = stream.codec_context  # None is possible, whatever the stubs say
+    return context is not None
+
+
+def codec_names(container: InputContainer) -> list[str]:
+    """FFmpeg's name for the codec of each stream; the sample entry or `none` for one that FFmpeg does not know."""
+    known = [stream.codec_context.codec.canonical_name if has_decoder(stream) else "" for stream in container.streams]
+    if all(known):
+        return known
+    dumped = _dump_codec_names(container)
+    return [name or dumped.get(index, "none") for index, name in enumerate(known)]
+
+
+def _dump_codec_names(container: InputContainer) -> dict[int, str]:
+    """Codec names by stream index, as FFmpeg prints them: PyAV tells none without a decoder.
+
+    Never from `codec_tag`, which raises for a tag that is not text.
+    """
+    with LOG_LOCK:
+        level = av.logging.get_level()
+        av.logging.set_level(av.logging.INFO)
+        try:
+            text: str = container.dumps_format()  # type: ignore[attr-defined]
+        except UnicodeDecodeError:  # for tags, in older versions of PyAV
+            return {}
+        finally:
+            av.logging.set_level(level)
+    names: dict[int, str] = {}
+    for line in re.finditer(r"^ *Stream #0:(\d+)[^\n]*?: [A-Z]\w*: (\w+)(?: \((\w{4}) / 0x)?", text, re.MULTILINE):
+        tag = line[3] if line[2] == "none" else None
+        names.setdefault(int(line[1]), tag or line[2])
+    return names
+
+
+def describe_streams(container: InputContainer, covers: Iterable[int], encrypted: Iterable[int]) -> list[StreamInfo]:
+    """All streams. `covers` are indices of stills beside the video, `encrypted` those of encrypted streams."""
+    names = codec_names(container)
+    covers, encrypted = frozenset(covers), frozenset(encrypted)
+    return [
+        _describe_stream(stream, name, stream.index in covers, stream.index in encrypted)
+        for stream, name in zip(container.streams, names, strict=True)
+    ]
+
+
+def _describe_stream(stream: Stream, codec: str, is_cover: bool, is_encrypted: bool) -> StreamInfo:
+    kind = stream.type if stream.type in ("video", "audio", "subtitle", "attachment") else "data"
+    metadata = plain_tags(stream.metadata)
+    return StreamInfo(
+        index=stream.index,
+        kind=kind,
+        codec=codec,
+        language=metadata.get("language"),
+        title=metadata.get("title", metadata.get("name")),  # MP4's own tag is called name
+        dispositions=tuple(
+            name for name in DISPOSITION_NAMES if stream.disposition & getattr(stream.disposition, name)
+        ),
+        is_cover=is_cover,
+        is_still=is_cover and isinstance(stream, VideoStream) and not is_attached_picture(stream),
+        has_decoder=has_decoder(stream) or kind in ("attachment", "data"),
+        is_encrypted=is_encrypted,
+        file_name=metadata.get("filename"),
+        mime_type=metadata.get("mimetype"),
+        metadata=metadata,
+    )
+
+
+def is_attached_picture(stream: VideoStream) -> bool:
+    """True when the container marks the stream as a cover or as thumbnails."""
+    return bool(stream.disposition & (stream.disposition.attached_pic | stream.disposition.timed_thumbnails))
+
+
+def main_video_stream(container: InputContainer, path: Path) -> VideoStream:
+    """The first video stream that is not marked as a cover, as in files of our own. Raises VideoError for none."""
+    streams = [stream for stream in container.streams.video if not is_attached_picture(stream)]
+    if not streams:
+        raise no_video(container, path)
+    return streams[0]
+
+
+def no_video(container: InputContainer, path: Path) -> VideoError:
+    """The error of a file without a video stream, or with covers only."""
+    covers = [stream for stream in container.streams.video if is_attached_picture(stream)]
+    kinds = sorted({str(stream.type) for stream in container.streams if stream not in covers})
+    if covers:
+        others = f" beside {', '.join(kinds)}" if kinds else ""
+        return VideoError(
+            f"{path}: has no video, only a cover picture{others}; name a file with a video, "
+            "or --video-stream 0 to upscale the cover"
+        )
+    return VideoError(
+        f"{path}: has no video stream (found: {', '.join(kinds) or 'nothing'}); name a file with a video stream"
+    )
+
+
+@dataclass(frozen=True)
+class VideoChoice:
+    """The video stream to read, its packets from the first on, and the untaken stills that can be kept as covers."""
+
+    stream: VideoStream
+    packets: Iterator[Packet[VideoStream]]
+    covers: frozenset[int]
+
+
+def choose_video_stream(
+    container: InputContainer,
+    path: Path,
+    number: int | None,
+    on_error: Callable[[av.error.FFmpegError], None],
+) -> VideoChoice:
+    """Video stream `number`, counted from 0; for None the film rather than a still or a cover.
+
+    The film has more than one frame; among several a decoder, then the default flag, then the size decide, then the
+    order. To count frames, the first packets are read where the header has no count. Raises VideoError when there is no
+    such stream.
+    """
+    videos = list(container.streams.video)
+    unmarked = [stream for stream in videos if not is_attached_picture(stream)]
+    if number is not None and number >= len(videos):
+        raise VideoError(
+            f"{path}: has no video stream {number}; {list_videos(videos, codec_names(container))}; "
+            "choose one of these with --video-stream"
+        )
+    if number is None and not unmarked:
+        raise no_video(container, path)
+    candidates = (
+        unmarked if number is None else [stream for stream in videos if stream in unmarked or stream is videos[number]]
+    )
+    packets = read_packets(container, candidates, on_error)
+    counts, read = _count_frames(candidates, packets)
+    chosen = videos[number] if number is not None else max(candidates, key=lambda stream: _rank(stream, counts))
+    names = codec_names(container)
+    marked = {stream.index for stream in videos if is_attached_picture(stream)}
+    stills = {
+        stream.index for stream in candidates if counts[stream.index] == 1 and names[stream.index] in COVER_CODECS
+    }
+    own = (packet for packet in chain(read, packets) if packet.stream.index == chosen.index)
+    return VideoChoice(chosen, own, frozenset((marked | stills) - {chosen.index}))
+
+
+def _rank(stream: VideoStream, counts: Mapping[int, int]) -> tuple[int, ...]:
+    context: Any = stream.codec_context
+    pixels = 0 if context is None else context.width * context.height
+    is_default = stream.disposition & stream.disposition.default
+    return counts[stream.index] > 1, context is not None, bool(is_default), pixels
+
+
+def _count_frames(
+    streams: Sequence[VideoStream], packets: Iterator[Packet[Any]]
+) -> tuple[dict[int, int], list[Packet[Any]]]:
+    """How many frames each stream has, 2 for two or more, and the packets that were read to find out."""
+    counts = {stream.index: min(2, stream.frames) for stream in streams}
+    unknown = {index for index, count in counts.items() if count == 0} if len(streams) > 1 else set[int]()
+    read: list[Packet[Any]] = []
+    size = 0
+    while unknown and len(read) < MOST_COMPARED_PACKETS and size < MOST_COMPARED_BYTES:
+        packet = next(packets, None)
+        if packet is None:
+            break
+        read.append(packet)
+        size += packet.size
+        index = packet.stream.index
+        if packet.size and index in unknown:
+            counts[index] += 1
+            if counts[index] > 1:
+                unknown.remove(index)
+    return counts, read
+
+
+def list_videos(videos: Sequence[VideoStream], names: Sequence[str]) -> str:
+    """`it has 2: 0 (mjpeg 200x200), 1 (h264 160x120)`."""
+    if not videos:
+        return "it has none"
+    words = []
+    for number, stream in enumerate(videos):
+        context: Any = stream.codec_context
+        size = "" if context is None else f" {context.width}x{context.height}"
+        words.append(f"{number} ({names[stream.index]}{size}{', a cover' if is_attached_picture(stream) else ''})")
+    return f"it has {len(videos)}: {', '.join(words)}"

@@ -1,0 +1,263 @@
+"""An encoder with its settings: opened in a container, told colours and quality, and explained when it refuses."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+
+from av.codec.codec import UnknownCodecError
+from av.container import OutputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from ristn_cli.video.codecs import (
+    CODECS,
+    DEFAULT_CRF,
+    NVENC_PRESETS,
+    X26X_PRESETS,
+    Codec,
+    choose_codec,
+    choose_pixel_format,
+)
+from ristn_cli.video.convert import FrameBuilder
+from ristn_cli.video.types import UNSPECIFIED, Color, MasteringMetadata, VideoError
+
+# Pictures that x264 and x265 look ahead, by preset, and hold meanwhile.
+LOOKAHEADS = {
+    "libx264": dict(zip(X26X_PRESETS, (0, 0, 10, 20, 30, 40, 50, 60, 60), strict=True)),
+    "libx265": dict(zip(X26X_PRESETS, (5, 10, 15, 15, 15, 20, 25, 40, 40), strict=True)),
+}
+SHORTEST_LOOKAHEADS = {"libx264": 3, "libx265": 9}
+"""x264 needs some to place its B-frames, x265 more than the 8 B-frames in a row of its slowest preset."""
+LARGE_PICTURE = 4096 * 2304
+"""Pixels. Of larger pictures x264 and x265 look ahead no more pixels than of these, and x264 works on one at a time, in
+slices: at 7680x4320 and `medium` it would hold 6 GiB."""
+MOST_SLICES = 4
+"""At 7680x4320 and the same rate factor they cost 0.1 dB and 0.4 % of the size at most, 16 would cost 5 %."""
+
+
+@dataclass(frozen=True)
+class EncoderSettings:
+    """Everything that an encoder is opened with; the fields are FrameWriter's parameters."""
+
+    codec: str | None
+    width: int
+    height: int
+    rate: Fraction
+    time_base: Fraction
+    color: Color
+    sample_aspect_ratio: Fraction = Fraction(1)
+    crf: float = DEFAULT_CRF
+    preset: str = "medium"
+    pixel_format: str | None = None
+    encoder_options: Mapping[str, str] = field(default_factory=dict)
+    mastering: MasteringMetadata = field(default_factory=MasteringMetadata)
+    has_alpha: bool = False
+
+
+def output_color(color: Color) -> Color:
+    """The colour a source of `color` is written with: matrix and range always stated, RGB as BT.709 limited range."""
+    if color.conversion_matrix == "gbr":
+        return replace(color, matrix="bt709", range="tv")
+    return replace(color, matrix=color.conversion_matrix, range=color.conversion_range)
+
+
+def add_stream(
+    container: OutputContainer, settings: EncoderSettings, is_deep: bool
+) -> tuple[VideoStream, FrameBuilder]:
+    """A video stream in `container` with its encoder set up, and what makes its frames. Raises VideoError."""
+    codec = CODECS[choose_codec(settings.codec, 16 if is_deep else 8)]
+    if codec.has_presets and codec.presets is None and settings.preset not in X26X_PRESETS:
+        # x264 would say so itself, on stderr.
+        raise VideoError(f"{codec.encoder} has no preset '{settings.preset}'; expected {', '.join(X26X_PRESETS)}")
+    depth = 16 if is_deep else 8
+    pixel_format = choose_pixel_format(settings.codec, settings.pixel_format, depth, has_alpha=settings.has_alpha)
+    color = settings.color
+    if codec.encoder == "ffv1":
+        # Only the container can tell its colours, and MP4 tells all three or none.
+        primaries, transfer = _complete(color)
+        color = replace(color, primaries=primaries, transfer=transfer)
+        settings = replace(settings, color=color)
+    try:
+        builder = FrameBuilder(settings.width, settings.height, pixel_format, color)
+        stream = container.add_stream(
+            codec.encoder, rate=settings.rate, options=_encoder_options(codec, settings, builder)
+        )
+    except UnknownCodecError as error:
+        message = f"the encoder {codec.encoder} is not in this build of FFmpeg; choose another --codec"
+        raise VideoError(message) from error
+    except ValueError as error:
+        raise VideoError(f"{codec.encoder}: {error}; choose another --codec, --pix-fmt or suffix") from error
+    assert isinstance(stream, VideoStream)
+    stream.width, stream.height, stream.pix_fmt = settings.width, settings.height, pixel_format
+    context = stream.codec_context
+    if codec.encoder == "libx264":
+        context.thread_type = "AUTO"  # PyAV asks for slices alone: slower, and larger files at the same quality
+        if is_large(settings.width * settings.height):
+            context.thread_type, context.thread_count = "SLICE", min(usable_cores(), MOST_SLICES)
+    context.sample_aspect_ratio = settings.sample_aspect_ratio
+    stream.time_base = context.time_base = settings.time_base
+    return stream, builder
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def is_large(pixels: int) -> bool:
+    """Whether an encoder may hold fewer pictures of as many pixels than it would."""
+    return pixels > LARGE_PICTURE
+
+
+def bounded_lookahead(encoder: str, preset: str, pixels: int) -> int:
+    """Pictures that x264 or x265 look ahead by their preset, or fewer, where they are large."""
+    lookahead = LOOKAHEADS[encoder][preset]
+    if not is_large(pixels):
+        return lookahead
+    return min(lookahead, max(SHORTEST_LOOKAHEADS[encoder], lookahead * LARGE_PICTURE // pixels))
+
+
+def shorter_lookahead(codec: Codec, settings: EncoderSettings) -> int | None:
+    """Pictures to look ahead, where those of the preset would be too many and the user's own options do not matter."""
+    given = ":".join(f"{name}={value}" for name, value in settings.encoder_options.items())
+    if codec.encoder not in LOOKAHEADS or re.search(r"\b(preset|tune|bframes|bf)=", given):
+        return None
+    shorter = bounded_lookahead(codec.encoder, settings.preset, settings.width * settings.height)
+    return shorter if shorter < LOOKAHEADS[codec.encoder][settings.preset] else None
+
+
+def _complete(color: Color) -> tuple[str, str]:
+    """Primaries and transfer, those that belong to the matrix where untagged."""
+    primaries, transfer = NATURAL_TAGS.get(color.matrix, (color.matrix, color.matrix))
+    return (
+        primaries if color.primaries == UNSPECIFIED else color.primaries,
+        transfer if color.transfer == UNSPECIFIED else color.transfer,
+    )
+
+
+def tag_picture(picture: VideoFrame, color: Color) -> None:
+    """Colour tags on the frame itself, where ProRes looks for them; libswscale writes BT.601 as bt470bg there."""
+    if not picture.format.is_rgb:
+        picture.colorspace = MATRICES[color.matrix]
+    picture.color_primaries = PRIMARIES.get(color.primaries, picture.color_primaries)
+    picture.color_trc = TRANSFERS.get(color.transfer, picture.color_trc)
+
+
+def _encoder_options(codec: Codec, settings: EncoderSettings, builder: FrameBuilder) -> dict[str, str]:
+    """Quality, preset and colour as encoder options; the user's own come last and win."""
+    color = settings.color
+    options = dict(codec.options)
+    if codec.encoder == "prores_ks" and builder.has_alpha:
+        options["profile"] = "4444"
+    if codec.quality_option is not None:
+        options[codec.quality_option] = f"{settings.crf:g}"
+    if codec.quality_option == "cq":
+        options |= {"rc": "vbr", "b": "0"}
+    if codec.has_presets:
+        options["preset"] = settings.preset
+        if codec.presets is not None and settings.preset in codec.presets:
+            prefix = "p" if codec.presets is NVENC_PRESETS else ""
+            options["preset"] = f"{prefix}{codec.presets[settings.preset]}"
+    lookahead = shorter_lookahead(codec, settings)
+    if codec.encoder == "libx264" and lookahead is not None:
+        options["rc-lookahead"] = str(lookahead)
+    tags = {
+        "colorspace": "rgb" if builder.is_rgb else color.matrix,
+        "color_range": "pc" if builder.is_rgb else color.range,
+        "color_primaries": color.primaries,
+        "color_trc": color.transfer,
+        "chroma_sample_location": UNSPECIFIED if builder.is_rgb else color.chroma_location,
+    }
+    options |= {name: value for name, value in tags.items() if value != UNSPECIFIED}
+    if codec.encoder == "libx265":
+        options["x265-params"] = ":".join(_x265_parameters(settings, options.pop("x265-params", ""), lookahead))
+    if codec.encoder == "libsvtav1":
+        os.environ.setdefault("SVT_LOG", "1")  # errors only: the library writes to stderr by itself
+        parameters = _svtav1_parameters(settings.mastering)
+        if parameters:
+            options["svtav1-params"] = ":".join(parameters)
+    for name, value in settings.encoder_options.items():
+        joins = name in ("x265-params", "svtav1-params") and name in options
+        options[name] = f"{options[name]}:{value}" if joins else value
+    return options
+
+
+def _x265_parameters(settings: EncoderSettings, given: str, lookahead: int | None) -> list[str]:
+    # Without info=0 the header of a part tells these parameters and the machine, and parts of several would not join.
+    parameters = ["log-level=none", "info=0", *([given] if given else [])]
+    if lookahead is not None:
+        parameters.append(f"rc-lookahead={lookahead}")
+    color = settings.color
+    if settings.mastering.display:
+        parameters.append(f"master-display={settings.mastering.display}")
+    if settings.mastering.light_level:
+        parameters.append(f"max-cll={settings.mastering.light_level}")
+    if color.transfer == "smpte2084":
+        parameters.append("repeat-headers=1")
+        if not settings.mastering.light_level:
+            parameters.append("cll=0")  # x265 would state a light level of zero
+    if color.chroma_location in CHROMA_LOCATIONS:
+        parameters.append(f"chromaloc={CHROMA_LOCATIONS.index(color.chroma_location)}")
+    return parameters
+
+
+def _svtav1_parameters(mastering: MasteringMetadata) -> list[str]:
+    """The same metadata as x265 takes, but in plain chromaticities and cd/m2."""
+    parameters = []
+    if mastering.display:
+        display = re.sub(
+            r"\((\d+),(\d+)\)", lambda m: f"({int(m[1]) / 50000:g},{int(m[2]) / 50000:g})", mastering.display
+        )
+        light = re.search(r"L\((\d+),(\d+)\)", mastering.display)
+        if light is not None:
+            level = f"L({int(light[1]) / 10000:.4f},{int(light[2]) / 10000:.4f})"
+            parameters.append("mastering-display=" + re.sub(r"L\(.*\)$", level, display))
+    if mastering.light_level:
+        parameters.append(f"content-light={mastering.light_level}")
+    return parameters
+
+
+# The numbers of H.273, which FFmpeg uses, by FFmpeg's names.
+NATURAL_TAGS = {"bt2020nc": ("bt2020", "bt2020-10"), "bt470bg": ("bt470bg", "gamma28"), "fcc": ("bt470m", "gamma22")}
+MATRICES = {"bt709": 1, "fcc": 4, "bt470bg": 5, "smpte170m": 6, "smpte240m": 7, "bt2020nc": 9}
+PRIMARIES = {"bt709": 1, "bt470m": 4, "bt470bg": 5, "smpte170m": 6, "smpte240m": 7, "film": 8, "bt2020": 9}
+PRIMARIES |= {"smpte428": 10, "smpte431": 11, "smpte432": 12, "ebu3213": 22}
+TRANSFERS = {
+    "bt709": 1,
+    "gamma22": 4,
+    "gamma28": 5,
+    "bt470m": 4,
+    "bt470bg": 5,
+    "smpte170m": 6,
+    "smpte240m": 7,
+    "linear": 8,
+}
+TRANSFERS |= {"log100": 9, "log316": 10, "iec61966-2-4": 11, "bt1361e": 12, "iec61966-2-1": 13, "bt2020-10": 14}
+TRANSFERS |= {"bt2020-12": 15, "smpte2084": 16, "smpte428": 17, "arib-std-b67": 18}
+# In the order of H.273's chroma_sample_loc_type.
+CHROMA_LOCATIONS = ("left", "center", "topleft", "top", "bottomleft", "bottom")
+
+
+def check_options_known(stream: VideoStream, settings: EncoderSettings) -> None:
+    """Raise VideoError for an `encoder_options` name that an opened encoder did not take: FFmpeg passes over it."""
+    unknown = sorted(settings.encoder_options.keys() & stream.codec_context.options.keys())
+    if unknown:
+        raise VideoError(f"{stream.codec_context.name} has no option '{unknown[0]}'; check --encoder-arg")
+
+
+def explain_encoder(settings: EncoderSettings, error: Exception, is_deep: bool) -> str:
+    """What to tell when an encoder cannot be opened."""
+    codec = CODECS[choose_codec(settings.codec, 16 if is_deep else 8)]
+    reason = getattr(error, "strerror", None) or str(error)
+    if "nvenc" in codec.encoder:
+        return (
+            f"{codec.encoder} cannot be used here ({reason}): it needs an NVIDIA GPU and driver; choose another --codec"
+        )
+    return (
+        f"{codec.encoder} refuses {settings.width}x{settings.height} pixels with these options ({reason}); "
+        "check --crf, --preset, --pix-fmt and --encoder-arg"
+    )
