@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from ristn_cli.evaluation.methods import Interpolation, Network, Outputs
     from ristn_cli.evaluation.metrics import psnr_y, ssim_y
     from ristn_cli.evaluation.scoring import Protocol, evaluate_clip
-    from ristn_cli.job.job import upscale_video
-    from ristn_cli.job.plan import UpscaleOptions
+    from ristn_cli.job.events import PartFinished, Planned, Warned
+    from ristn_cli.job.options import RunOptions, UpscaleOptions
+    from ristn_cli.job.progress import Progress
+    from ristn_cli.job.run import upscale_video
     from ristn_cli.model import RISTN, RISTNConfig
     from ristn_cli.weights import find_weights, load_weights
 
@@ -20,12 +22,17 @@ _HOMES = {
     "Interpolation": "ristn_cli.evaluation.methods",
     "Network": "ristn_cli.evaluation.methods",
     "Outputs": "ristn_cli.evaluation.methods",
+    "PartFinished": "ristn_cli.job.events",
+    "Planned": "ristn_cli.job.events",
+    "Progress": "ristn_cli.job.progress",
     "Protocol": "ristn_cli.evaluation.scoring",
     "RISTN": "ristn_cli.model",
     "RISTNConfig": "ristn_cli.model",
+    "RunOptions": "ristn_cli.job.options",
     "Tiling": "ristn_cli.engine.memory",
-    "UpscaleOptions": "ristn_cli.job.plan",
+    "UpscaleOptions": "ristn_cli.job.options",
     "Upscaler": "ristn_cli.engine.upscaler",
+    "Warned": "ristn_cli.job.events",
     "choose_backend": "ristn_cli.engine.device",
     "evaluate_clip": "ristn_cli.evaluation.scoring",
     "find_weights": "ristn_cli.weights",
@@ -33,7 +40,7 @@ _HOMES = {
     "plan_clips": "ristn_cli.evaluation.dataset",
     "psnr_y": "ristn_cli.evaluation.metrics",
     "ssim_y": "ristn_cli.evaluation.metrics",
-    "upscale_video": "ristn_cli.job.job",
+    "upscale_video": "ristn_cli.job.run",
 }
 
 __all__ = [
@@ -41,11 +48,16 @@ __all__ = [
     "Interpolation",
     "Network",
     "Outputs",
+    "PartFinished",
+    "Planned",
+    "Progress",
     "Protocol",
     "RISTNConfig",
+    "RunOptions",
     "Tiling",
     "UpscaleOptions",
     "Upscaler",
+    "Warned",
     "choose_backend",
     "evaluate_clip",
     "find_weights",

@@ -16,9 +16,9 @@ from ristn_cli.__main__ import main
 from ristn_cli.engine.allocator import begin_joining
 
 begin_joining()  # as `main` does, before what takes long to import
-from ristn_cli.job import plan
+from ristn_cli.job import job
 
-plan.PART_PIXELS, plan.SHORTEST_PART = 1, 6
+job.PART_PIXELS, job.SHORTEST_PART = 1, 6
 main()
 """
 """The command, with parts of six frames."""

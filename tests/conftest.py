@@ -1,5 +1,7 @@
 """Fixtures that several test files share: a tiny network, and its weights file."""
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -59,3 +61,18 @@ def tiny_weights(tiny_model: RISTN, tmp_path: Path) -> Path:
     path = tmp_path / "tiny.safetensors"
     save_weights(tiny_model, path, metrics={})
     return path
+
+
+@pytest.fixture
+def notices() -> Iterator[list[str]]:
+    """What is said of a job beside its events."""
+    said: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(record.getMessage())
+
+    handler = Keep(logging.WARNING)
+    logging.getLogger("ristn.job").addHandler(handler)
+    yield said
+    logging.getLogger("ristn.job").removeHandler(handler)

@@ -22,12 +22,13 @@ import pytest
 import torch
 from clips import make_clip, make_picture, run_ffmpeg
 from conftest import TINY
+from jobs import run_job
 
 from ristn_cli.engine.device import Backend
 from ristn_cli.engine.memory import Tiling
 from ristn_cli.engine.upscaler import Upscaler
-from ristn_cli.job.job import job_folder, upscale_video
-from ristn_cli.job.plan import UpscaleOptions
+from ristn_cli.job.job import job_folder
+from ristn_cli.job.options import UpscaleOptions
 from ristn_cli.model import RISTN
 from ristn_cli.video import probe, read_frames
 from ristn_cli.video.convert import Chain
@@ -326,7 +327,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp(request.param)
     source = chosen.make(folder)
     target = folder / f"out{chosen.suffix}"
-    list(upscale_video(source, target, upscaler, chosen.options))
+    list(run_job(source, target, upscaler, chosen.options))
     assert not job_folder(target).exists()
     return Case(request.param, chosen, Reading(source), Reading(target))
 
@@ -495,7 +496,7 @@ def test_a_range_is_cut_out_whole(upscaler: Upscaler, tmp_path: Path, clip: Call
     first, last = len(times) // 3, len(times) - 2
     start, end = times[first] - begin, times[last] - begin
     target = tmp_path / "range.mp4"
-    list(upscale_video(source.path, target, upscaler, replace(chosen.options, start=start, end=end)))
+    list(run_job(source.path, target, upscaler, replace(chosen.options, start=start, end=end)))
     output = Reading(target)
     grain = MILLISECOND if source.path.suffix == ".mkv" else Fraction(0)
     assert len(output.video_times) == last - first

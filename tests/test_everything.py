@@ -8,12 +8,12 @@ import av
 import pytest
 import torch
 from clips import CHAPTERS, make_clip, make_picture, make_sound, make_subtitles, make_tags, run_ffmpeg
+from jobs import run_job
 
 from ristn_cli.engine.device import Backend
 from ristn_cli.engine.memory import Tiling
 from ristn_cli.engine.upscaler import Upscaler
-from ristn_cli.job.job import upscale_video
-from ristn_cli.job.plan import UpscaleOptions
+from ristn_cli.job.options import UpscaleOptions
 from ristn_cli.model import RISTN
 from ristn_cli.video import probe, write_image
 
@@ -129,7 +129,7 @@ def test_nothing_is_lost(tiny_model: RISTN, tmp_path: Path, suffix: str) -> None
     target = tmp_path / f"out{suffix}"
     upscaler = Upscaler(tiny_model, Backend(torch.device("cpu"), "fp32"), Tiling(window=10, context=2))
     codec = "av1" if suffix == ".webm" else "h264"
-    list(upscale_video(source, target, upscaler, UpscaleOptions(codec=codec, preset="ultrafast")))
+    list(run_job(source, target, upscaler, UpscaleOptions(codec=codec, preset="ultrafast")))
     before, after = probe(source), probe(target)
     assert read_streams(target) == read_streams(source)
     assert [stream.codec for stream in after.streams if stream.kind == "audio"] == [

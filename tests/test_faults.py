@@ -20,14 +20,14 @@ import pytest
 import torch
 from clips import make_clip, packet_times, run_ffmpeg, stop_after
 from commands import SHORT_PARTS
+from jobs import run_job
 
 from ristn_cli.engine.device import Backend
 from ristn_cli.engine.memory import Tiling
 from ristn_cli.engine.upscaler import Upscaler
-from ristn_cli.job import plan
-from ristn_cli.job.checks import job_folder
-from ristn_cli.job.job import Interrupted, upscale_video
-from ristn_cli.job.plan import UpscaleOptions
+from ristn_cli.job.job import job_folder
+from ristn_cli.job.options import UpscaleOptions
+from ristn_cli.job.parts import Interrupted
 from ristn_cli.model import RISTN
 from ristn_cli.video import VideoError, read_frames
 from ristn_cli.video.writing import sequence
@@ -45,13 +45,13 @@ def upscaler(tiny_model: RISTN) -> Upscaler:
 
 @pytest.fixture(autouse=True)
 def _short_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "PART_PIXELS", 1)
-    monkeypatch.setattr(plan, "SHORTEST_PART", 4)
+    monkeypatch.setattr("ristn_cli.job.job.PART_PIXELS", 1)
+    monkeypatch.setattr("ristn_cli.job.job.SHORTEST_PART", 4)
 
 
 def run(source: Path, target: Path, upscaler: Upscaler, options: UpscaleOptions, **keywords: object) -> int:
     """How many frames the job wrote."""
-    done = list(upscale_video(source, target, upscaler, options, **keywords))  # type: ignore[arg-type]
+    done = list(run_job(source, target, upscaler, options, **keywords))  # type: ignore[arg-type]
     return done[-1].frames
 
 
@@ -129,7 +129,7 @@ def test_permission_lost(upscaler: Upscaler, tmp_path: Path) -> None:
         with pytest.raises(VideoError, match=r"out\.mkv: cannot write there: Read-only file system"):
             run(source, target, upscaler, LOSSLESS)
         remount("rw")
-        progress = list(upscale_video(source, target, upscaler, LOSSLESS))
+        progress = list(run_job(source, target, upscaler, LOSSLESS))
         assert progress[0].resumed_frames >= 4
         assert len(images(target)) == 12
 
@@ -233,7 +233,7 @@ def test_the_mux_is_killed(upscaler: Upscaler, tmp_path: Path, monkeypatch: pyte
         process.kill()
         return process  # type: ignore[no-any-return]
 
-    job = upscale_video(source, target, upscaler, LOSSLESS_MP4)
+    job = run_job(source, target, upscaler, LOSSLESS_MP4)
     next(job)
     with monkeypatch.context() as broken:
         broken.setattr("ristn_cli.video.muxing.program.subprocess.Popen", begin_and_kill)
@@ -241,7 +241,7 @@ def test_the_mux_is_killed(upscaler: Upscaler, tmp_path: Path, monkeypatch: pyte
             list(job)
     assert len(str(caught.value).splitlines()) == 1
     assert not target.exists()
-    progress = list(upscale_video(source, target, upscaler, LOSSLESS_MP4))
+    progress = list(run_job(source, target, upscaler, LOSSLESS_MP4))
     assert (progress[0].resumed_frames, progress[-1].frames) == (12, 12)
     assert packet_times(target, 1) == packet_times(source, 1)
     assert not job_folder(target).exists()
@@ -282,6 +282,6 @@ def test_a_stop_between_the_names_of_images(
         with pytest.raises(KeyboardInterrupt):
             run(source, target, upscaler, LOSSLESS)
     assert len(list(target.parent.glob("*.png"))) == 4
-    progress = list(upscale_video(source, target, upscaler, LOSSLESS))
+    progress = list(run_job(source, target, upscaler, LOSSLESS))
     assert (progress[0].resumed_frames, progress[-1].frames) == (8, 8)
     assert sorted(path.name for path in target.parent.iterdir()) == [f"{k:03}.png" for k in range(1, 9)]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from clips import make_clip
+from jobs import run_job
 from PIL import Image
 from test_batch import names
 
@@ -19,11 +20,12 @@ from ristn_cli.engine.device import Backend
 from ristn_cli.engine.memory import Tiling
 from ristn_cli.engine.upscaler import Upscaler
 from ristn_cli.html_pages import write_page
-from ristn_cli.job import batch, job
-from ristn_cli.job.checks import job_folder
-from ristn_cli.job.job import Interrupted, upscale_video
+from ristn_cli.job import batch, finishing
+from ristn_cli.job import run as run_module
+from ristn_cli.job.job import job_folder
 from ristn_cli.job.manifest import JobError, Manifest, read_identity
-from ristn_cli.job.plan import UpscaleOptions
+from ristn_cli.job.options import UpscaleOptions
+from ristn_cli.job.parts import Interrupted
 from ristn_cli.model import RISTN
 from ristn_cli.own_files import (
     ForeignFileError,
@@ -150,7 +152,7 @@ def test_a_planted_job_folder_is_refused(upscaler: Upscaler, shared: Path, victi
     put(job_folder(target), victim)
     for restart in (False, True):
         with pytest.raises((VideoError, JobError), match=message) as caught:
-            list(upscale_video(source, target, upscaler, FAST, restart=restart))
+            list(run_job(source, target, upscaler, FAST, restart=restart))
         assert "\n" not in str(caught.value)
     assert not target.exists()
 
@@ -162,7 +164,7 @@ def test_the_job_folder_of_another_user_is_refused(upscaler: Upscaler, shared: P
     as_other(f"umask 0; mkdir .out.mkv.ristn; ln -s '{victim}' .out.mkv.ristn/part-00001.unfinished.mp4", shared)
     (job_folder(target) / "manifest.json").write_text('{"identity": {"segment_frames": "5"}, "parts": []}')
     with pytest.raises((VideoError, JobError), match=r"\.out\.mkv\.ristn: belongs to the user .*, expected a folder"):
-        list(upscale_video(source, target, upscaler, FAST))
+        list(run_job(source, target, upscaler, FAST))
     assert read_identity(job_folder(target)) == {}
     with pytest.raises(JobError, match="belongs to the user"):
         Manifest(job_folder(target), {}).load()
@@ -200,16 +202,16 @@ def test_a_folder_that_is_exchanged_on_the_way_is_not_used(
     documents.mkdir()
     for name in ("part-00001.mp4", "joined.mkv", "manifest.json"):
         (documents / name).write_text(KEPT, encoding="utf-8")
-    check_disk = job.check_disk
+    check_disk = run_module.check_disk
 
     def exchange(*arguments: object) -> None:
         check_disk(*arguments)  # type: ignore[arg-type]
         job_folder(target).rename(shared / "away")
         job_folder(target).symlink_to(documents)
 
-    monkeypatch.setattr(job, "check_disk", exchange)
+    monkeypatch.setattr(run_module, "check_disk", exchange)
     with pytest.raises(ForeignFileError, match="is a link"):
-        list(upscale_video(source, target, upscaler, FAST))
+        list(run_job(source, target, upscaler, FAST))
     assert sorted(path.name for path in documents.iterdir()) == ["joined.mkv", "manifest.json", "part-00001.mp4"]
     assert all(path.read_text(encoding="utf-8") == KEPT for path in documents.iterdir())
 
@@ -218,22 +220,22 @@ def test_a_folder_that_is_exchanged_on_the_way_is_not_used(
 def test_a_manifest_names_only_parts(upscaler: Upscaler, tmp_path: Path, name: str) -> None:
     source, target = make_clip(tmp_path / "in.mp4", frames=4, width=32, height=24), tmp_path / "out.mkv"
     with pytest.raises(Interrupted):
-        list(upscale_video(source, target, upscaler, FAST, should_stop=(job_folder(target) / "manifest.json").exists))
+        list(run_job(source, target, upscaler, FAST, should_stop=(job_folder(target) / "manifest.json").exists))
     path = job_folder(target) / "manifest.json"
     path.write_text(path.read_text(encoding="utf-8").replace("part-00001.mp4", name), encoding="utf-8")
     with pytest.raises(JobError, match="which is no part; use --restart"):
-        list(upscale_video(source, target, upscaler, FAST))
+        list(run_job(source, target, upscaler, FAST))
 
 
 def appear_late(monkeypatch: pytest.MonkeyPatch, path: Path, text: str = KEPT) -> None:
     """Let `path` appear right after the last check of the target."""
-    check_target = job.check_target
+    check_target = finishing.check_target
 
     def check(*arguments: object) -> None:
         check_target(*arguments)  # type: ignore[arg-type]
         path.write_text(text, encoding="utf-8")
 
-    monkeypatch.setattr(job, "check_target", check)
+    monkeypatch.setattr(finishing, "check_target", check)
 
 
 @pytest.mark.parametrize("has_links", [True, False])
@@ -249,12 +251,12 @@ def test_an_output_that_appears_late_is_not_replaced(
     with monkeypatch.context() as patch:
         appear_late(patch, taken)
         with pytest.raises(VideoError, match=rf"{taken}: already exists; use --overwrite"):
-            list(upscale_video(source, target, upscaler, FAST))
+            list(run_job(source, target, upscaler, FAST))
     assert taken.read_text(encoding="utf-8") == KEPT
     with pytest.raises(VideoError, match="already exist"):  # nor by the same command again
-        list(upscale_video(source, target, upscaler, FAST))
+        list(run_job(source, target, upscaler, FAST))
     assert taken.read_text(encoding="utf-8") == KEPT
-    list(upscale_video(source, target, upscaler, FAST, overwrite=True))
+    list(run_job(source, target, upscaler, FAST, overwrite=True))
     assert taken.read_bytes() != KEPT.encode()
     assert not job_folder(target).exists()
 
@@ -263,17 +265,17 @@ def test_images_that_a_killed_run_has_named_are_no_obstacle(
     upscaler: Upscaler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, target = make_clip(tmp_path / "in.mp4", frames=3, width=32, height=24), tmp_path / "images" / "%d.png"
-    publish_images = job.publish_images
+    publish_images = finishing.publish_images
 
     def publish_one(folder: Path, place: Path, *, overwrite: bool) -> None:
         (folder / "1.png").replace(place.with_name("1.png"))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(job, "publish_images", publish_one)
+    monkeypatch.setattr(finishing, "publish_images", publish_one)
     with pytest.raises(KeyboardInterrupt):
-        list(upscale_video(source, target, upscaler, FAST))
-    monkeypatch.setattr(job, "publish_images", publish_images)
-    list(upscale_video(source, target, upscaler, FAST))
+        list(run_job(source, target, upscaler, FAST))
+    monkeypatch.setattr(finishing, "publish_images", publish_images)
+    list(run_job(source, target, upscaler, FAST))
     assert sorted(path.name for path in target.parent.iterdir()) == ["1.png", "2.png", "3.png"]
 
 
@@ -281,7 +283,7 @@ def test_images_that_a_killed_run_has_named_are_no_obstacle(
 def test_new_files_have_the_mode_of_any_program(upscaler: Upscaler, tmp_path: Path, tiny_model: RISTN) -> None:
     clip = make_clip(tmp_path / "in.mp4", frames=2, width=32, height=24)
     for name in ("out.mkv", "images/%d.png"):
-        list(upscale_video(clip, tmp_path / name, upscaler, FAST))
+        list(run_job(clip, tmp_path / name, upscaler, FAST))
     write_page(tmp_path / "page.html", "<p>")
     write_image(tmp_path / "picture.png", np.zeros((4, 4, 3), np.uint8))
     save_weights(tiny_model, tmp_path / "tiny.safetensors", metrics={})
@@ -371,7 +373,7 @@ def test_a_link_of_another_user_on_the_way_is_refused(upscaler: Upscaler, shared
     elsewhere.mkdir()
     as_other(f"ln -s '{elsewhere}' season1", shared)
     with pytest.raises(VideoError, match=r"season1: is a link by the user .*; name what it points to"):
-        list(upscale_video(source, shared / "season1" / "out.mkv", upscaler, FAST))
+        list(run_job(source, shared / "season1" / "out.mkv", upscaler, FAST))
     with pytest.raises(ForeignFileError), writing(shared / "season1" / "page.html"):
         pass
     assert not list(elsewhere.iterdir())

@@ -16,8 +16,9 @@ import torch
 from ristn_cli.cli.export_weights import read_figures
 from ristn_cli.engine.defaults import MachineDefault, defaults_file, find_default, forget_defaults, save_default
 from ristn_cli.job.batch import RECORD_NAME, Record
-from ristn_cli.job.manifest import JobError, Manifest, Part, part_row, read_identity
-from ristn_cli.job.plan import UpscaleOptions
+from ristn_cli.job.border import Border
+from ristn_cli.job.manifest import JobError, Manifest, Part, read_identity
+from ristn_cli.job.options import UpscaleOptions
 from ristn_cli.model import CONFIGS, RISTN, RISTNConfig
 from ristn_cli.training.journal import read_log
 from ristn_cli.training.recipe import RecipeError, parse_recipe
@@ -142,11 +143,18 @@ def test_files_are_regular_and_of_bounded_size(tmp_path: Path) -> None:
 PART = Part(
     file="part-00001.mp4",
     frames=6,
-    next_time=Fraction(1, 25),
-    next_context=2,
-    end_time=Fraction(6, 25),
     sha256="0" * 64,
+    border=Border(
+        time=Fraction(1, 25),
+        context=2,
+        repeats=0,
+        frames=6,
+        end_time=Fraction(6, 25),
+        is_damaged=False,
+        is_last=False,
+    ),
 )
+ROW = json.loads(json.dumps(asdict(PART), default=str))
 
 
 @pytest.mark.parametrize(
@@ -161,20 +169,20 @@ PART = Part(
         '{"identity": {}, "parts": [5]}',
         '{"identity": {}, "parts": [], "more": 1}',
         '{"identity": {}, "parts": [], "ahead": {"x": 1}}',
-        json.dumps({"identity": {}, "parts": [], "ahead": {"9" * 50: part_row(PART)}}),
+        json.dumps({"identity": {}, "parts": [], "ahead": {"9" * 50: ROW}}),
         *(
-            json.dumps({"identity": {}, "parts": [part_row(PART) | change]})
+            json.dumps({"identity": {}, "parts": [ROW | change]})
+            for change in ({"frames": -1}, {"frames": 1e300}, {"frames": "6"}, {"unknown": 0}, {"sha256": None})
+        ),
+        *(
+            json.dumps({"identity": {}, "parts": [ROW | {"border": ROW["border"] | change}]})
             for change in (
-                {"next_time": "1e99999999"},
-                {"next_time": 1},
+                {"time": "1e99999999"},
+                {"time": 1},
                 {"end_time": "9" * 30},
-                {"frames": -1},
-                {"frames": 1e300},
-                {"frames": "6"},
-                {"next_context": -5},
-                {"next_repeats": 2**60},
+                {"context": -5},
+                {"repeats": 2**60},
                 {"unknown": 0},
-                {"sha256": None},
                 {"is_damaged": "no"},
             )
         ),

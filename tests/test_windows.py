@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 from clips import make_clip
+from jobs import run_job
 from PIL import Image
 from windows import needs_descriptors, open_files_stay
 
 from ristn_cli.engine.device import Backend
 from ristn_cli.engine.memory import Tiling
 from ristn_cli.engine.upscaler import Upscaler
-from ristn_cli.job import job, plan
-from ristn_cli.job.job import upscale_video
+from ristn_cli.job import run
 from ristn_cli.job.manifest import lock
-from ristn_cli.job.plan import UpscaleOptions
+from ristn_cli.job.options import UpscaleOptions
 from ristn_cli.job.streams import Ends, upscale_stream
 from ristn_cli.model import RISTN
 from ristn_cli.video import VideoError, read_frames
@@ -34,8 +34,8 @@ def upscaler(tiny_model: RISTN) -> Upscaler:
 
 @pytest.fixture(autouse=True)
 def _short_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "PART_PIXELS", 1)
-    monkeypatch.setattr(plan, "SHORTEST_PART", 4)
+    monkeypatch.setattr("ristn_cli.job.job.PART_PIXELS", 1)
+    monkeypatch.setattr("ristn_cli.job.job.SHORTEST_PART", 4)
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_the_stand_in_refuses_what_windows_refuses(tmp_path: Path, refused: list
 @pytest.mark.parametrize("name", ["out.mkv", "images/%03d.png"])
 def test_a_finished_job_leaves_nothing(upscaler: Upscaler, tmp_path: Path, refused: list[str], name: str) -> None:
     source, target = make_clip(tmp_path / "in.mp4", frames=12, width=48, height=32), tmp_path / name
-    list(upscale_video(source, target, upscaler, FAST))
+    list(run_job(source, target, upscaler, FAST))
     assert not list(target.parent.glob(".*"))
     assert {Path(path).name for path in refused} <= {"lock"}
 
@@ -71,9 +71,9 @@ def test_a_failed_job_leaves_nothing(
         raise VideoError("broken")
         yield
 
-    monkeypatch.setattr(job, "write_parts", fail)
+    monkeypatch.setattr(run, "write_parts", fail)
     with pytest.raises(VideoError, match="broken"):
-        list(upscale_video(source, tmp_path / "out.mkv", upscaler, FAST))
+        list(run_job(source, tmp_path / "out.mkv", upscaler, FAST))
     assert not list(tmp_path.glob(".*"))
     assert refused == []
 
@@ -84,7 +84,7 @@ def test_the_lock_of_a_job_that_begins_meanwhile_is_not_taken_away(
     """Another process takes the lock as soon as it is free."""
     source, target = make_clip(tmp_path / "in.mp4", frames=6, width=48, height=32), tmp_path / "out.mkv"
     folder = tmp_path / ".out.mkv.ristn"
-    before = job.remove_lock
+    before = run.remove_lock
     other: list[str] = []
 
     def remove_lock(path: Path) -> None:
@@ -93,9 +93,9 @@ def test_the_lock_of_a_job_that_begins_meanwhile_is_not_taken_away(
             before(path)
             other.extend(sorted(entry.name for entry in path.iterdir()))
 
-    monkeypatch.setattr(job, "remove_lock", remove_lock)
+    monkeypatch.setattr(run, "remove_lock", remove_lock)
     with open_files_stay():
-        list(upscale_video(source, target, upscaler, FAST))
+        list(run_job(source, target, upscaler, FAST))
     assert other == ["lock", "part-00001.mp4"]
     assert folder.is_dir()
 
@@ -121,6 +121,6 @@ def test_the_lock_of_a_download_goes(tmp_path: Path, refused: list[str]) -> None
 def test_images_are_replaced_after_they_were_read(upscaler: Upscaler, tmp_path: Path, refused: list[str]) -> None:
     Image.new("RGB", (32, 24), (90, 90, 90)).save(tmp_path / "in.png")
     for _ in range(2):
-        list(upscale_video(tmp_path / "in.png", tmp_path / "out.png", upscaler, FAST, overwrite=True))
+        list(run_job(tmp_path / "in.png", tmp_path / "out.png", upscaler, FAST, overwrite=True))
     assert not list(tmp_path.glob(".*"))
     assert {Path(path).name for path in refused} <= {"lock"}

@@ -12,16 +12,20 @@ from ristn_cli.bench.results import EndToEnd, summarize
 from ristn_cli.bench.scene import make_scene
 from ristn_cli.engine.upscaler import Upscaler
 from ristn_cli.engine.windows import Window
-from ristn_cli.job.checks import examine
-from ristn_cli.job.job import upscale_video
-from ristn_cli.job.plan import UpscaleOptions
+from ristn_cli.job.checks import check_job
+from ristn_cli.job.events import Planned
+from ristn_cli.job.options import RunOptions, UpscaleOptions
+from ristn_cli.job.progress import Progress
 from ristn_cli.job.reading import source_windows
+from ristn_cli.job.run import upscale_video
 from ristn_cli.model import SCALE
 from ristn_cli.video import (
     CODECS,
     Color,
+    EncoderSettings,
     Frame,
     FrameWriter,
+    OutputShape,
     VideoInfo,
     choose_codec,
     encoder_bytes,
@@ -50,17 +54,9 @@ def held_bytes(width: int, height: int, preset: str, *, is_deep: bool) -> int:
 
 def open_scene(path: Path, width: int, height: int, frames: int) -> VideoInfo:
     """The synthetic scene, written to `path` as H.264 of high quality."""
-    writer = FrameWriter(
-        path,
-        width=width,
-        height=height,
-        rate=RATE,
-        time_base=1 / RATE,
-        color=Color(),
-        crf=CLIP_CRF,
-        preset="veryfast",
-    )
-    with writer:
+    shape = OutputShape(width=width, height=height, rate=RATE, time_base=1 / RATE)
+    encoder = EncoderSettings(codec=choose_codec(None, 8), color=Color(), crf=CLIP_CRF, preset="veryfast")
+    with FrameWriter(path, shape, encoder) as writer:
         for index, image in enumerate(make_scene(width, height, frames)):
             writer.write(Frame(image, index / RATE, 1 / RATE))
     return probe(path)
@@ -89,31 +85,26 @@ def measure_end_to_end(
     options = UpscaleOptions(
         max_frames=frames, preset=preset, crf=TARGET_CRF, with_audio=False, with_subtitles=False, drop_alpha=True
     )
-    source = examine(info, options)
+    target, run = folder / "upscaled.mkv", RunOptions(overwrite=True, disk_check=False)
+    planned = check_job(info, target, options, run)
     took, alone, total = list[float](), list[float](), list[float]()
     held: list[np.ndarray] = []
     peaks: Peaks | None = None
     count = 0
     while not took or (len(took) < MOST_TURNS and (len(took) + 1) * (total[0] + alone[0] * count) < seconds):
-        planned: list[float] = []
-        began = time.perf_counter()
-        job = upscale_video(
-            info.path,
-            folder / "upscaled.mkv",
-            upscaler,
-            options,
-            overwrite=True,
-            disk_check=False,
-            on_plan=lambda _, planned=planned: planned.append(time.perf_counter()),  # type: ignore[misc]
-        )
-        *_, last = job
-        total.append(time.perf_counter() - began)
+        began = planned_at = time.perf_counter()
+        for event in upscale_video(info, target, upscaler, options, run):
+            if isinstance(event, Planned):
+                planned_at = time.perf_counter()
+            elif isinstance(event, Progress):
+                count = event.frames
+        ended = time.perf_counter()
+        total.append(ended - began)
         peaks = peaks or read_peaks(upscaler.backend)
-        count = last.frames
         # Not what progress tells: the encoder still holds frames when the last one is handed to it.
-        took.append((time.perf_counter() - planned[0]) / count)
+        took.append((ended - planned_at) / count)
         network = 0.0
-        for window in source_windows(None, source, upscaler, options):
+        for window in source_windows(planned, None, upscaler):
             images = Window(tuple(run[0].image for run in window.frames), window.keep)
             start = time.perf_counter()
             made = upscaler.upscale_window(images)
@@ -187,16 +178,9 @@ def time_writing(images: Sequence[np.ndarray], info: VideoInfo, folder: Path, pr
             builder.to_frame(image)
         converted = time.perf_counter()
         rate = info.rate
-        writer = FrameWriter(
-            folder / "encoded.mp4",
-            width=width,
-            height=height,
-            rate=rate,
-            time_base=1 / rate,
-            color=info.color,
-            preset=preset,
-        )
-        with writer:
+        shape = OutputShape(width=width, height=height, rate=rate, time_base=1 / rate)
+        settings = EncoderSettings(codec=codec.name, color=info.color, preset=preset)
+        with FrameWriter(folder / "encoded.mp4", shape, settings) as writer:
             for index, image in enumerate(images):
                 writer.write(Frame(image, Fraction(index) / rate, 1 / rate))
         convert.append((converted - began) / len(images))

@@ -12,7 +12,6 @@ import typer
 from ristn_cli.cli.effects import Given
 from ristn_cli.cli.evaluate import draw
 from ristn_cli.cli.terminal import (
-    EXIT_CODES,
     DebugOption,
     DeviceOption,
     PrecisionOption,
@@ -70,18 +69,18 @@ def ablate(
             iterations=iterations,
             frames=frames,
         )
-        with progress_bar() as bar, stop_requests() as received:
+        with progress_bar() as bar, stop_requests() as stop:
             task = bar.add_task("ablation", total=None, note="")
             for done in run_ablation(
-                ablation, choose_backend(device, precision), minutes=minutes, should_stop=lambda: bool(received)
+                ablation, choose_backend(device, precision), minutes=minutes, should_stop=stop.is_set
             ):
                 completed = done.position * done.iterations + done.iteration
                 bar.update(task, total=done.count * done.iterations, completed=completed, note=done.name)
         results = read_results(ablation)
         is_finished = all(variant.key in results for variant in ablation.variants)
-        if received and not is_finished:
+        if stop.is_set() and not is_finished:
             note(f"stopped; the same command goes on from {output}")
-            raise typer.Exit(EXIT_CODES[received[0]])
+            raise typer.Exit(stop.exit_code)
         if not is_finished:
             note(f"time is up with {len(results)} networks finished; the same command goes on from {output}")
         bicubic = score_bicubic(ablation)

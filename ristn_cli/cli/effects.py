@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from ristn_cli.video import VideoInfo
 
 STREAM = Path("-")
 Kind = Literal["images", "still", "video"]
@@ -153,19 +156,18 @@ def check_inputs(given: Given, kinds: Collection[Kind], values: Mapping[str, Any
             given.refuse("images are decoded in software", "decoder")
 
 
-def kind_of(source: Path, *, by_name: bool, video_stream: int | None = None) -> Kind:
-    """What an input is: by its header, or only `by_name`.
+def kind_of(source: Path, found: VideoInfo | None) -> Kind:
+    """What an input is: by what `probe` found, or by its name where that is None.
 
     Raises:
         VideoError: it is not there, or cannot be read.
     """
-    from ristn_cli.video import IMAGE_SUFFIXES, list_images, probe
+    from ristn_cli.video import IMAGE_SUFFIXES, list_images
 
     if list_images(source):
         return "images"
-    if by_name:
-        return "still" if source.suffix.lower() in IMAGE_SUFFIXES else "video"
-    return "still" if probe(source, video_stream=video_stream).is_still else "video"
+    is_still = source.suffix.lower() in IMAGE_SUFFIXES if found is None else found.is_still
+    return "still" if is_still else "video"
 
 
 def check_suffix(given: Given, targets: Collection[Path], suffix: str | None) -> None:

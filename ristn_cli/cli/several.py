@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,9 +13,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ristn_cli.cli.ahead import Background
 from ristn_cli.cli.terminal import (
     FAILED,
     Stopped,
+    StopRequest,
     console,
     describe_error,
     heed_stop,
@@ -24,6 +27,7 @@ from ristn_cli.cli.terminal import (
     show,
     show_error,
 )
+from ristn_cli.cli.work import Begun
 
 if TYPE_CHECKING:
     from ristn_cli.cli.work import Finished, Work
@@ -63,14 +67,13 @@ def run_batch(
         begun.add(item)
 
     try:
-        is_to_do = partial(_is_to_do, record=record, work=work)
-        with work.looking_ahead(items, is_to_do=is_to_do, on_begin=begin) as run:
+        with LookAhead(items, record, work, begin) as ahead:
             for number, item in enumerate(items, start=1):
                 try:
                     heed_stop()
                     begun.add(item)
                     with record.at_work(item):
-                        outcomes.append(_run_item(item, record, work, run, f"{number}/{len(items)} "))
+                        outcomes.append(_run_item(item, record, work, ahead, f"{number}/{len(items)} "))
                 except (typer.Exit, Stopped):
                     raise
                 except Exception as error:  # one bad file must not cost a night's work, whatever is wrong with it
@@ -89,6 +92,54 @@ def run_batch(
         _show(outcomes, console, quiet=work.quiet)
     if any(outcome.state == "failed" for outcome in outcomes):
         raise typer.Exit(FAILED)
+
+
+class LookAhead(AbstractContextManager["LookAhead"]):
+    """Runs the items of a batch in their order; with several workers, the next one begins before its turn.
+
+    It begins when the one before it is at work, if it needs the same weights, so that no worker idles while that one's
+    last segments are computed, and while it is muxed.
+
+    Args:
+        items: all of the batch.
+        record: what is done already.
+        work: what is common to all.
+        on_begin: told of an item before it begins.
+    """
+
+    def __init__(self, items: Sequence[Item], record: Record, work: Work, on_begin: Callable[[Item], None]) -> None:
+        self._items, self._record, self._work, self._on_begin = items, record, work, on_begin
+        self._next: tuple[Item, Begun] | None = None
+
+    def __exit__(self, *error: object) -> None:
+        if self._next is not None:
+            self._next[1].job.close()
+
+    def run(self, item: Item, name: str) -> Finished:
+        """Do an item, which may be at work already."""
+        begun = None
+        if self._next is not None and self._next[0] == item:
+            begun, self._next = self._next[1], None
+        return self._work.run(item.source, item.target, name, begun=begun, on_begun=partial(self._begin_after, item))
+
+    def _begin_after(self, item: Item) -> None:
+        """Begin the item behind this one, if there is one that may begin now."""
+        try:
+            rest = self._items[self._items.index(item) + 1 :]
+            following = next((other for other in rest if _is_to_do(other, self._record, self._work)), None)
+            if following is None or self._next is not None:
+                return
+            engines = self._work.engines
+            choice = engines.choose(following.source)
+            if choice.name != engines.choose(item.source).name or engines.open(choice).make_parts is None:
+                return
+            stop = StopRequest()
+            job = self._work.begin(following.source, following.target, engines.open(choice), stop)
+            self._on_begin(following)
+            following.target.parent.mkdir(parents=True, exist_ok=True)
+        except Exception:  # of what cannot be read the error is shown when it is its turn
+            return
+        self._next = following, Begun(Background(job, stop), stop)
 
 
 def show_plans(items: Sequence[Item], record: Record, work: Work, *, as_json: bool, debug: bool) -> None:
@@ -123,15 +174,13 @@ def _report(error: Exception, words: str) -> None:
     show_error(words)
 
 
-def _run_item(
-    item: Item, record: Record, work: Work, run: Callable[[Path, Path, str], Finished], prefix: str
-) -> Outcome:
+def _run_item(item: Item, record: Record, work: Work, ahead: LookAhead, prefix: str) -> Outcome:
     if _is_done(item, record, work):
         note(f"{item.target}: done already", is_shown=False)
         return Outcome(item.source, "done already", str(item.target))
     item.target.parent.mkdir(parents=True, exist_ok=True)
     record.begin(item)
-    finished = run(item.source, item.target, prefix + item.source.name)
+    finished = ahead.run(item, prefix + item.source.name)
     record.add(item, finished.frames)
     return Outcome(item.source, "done", finished.summary)
 

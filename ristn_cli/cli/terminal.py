@@ -139,13 +139,14 @@ def warn(message: str) -> None:
 
 
 class _Shown(logging.Handler):
-    """Shows what the reader of videos logs; the log file has it from the logger above."""
+    """Shows the warnings of the packages that do the work; the log file has them from the logger above."""
 
     def emit(self, record: logging.LogRecord) -> None:
         show(f"warning: {record.getMessage()}", errors)
 
 
-logging.getLogger("ristn.video").addHandler(_Shown())
+for _name in ("ristn.video", "ristn.job"):
+    logging.getLogger(_name).addHandler(_Shown(logging.WARNING))
 
 
 def note(message: str, *, is_shown: bool = True) -> None:
@@ -167,19 +168,31 @@ def stop_at_once(number: int, _: Any) -> None:
     raise Stopped(number)
 
 
+class StopRequest(threading.Event):
+    """Set when the work is asked to stop; `signal` is what asked."""
+
+    signal: signal.Signals | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the program that was asked to stop."""
+        return EXIT_CODES[self.signal] if self.signal is not None else FAILED
+
+
 @contextmanager
-def stop_requests() -> Iterator[list[signal.Signals]]:
-    """Within, a first Ctrl-C or SIGTERM is put on the list for the work to notice; a second stops at once.
+def stop_requests(stop: StopRequest | None = None) -> Iterator[StopRequest]:
+    """Within, a first Ctrl-C or SIGTERM sets the request for the work to notice; a second stops at once.
 
     A request that came too late to end the work within is kept for `heed_stop`.
     """
-    received: list[signal.Signals] = []
+    request = stop or StopRequest()
     to_tell: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
     def receive(number: int, frame: Any) -> None:
-        if received:
+        if request.signal is not None:
             stop_at_once(number, frame)
-        received.append(signal.Signals(number))
+        request.signal = signal.Signals(number)
+        request.set()
         # A handler may run in the middle of a write to the terminal or to the log, so it must not write itself.
         to_tell.put("finishing what is in flight; once more stops at once")
 
@@ -192,13 +205,14 @@ def stop_requests() -> Iterator[list[signal.Signals]]:
     for number in EXIT_CODES:
         signal.signal(number, receive)
     try:
-        yield received
+        yield request
     finally:
         for number in EXIT_CODES:
             signal.signal(number, stop_at_once)
         to_tell.put(None)
         teller.join()
-    late_requests.extend(received)
+    if request.signal is not None:
+        late_requests.append(request.signal)
 
 
 late_requests: list[signal.Signals] = []

@@ -12,7 +12,6 @@ from rich.table import Table
 
 from ristn_cli.cli.effects import Given
 from ristn_cli.cli.terminal import (
-    EXIT_CODES,
     DebugOption,
     DeviceOption,
     PrecisionOption,
@@ -64,7 +63,7 @@ def train(
         if start_from is not None:
             chosen = replace(chosen, start_from=start_from)
         is_first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
-        with progress_bar(is_shown=None if is_first else False) as bar, stop_requests() as received:
+        with progress_bar(is_shown=None if is_first else False) as bar, stop_requests() as stop:
             task = bar.add_task(chosen.name, total=chosen.iterations, note="")
             for done in run_training(
                 chosen,
@@ -73,7 +72,7 @@ def train(
                 backend=choose_backend(device, precision),
                 minutes=minutes,
                 workers=workers,
-                should_stop=lambda: bool(received),
+                should_stop=stop.is_set,
             ):
                 speed = (
                     f"{done.pixels_per_second / 1000:.1f} k LR pixels/s, {format_seconds(done.remaining_seconds)} left"
@@ -84,9 +83,9 @@ def train(
                 if done.validation and done.iteration % chosen.validate_every == 0:
                     shown = ", ".join(f"{name} {value:.3f}" for name, value in done.validation.items())
                     bar.console.print(f"step {done.iteration}: loss {done.loss:.6f}, {shown}")
-        if received:
+        if stop.is_set():
             note(f"stopped; the same command goes on from {output}")
-            raise typer.Exit(EXIT_CODES[received[0]])
+            raise typer.Exit(stop.exit_code)
 
 
 def show_comparison(ours: Path, theirs: Path) -> None:

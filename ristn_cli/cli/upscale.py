@@ -268,7 +268,7 @@ def upscale(
         check_log_file(log_file, [*sources, weights])
     with reported_errors(debug, log_file), ExitStack() as stack:
         from ristn_cli.job.batch import Record, is_batch, plan_batch
-        from ristn_cli.job.plan import UpscaleOptions
+        from ristn_cli.job.options import UpscaleOptions
 
         options = UpscaleOptions(
             codec=codec,
@@ -308,7 +308,7 @@ def upscale(
             ray_threads=ray_threads,
         )
         open_named = stack.enter_context(computers).open
-        engines = stack.enter_context(Engines(open_named, model, weights, video_stream))
+        engines = stack.enter_context(Engines(open_named, model, weights, options))
         work = Work(
             engines=engines,
             options=options,
@@ -331,7 +331,7 @@ def upscale(
             check_suffix(given, targets, suffix)
             check_outputs(given, targets, codec, encoder_options)
             if any(name in given for name in BY_KIND):
-                kinds = {kind_of(item.source, by_name=True) for item in items}
+                kinds = {kind_of(item.source, None) for item in items}
                 check_inputs(given, kinds, context.params)
             if dry_run:
                 show_plans(items, record, work, as_json=as_json, debug=debug)
@@ -345,7 +345,7 @@ def upscale(
         if target != STREAM:
             check_outputs(given, [target], codec, encoder_options)
         if source != STREAM and any(name in given for name in BY_KIND):
-            check_inputs(given, {kind_of(source, by_name=False, video_stream=video_stream)}, context.params)
+            check_inputs(given, {kind_of(source, engines.probe(source))}, context.params)
         if dry_run:
             work.show_plan(source, target, as_json=as_json)
             return

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
-from ristn_cli.cli.ahead import Ahead
+from ristn_cli.cli.ahead import Background
 from ristn_cli.cli.damage import FoldedWarnings
 from ristn_cli.cli.effects import STREAM
 from ristn_cli.cli.info import (
@@ -26,7 +25,7 @@ from ristn_cli.cli.info import (
     write_json,
 )
 from ristn_cli.cli.terminal import (
-    EXIT_CODES,
+    StopRequest,
     errors,
     format_seconds,
     log,
@@ -39,11 +38,12 @@ from ristn_cli.cli.terminal import (
 from ristn_cli.cli.workers import Devices, describe_workers
 
 if TYPE_CHECKING:
-    from ristn_cli.job.batch import Item
-    from ristn_cli.job.plan import JobPlan, UpscaleOptions
+    from ristn_cli.job.checks import OutputStream
+    from ristn_cli.job.events import Event
+    from ristn_cli.job.options import RunOptions, UpscaleOptions
+    from ristn_cli.job.plan import JobPlan
     from ristn_cli.job.progress import Progress
-    from ristn_cli.job.streams import Ends
-    from ristn_cli.video import RawFormat
+    from ristn_cli.video import InputStream, RawFormat, VideoInfo
     from ristn_cli.weights import ModelChoice
 
 ProgressMode = Literal["auto", "bar", "json", "none"]
@@ -104,17 +104,6 @@ def warn_of_shortage(plan: JobPlan) -> None:
         warn(shortage)
 
 
-def choose_for(source: Path, video_stream: int | None = None) -> ModelChoice:
-    """The released weights that suit a source, or one of its video streams. Raises VideoError if it cannot be read."""
-    from ristn_cli.video import probe
-    from ristn_cli.weights import CLEAN_MODEL, ModelChoice, choose_model
-
-    if source == STREAM:
-        return ModelChoice(CLEAN_MODEL, "standard input does not tell how it was compressed")
-    found = probe(source, video_stream=video_stream)
-    return choose_model(found, 0 if found.is_image_sequence else found.path.stat().st_size)
-
-
 class Engines(AbstractContextManager["Engines"]):
     """The engines of a command, one for each set of weights that a source needs, kept for those that follow.
 
@@ -122,7 +111,7 @@ class Engines(AbstractContextManager["Engines"]):
         open_named: opens the engine of released weights by their name, once for each.
         model: their name, or `auto` for what suits each source.
         weights: a file that is used instead.
-        video_stream: which video stream of the sources is meant; None for the film.
+        options: how sources are read.
     """
 
     def __init__(
@@ -130,12 +119,13 @@ class Engines(AbstractContextManager["Engines"]):
         open_named: Callable[[str], AbstractContextManager[Devices]],
         model: str,
         weights: Path | None,
-        video_stream: int | None = None,
+        options: UpscaleOptions,
     ) -> None:
-        self._open, self._model, self._weights, self._video_stream = open_named, model, weights, video_stream
+        self._open, self._model, self._weights, self._options = open_named, model, weights, options
         self._opened: dict[str, Devices] = {}
         self._stack = ExitStack()
         self._networks: dict[str, str] = {}
+        self._probed: dict[Path, VideoInfo] = {}
         self.is_unusable = False
         """Whether the engine could not be opened, for a reason that concerns every source."""
 
@@ -147,13 +137,26 @@ class Engines(AbstractContextManager["Engines"]):
         """Whether the weights depend on the source."""
         return self._weights is None and self._model == "auto"
 
+    def probe(self, source: Path) -> VideoInfo:
+        """What is in a source; the last two are read once. Raises VideoError if it cannot be read."""
+        from ristn_cli.video import probe
+
+        if source not in self._probed:
+            options = self._options
+            found = probe(source, rate=options.image_rate, video_stream=options.video_stream)
+            self._probed = dict([*self._probed.items()][-1:]) | {source: found}
+        return self._probed[source]
+
     def choose(self, source: Path) -> ModelChoice:
-        """The weights for a source, and why these."""
-        from ristn_cli.weights import ModelChoice
+        """The weights for a source, and why these. Raises VideoError if it cannot be read."""
+        from ristn_cli.weights import CLEAN_MODEL, ModelChoice, choose_model
 
         if not self._is_chosen:
             return ModelChoice(str(self._weights or self._model), "it was asked for")
-        return choose_for(source, self._video_stream)
+        if source == STREAM:
+            return ModelChoice(CLEAN_MODEL, "standard input does not tell how it was compressed")
+        found = self.probe(source)
+        return choose_model(found, 0 if found.is_image_sequence else found.path.stat().st_size)
 
     def open(self, choice: ModelChoice) -> Devices:
         """The engine with these weights. Others that were opened keep their weights, and no memory beside these."""
@@ -186,6 +189,14 @@ class Engines(AbstractContextManager["Engines"]):
 
 
 @dataclass(frozen=True)
+class Begun:
+    """A job that is at work before its turn, and what stops it."""
+
+    job: Background
+    stop: StopRequest
+
+
+@dataclass(frozen=True)
 class Finished:
     """A finished job: the frames of its output, and a summary in a line."""
 
@@ -209,6 +220,19 @@ class Work:
     raw: RawFormat | None = None
     stdout_format: Literal["y4m", "matroska"] = "y4m"
 
+    def run_options(self, devices: Devices, stop: StopRequest, *, makes_folder: bool = False) -> RunOptions:
+        """How a run on these devices behaves."""
+        from ristn_cli.job.options import RunOptions
+
+        return RunOptions(
+            overwrite=self.overwrite,
+            restart=self.restart,
+            disk_check=self.disk_check,
+            makes_folder=makes_folder,
+            workers=devices.workers,
+            stop=stop,
+        )
+
     def show_plan(self, source: Path, target: Path, *, as_json: bool, makes_folder: bool = False) -> None:
         """What a job would do, on stdout; `makes_folder`: in a folder that need not be there yet."""
         from ristn_cli.job.forecast import plan_job
@@ -216,13 +240,11 @@ class Work:
         choice = self.engines.choose(source)
         devices = self.engines.open(choice)
         plan = plan_job(
-            source,
+            self.engines.probe(source),
             target,
             devices.upscaler,
-            self.settle(source, target, devices),
-            overwrite=self.overwrite,
-            restart=self.restart,
-            makes_folder=makes_folder,
+            self.options,
+            self.run_options(devices, StopRequest(), makes_folder=makes_folder),
             speedup=devices.speedup if self.tells_time else None,
         )
         warn_of_shortage(plan)
@@ -238,150 +260,95 @@ class Work:
         Raises:
             VideoError: it would.
         """
-        from ristn_cli.job.checks import check_target
-        from ristn_cli.job.streams import check_inputs_kept
+        from ristn_cli.job.checks import check_inputs_kept, check_target
+        from ristn_cli.job.options import RunOptions
 
         if STREAM in (source, target):
-            check_inputs_kept(self.ends(source, target))
+            check_inputs_kept(self.source_of(source), self.target_of(target))
         else:
-            check_target(source, target, overwrite=True, makes_folder=True)
+            check_target(source, target, RunOptions(overwrite=True, makes_folder=True))
 
-    def ends(self, source: Path, target: Path) -> Ends:
-        """Where a job reads and writes, with the standard streams of this process for `-`."""
-        from ristn_cli.job.streams import Ends
+    def source_of(self, source: Path) -> Path | InputStream:
+        """A file, or for `-` the standard input of this process."""
+        from ristn_cli.video import InputStream
 
-        return Ends(
-            source=source,
-            target=target,
-            stdin=sys.stdin.buffer,
-            stdout=sys.stdout.buffer,
-            raw=self.raw,
-            stdout_format=self.stdout_format,
-        )
+        return InputStream(sys.stdin.buffer, self.raw) if source == STREAM else source
 
-    def settle(self, source: Path, target: Path, devices: Devices) -> UpscaleOptions:
-        """The options with segments for as many workers as there are; see `settle_segments`."""
-        from ristn_cli.spread.scheduling import settle_segments
+    def target_of(self, target: Path) -> Path | OutputStream:
+        """A file, or for `-` the standard output of this process."""
+        from ristn_cli.job.checks import OutputStream
 
-        return settle_segments(source, target, self.options, workers=devices.workers, restart=self.restart)
+        return OutputStream(file=sys.stdout.buffer, format=self.stdout_format) if target == STREAM else target
 
-    def begin(self, source: Path, target: Path, devices: Devices, **told: Any) -> Generator[Progress, None, None]:
-        """The job of two files, or, where one of them is `-`, of a standard stream."""
-        from ristn_cli.job.job import upscale_video
-        from ristn_cli.job.streams import upscale_stream
+    def begin(self, source: Path, target: Path, devices: Devices, stop: StopRequest) -> Generator[Event, None, None]:
+        """The job of two files or standard streams."""
+        from ristn_cli.job.run import upscale_video
 
-        if STREAM in (source, target):
-            ends = self.ends(source, target)
-            return upscale_stream(ends, devices.upscaler, self.options, overwrite=self.overwrite, on_loss=warn, **told)
         return upscale_video(
-            source,
-            target,
+            self.source_of(source) if source == STREAM else self.engines.probe(source),
+            self.target_of(target),
             devices.upscaler,
-            self.settle(source, target, devices),
-            overwrite=self.overwrite,
-            restart=self.restart,
-            disk_check=self.disk_check,
-            make_parts=devices.make_parts,
-            **told,
+            self.options,
+            self.run_options(devices, stop),
+            devices.make_parts,
         )
 
-    @contextmanager
-    def looking_ahead(
-        self, items: Sequence[Item], *, is_to_do: Callable[[Item], bool], on_begin: Callable[[Item], None]
-    ) -> Iterator[Callable[[Path, Path, str], Finished]]:
-        """Within, `run` for jobs that are done in the order of `items`: over several workers, each before its turn.
+    def run(
+        self,
+        source: Path,
+        target: Path,
+        name: str,
+        *,
+        begun: Begun | None = None,
+        on_begun: Callable[[], None] = lambda: None,
+    ) -> Finished:
+        """Do a job under a `name` for the bar, telling of it on stderr.
 
-        Where a source needs other weights, its job follows the one before. Of a source nothing is read before the job
-        before it is at work. `is_to_do` tells whether an item would be begun, `on_begin` is called before it is.
+        Args:
+            source: a file, or `-`.
+            target: a file, or `-`.
+            name: of the job.
+            begun: the job, if it is at work already.
+            on_begun: called when the job is at work.
         """
-        ahead: Ahead | None = None
-        with ExitStack() as stack:
-
-            def run(source: Path, target: Path, name: str) -> Finished:
-                nonlocal ahead
-                if ahead is None or (source, target) not in ahead:
-                    stack.close()
-                    choice = self.engines.choose(source)
-                    devices = self.engines.open(choice)
-                    ahead = None
-                    if devices.make_parts is not None:
-                        known = {(item.source, item.target): item for item in items}
-
-                        def begin(source: Path, target: Path, **told: Any) -> Generator[Progress, None, None]:
-                            on_begin(known[source, target])
-                            return self.begin(source, target, devices, **told)
-
-                        rest = items[list(known).index((source, target)) + 1 :]
-                        pairs = chain([(source, target)], self._pairs_for(choice, rest, is_to_do))
-                        ahead = stack.enter_context(Ahead(begin, pairs))
-                return self.run(source, target, name, ahead=ahead)
-
-            yield run
-
-    def _pairs_for(
-        self, choice: ModelChoice, items: Sequence[Item], is_to_do: Callable[[Item], bool]
-    ) -> Iterator[tuple[Path, Path]]:
-        """Source and target of the items to be done, up to the first that needs other weights."""
-        for item in items:
-            try:
-                if not is_to_do(item):
-                    continue
-                needed = self.engines.choose(item.source)
-            except Exception:  # of what cannot be read the error is shown when it is its turn
-                continue
-            if needed.name != choice.name:
-                return
-            yield item.source, item.target
-
-    def run(self, source: Path, target: Path, name: str, *, ahead: Ahead | None = None) -> Finished:
-        """Do a job under a `name` for the bar, telling of it on stderr. With `ahead` the job is one of those there."""
-        from ristn_cli.job.job import Interrupted
+        from ristn_cli.job.events import PartFinished, Planned, Warned
+        from ristn_cli.job.parts import Interrupted
         from ristn_cli.job.progress import Progress
 
         note(f"{source} to {target}", is_shown=False)
         choice = self.engines.choose(source)
-        if ahead is None:
-            begin: Callable[..., Generator[Progress, None, None]] = partial(
-                self.begin, devices=self.engines.open(choice)
-            )
-        else:
-            begin = ahead.follow
+        stop = StopRequest() if begun is None else begun.stop
         done, damage = Progress(frames=0), FoldedWarnings()
-
-        def tell_plan(plan: JobPlan) -> None:
-            for line in (describe_model(choice), *describe_plan(plan)):
-                note(line, is_shown=self.verbose and not self.quiet)
-            if not self.verbose:
-                for line in (*describe_taken_of(plan), *describe_conversions(plan)):
-                    note(f"{source}: {line}", is_shown=not self.quiet)
-            for line in describe_losses(plan.streams):
-                note(f"{source}: {line}", is_shown=not self.quiet)
-            warn_of_shortage(plan)
-
         mode = "none" if self.quiet and self.progress == "auto" else self.progress
         labels = {} if name == source.name else {"input": str(source)}  # one of several
-        with shown_progress(mode, name, labels) as show, stop_requests() as received:
-            job = begin(
-                source,
-                target,
-                should_stop=lambda: bool(received),
-                on_plan=tell_plan,
-                on_damage=damage.add,
-            )
+        with shown_progress(mode, name, labels) as show, stop_requests(stop):
+            job = self.begin(source, target, self.engines.open(choice), stop) if begun is None else begun.job
+            is_begun = False
             try:
-                for now in job:
-                    show(now)
-                    damage.show()
-                    if now.part > done.part:
-                        log.info("part %d is finished, %d frames", done.part, done.frames)
-                    done = now
+                for event in job:
+                    match event:
+                        case Planned(plan):
+                            self.show_planned(source, choice, plan)
+                        case Warned(message, is_damage=True):
+                            damage.add(message)
+                        case Warned(message):
+                            warn(message)
+                        case PartFinished(number, frames):
+                            log.info("part %d is finished, %d frames", number, frames)
+                        case Progress():
+                            show(event)
+                            damage.show()
+                            done = event
+                            if not is_begun:
+                                is_begun = True
+                                on_begun()
             except Interrupted:
                 if STREAM in (source, target):
                     note(f"stopped after {done.frames} frames; what flows through a pipe cannot be resumed")
-                    raise typer.Exit(EXIT_CODES[received[0]]) from None
+                    raise typer.Exit(stop.exit_code) from None
                 same = "the same command without --restart" if self.restart else "the same command"
                 note(f"stopped after {done.frames} frames; {same} goes on from there")
-                raise typer.Exit(EXIT_CODES[received[0]]) from None
+                raise typer.Exit(stop.exit_code) from None
             finally:
                 job.close()  # whatever ended the loop: no stage may be left at work
                 damage.finish()
@@ -394,3 +361,14 @@ class Work:
         )
         log.info("%s: %s", target, summary)
         return Finished(done.frames, f"{target}: {summary}")
+
+    def show_planned(self, source: Path, choice: ModelChoice, plan: JobPlan) -> None:
+        """What a job will do: all of it with --verbose, else what may surprise."""
+        for line in (describe_model(choice), *describe_plan(plan)):
+            note(line, is_shown=self.verbose and not self.quiet)
+        if not self.verbose:
+            for line in (*describe_taken_of(plan), *describe_conversions(plan)):
+                note(f"{source}: {line}", is_shown=not self.quiet)
+        for line in describe_losses(plan.streams):
+            note(f"{source}: {line}", is_shown=not self.quiet)
+        warn_of_shortage(plan)

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
-from ristn_cli.cli.terminal import build_upscaler, note, warn
+from ristn_cli.cli.terminal import build_upscaler, note
 
 if TYPE_CHECKING:
     from ristn_cli.engine.upscaler import Upscaler
-    from ristn_cli.job.job import PartMaker
+    from ristn_cli.job.parts import PartMaker
     from ristn_cli.job.progress import Progress
     from ristn_cli.spread.pool import LocalWorker, Pool
     from ristn_cli.spread.ray import Cluster
@@ -162,7 +162,7 @@ class Computers(AbstractContextManager["Computers"]):
             if upscalers[0].backend.device.type == "cpu":
                 self._stack.enter_context(shared_cores(len(names)))
             workers = [LocalWorker(name, upscaler) for name, upscaler in zip(names, upscalers, strict=True)]
-            self._local = workers, self._stack.enter_context(Pool(workers, on_notice=warn))
+            self._local = workers, self._stack.enter_context(Pool(workers))
         workers, pool = self._local
         for worker, upscaler in zip(workers, upscalers, strict=True):
             worker.add(upscaler)
@@ -183,14 +183,12 @@ class Computers(AbstractContextManager["Computers"]):
                 threads=self._ray_threads,
                 compilation=self._compilation,
             )
-            cluster = self._stack.enter_context(
-                open_cluster(network, address, workers=self._ray_workers, needs=needs, on_notice=warn)
-            )
+            cluster = self._stack.enter_context(open_cluster(network, address, workers=self._ray_workers, needs=needs))
             first = cluster.first
             note(
                 f"{len(cluster.workers)} workers, the first on {first.host} ({first.device})", is_shown=not self._quiet
             )
-            self._cluster = cluster, self._stack.enter_context(Pool(cluster.workers, on_notice=warn))
+            self._cluster = cluster, self._stack.enter_context(Pool(cluster.workers))
         cluster, pool = self._cluster
         cluster.add(network)
         tiling = AutoTiling(

@@ -11,11 +11,15 @@ from pathlib import Path
 from ristn_cli.comparison.matching import Comparison
 from ristn_cli.own_files import give_name
 from ristn_cli.video import (
+    EncoderSettings,
     Frame,
     FrameWriter,
     Image,
+    Output,
+    OutputShape,
     Scaling,
     VideoError,
+    check_mux,
     choose_codec,
     draw_label,
     join_and_mux,
@@ -61,34 +65,27 @@ def write_clip(
     after = numbers[-1] + 1
     begin = native[numbers[0]] - native[0] if numbers[0] else None
     until = native[after] - native[0] if after < len(native) else None
-    # The pictures are of 8 bits, whatever the inputs have.
-    codec = choose_codec(None, 8)
-    shown = replace(info, bit_depth=8)
-    plan = try_mux(
-        shown,
-        target,
-        codec=codec,
-        width=width,
-        height=height,
-        start=begin,
-        end=until,
-        with_subtitles=False,
-        drop_unsupported=True,
-    )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="ristn-compare-", dir=target.parent) as scratch:
-        part = Path(scratch) / f"part{part_suffix(codec)}"
-        with FrameWriter(
-            part,
+    shown = replace(info, bit_depth=8)  # the pictures are, whatever the inputs have
+    encoder = EncoderSettings(codec=choose_codec(None, 8), color=info.color, crf=crf)
+    output = Output(
+        source=shown,
+        shape=OutputShape(
             width=width,
             height=height,
             rate=info.rate,
             time_base=info.frame_time_base,
-            color=info.color,
             sample_aspect_ratio=info.sample_aspect_ratio,
-            codec=codec,
-            crf=crf,
-        ) as writer:
+        ),
+        encoder=encoder,
+        streams=check_mux(shown, target, codec=encoder.codec, with_subtitles=False, drop_unsupported=True),
+        start=begin,
+        end=until,
+    )
+    output = replace(output, streams=try_mux(output, target, drop_unsupported=True))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="ristn-compare-", dir=target.parent) as scratch:
+        part = Path(scratch) / f"part{part_suffix(encoder.codec)}"
+        with FrameWriter(part, output.shape, encoder) as writer:
             for count, (number, images) in enumerate(zip(numbers, comparison.read(moments), strict=True), start=1):
                 common = [resize_image(image, comparison.width, comparison.height, scaling) for image in images]
                 split = split_screen([image[:height, :width] for image in common], labels)
@@ -96,7 +93,7 @@ def write_clip(
                 writer.write(Frame(split, native[number], duration))
                 yield count
         finished = Path(scratch) / f"finished{target.suffix}"
-        join_and_mux([part], info, finished, start=begin, end=until, plan=plan)
+        join_and_mux([part], output, finished)
         give_name(finished, target, overwrite=overwrite)
 
 

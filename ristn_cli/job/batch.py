@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ristn_cli.job.checks import job_folder, plain_text
+from ristn_cli.job.checks import plain_text
+from ristn_cli.job.job import job_folder
 from ristn_cli.job.manifest import JobError, fingerprint
-from ristn_cli.job.plan import UpscaleOptions
+from ristn_cli.job.options import UpscaleOptions
 from ristn_cli.own_files import is_link, write_text
 from ristn_cli.typed import MalformedError, build, read_json
 from ristn_cli.video import (
@@ -198,7 +199,7 @@ class Record:
             name: plain_text(value)
             for name, value in asdict(options).items()
             if name not in ("strict", "decoder", "segment_frames", "drop_alpha")
-        }
+        } | {"images": "None"}  # as records of earlier versions have it
         self._read()  # rather once before the work than for each item
 
     def is_done(self, item: Item) -> bool:

@@ -1,47 +1,42 @@
-"""What comes before the first frame: refusals, what of the source is read, and what a job is recognised by.
+"""What comes before the first frame: refusals, the job that results, and what it is recognised by.
 
 Writes nothing where the output goes.
 """
 
 import os
 import platform
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
-from fractions import Fraction
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import IO, Any, Literal
 
 from ristn_cli.engine.upscaler import Upscaler
+from ristn_cli.job.job import MATROSKA, Y4M, Job, job_folder
 from ristn_cli.job.manifest import fingerprint
-from ristn_cli.job.plan import UpscaleOptions, carries_alpha, doubles_rate, estimate_frames
+from ristn_cli.job.options import RunOptions, UpscaleOptions, carries_alpha, estimate_frames, expected_end
 from ristn_cli.job.shape import choose_shape
 from ristn_cli.video import (
-    CODECS,
-    IMAGES_PART_SUFFIX,
     IMAGES_WITH_ALPHA,
     SIDECAR_NAME,
-    Clock,
-    Frame,
+    EncoderSettings,
     InputFiles,
+    InputStream,
+    Output,
     StreamPlan,
     VideoError,
     VideoInfo,
     check_image_depth,
     check_matrix,
     check_mux,
-    choose_codec,
     describe_from,
     existing_images,
     find_fields,
     find_transparency,
     is_image_target,
     is_numbered,
-    part_suffix,
     presentation_times,
     probe,
-    read_frames,
     single_image_error,
     try_mux,
 )
@@ -53,44 +48,72 @@ OTHERS = ("strict", "decoder", "video_stream")
 """Options that a job is not recognised by."""
 
 
-class StreamChoice(TypedDict):
-    """What is left out, as `check_mux` and `try_mux` take it."""
+@dataclass(frozen=True, kw_only=True)
+class OutputStream:
+    """Standard output as a target: an open file, and what goes there."""
 
-    with_audio: bool
-    with_subtitles: bool
+    file: IO[bytes]
+    format: Literal["y4m", "matroska"] = "y4m"
+
+    @property
+    def name(self) -> Path:
+        """What a job calls it; the suffix tells the format."""
+        return Y4M if self.format == "y4m" else MATROSKA
 
 
-def check_target(source: Path, target: Path, overwrite: bool, *, makes_folder: bool = False) -> None:
-    """Refuse, before any work, a target that cannot be written; `makes_folder`: its folder need not be there.
+def check_inputs_kept(source: Path | InputStream, target: Path | OutputStream) -> None:
+    """Refuse an output that is the input, where a standard stream is one of them.
+
+    Raises:
+        VideoError: the output would replace the input, or be appended to it.
+    """
+    begin = source if isinstance(source, Path) else descriptor_of(source.file)
+    inputs = InputFiles([] if begin is None else [begin])
+    if isinstance(target, Path):
+        inputs.check_kept(target, job_folder(target))
+    elif (number := descriptor_of(target.file)) is not None and inputs.find(number) is not None:
+        raise VideoError("standard output: is the input itself; redirect it to another file")
+
+
+def descriptor_of(stream: IO[bytes]) -> int | None:
+    """The descriptor of a standard stream; None of a stand-in that is no file of the system."""
+    try:
+        return stream.fileno()
+    except OSError:
+        return None
+
+
+def check_target(source: Path, target: Path, run: RunOptions) -> None:
+    """Refuse, before any work, a target that cannot be written.
 
     Raises:
         VideoError: it exists and is not to be replaced, is an input by whatever name, or its folder is not there.
     """
     InputFiles([source]).check_kept(target, job_folder(target))
     if is_numbered(target):
-        check_numbered_target(source, target, overwrite, makes_folder=makes_folder)
+        check_numbered_target(source, target, run)
         return
-    if not target.parent.is_dir() and not makes_folder:
+    if not target.parent.is_dir() and not run.makes_folder:
         raise VideoError(f"{target}: no such folder: {target.parent}")
     if target.is_dir():
         raise VideoError(f"{target}: is a folder; expected the name of a video file")
-    if not overwrite and os.path.lexists(target):
+    if not run.overwrite and os.path.lexists(target):
         raise VideoError(f"{target}: already exists; use --overwrite to replace it")
 
 
-def check_numbered_target(source: Path, target: Path, overwrite: bool, *, makes_folder: bool) -> None:
+def check_numbered_target(source: Path, target: Path, run: RunOptions) -> None:
     """The same for numbered images, whose folder is made when only it is missing."""
     folder = target.parent
     if folder.exists() and not folder.is_dir():
         raise VideoError(f"{folder}: is a file; expected a folder for the images")
-    if not (makes_folder or folder.is_dir() or folder.parent.is_dir()):
+    if not (run.makes_folder or folder.is_dir() or folder.parent.is_dir()):
         raise VideoError(f"{target}: no such folder: {folder.parent}")
     if source.is_dir() and folder.is_dir() and folder.samefile(source):
         raise VideoError(f"{folder}: is the input itself; give the output another folder")
     earlier = existing_images(target)
     if (blocked := next((path for path in earlier if path.is_dir()), None)) is not None:
         raise VideoError(f"{blocked}: is a folder; expected no folder of this name, which an image may get")
-    if overwrite or (job_folder(target) / PUBLISHING).exists():
+    if run.overwrite or (job_folder(target) / PUBLISHING).exists():
         return
     if earlier:
         raise VideoError(f"{target}: such images already exist; use --overwrite to replace them")
@@ -101,56 +124,63 @@ def check_numbered_target(source: Path, target: Path, overwrite: bool, *, makes_
         )
 
 
-def for_target(options: UpscaleOptions, target: Path) -> UpscaleOptions:
-    """The options with what the name of the output says: images or a video."""
-    return replace(options, images=target.suffix.lower() if is_image_target(target) else None)
+def check_job(
+    source: Path | InputStream | VideoInfo, target: Path | OutputStream, options: UpscaleOptions, run: RunOptions
+) -> Job:
+    """Settle a job, and refuse what can be refused before any work.
 
-
-def for_device(options: UpscaleOptions, upscaler: Upscaler) -> UpscaleOptions:
-    """The options with `auto` decoding left to software where the network does not compute on an NVIDIA card."""
-    is_left = options.decoder == "auto" and upscaler.backend.device.type != "cuda"
-    return replace(options, decoder="software") if is_left else options
-
-
-def family_of(options: UpscaleOptions, info: VideoInfo) -> tuple[str, str]:
-    """What the output is made of: a codec and its encoder, or a kind of images twice."""
-    if options.images is not None:
-        kind = {".jpg": "jpeg", ".tif": "tiff"}.get(options.images, options.images[1:])
-        return kind, kind
-    codec = CODECS[choose_codec(options.codec, info.bit_depth)]
-    return codec.name, codec.encoder
-
-
-def part_suffix_of(options: UpscaleOptions) -> str:
-    """The suffix of a job's parts."""
-    return IMAGES_PART_SUFFIX if options.images is not None else part_suffix(options.codec)
-
-
-def check_images(info: VideoInfo, target: Path, options: UpscaleOptions) -> tuple[StreamPlan, ...]:
-    """What becomes of the streams of a source whose pictures are written as images: all others are left out."""
-    check_image_depth(target, info.bit_depth)
-    if carries_alpha(info, options) and target.suffix.lower() not in IMAGES_WITH_ALPHA:
-        raise VideoError(
-            f"{target}: {target.suffix} holds no transparency, which {info.path.name} has; "
-            f"use {' or '.join(sorted(IMAGES_WITH_ALPHA))}, or --drop-alpha"
-        )
-    count = estimate_frames(info, options)
-    if count is None and info.path.is_file():  # no pipe, which is read once
-        count = len(list(islice(presentation_times(info.path, info.video_index), 2)))
-    if not is_numbered(target) and (count or 1) > 1:
-        raise single_image_error(target)
-    kind, _ = family_of(options, info)
-    return tuple(
-        StreamPlan(stream, "upscale", kind)
-        if stream.index == info.video_index
-        else StreamPlan(stream, "drop", stream.codec, "images hold nothing else")
-        for stream in info.streams
+    Raises:
+        VideoError: the source cannot be read, the target cannot hold its streams or cannot be written, or the encoder
+            is missing or refuses its options.
+    """
+    if isinstance(source, VideoInfo):
+        info = source
+    else:
+        info = probe(source, rate=options.image_rate, video_stream=options.video_stream)
+    if isinstance(target, OutputStream):
+        name = target.name
+    else:
+        name = target
+        check_target(info.path, target, run)
+    images = name.suffix.lower() if is_image_target(name) else None
+    if info.stream is None:
+        info = examine(info, options)
+    else:
+        info = check_stream_source(info, options, loses_others=images is None and name != Y4M)
+    encoder = EncoderSettings.for_source(
+        info,
+        options.codec,
+        crf=options.crf,
+        preset=options.preset,
+        pixel_format=options.pixel_format,
+        options=options.encoder_options,
+        has_alpha=carries_alpha(info, options),
     )
-
-
-def job_folder(target: Path) -> Path:
-    """Where the parts of an unfinished output lie: beside it, so that they are on the same disk."""
-    return target.with_name(f".{target.name}.ristn")
+    is_video = images is None and name != Y4M
+    if is_video:  # before sizes are chosen: its refusals say more
+        streams = check_mux(
+            info,
+            name,
+            codec=encoder.codec,
+            with_audio=options.with_audio,
+            with_subtitles=options.with_subtitles,
+        )
+    elif images is not None:
+        streams = check_images(info, name, options)
+    else:
+        streams = check_y4m(info, options)
+    output = Output(
+        source=info,
+        shape=choose_shape(info, options, encoder, is_video=images is None),
+        encoder=encoder,
+        streams=streams,
+        start=options.start,
+        end=expected_end(info, options),
+        images=images,
+    )
+    if is_video:
+        output = replace(output, streams=try_mux(output, name))
+    return Job(target=name, output=output, options=options)
 
 
 def examine(info: VideoInfo, options: UpscaleOptions) -> VideoInfo:
@@ -171,58 +201,65 @@ def examine(info: VideoInfo, options: UpscaleOptions) -> VideoInfo:
     return info
 
 
-def check_container(info: VideoInfo, target: Path, options: UpscaleOptions) -> tuple[StreamPlan, ...]:
-    """What becomes of the streams in the container that `target` names, as a trial of its mux settles it.
+def check_stream_source(info: VideoInfo, options: UpscaleOptions, *, loses_others: bool) -> VideoInfo:
+    """Standard input as a source, of which only the video can be used.
+
+    With `loses_others`, sound and subtitles must have been given up: the output could hold them.
 
     Raises:
-        VideoError: it cannot hold the streams, or the encoder is missing or refuses its options.
+        VideoError: the options ask for what a stream that is read once cannot give.
     """
-    keep: StreamChoice = {"with_audio": options.with_audio, "with_subtitles": options.with_subtitles}
-    codec = choose_codec(options.codec, info.bit_depth)
-    check_mux(info, target, codec=codec, **keep)  # before sizes are chosen: its refusals say more
-    shape = choose_shape(info, options)
-    return try_mux(
-        info,
-        target,
-        width=shape.width,
-        height=shape.height,
-        sample_aspect_ratio=shape.sample_aspect_ratio,
-        codec=codec,
-        crf=options.crf,
-        preset=options.preset,
-        pixel_format=options.pixel_format,
-        encoder_options=options.encoder_options,
-        has_alpha=carries_alpha(info, options),
-        start=options.start,
-        end=expected_end(info, options),
-        **keep,
+    if options.start is not None:
+        raise VideoError(f"{info.path}: cannot be sought for --start; let the program that writes to it begin there")
+    check_matrix(info.color, info.path)
+    if not loses_others:  # images and Y4M hold nothing but pictures, and the plan says so
+        return replace(info, chapters=())
+    for kind, is_wanted in (("audio", options.with_audio), ("subtitle", options.with_subtitles)):
+        if is_wanted and any(stream.kind == kind for stream in info.streams):
+            flag = "--no-audio" if kind == "audio" else "--no-subtitles"
+            raise VideoError(
+                f"{info.path}: has {kind} streams, which cannot be carried from there; name a file, or {flag}"
+            )
+    streams = tuple(stream for stream in info.streams if stream.index == info.video_index)
+    return replace(info, streams=streams, chapters=())
+
+
+def check_images(info: VideoInfo, target: Path, options: UpscaleOptions) -> tuple[StreamPlan, ...]:
+    """What becomes of the streams of a source whose pictures are written as images: all others are left out.
+
+    Raises:
+        VideoError: the images cannot hold the pictures, or one image is to hold several.
+    """
+    check_image_depth(target, info.bit_depth)
+    if carries_alpha(info, options) and target.suffix.lower() not in IMAGES_WITH_ALPHA:
+        raise VideoError(
+            f"{target}: {target.suffix} holds no transparency, which {info.path.name} has; "
+            f"use {' or '.join(sorted(IMAGES_WITH_ALPHA))}, or --drop-alpha"
+        )
+    count = estimate_frames(info, options)
+    if count is None and info.stream is None:
+        count = len(list(islice(presentation_times(info.path, info.video_index), 2)))
+    if not is_numbered(target) and (count or 1) > 1:
+        raise single_image_error(target)
+    kind = target.suffix.lower()[1:]
+    return plan_pictures_only(info, {"jpg": "jpeg", "tif": "tiff"}.get(kind, kind), "images hold nothing else")
+
+
+def check_y4m(info: VideoInfo, options: UpscaleOptions) -> tuple[StreamPlan, ...]:
+    """The same of a Y4M stream. Raises VideoError for transparency."""
+    if carries_alpha(info, options):
+        raise VideoError(f"{info.path}: has transparency, which Y4M cannot hold; use --drop-alpha to go on without it")
+    return plan_pictures_only(info, "rawvideo", "Y4M holds nothing but pictures")
+
+
+def plan_pictures_only(info: VideoInfo, codec: str, reason: str) -> tuple[StreamPlan, ...]:
+    """The plan of an output that holds nothing but the video."""
+    return tuple(
+        StreamPlan(stream, "upscale", codec)
+        if stream.index == info.video_index
+        else StreamPlan(stream, "drop", stream.codec, reason)
+        for stream in info.streams
     )
-
-
-def expected_end(info: VideoInfo, options: UpscaleOptions) -> Fraction | None:
-    """Where the range of a job ends, in seconds after the first frame: with `max_frames`, about there."""
-    if options.max_frames is None:
-        return options.end
-    rate = 2 * info.rate if doubles_rate(info, options) else info.rate
-    wanted = (options.start or Fraction(0)) + options.max_frames / rate
-    return wanted if options.end is None else min(options.end, wanted)
-
-
-def check_job(
-    source: Path, target: Path, options: UpscaleOptions, *, overwrite: bool, makes_folder: bool = False
-) -> tuple[VideoInfo, tuple[StreamPlan, ...]]:
-    """Refuse what can be refused before any work; what is in the source, and what becomes of its streams.
-
-    Raises:
-        VideoError: the source cannot be read, the target cannot hold its streams or cannot be written, or the encoder
-            is missing or refuses its options.
-    """
-    info = probe(source, rate=options.image_rate, video_stream=options.video_stream)
-    check_target(source, target, overwrite, makes_folder=makes_folder)
-    info = examine(info, options)
-    if options.images is not None:
-        return info, check_images(info, target, options)
-    return info, check_container(info, target, options)
 
 
 def plain_text(value: Any) -> str:
@@ -230,10 +267,14 @@ def plain_text(value: Any) -> str:
     return str(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
-def identify(info: VideoInfo, upscaler: Upscaler, options: UpscaleOptions) -> dict[str, Any]:
+def identify(job: Job, upscaler: Upscaler) -> dict[str, Any]:
     """Everything that shapes the frames of a job, by names a message can use."""
+    info = job.source
+    files: dict[str, Any] = {image.name: fingerprint(image) for image in info.images}
+    if not files:
+        files = fingerprint(info.path) if info.stream is None else {"name": str(info.path)}
     return {
-        "input": {image.name: fingerprint(image) for image in info.images} or fingerprint(info.path),
+        "input": files,
         "network": upscaler.fingerprint,
         "precision": upscaler.backend.precision,
         "device": upscaler.backend.device.type,
@@ -242,7 +283,8 @@ def identify(info: VideoInfo, upscaler: Upscaler, options: UpscaleOptions) -> di
         # What only decides whether a run fails, or who decodes what all decode alike, does not change the frames of
         # one that goes on.
         # The stream is named as found, however it was chosen.
-        **{name: plain_text(value) for name, value in asdict(options).items() if name not in OTHERS},
+        **{name: plain_text(value) for name, value in asdict(job.options).items() if name not in OTHERS},
+        "images": plain_text(job.output.images),
         "video stream": info.video_index,
         "version of ristn": version("ristn"),
         "version of PyTorch": version("torch"),
@@ -254,35 +296,3 @@ def identify(info: VideoInfo, upscaler: Upscaler, options: UpscaleOptions) -> di
 def no_frames(info: VideoInfo) -> VideoError:
     """The error of an empty range."""
     return VideoError(f"{info.path}: has no frames between --start and --end")
-
-
-def read_source(
-    info: VideoInfo,
-    options: UpscaleOptions,
-    *,
-    max_frames: int | None,
-    since: Fraction | None = None,
-    clock: Clock | None = None,
-    on_damage: Callable[[str], None] | None = None,
-    reports_change: bool = True,
-) -> Iterator[Frame]:
-    """Frames of the source as the options want them read, from the one at `since` that has this clock.
-
-    The log tells of pictures that change on the way, unless `reports_change` is false: another reader reports them.
-    """
-    others: dict[str, Any] = {} if reports_change else {"on_change": lambda message: None}
-    return read_frames(
-        info,
-        start=options.start,
-        end=options.end,
-        max_frames=max_frames,
-        deinterlace=options.deinterlace,
-        drop_alpha=options.drop_alpha,
-        carry_alpha=carries_alpha(info, options),
-        strict=options.strict,
-        decoder=options.decoder,
-        since=since,
-        clock=clock,
-        on_damage=on_damage,
-        **others,
-    )

@@ -1,44 +1,26 @@
-"""The plan of a job before its first frame: windows and tiles, and what memory, disk and time they take.
+"""The plan of a job before its first frame: what memory, disk and time it takes.
 
 Writes nothing where the output goes.
 """
 
-import contextlib
 import math
 import shutil
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
-from ristn_cli.engine.memory import PROGRAM_BYTES, USABLE_SHARE, Tiling, count_tiles, needed_bytes
+from ristn_cli.engine.memory import PROGRAM_BYTES, USABLE_SHARE, count_tiles, needed_bytes
 from ristn_cli.engine.tiles import plan_spans
 from ristn_cli.engine.upscaler import Upscaler
 from ristn_cli.engine.windows import Window
-from ristn_cli.job.checks import (
-    check_job,
-    family_of,
-    for_device,
-    for_target,
-    identify,
-    job_folder,
-    no_frames,
-    read_source,
-)
-from ristn_cli.job.manifest import Manifest, read_identity
-from ristn_cli.job.plan import (
-    JobPlan,
-    UpscaleOptions,
-    carries_alpha,
-    choose_deinterlacing,
-    count_parts,
-    count_windows,
-    estimate_disk,
-    estimate_frames,
-    format_bytes,
-    part_length,
-)
-from ristn_cli.job.shape import choose_shape
-from ristn_cli.video import StreamPlan, VideoError, VideoInfo, encoder_bytes
+from ristn_cli.job.checks import check_job, identify, no_frames
+from ristn_cli.job.job import MATROSKA, Y4M, Job
+from ristn_cli.job.manifest import Manifest
+from ristn_cli.job.options import RunOptions, UpscaleOptions, choose_deinterlacing
+from ristn_cli.job.plan import JobPlan, count_parts, count_windows, estimate_disk, format_bytes
+from ristn_cli.job.reading import read_source
+from ristn_cli.job.settling import settle_parts, settle_tiling
+from ristn_cli.video import VideoError, VideoInfo
 
 MEASURED_SIDE = 96
 """LR pixels: the largest side of the piece of the first window that a time estimate is measured on."""
@@ -48,106 +30,53 @@ LONG_SECONDS = 2.0
 
 
 def plan_job(
-    source: Path,
+    source: Path | VideoInfo,
     target: Path,
     upscaler: Upscaler,
     options: UpscaleOptions | None = None,
+    run: RunOptions | None = None,
     *,
-    overwrite: bool = False,
-    restart: bool = False,
-    makes_folder: bool = False,
     speedup: float | None = 1,
 ) -> JobPlan:
     """What `upscale_video` would do with the same arguments; it takes some seconds, and writes nothing there.
 
-    With `makes_folder` the folder of `target` need not be there. `speedup` is how many times as fast as `upscaler` all
-    that will compute is; None where that cannot be told from here, and no time is measured.
+    `speedup` is how many times as fast as `upscaler` all that will compute is; None where that cannot be told from
+    here, and no time is measured.
 
     Raises:
         VideoError: what `upscale_video` would refuse, save for too small a disk, which the plan shows.
         JobError: an earlier run was different.
     """
-    options = for_device(for_target(options or UpscaleOptions(), target), upscaler)
-    info, streams = check_job(source, target, options, overwrite=overwrite, makes_folder=makes_folder)
-    settle_tiling(upscaler, info, options, job_folder(target), restart=restart)
-    manifest = Manifest(job_folder(target), identify(info, upscaler, options))
-    if not restart:
+    run = run or RunOptions()
+    job = settle_parts(check_job(source, target, options or UpscaleOptions(), run), run.workers, restart=run.restart)
+    settle_tiling(job, upscaler, restart=run.restart)
+    manifest = Manifest(job.folder, identify(job, upscaler))
+    if not run.restart:
         manifest.load()
-    plan = describe_job(manifest, info, streams, upscaler, options)
+    plan = describe_job(job, manifest, upscaler)
     if speedup is None or plan.windows is None:
         return plan
-    return replace(plan, seconds=plan.windows * measure_window(info, upscaler, options) / speedup)
+    return replace(plan, seconds=plan.windows * measure_window(job, upscaler) / speedup)
 
 
-def settle_tiling(
-    upscaler: Upscaler,
-    info: VideoInfo,
-    options: UpscaleOptions,
-    folder: Path,
-    *,
-    restart: bool,
-    encoder: str | None = None,
-) -> None:
-    """Choose windows and tiles for a source; a job that goes on keeps what its first run chose, however free memory is.
-
-    Windows and tiles that were asked for are as asked. `encoder` is what writes the frames, if not what `options` name.
-    """
-    upscaler.fit(
-        info.width,
-        info.height,
-        image_bytes=1 if info.bit_depth <= 8 else 2,
-        encoder_bytes=estimate_encoder(info, options, encoder or family_of(options, info)[1]),
-    )
-    if upscaler.auto_tiling is None or restart:
-        return
-    chosen = asdict(upscaler.tiling)
-    asked = {"window", "context"} if upscaler.auto_tiling.window else set()
-    asked |= {"tile", "overlap"} if upscaler.auto_tiling.tile else set()
-    earlier = read_identity(folder)
-    kept = {
-        name: earlier.get(name, chosen[name]) for name in ("window", "context", "tile", "overlap") if name not in asked
-    }
-    with contextlib.suppress(ValueError, TypeError):  # what no run of this version wrote, the comparison will refuse
-        upscaler.tiling = Tiling(**(chosen | kept))
-
-
-def estimate_encoder(info: VideoInfo, options: UpscaleOptions, encoder: str) -> int:
-    """Memory that a job's encoder holds."""
-    shape = choose_shape(info, options)
-    return encoder_bytes(
-        encoder, preset=options.preset, width=shape.width, height=shape.height, is_deep=info.bit_depth > 8
-    )
-
-
-def describe_job(
-    manifest: Manifest,
-    info: VideoInfo,
-    streams: tuple[StreamPlan, ...],
-    upscaler: Upscaler,
-    options: UpscaleOptions,
-    *,
-    encoder: str | None = None,
-) -> JobPlan:
-    """The plan of a job whose manifest is loaded, without a measurement of time; `encoder` as of `settle_tiling`.
+def describe_job(job: Job, manifest: Manifest, upscaler: Upscaler) -> JobPlan:
+    """The plan of a job whose manifest is loaded, without a measurement of time.
 
     Raises:
         VideoError: it needs more memory than there is.
     """
-    shape = choose_shape(info, options)
-    frames = estimate_frames(info, options)
+    info, shape = job.source, job.output.shape
+    frames = job.frames
     left = None if frames is None else max(0, frames - manifest.frames)
-    family, named = family_of(options, info)
-    encoder = encoder or named
-    continued = manifest.parts[-1].next_context if manifest.parts else 0
-    image_bytes = 1 if info.bit_depth <= 8 else 2
-    held = estimate_encoder(info, options, encoder)
+    family, encoder = job.medium
+    border = manifest.border
     automatic = upscaler.auto_tiling
     workers = 1 if automatic is None else automatic.workers
     needed = None
-    if left is not None:
+    if left is not None and job.is_resumable and job.target not in (Y4M, MATROSKA):  # a stream leaves nothing behind
         finished = sum(path.stat().st_size for path in manifest.files)
         needed = estimate_disk(
-            shape.width * shape.height, family, left, finished, source_bytes(info), is_deep=info.bit_depth > 8
+            shape.width * shape.height, family, left, finished + source_bytes(info), is_deep=info.bit_depth > 8
         )
     plan = JobPlan(
         width=shape.width,
@@ -155,15 +84,17 @@ def describe_job(
         sample_aspect_ratio=shape.sample_aspect_ratio,
         is_resampled=shape.is_resampled,
         rate=shape.rate,
-        has_alpha=carries_alpha(info, options),
-        deinterlaced=choose_deinterlacing(info, options),
+        has_alpha=job.output.encoder.has_alpha,
+        deinterlaced=choose_deinterlacing(info, job.options),
         field_order=info.field_order,
         encoder=encoder,
-        streams=streams,
+        streams=job.output.streams,
         frames=frames,
         resumed_frames=manifest.frames,
-        parts=None if frames is None else count_parts(frames, part_length(info, options), upscaler.tiling),
-        windows=None if left is None else count_windows(left, upscaler.tiling, continued=continued),
+        parts=None if frames is None else count_parts(frames, job.part_frames, upscaler.tiling),
+        windows=None
+        if left is None
+        else count_windows(left, upscaler.tiling, continued=0 if border is None else border.context),
         window_frames=upscaler.tiling.window,
         tiles=count_tiles(info.width, info.height, upscaler.tiling),
         device=str(upscaler.backend.device),
@@ -175,11 +106,11 @@ def describe_job(
             width=info.width,
             height=info.height,
             value_bytes=upscaler.backend.dtype.itemsize,
-            image_bytes=image_bytes,
+            image_bytes=1 if info.bit_depth <= 8 else 2,
             workers=workers,
         ),
-        encoder_bytes=held,
-        room_bytes=None if automatic is None else automatic.room(upscaler.backend.device, held),
+        encoder_bytes=job.encoder_bytes,
+        room_bytes=None if automatic is None else automatic.room(upscaler.backend.device, job.encoder_bytes),
         needed_bytes=needed,
         free_bytes=shutil.disk_usage(existing_parent(manifest.folder)).free,
         uses_default=automatic is not None and automatic.uses_default,
@@ -227,15 +158,15 @@ def check_disk(plan: JobPlan, target: Path) -> None:
         )
 
 
-def measure_window(info: VideoInfo, upscaler: Upscaler, options: UpscaleOptions) -> float:
+def measure_window(job: Job, upscaler: Upscaler) -> float:
     """Seconds of one window of whole frames, from a piece of the first one. Raises VideoError for an empty range.
 
     The piece is at most MEASURED_SIDE pixels a side. It is computed twice, unless that takes long: at first, memory
     is still cold. Before that the network is compiled and recorded, where it is: a job does so once.
     """
-    tiling = upscaler.tiling
-    count = min(tiling.window, options.max_frames or tiling.window)
-    frames = tuple(frame.image for frame in read_source(info, options, max_frames=count))
+    info, tiling = job.source, upscaler.tiling
+    count = min(tiling.window, job.options.max_frames or tiling.window)
+    frames = tuple(frame.image for frame in read_source(job, max_frames=count))
     if not frames:
         raise no_frames(info)
     rows = plan_spans(info.height, tiling.tile, tiling.overlap)

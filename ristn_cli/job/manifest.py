@@ -13,13 +13,13 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from typing import IO, Any
 
+from ristn_cli.job.border import MOST_FRAMES, Border
 from ristn_cli.own_files import TEMPORARY_PATTERN, ForeignFileError, check_owner, write_text
 from ristn_cli.typed import MOST_SHOWN, MalformedError, brief, build, read_json
-from ristn_cli.video import Clock, check_interruption
+from ristn_cli.video import check_interruption
 from ristn_cli.weights import file_sha256
 
 EDGE_BYTES = 2**20
@@ -39,10 +39,6 @@ OWN_NAMES = (
 )
 """What a job writes into its folder: its manifest, parts, and what the mux makes of them."""
 
-MOST_FRAMES = 2**31
-MOST_SECONDS = 2**31
-"""Of a part that can be: more than clocks of containers count."""
-
 PART_NAME = re.compile(r"part-[0-9]{5,9}\.[0-9a-z]+")
 
 
@@ -52,31 +48,17 @@ class JobError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A finished part: its file, how many frames it holds, and its SHA-256.
-
-    `next_time` and `end_time` are seconds on the source's clock: of the first frame that the window after this part
-    reads, and of the end of this part's last frame. `next_context` is how many frames of this part that window reads,
-    repeated ones counted once, and `next_repeats` how many more they are with their repeats. `next_clock` is the clock
-    of the frame at `next_time`. `is_damaged` tells that packets of the source could not be decoded.
-    """
+    """A finished part: its file in the job's folder, its frames, its SHA-256, and the border behind it."""
 
     file: str
     frames: int
-    next_time: Fraction
-    next_context: int
-    end_time: Fraction
     sha256: str
-    next_repeats: int = 0
-    next_clock: Clock | None = None
-    is_damaged: bool = False
+    border: Border
 
     def __post_init__(self) -> None:
-        if not 1 <= self.frames <= MOST_FRAMES or not 0 <= self.next_context <= MOST_FRAMES:
-            raise ValueError(f"a part of {self.frames} frames, {self.next_context} of them read again, cannot be")
-        if not 0 <= self.next_repeats <= MOST_FRAMES:
-            raise ValueError(f"next_repeats {self.next_repeats} cannot be")
-        if max(abs(self.next_time), abs(self.end_time)) > MOST_SECONDS:
-            raise ValueError(f"times beyond {MOST_SECONDS} seconds cannot be")
+        """Raise ValueError for a part that cannot be."""
+        if not 1 <= self.frames <= MOST_FRAMES:
+            raise ValueError(f"a part of {self.frames} frames cannot be")
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
@@ -153,11 +135,6 @@ def read_identity(folder: Path) -> dict[str, Any]:
         return {}
 
 
-def part_row(part: Part) -> dict[str, Any]:
-    """A part as plain values."""
-    return asdict(part) | {"next_time": str(part.next_time), "end_time": str(part.end_time)}
-
-
 @dataclass(frozen=True, kw_only=True)
 class _State:
     """What a manifest's file holds. `ahead` is by number."""
@@ -203,6 +180,11 @@ class Manifest:
     def frames(self) -> int:
         """Frames in the finished parts."""
         return sum(part.frames for part in self.parts)
+
+    @property
+    def border(self) -> Border | None:
+        """The border behind the finished parts; None when there are none."""
+        return self.parts[-1].border if self.parts else None
 
     def load(self) -> None:
         """Take up what an earlier run of the same job finished; parts that are missing or damaged go.
@@ -261,6 +243,6 @@ class Manifest:
         self.ahead[number] = part
         while (behind := len(self.parts) + 1) in self.ahead:
             self.parts.append(self.ahead.pop(behind))
-        ahead = {str(key): part_row(item) for key, item in sorted((self.earlier | self.ahead).items())}
-        state = {"identity": self.identity, "parts": [part_row(item) for item in self.parts]}
-        write_text(self.path, json.dumps(state | ({"ahead": ahead} if ahead else {}), indent=1))
+        ahead = {str(number): part for number, part in sorted((self.earlier | self.ahead).items())}
+        state = asdict(_State(identity=self.identity, parts=self.parts, ahead=ahead))
+        write_text(self.path, json.dumps(state, indent=1, default=str))  # fractions as text

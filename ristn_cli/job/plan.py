@@ -1,18 +1,12 @@
 """What a job will do, in numbers, before it does it. Arithmetic on what is known of the source: reads no file."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
 from ristn_cli.engine.memory import Tiling
-from ristn_cli.video import Decoder, Deinterlace, FieldOrder, StreamPlan, VideoInfo
-
-PART_PIXELS = 32_000_000
-"""LR pixels of a part, about a minute to ten of work on a processor: what a crash may cost."""
-
-SHORTEST_PART = 24
-"""Frames that a part has at least: it begins with a keyframe, and those are large."""
+from ristn_cli.video import FieldOrder, StreamPlan
 
 LOSSY_BITS_PER_PIXEL = 0.25
 """Of the output, in the disk estimate of h264, hevc and av1, whatever the quality: 12 Mbit/s for 1920x1080 at 24 frames
@@ -20,65 +14,6 @@ a second, which is much for pictures as smooth as upscaled ones."""
 
 BITS_PER_PIXEL = {"prores": 4.0, "ffv1": 16.0, "jpeg": 4.0, "png": 16.0, "tiff": 24.0, "webp": 2.0}
 """Of what takes far more: ProRes 422 HQ by its data rate, FFV1 as if it hardly compressed, images of 8 bits."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class UpscaleOptions:
-    """What shapes the output, besides the network.
-
-    Attributes:
-        codec: a key of `video.CODECS`, or `auto`: h264, and 10-bit hevc for sources above 8 bits.
-        crf: constant rate factor of the encoder.
-        preset: speed preset of the encoder.
-        pixel_format: of the output, by FFmpeg's name; None for the codec's own at the source's depth.
-        encoder_options: the encoder's own options by FFmpeg's names; they win over all others.
-        start: seconds from the first frame at which to begin.
-        end: seconds from the first frame at which to stop.
-        max_frames: stop after as many frames.
-        with_audio: keep the sound.
-        with_subtitles: keep the subtitles, and the fonts that go with them.
-        scale: size of the output in sizes of the source, at most the network's own 4; below, its result is resampled.
-        size: exact width and height of the output, instead of `scale`.
-        fit: as large as fits into 1920x1080 or 3840x2160, but not above 4x, instead of `scale`.
-        square_pixels: resample to pixels as wide as high.
-        deinterlace: `auto` treats interlaced frames, `frame` all, `off` none; `field` makes two frames of each.
-        drop_alpha: upscale a video with transparency without it, rather than carry or refuse it.
-        strict: fail where packets cannot be decoded or frames change in size or format, rather than conceal or convert
-            them with a warning.
-        decoder: `auto` tries NVDEC when the network computes on CUDA, `nvdec` asks for it; see `read_frames`.
-        image_rate: frames a second of numbered images; None for 25.
-        images: suffix of the images to write instead of a video; a job sets it by the name of its output.
-        segment_frames: frames after which a part ends; None for what PART_PIXELS makes of their size.
-        video_stream: which video stream to upscale, counted from 0; None for what `probe` takes for the film.
-    """
-
-    codec: str = "auto"
-    crf: float = 17
-    preset: str = "medium"
-    pixel_format: str | None = None
-    encoder_options: dict[str, str] = field(default_factory=dict)
-    start: Fraction | None = None
-    end: Fraction | None = None
-    max_frames: int | None = None
-    with_audio: bool = True
-    with_subtitles: bool = True
-    scale: Literal[2, 3, 4] = 4
-    size: tuple[int, int] | None = None
-    fit: Literal["1080p", "2160p"] | None = None
-    square_pixels: bool = False
-    deinterlace: Deinterlace = "auto"
-    drop_alpha: bool = False
-    strict: bool = False
-    decoder: Decoder = "software"
-    image_rate: Fraction | None = None
-    images: str | None = None
-    segment_frames: int | None = None
-    video_stream: int | None = None
-
-    def __post_init__(self) -> None:
-        """Raise ValueError when more than one of `scale`, `size` and `fit` says how large the output is."""
-        if (self.size is not None) + (self.fit is not None) + (self.scale != 4) > 1:
-            raise ValueError("give one of scale, size and fit: each says how large the output is")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,46 +78,6 @@ class JobPlan:
     uses_default: bool = False
 
 
-def doubles_rate(info: VideoInfo, options: UpscaleOptions) -> bool:
-    """Whether a job makes two frames of each of the source's."""
-    return options.deinterlace == "field" and not (info.is_image_sequence or info.is_still)
-
-
-def carries_alpha(info: VideoInfo, options: UpscaleOptions) -> bool:
-    """Whether a job gives the output the source's transparency."""
-    return info.has_alpha and not options.drop_alpha
-
-
-def choose_deinterlacing(info: VideoInfo, options: UpscaleOptions) -> Literal["none", "flagged", "all", "field"]:
-    """Which frames of a source are deinterlaced; `field` stands for all, into one frame a field."""
-    if options.deinterlace == "off" or info.is_image_sequence or info.is_still:
-        return "none"
-    if options.deinterlace == "auto" and info.field_order is None:
-        return "flagged" if info.is_interlaced else "none"
-    return "field" if doubles_rate(info, options) else "all"
-
-
-def estimate_frames(info: VideoInfo, options: UpscaleOptions) -> int | None:
-    """How many frames a job will write, from the container's hints."""
-    count, rate = info.frame_count, info.rate
-    if count is not None and info.duration and not info.has_plausible_rate:
-        rate = count / info.duration
-    if doubles_rate(info, options):
-        count, rate = None if count is None else 2 * count, 2 * rate
-    if count is None:
-        return options.max_frames
-    if options.end is not None:
-        count = min(count, round(options.end * rate))
-    if options.start is not None:
-        count = max(0, count - round(options.start * rate))
-    return count if options.max_frames is None else min(count, options.max_frames)
-
-
-def part_length(info: VideoInfo, options: UpscaleOptions) -> int:
-    """Frames after which a part ends, with the window that reaches them."""
-    return options.segment_frames or max(SHORTEST_PART, PART_PIXELS // (info.width * info.height))
-
-
 def count_windows(frames: int, tiling: Tiling, *, continued: int = 0) -> int:
     """How many windows `slide_windows` makes of as many kept frames; scene cuts may make more."""
     if frames <= 0:
@@ -197,24 +92,21 @@ def count_parts(frames: int, length: int, tiling: Tiling) -> int:
     return math.ceil(frames / (math.ceil(length / kept) * kept))
 
 
-def estimate_disk(
-    pixels: int, family: str, frames_left: int, finished_bytes: int, other_bytes: int, *, is_deep: bool = False
-) -> int:
+def estimate_disk(pixels: int, family: str, frames_left: int, other_bytes: int, *, is_deep: bool = False) -> int:
     """Bytes of disk that a job still needs at most: the parts that are missing, and all parts once more in the output.
 
     Args:
         pixels: of a frame of the output.
         family: the codec, as in `video.CODECS`, or the kind of images.
         frames_left: frames still to be encoded.
-        finished_bytes: of the parts that an earlier run finished.
-        other_bytes: of sound and all else that goes along; the size of the source is enough.
+        other_bytes: of the finished parts, and of sound and all else that goes along: the size of the source is enough.
         is_deep: whether the source has more than 8 bits a sample, and so images of it 16.
     """
     bits = BITS_PER_PIXEL.get(family, LOSSY_BITS_PER_PIXEL)
     if is_deep and family in ("png", "tiff"):
         bits *= 3  # the lower eight of 16 bits are noise, which nothing compresses
     encoded = frames_left * pixels * bits / 8
-    return math.ceil(2 * encoded) + finished_bytes + other_bytes
+    return math.ceil(2 * encoded) + other_bytes
 
 
 def format_bytes(count: int) -> str:

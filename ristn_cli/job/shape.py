@@ -1,58 +1,35 @@
 """Size, pixel shape and rate of a job's output, in one place. Arithmetic on what is known of the source."""
 
 import math
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from ristn_cli.job.plan import UpscaleOptions, carries_alpha, doubles_rate
+from ristn_cli.job.options import UpscaleOptions, doubles_rate
 from ristn_cli.model import SCALE
-from ristn_cli.video import VideoError, VideoInfo, size_step
+from ristn_cli.video import EncoderSettings, OutputShape, VideoError, VideoInfo, size_step
 
 BOXES: dict[Literal["1080p", "2160p"], tuple[int, int]] = {"1080p": (1920, 1080), "2160p": (3840, 2160)}
 """What `fit` fits the picture into; a picture that is higher than wide, into the same on its side."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class OutputShape:
-    """What the frames of an output have in common.
-
-    Attributes:
-        width: in pixels.
-        height: in pixels.
-        sample_aspect_ratio: how wide a pixel is for its height.
-        rate: nominal frames a second.
-        time_base: a clock that holds the time of every frame.
-        is_resampled: the frames are made from the network's by a resampler.
-    """
-
-    width: int
-    height: int
-    sample_aspect_ratio: Fraction
-    rate: Fraction
-    time_base: Fraction
-    is_resampled: bool
-
-
-def choose_shape(info: VideoInfo, options: UpscaleOptions) -> OutputShape:
+def choose_shape(
+    info: VideoInfo, options: UpscaleOptions, encoder: EncoderSettings, *, is_video: bool = True
+) -> OutputShape:
     """The output's shape: four times the source's size, unless `size`, `fit`, `scale` or `square_pixels` say otherwise.
 
-    The shape on screen is kept. Sizes that are computed are rounded to what the pixel format's chroma needs, which
-    bends the shape by less than a pixel; a `size` that it cannot have is refused.
+    The shape on screen is kept. Images may have any size. Computed sizes of a video (`is_video`) are rounded to what
+    the pixel format's chroma needs, which bends the shape by less than a pixel; a `size` that it cannot have is refused.
 
     Raises:
         VideoError: the pixel format cannot have the size asked for, or no pixel format holds the transparency.
     """
     aspect = info.sample_aspect_ratio
-    has_alpha = carries_alpha(info, options)
-    try:
-        across, down = (
-            (1, 1)
-            if options.images is not None
-            else size_step(options.codec, options.pixel_format, info.bit_depth, has_alpha=has_alpha)
-        )
-    except VideoError as error:
-        raise VideoError(f"{info.path}: {error}") from error
+    across = down = 1
+    if is_video:
+        try:
+            across, down = size_step(encoder.codec, encoder.pixel_format, info.bit_depth, has_alpha=encoder.has_alpha)
+        except VideoError as error:
+            raise VideoError(f"{info.path}: {error}") from error
     width, height = Fraction(SCALE * info.width), Fraction(SCALE * info.height)
     if options.square_pixels:
         # One side grows, none shrinks: no detail is given up.
@@ -84,7 +61,8 @@ def choose_shape(info: VideoInfo, options: UpscaleOptions) -> OutputShape:
         sample_aspect_ratio=aspect.limit_denominator(10000),
         rate=info.rate * 2 if is_doubled else info.rate,
         time_base=info.frame_time_base / 2 if is_doubled else info.frame_time_base,
-        is_resampled=(int(width), int(height)) != (SCALE * info.width, SCALE * info.height),
+        frame_size=(SCALE * info.width, SCALE * info.height),
+        has_field_rate=is_doubled,
     )
 
 

@@ -5,6 +5,7 @@ A worker is a thread here that drives one device, of this process or of another 
 
 import bisect
 import itertools
+import logging
 import queue
 import threading
 import time
@@ -17,14 +18,14 @@ from typing import Protocol, Self
 
 from ristn_cli.engine.memory import Tiling
 from ristn_cli.engine.upscaler import OutOfMemory, Upscaler
-from ristn_cli.job.checks import part_suffix_of
+from ristn_cli.job.job import Job
 from ristn_cli.job.manifest import JobError, Part
 from ristn_cli.job.pipeline import AT_ONCE_SECONDS, GRACE_SECONDS
-from ristn_cli.job.plan import UpscaleOptions
 from ristn_cli.job.progress import SPEED_SECONDS, WorkerProgress
-from ristn_cli.spread.segments import Segment, compute_segment
-from ristn_cli.video import VideoInfo
+from ristn_cli.spread.segments import Pulse, Segment, WorkerLost, compute_segment
 from ristn_cli.weights import file_sha256
+
+log = logging.getLogger("ristn.job")
 
 ATTEMPTS = 4
 """How often a segment is tried before its job fails."""
@@ -36,23 +37,15 @@ WAITING_SECONDS = 10.0
 """Without any worker for as long, it is said that the work waits."""
 
 
-class WorkerLost(Exception):
-    """A worker died, hung, ran out of memory or lost its machine: what it was at can be tried again elsewhere."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class SegmentJob:
-    """What all segments of a job have in common: the source, the options, the tiling, and the folder of the parts.
-
-    `network` is the fingerprint of the network to use, of those that the worker was given; empty for its first.
-    """
+    """A job as workers need it: `tiling` are its windows and tiles, `network` is the fingerprint of its network, one of
+    those that the workers were given. `key` tells the run from others."""
 
     key: str
-    info: VideoInfo
-    options: UpscaleOptions
+    job: Job
     tiling: Tiling
-    folder: Path
-    network: str = ""
+    network: str
 
 
 class Worker(Protocol):
@@ -65,8 +58,8 @@ class Worker(Protocol):
     def start(self) -> None:
         """Make ready, or ready again after a loss, however long it takes. Raises WorkerLost."""
 
-    def compute(self, job: SegmentJob, segment: Segment, path: Path, tell: Callable[[int], None]) -> Part:
-        """Make a segment's part at `path` and tell of its frames. Raises WorkerLost, or the errors of the job."""
+    def compute(self, work: SegmentJob, segment: Segment, path: Path, pulse: Pulse) -> Part:
+        """Make a segment's part at `path`. Raises WorkerLost, or the errors of the job."""
 
     def stop(self) -> None:
         """End what `start` or `compute` is at, soon, with any error; give back what is held."""
@@ -84,7 +77,8 @@ class LocalWorker:
         self.name = name
         self.upscaler = upscaler
         self._upscalers = {upscaler.fingerprint: upscaler}
-        self._job = ""
+        self._key = ""
+        self._pulse: Pulse | None = None
         self._is_stopped = False
 
     def add(self, upscaler: Upscaler) -> None:
@@ -94,26 +88,27 @@ class LocalWorker:
     def start(self) -> None:
         """A device of this process is always ready."""
 
-    def compute(self, job: SegmentJob, segment: Segment, path: Path, tell: Callable[[int], None]) -> Part:
+    def compute(self, work: SegmentJob, segment: Segment, path: Path, pulse: Pulse) -> Part:
         """Make a segment's part. Raises WorkerLost when memory is short here: another device may have more."""
-        if job.key != self._job:
-            wanted = self._upscalers[job.network] if job.network else self.upscaler
+        if work.key != self._key:
+            wanted = self._upscalers[work.network]
             if wanted is not self.upscaler:
                 self.upscaler.rest()
-            self._job, self.upscaler = job.key, wanted
-            self.upscaler.tiling = job.tiling
+            self._key, self.upscaler = work.key, wanted
+            self.upscaler.tiling = work.tiling
+        self._pulse = pulse
+        if self._is_stopped:
+            pulse.stopped.set()
         try:
-            return compute_segment(segment, job.info, self.upscaler, job.options, path, tell=tell, beat=self._check)
+            return compute_segment(work.job, segment, self.upscaler, path, pulse)
         except OutOfMemory as error:
             raise WorkerLost(str(error)) from error
-
-    def _check(self) -> None:
-        if self._is_stopped:
-            raise WorkerLost("stopped")
 
     def stop(self) -> None:
         """End at the next layer of the network."""
         self._is_stopped = True
+        if self._pulse is not None:
+            self._pulse.stopped.set()
 
 
 @dataclass(frozen=True)
@@ -133,13 +128,13 @@ class Failed:
 
 @dataclass
 class Task:
-    """A segment that waits or is at work. `events` is where its job hears of it."""
+    """A segment that waits or is at work. What becomes of it goes to `events`."""
 
-    job: SegmentJob
+    work: SegmentJob
     segment: Segment
     events: "queue.SimpleQueue[object]"
     failed_on: list[str] = field(default_factory=list)
-    frames: int = 0
+    pulse: Pulse = field(default_factory=Pulse)
 
 
 class _Seat:
@@ -159,7 +154,6 @@ class Pool:
 
     Args:
         workers: each gets a thread.
-        on_notice: told in one line of a lost worker, or that the work waits; called by any thread.
         attempts: how often a segment is tried before its job fails.
         clock: seconds that only grow.
     """
@@ -168,12 +162,11 @@ class Pool:
         self,
         workers: Sequence[Worker],
         *,
-        on_notice: Callable[[str], None] = lambda message: None,
         attempts: int = ATTEMPTS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._seats = [_Seat(worker) for worker in workers]
-        self._on_notice, self._attempts, self._clock = on_notice, attempts, clock
+        self._attempts, self._clock = attempts, clock
         self._changed = threading.Condition()
         self._waiting: list[tuple[int, int, Task]] = []  # sorted: the largest segment first, then the oldest
         self._withdrawn: set[str] = set()
@@ -181,7 +174,7 @@ class Pool:
         self._is_closed = False
         self._threads: list[threading.Thread] = []
         self._last_ready = clock()
-        self._is_waiting_told = False
+        self._has_told_waiting = False
         self._last_reason = ""
 
     def __enter__(self) -> Self:
@@ -211,7 +204,7 @@ class Pool:
     def submit(self, task: Task) -> None:
         """Put a segment into the queue, unless its job was withdrawn."""
         with self._changed:
-            if task.job.key in self._withdrawn:
+            if task.work.key in self._withdrawn:
                 return
             bisect.insort(self._waiting, (-task.segment.frames, next(self._order), task))
             self._changed.notify_all()
@@ -220,12 +213,12 @@ class Pool:
         """Take all segments of a job out of the queue, for good; those at work go on, and are not tried again."""
         with self._changed:
             self._withdrawn.add(key)
-            self._waiting = [entry for entry in self._waiting if entry[2].job.key != key]
+            self._waiting = [entry for entry in self._waiting if entry[2].work.key != key]
 
     def in_flight(self, key: str) -> list[Task]:
         """The segments of a job that are at work."""
         with self._changed:
-            return [seat.task for seat in self._seats if seat.task is not None and seat.task.job.key == key]
+            return [seat.task for seat in self._seats if seat.task is not None and seat.task.work.key == key]
 
     def read(self) -> tuple[WorkerProgress, ...]:
         """What each worker is at, and how fast it has been of late."""
@@ -233,7 +226,7 @@ class Pool:
         with self._changed:
             shown = []
             for seat in self._seats:
-                frames = seat.done + (seat.task.frames if seat.task is not None else 0)
+                frames = seat.done + (seat.task.pulse.frames if seat.task is not None else 0)
                 seat.marks.append((now, frames))
                 while len(seat.marks) > 2 and seat.marks[1][0] <= now - SPEED_SECONDS:
                     seat.marks.popleft()
@@ -262,12 +255,12 @@ class Pool:
                 raise JobError(f"no worker could be started: {self._last_reason}; the same command goes on later")
             now = self._clock()
             if any(seat.is_ready for seat in self._seats):
-                if self._is_waiting_told:
-                    self._on_notice("a worker is there again; going on")
-                self._last_ready, self._is_waiting_told = now, False
-            elif not self._is_waiting_told and now - self._last_ready > WAITING_SECONDS:
-                self._is_waiting_told = True
-                self._on_notice("no worker is there; waiting for one (Ctrl-C stops, the same command goes on later)")
+                if self._has_told_waiting:
+                    log.warning("a worker is there again; going on")
+                self._last_ready, self._has_told_waiting = now, False
+            elif not self._has_told_waiting and now - self._last_ready > WAITING_SECONDS:
+                self._has_told_waiting = True
+                log.warning("no worker is there; waiting for one (Ctrl-C stops, the same command goes on later)")
 
     def _work(self, seat: _Seat) -> None:
         failures = 0
@@ -297,15 +290,11 @@ class Pool:
         served = False
         while (task := self._take(seat)) is not None:
             # A name that no other attempt has, nor an earlier run: workers taken for dead may still be writing.
-            suffix = part_suffix_of(task.job.options)
-            name = f"making-{task.segment.number:05}-{len(task.failed_on)}-{task.job.key[:8]}{suffix}"
-            path = task.job.folder / name
-
-            def tell(frames: int, task: Task = task) -> None:
-                task.frames = frames
-
+            job = task.work.job
+            name = f"making-{task.segment.number:05}-{len(task.failed_on)}-{task.work.key[:8]}{job.part_suffix}"
+            path = job.folder / name
             try:
-                part = seat.worker.compute(task.job, task.segment, path, tell)
+                part = seat.worker.compute(task.work, task.segment, path, task.pulse)
                 if file_sha256(path) != part.sha256:
                     raise WorkerLost(f"the part {path.name} differs from what was written")
             except (WorkerLost, OSError) as error:  # OSError: of a disk or a network, which another worker may not need
@@ -318,7 +307,7 @@ class Pool:
                 self._release(seat, finished=False)
                 continue
             served = True
-            task.events.put(Computed(task.segment, part))  # first: what is not in flight has been heard of
+            task.events.put(Computed(task.segment, part))  # first: what is not in flight is among the events
             self._release(seat, finished=True)
         return served
 
@@ -331,7 +320,7 @@ class Pool:
                     if seat.worker.name in task.failed_on and ready - set(task.failed_on):
                         continue
                     del self._waiting[index]
-                    task.frames, seat.task = 0, task
+                    task.pulse, seat.task = Pulse(), task
                     return task
                 self._changed.wait()
         return None
@@ -349,19 +338,19 @@ class Pool:
             self._last_reason = reason
             self._changed.notify_all()
         if not self._is_closed:
-            self._on_notice(f"{seat.worker.name} {'is lost' if was_ready else 'did not start'}: {reason}")
+            log.warning(f"{seat.worker.name} {'is lost' if was_ready else 'did not start'}: {reason}")
 
     def _try_again(self, task: Task, seat: _Seat, error: WorkerLost | OSError) -> None:
         task.failed_on.append(seat.worker.name)
         with self._changed:
-            is_withdrawn = task.job.key in self._withdrawn
+            is_withdrawn = task.work.key in self._withdrawn
         if not is_withdrawn and len(task.failed_on) >= self._attempts:
             tried = ", ".join(task.failed_on)
             task.events.put(
                 Failed(
                     JobError(
-                        f"{task.job.info.path}: segment {task.segment.number} failed {len(task.failed_on)} times "
-                        f"(on {tried}), last: {error}; what is finished is kept, the same command goes on"
+                        f"{task.work.job.source.path}: segment {task.segment.number} failed "
+                        f"{len(task.failed_on)} times (on {tried}), last: {error}; what is finished is kept, the same command goes on"
                     )
                 )
             )

@@ -1,28 +1,32 @@
 """A job cut into segments that any device can compute by itself: the parts of a run on one device, and the same frames.
 
-A segment is known by where its first window begins to read, and what of that earlier windows have kept. To find where
-that is takes decoding, and no network.
+To find where a segment begins takes decoding, and no network.
 """
 
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ristn_cli.engine.upscaler import Upscaler, stoppable
 from ristn_cli.engine.windows import Window
-from ristn_cli.job.job import open_writer
+from ristn_cli.job.border import Border
+from ristn_cli.job.events import Warnings
+from ristn_cli.job.job import Job
 from ristn_cli.job.manifest import Manifest, Part
 from ristn_cli.job.pipeline import Pipeline
-from ristn_cli.job.plan import UpscaleOptions, part_length
-from ristn_cli.job.reading import Place, place_behind, source_windows
+from ristn_cli.job.reading import source_windows
 from ristn_cli.job.repeats import Run
-from ristn_cli.job.shape import choose_shape
-from ristn_cli.job.stages import Border, Written, bordered_windows, staged_parts
-from ristn_cli.video import VideoError, VideoInfo
+from ristn_cli.job.stages import PartWriting, Written, bordered_windows, staged_parts
+from ristn_cli.video import VideoError
 
 
 class SegmentError(VideoError):
     """A segment read again was not what was planned: the source reads differently here or now."""
+
+
+class WorkerLost(Exception):
+    """A worker died, hung, ran out of memory or lost its machine: what it was at can be tried again elsewhere."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,70 +36,55 @@ class Segment:
     Attributes:
         number: of its part, from 1.
         frames: that it keeps.
-        begins: where its first window begins; None at the start of the job.
-        ends: the border behind its last window.
+        begins: the border before it; None at the start of the job.
+        ends: the border behind it.
     """
 
     number: int
     frames: int
-    begins: Place | None
+    begins: Border | None
     ends: Border
 
     def is_made_by(self, part: Part) -> bool:
         """Whether `part`, finished by an earlier run, is this segment's."""
-        found = part.frames, part.next_time, part.next_context, part.next_repeats, part.next_clock, part.end_time
-        ends = self.ends
-        return found == (
-            self.frames,
-            ends.next_time,
-            ends.next_context,
-            ends.next_repeats,
-            ends.next_clock,
-            ends.end_time,
-        )
+        return (part.frames, part.border) == (self.frames, self.ends)
 
 
-def count_kept(window: Window[Run]) -> int:
-    """Frames that a window keeps, repeats included."""
-    return sum(map(len, window.frames[window.keep]))
+class Pulse:
+    """Signs of life of the work on a segment: set by the threads that do it, read by whoever waits for it.
+
+    Attributes:
+        frames: encoded so far.
+        beats: layers of the network begun, and packets read, so far.
+        stopped: set it to end the work at the next beat.
+    """
+
+    def __init__(self) -> None:
+        self.frames = self.beats = 0
+        self.stopped = threading.Event()
+
+    def beat(self) -> None:
+        """Count a beat. Raises WorkerLost once the work is to end."""
+        if self.stopped.is_set():
+            raise WorkerLost("stopped")
+        self.beats += 1
 
 
-def plan_segments(
-    manifest: Manifest,
-    info: VideoInfo,
-    upscaler: Upscaler,
-    options: UpscaleOptions,
-    on_damage: Callable[[str], None] = lambda message: None,
-) -> Iterator[Segment]:
+def plan_segments(job: Job, manifest: Manifest, upscaler: Upscaler, warnings: Warnings) -> Iterator[Segment]:
     """The segments behind the manifest's parts, each as soon as it is known, with the borders that `write_parts` finds.
 
     One pass over the source, decoding only; it holds a window of frames.
     """
-    if options.max_frames is not None and manifest.frames >= options.max_frames:
+    if job.options.max_frames is not None and manifest.frames >= job.options.max_frames:
         return
-    was_damaged = False
-
-    def note_damage(message: str) -> None:
-        nonlocal was_damaged
-        was_damaged = True
-        on_damage(message)
-
-    begins = place_behind(manifest)
-    number, before, frames = len(manifest.parts) + 1, manifest.frames, 0
-    length = part_length(info, options)
-    windows = source_windows(begins, info, upscaler, options, note_damage)
-    for window, border in bordered_windows(windows, choose_shape(info, options).rate, lambda: was_damaged):
-        frames += count_kept(window)
-        if frames >= length or border.is_last:
+    begins = manifest.border
+    number, before = len(manifest.parts) + 1, manifest.frames
+    windows = source_windows(job, begins, upscaler, warnings.add)
+    for _, border in bordered_windows(windows, begins, job.output.shape.rate, warnings):
+        frames = border.frames - before
+        if frames >= job.part_frames or border.is_last:
             yield Segment(number=number, frames=frames, begins=begins, ends=border)
-            number, before, frames = number + 1, before + frames, 0
-            begins = Place(
-                time=border.next_time,
-                context=border.next_context,
-                repeats=border.next_repeats,
-                clock=border.next_clock,
-                frames=before,
-            )
+            number, before, begins = number + 1, border.frames, border
 
 
 def windows_of(segment: Segment, windows: Iterator[Window[Run]], path: Path) -> Iterator[Window[Run]]:
@@ -105,7 +94,7 @@ def windows_of(segment: Segment, windows: Iterator[Window[Run]], path: Path) -> 
         window = next(windows, None)
         if window is None:
             break
-        frames += count_kept(window)
+        frames += sum(map(len, window.frames[window.keep]))
         if frames <= segment.frames:
             yield window
     if frames != segment.frames:
@@ -115,55 +104,36 @@ def windows_of(segment: Segment, windows: Iterator[Window[Run]], path: Path) -> 
         )
 
 
-def compute_segment(
-    segment: Segment,
-    info: VideoInfo,
-    upscaler: Upscaler,
-    options: UpscaleOptions,
-    path: Path,
-    *,
-    tell: Callable[[int], None] = lambda frames: None,
-    beat: Callable[[], None] = lambda: None,
-) -> Part:
+def compute_segment(job: Job, segment: Segment, upscaler: Upscaler, path: Path, pulse: Pulse) -> Part:
     """Upscale and encode a segment into the file `path`; reading, network and encoding run at the same time.
 
     Args:
-        segment: of a plan for the same source, options, window and context.
-        info: the source, wherever its file is here.
+        job: with the source wherever its file is here.
+        segment: of a plan of the same job, with the same window and context.
         upscaler: the engine.
-        options: of the job.
         path: the part to write.
-        tell: told how many of its frames are encoded.
-        beat: called before every layer of the network and every packet of the source, by any thread: a sign of life;
-            what it raises ends the work.
+        pulse: told how far the work is.
 
     Raises:
         SegmentError: the source reads differently from when it was planned.
+        WorkerLost: the pulse was stopped.
         VideoError, OutOfMemory, DeviceError: as in `upscale_video`.
     """
-    pipeline = Pipeline(beat)
+    source = job.source.path
+    pipeline = Pipeline(pulse.beat)
     with stoppable(upscaler.model, pipeline.check), pipeline:
         # The plan reports what changes on the way: it reads the whole source.
-        source = source_windows(segment.begins, info, upscaler, options, reports_change=False)
-        windows, rate = windows_of(segment, source, info.path), choose_shape(info, options).rate
-        events = staged_parts(
-            pipeline, windows, rate, upscaler, lambda number: open_writer(path, info, options), segment.frames
+        windows = source_windows(job, segment.begins, upscaler, reports_change=False)
+        bordered = bordered_windows(
+            windows_of(segment, windows, source), segment.begins, job.output.shape.rate, Warnings()
         )
-        for event in events:
+        writing = PartWriting(lambda: job.open_writer(path), segment.frames)
+        for event in staged_parts(pipeline, bordered, upscaler, writing):
             if isinstance(event, Written):
-                tell(event.frames)
+                pulse.frames = event.frames
                 continue
-            if event.part.frames != segment.frames or not event.is_last:
-                raise SegmentError(f"{info.path}: segment {segment.number} came out with {event.part.frames} frames")
+            if event.frames != segment.frames or not event.border.is_last:
+                raise SegmentError(f"{source}: segment {segment.number} came out with {event.frames} frames")
             # Its last border knows nothing of what comes behind: the plan does.
-            ends = segment.ends
-            return replace(
-                event.part,
-                next_time=ends.next_time,
-                next_context=ends.next_context,
-                next_repeats=ends.next_repeats,
-                next_clock=ends.next_clock,
-                end_time=ends.end_time,
-                is_damaged=ends.is_damaged,
-            )
-    raise SegmentError(f"{info.path}: segment {segment.number} has no frames; upscale this file on one device")
+            return replace(event, border=segment.ends)
+    raise SegmentError(f"{source}: segment {segment.number} has no frames; upscale this file on one device")

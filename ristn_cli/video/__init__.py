@@ -10,6 +10,7 @@ from ristn_cli.video.drawing import Scaling, draw_label, resize_image, to_eight_
 from ristn_cli.video.interruption import check_interruption, interruptible
 from ristn_cli.video.limits import limit_variables
 from ristn_cli.video.muxing.mux import join_and_mux, stream_mux
+from ristn_cli.video.muxing.output import Output
 from ristn_cli.video.muxing.stream_plan import CONTAINERS, StreamPlan, check_mux
 from ristn_cli.video.muxing.trial import try_mux
 from ristn_cli.video.muxing.verify import has_variable_rate, presentation_times, verify
@@ -34,6 +35,7 @@ from ristn_cli.video.reading.reader import (
     read_frames,
 )
 from ristn_cli.video.reading.source import IMAGE_SUFFIXES, list_images, probe
+from ristn_cli.video.reading.standard_input import InputStream
 from ristn_cli.video.resample import ALPHA_FLAGS, Resampler
 from ristn_cli.video.types import (
     Chapter,
@@ -63,6 +65,7 @@ from ristn_cli.video.writing.sequence import (
     single_image_error,
     verify_images,
 )
+from ristn_cli.video.writing.settings import EncoderSettings, OutputShape, output_color
 from ristn_cli.video.writing.writer import FrameWriter
 from ristn_cli.video.writing.y4m import Y4mWriter
 
@@ -82,13 +85,17 @@ __all__ = [
     "Decoder",
     "Deinterlace",
     "EncodedImages",
+    "EncoderSettings",
     "FieldOrder",
     "Frame",
     "FrameWriter",
     "Image",
     "ImagesWriter",
     "InputFiles",
+    "InputStream",
     "MasteringMetadata",
+    "Output",
+    "OutputShape",
     "PipeInput",
     "RawFormat",
     "Resampler",
@@ -127,6 +134,7 @@ __all__ = [
     "limit_variables",
     "list_images",
     "may_be_transparent",
+    "output_color",
     "part_suffix",
     "presentation_times",
     "probe",

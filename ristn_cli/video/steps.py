@@ -11,7 +11,7 @@ from ristn_cli.video.convert import FrameBuilder, RgbReader
 from ristn_cli.video.muxing.program import find_ffmpeg
 from ristn_cli.video.reading.source import open_input
 from ristn_cli.video.types import VideoError, VideoInfo
-from ristn_cli.video.writing.encoder import output_color
+from ristn_cli.video.writing.settings import output_color
 
 
 def decode_pictures(info: VideoInfo, count: int) -> list[VideoFrame]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -160,6 +160,7 @@ class VideoInfo:
     is_still: bool = False
     field_order: FieldOrder | None = None
     frame_aspect_ratio: Fraction = Fraction(1)
+    stream: Any = field(default=None, compare=False, repr=False)
 
     @property
     def has_audio(self) -> bool:

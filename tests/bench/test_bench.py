@@ -18,6 +18,7 @@ import torch
 from clips import make_clip, make_picture
 from commands import in_process
 from conftest import TINY
+from outputs import open_writer
 
 from ristn_cli.bench import end_to_end as clip
 from ristn_cli.bench.arithmetic import count_arithmetic, count_window
@@ -57,7 +58,7 @@ from ristn_cli.engine.upscaler import Upscaler
 from ristn_cli.engine.windows import Window
 from ristn_cli.model import RISTN
 from ristn_cli.typed import build
-from ristn_cli.video import Color, Frame, FrameWriter, probe
+from ristn_cli.video import Color, Frame, probe
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "ristn_cli/bench/schema.json").read_text(encoding="utf-8"))
 CPU = torch.device("cpu")
@@ -260,7 +261,7 @@ def test_the_network_alone_computes_what_the_whole_program_does(
     monkeypatch.setattr(clip, "read_peaks", read_peaks)
     pictures = [make_picture(index // 3, 32, 24) for index in range(12)]
     source = tmp_path / "in.mkv"
-    with FrameWriter(
+    with open_writer(
         source, width=32, height=24, rate=Fraction(25), time_base=Fraction(1, 25), color=Color(), codec="ffv1"
     ) as writer:
         for index, picture in enumerate(pictures):

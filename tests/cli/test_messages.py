@@ -16,7 +16,7 @@ import pytest
 from clips import make_clip, make_picture, rewrite_entries, run_ffmpeg
 from commands import in_process
 
-from ristn_cli.job.plan import UpscaleOptions, estimate_frames
+from ristn_cli.job.options import UpscaleOptions, estimate_frames
 from ristn_cli.video import VideoError, check_mux, encode_png, probe, read_frames
 from ristn_cli.video.reading import decoding as decoding_module
 from ristn_cli.video.reading import source as source_module

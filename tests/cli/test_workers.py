@@ -11,9 +11,10 @@ import pytest
 import torch
 from clips import make_clip
 from commands import in_process
+from jobs import plan_run
 
 from ristn_cli import weights
-from ristn_cli.cli import work, workers
+from ristn_cli.cli import workers
 from ristn_cli.cli.info import describe_shortage
 from ristn_cli.cli.work import Engines
 from ristn_cli.cli.workers import Computers, Devices, count_sharers, shared_cores
@@ -30,8 +31,8 @@ from ristn_cli.engine.memory import (
     window_bytes,
 )
 from ristn_cli.engine.upscaler import Upscaler
-from ristn_cli.job.forecast import plan_job
-from ristn_cli.job.plan import JobPlan, UpscaleOptions
+from ristn_cli.job.options import UpscaleOptions
+from ristn_cli.job.plan import JobPlan
 from ristn_cli.model import CONFIGS, RISTN
 from ristn_cli.spread.pool import Pool
 from ristn_cli.video import VideoError, read_frames
@@ -131,7 +132,7 @@ def test_short_memory_is_told_of_all_workers(tiny_model: RISTN, tmp_path: Path) 
     def plan(**memory: int) -> JobPlan:
         tiling = AutoTiling(workers=2, window=5, tile=64, **memory)
         engine = Upscaler(tiny_model, Backend(CPU, "fp32"), tiling)
-        return plan_job(source, tmp_path / "out.mkv", engine, options, speedup=None)
+        return plan_run(source, tmp_path / "out.mkv", engine, options, speedup=None)
 
     ample = plan(free_bytes=1 << 40)
     assert (ample.workers, describe_shortage(ample)) == (2, None)
@@ -162,7 +163,7 @@ def test_engines_are_kept_for_the_sources_that_follow() -> None:
         opened.append(name)
         return nullcontext(Devices(SimpleNamespace(rest=lambda: rested.append(name))))  # type: ignore[arg-type]
 
-    with Engines(open_named, "auto", None) as engines:
+    with Engines(open_named, "auto", None, UpscaleOptions()) as engines:
         devices = [engines.open(ModelChoice(name, "")) for name in ("a", "b", "a", "a", "b")]
     assert opened == ["a", "b"]
     assert devices[0] is devices[2] is devices[3]
@@ -175,7 +176,7 @@ def test_a_batch_of_clean_and_compressed_sources_opens_each_engine_once(
     two_models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str
 ) -> None:
     sources = [make_clip(tmp_path / f"{name}.mkv", frames=5, width=32, height=32) for name in "abcd"]
-    monkeypatch.setattr(work, "choose_for", choose_by_turns(sources))
+    monkeypatch.setattr(Engines, "choose", choose_by_turns(sources))
     built: list[str] = []
     pools: list[Pool] = []
     original, enter = workers.build_upscaler, Pool.__enter__
@@ -203,7 +204,7 @@ def test_a_batch_of_clean_and_compressed_sources_opens_each_engine_once(
 def choose_by_turns(sources: list[Path]) -> Callable[..., ModelChoice]:
     """Weights for clean and for compressed sources in turn."""
     names = {source: ("clean", "compressed")[index % 2] for index, source in enumerate(sources)}
-    return lambda source, video_stream=None: ModelChoice(names[source], "it is its turn")
+    return lambda engines, source: ModelChoice(names[source], "it is its turn")
 
 
 def check_turns(targets: list[Path], sources: list[Path]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from clips import make_clip, make_picture, rewrite_entries
 from commands import in_process
+from outputs import try_target
 from PIL import Image
 from typer.main import get_command
 
@@ -38,7 +39,6 @@ from ristn_cli.video import (
     read_image,
     resize_image,
     to_eight_bits,
-    try_mux,
     write_image,
 )
 
@@ -373,7 +373,7 @@ def test_a_clip_of_deep_inputs_is_tried_with_the_codec_that_it_gets(
 
     def spy(info: VideoInfo, target: Path, **more: object) -> tuple[StreamPlan, ...]:
         tried.append((more["codec"], info.bit_depth))
-        return try_mux(info, target, **more)  # type: ignore[arg-type]
+        return try_target(info, target, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(compare_clip, "try_mux", spy)
     code, _, stderr = in_process("compare", *sources, "--video", tmp_path / "out.mp4")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from clips import make_clip
+from jobs import plan_run
 from recorder import FakeRecorder
 from torch import Tensor
 
@@ -20,7 +21,6 @@ from ristn_cli.engine.device import Backend, DeviceError, prepare
 from ristn_cli.engine.memory import Tiling
 from ristn_cli.engine.upscaler import Upscaler
 from ristn_cli.job import forecast
-from ristn_cli.job.forecast import plan_job
 from ristn_cli.model import RISTN
 
 CPU = Backend(torch.device("cpu"), "fp32")
@@ -44,10 +44,10 @@ def test_what_is_timed_was_recorded_before(
 
     monkeypatch.setattr(forecast, "LONG_SECONDS", 0)
     source = make_clip(tmp_path / "in.mkv", frames=6, width=32, height=32)
-    plan = plan_job(source, tmp_path / "out.mkv", Recorded(random_model, CPU, Tiling(window=5)), speedup=2)
+    plan = plan_run(source, tmp_path / "out.mkv", Recorded(random_model, CPU, Tiling(window=5)), speedup=2)
     assert plan.seconds is not None
     assert recorder.replayed == 3
-    assert plan_job(source, tmp_path / "out.mkv", Recorded(random_model, CPU), speedup=None).seconds is None
+    assert plan_run(source, tmp_path / "out.mkv", Recorded(random_model, CPU), speedup=None).seconds is None
     assert recorder.replayed == 3
     monkeypatch.setattr(sweep, "Upscaler", Recorded)
     assert sweep.measure_tiling(Network("tiny", "file", random_model), CPU, Tiling(window=6), 24, 24)

@@ -4,8 +4,8 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,14 +16,14 @@ from clips import make_clip, make_picture
 from commands import QUICK, in_process
 from PIL import Image
 
-from ristn_cli.cli import terminal, work
+from ristn_cli.cli import terminal
 from ristn_cli.cli.several import run_batch
 from ristn_cli.cli.terminal import EXIT_CODES, Stopped, stop_requests
-from ristn_cli.cli.work import Finished
-from ristn_cli.job import job
+from ristn_cli.cli.work import Engines, Finished
+from ristn_cli.job import run as run_module
 from ristn_cli.job.batch import Item, Record, is_batch, plan_batch
 from ristn_cli.job.manifest import JobError
-from ristn_cli.job.plan import UpscaleOptions
+from ristn_cli.job.options import UpscaleOptions
 from ristn_cli.video import VideoError, probe, read_frames, read_image, write_image
 from ristn_cli.video.reading import source
 from ristn_cli.weights import ModelChoice
@@ -164,17 +164,23 @@ class Nothing:
 
 
 def run_two(
-    tmp_path: Path, run: Callable[[Path, Path, str], Finished], *, ahead: Sequence[int] = (), debug: bool = False
+    tmp_path: Path, run: Callable[[Path, Path, str], Finished], *, begins_next: bool = False, debug: bool = False
 ) -> None:
-    """A batch of `a.mp4` and `b.mp4`, of which those of the indices `ahead` are begun before their turn."""
+    """A batch of `a.mp4` and `b.mp4`; the second may begin before its turn."""
 
-    @contextmanager
-    def looking_ahead(items: Sequence[Item], on_begin: Callable[[Item], None], **_: object) -> Iterator[object]:
-        for index in ahead:
-            on_begin(items[index])
-        yield run
+    def run_item(source: Path, target: Path, name: str, *, begun: object, on_begun: Callable[[], None]) -> Finished:
+        if begins_next:
+            on_begun()
+        return run(source, target, name)
 
-    work = SimpleNamespace(overwrite=False, restart=False, quiet=False, looking_ahead=looking_ahead)
+    engines = SimpleNamespace(
+        choose=lambda source: ModelChoice("a", ""),
+        open=lambda choice: SimpleNamespace(make_parts=run),
+        is_unusable=False,
+    )
+    work = SimpleNamespace(
+        overwrite=False, restart=False, quiet=False, run=run_item, engines=engines, begin=lambda *arguments: iter(())
+    )
     items = [Item(Path(name), tmp_path / name) for name in ("a.mp4", "b.mp4")]
     run_batch(items, Nothing(), work, debug=debug)  # type: ignore[arg-type]
 
@@ -190,15 +196,15 @@ def test_a_stop_ends_the_batch_and_tells_of_the_rest(tmp_path: Path, capsys: pyt
     assert "1 stopped, 1 not begun" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("ahead", "counts"), [((), "1 stopped, 1 not begun"), ((0, 1), "2 stopped")])
+@pytest.mark.parametrize(("begins_next", "counts"), [(False, "1 stopped, 1 not begun"), (True, "2 stopped")])
 def test_a_second_signal_stops_what_was_begun(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], ahead: tuple[int, ...], counts: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], begins_next: bool, counts: str
 ) -> None:
     def stop_at_once(source: Path, target: Path, name: str) -> Finished:
         raise Stopped(signal.SIGINT)
 
     with pytest.raises(Stopped):
-        run_two(tmp_path, stop_at_once, ahead=ahead)
+        run_two(tmp_path, stop_at_once, begins_next=begins_next)
     assert f"2 inputs: {counts}" in capsys.readouterr().out
 
 
@@ -239,7 +245,7 @@ CRASH = """
 import os
 import sys
 from ristn_cli.cli import app
-from ristn_cli.video import source
+from ristn_cli.video.reading import source
 
 def crash(path, *others, **named):
     if "bad" in str(path):
@@ -300,7 +306,7 @@ def test_an_output_begins_when_the_checks_of_its_own_source_are_done(
 ) -> None:
     opened: list[str] = []
     known: list[set[str]] = []
-    before, check = source._open_container, job.check_disk
+    before, check = source._open_container, run_module.check_disk
 
     def open_container(url: str, *others: object) -> object:
         opened.append(Path(url).name)
@@ -311,7 +317,7 @@ def test_an_output_begins_when_the_checks_of_its_own_source_are_done(
         check(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(source, "_open_container", open_container)
-    monkeypatch.setattr(job, "check_disk", check_disk)
+    monkeypatch.setattr(run_module, "check_disk", check_disk)
     code, stdout, stderr = in_process("upscale", three, tmp_path / "out", *QUICK, "--device", devices)
     assert code == 0, stderr
     assert "3 inputs: 3 done" in stdout
@@ -322,14 +328,14 @@ def test_an_output_begins_when_the_checks_of_its_own_source_are_done(
 def test_a_source_that_fails_in_an_unexpected_way_costs_only_itself(
     three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, devices: str
 ) -> None:
-    before = work.choose_for
+    before = Engines.choose
 
-    def choose_for(path: Path, video_stream: int | None) -> ModelChoice:
+    def choose(self: Engines, path: Path) -> ModelChoice:
         if path.name == "b.mkv":
             raise ZeroDivisionError("nobody thought of this")
-        return before(path, video_stream)
+        return before(self, path)
 
-    monkeypatch.setattr(work, "choose_for", choose_for)
+    monkeypatch.setattr(Engines, "choose", choose)
     command = ("upscale", three, tmp_path / "out", *QUICK, "--device", devices)
     for state in ("done", "done already"):
         code, stdout, stderr = in_process(*command)
@@ -346,7 +352,7 @@ def test_a_source_that_fails_in_an_unexpected_way_costs_only_itself(
 def test_other_weights_on_the_way_are_other_engines(
     three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, devices: str
 ) -> None:
-    monkeypatch.setattr(work, "choose_for", lambda path, _: ModelChoice(f"for {path.name}", "of the test"))
+    monkeypatch.setattr(Engines, "choose", lambda self, path: ModelChoice(f"for {path.name}", "of the test"))
     code, _, stderr = in_process("upscale", three, tmp_path / "out", *QUICK, "--device", devices, "--verbose")
     assert code == 0, stderr
     for name in ("a.mkv", "b.mkv", "c.mkv"):

@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 import torch
 from clips import make_clip, packet_times, stop_after
+from jobs import plan_run, run_job
 from PIL import Image
 
 from ristn_cli.engine.device import Backend, DeviceError
 from ristn_cli.engine.memory import Tiling
 from ristn_cli.engine.upscaler import OutOfMemory, Upscaler
 from ristn_cli.evaluation.metrics import psnr
-from ristn_cli.job import forecast, manifest, plan
-from ristn_cli.job.checks import job_folder
-from ristn_cli.job.forecast import plan_job
-from ristn_cli.job.job import Interrupted, upscale_video
+from ristn_cli.job import forecast, manifest
+from ristn_cli.job.job import job_folder
 from ristn_cli.job.manifest import JobError
-from ristn_cli.job.plan import UpscaleOptions
+from ristn_cli.job.options import UpscaleOptions
+from ristn_cli.job.parts import Interrupted
 from ristn_cli.model import RISTN
 from ristn_cli.video import VideoError, probe, read_frames
 
@@ -37,14 +37,14 @@ def upscaler(random_model: RISTN) -> Upscaler:
 @pytest.fixture
 def short_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts of one window or two, so that a small clip has several."""
-    monkeypatch.setattr(plan, "PART_PIXELS", 1)
-    monkeypatch.setattr(plan, "SHORTEST_PART", 4)
+    monkeypatch.setattr("ristn_cli.job.job.PART_PIXELS", 1)
+    monkeypatch.setattr("ristn_cli.job.job.SHORTEST_PART", 4)
 
 
 def run(
     source: Path, target: Path, upscaler: Upscaler, options: UpscaleOptions = FAST, **keywords: object
 ) -> list[int]:
-    return [progress.frames for progress in upscale_video(source, target, upscaler, options, **keywords)]  # type: ignore[arg-type]
+    return [progress.frames for progress in run_job(source, target, upscaler, options, **keywords)]  # type: ignore[arg-type]
 
 
 def images(path: Path) -> np.ndarray:
@@ -120,7 +120,7 @@ def test_parts_do_not_show(upscaler: Upscaler, tmp_path: Path, monkeypatch: pyte
     source = make_clip(tmp_path / "in.mp4", frames=17, width=32, height=32)
     options = UpscaleOptions(preset="ultrafast", crf=1)
     run(source, tmp_path / "parts.mp4", upscaler, options)
-    monkeypatch.setattr(plan, "SHORTEST_PART", 1000)
+    monkeypatch.setattr("ristn_cli.job.job.SHORTEST_PART", 1000)
     run(source, tmp_path / "one.mp4", upscaler, options)
     for one, many in zip(images(tmp_path / "one.mp4"), images(tmp_path / "parts.mp4"), strict=True):
         assert psnr(one, many) > 45
@@ -166,7 +166,7 @@ def test_another_option_or_input_is_refused_by_name_until_restart(upscaler: Upsc
 @pytest.mark.usefixtures("short_parts")
 def test_two_runs_on_one_output_are_kept_apart(upscaler: Upscaler, tmp_path: Path) -> None:
     source, target = make_clip(tmp_path / "in.mp4", frames=12, width=32, height=32), tmp_path / "out.mp4"
-    first = upscale_video(source, target, upscaler, FAST)
+    first = run_job(source, target, upscaler, FAST)
     next(first)
     with pytest.raises(JobError, match="another ristn is at work"):
         run(source, target, upscaler)
@@ -238,7 +238,7 @@ def test_what_can_be_refused_is_refused_before_the_first_frame(upscaler: Upscale
         (tmp_path / "out.txt", "cannot write files ending in"),
     ):
         with pytest.raises(VideoError, match=words):
-            next(upscale_video(source, target, upscaler, FAST))
+            next(run_job(source, target, upscaler, FAST))
     assert existing.read_bytes() == b"precious"
     run(source, existing, upscaler, overwrite=True)
     assert len(images(existing)) == 2
@@ -247,17 +247,17 @@ def test_what_can_be_refused_is_refused_before_the_first_frame(upscaler: Upscale
 @pytest.mark.usefixtures("short_parts")
 def test_a_plan_tells_what_an_unfinished_run_left(upscaler: Upscaler, tmp_path: Path) -> None:
     source, target = make_clip(tmp_path / "in.mp4", frames=23, width=32, height=32), tmp_path / "out.mp4"
-    fresh = plan_job(source, target, upscaler, FAST)
+    fresh = plan_run(source, target, upscaler, FAST)
     assert (fresh.frames, fresh.resumed_frames, fresh.windows) == (23, 0, 10)
     assert not job_folder(target).exists()
     interrupt(source, target, upscaler)
-    resumed = plan_job(source, target, upscaler, FAST)
+    resumed = plan_run(source, target, upscaler, FAST)
     assert resumed.resumed_frames >= 4
     assert resumed.windows is not None
     assert resumed.windows < 10
-    assert plan_job(source, target, upscaler, FAST, restart=True).resumed_frames == 0
+    assert plan_run(source, target, upscaler, FAST, restart=True).resumed_frames == 0
     with pytest.raises(JobError, match="another crf"):
-        plan_job(source, target, upscaler, UpscaleOptions(preset="ultrafast", crf=30))
+        plan_run(source, target, upscaler, UpscaleOptions(preset="ultrafast", crf=30))
     told: list[object] = []
     run(source, target, upscaler, on_plan=told.append)
     assert told == [replace(resumed, seconds=None, free_bytes=told[0].free_bytes)]  # type: ignore[attr-defined]
@@ -278,7 +278,7 @@ def test_too_small_a_disk_is_refused_before_the_first_frame(
     source, target = make_clip(tmp_path / "in.mp4", frames=5), tmp_path / "out.mp4"
     monkeypatch.setattr(forecast.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(VideoError, match=r"needs about 0\.\d MB of .* 0\.0 MB are free; .*--no-disk-check"):
-        next(upscale_video(source, target, upscaler, FAST))
+        next(run_job(source, target, upscaler, FAST))
     assert not job_folder(target).exists()
     run(source, target, upscaler, disk_check=False)
     assert len(images(target)) == 5
@@ -292,7 +292,7 @@ def test_a_plan_refuses_what_the_job_would(upscaler: Upscaler, tmp_path: Path) -
         (replace(FAST, codec="hevc_nvenc"), "hevc_nvenc cannot be used here"),
     ):
         with pytest.raises(VideoError, match=words):
-            plan_job(source, target, upscaler, options)
+            plan_run(source, target, upscaler, options)
 
 
 @pytest.mark.parametrize("name", ["", "shot_%03d.png"])
@@ -302,7 +302,7 @@ def test_numbered_images_are_a_video(upscaler: Upscaler, tmp_path: Path, name: s
     folder.mkdir()
     for index in range(12):
         Image.new("RGB", (32, 32), (10 * index, 90, 90)).save(folder / f"shot_{index:03}.png")
-    assert plan_job(folder / name, target, upscaler, FAST).frames == 12
+    assert plan_run(folder / name, target, upscaler, FAST).frames == 12
     interrupt(folder / name, target, upscaler)
     assert run(folder / name, target, upscaler)[0] >= 4
     assert len(images(target)) == 12
@@ -331,7 +331,7 @@ def test_finished_parts_outlive_a_failure_before_they_are_taken_up(
 
 def test_an_output_that_appears_meanwhile_is_not_replaced(upscaler: Upscaler, tmp_path: Path) -> None:
     source, target = make_clip(tmp_path / "in.mp4", frames=3, width=32, height=32), tmp_path / "out.mp4"
-    job = upscale_video(source, target, upscaler, FAST)
+    job = run_job(source, target, upscaler, FAST)
     next(job)
     target.write_bytes(b"precious")
     with pytest.raises(VideoError, match="already exists"):
@@ -348,7 +348,7 @@ def test_a_failed_verification_keeps_what_was_made(
     def fail(*_: object, **__: object) -> None:
         raise VideoError("a mismatch")
 
-    monkeypatch.setattr("ristn_cli.job.job.verify", fail)
+    monkeypatch.setattr("ristn_cli.job.finishing.verify", fail)
     with pytest.raises(VideoError, match="a mismatch; the result is kept as") as caught:
         run(source, target, upscaler)
     assert Path(str(caught.value).split(" kept as ")[1]).is_file()

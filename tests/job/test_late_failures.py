@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -13,29 +14,30 @@ import pytest
 import torch
 from clips import make_clip, make_sound, run_ffmpeg
 from commands import in_process
+from jobs import run_job
+from outputs import join_parts, open_writer, try_target, verify_file
 
 from ristn_cli.engine.device import Backend
 from ristn_cli.engine.memory import Tiling
 from ristn_cli.engine.upscaler import Upscaler
-from ristn_cli.job import job
-from ristn_cli.job.checks import job_folder
-from ristn_cli.job.job import upscale_video
-from ristn_cli.job.plan import JobPlan, UpscaleOptions
+from ristn_cli.job import finishing
+from ristn_cli.job.job import job_folder
+from ristn_cli.job.options import UpscaleOptions
+from ristn_cli.job.plan import JobPlan
 from ristn_cli.model import RISTN
 from ristn_cli.video import (
     Frame,
-    FrameWriter,
+    Output,
     StreamPlan,
     VideoError,
     VideoInfo,
     check_mux,
-    join_and_mux,
     probe,
     read_frames,
-    try_mux,
 )
-from ristn_cli.video.muxing import trial, verify
+from ristn_cli.video.muxing import trial
 from ristn_cli.video.muxing.mux import mux_clip
+from ristn_cli.video.muxing.prepared import Clip
 from ristn_cli.video.muxing.verify import check_audio_times
 
 PICTURES = ["-f", "lavfi", "-i", "testsrc2=s=16x16:r=25:d=2"]
@@ -52,7 +54,7 @@ def run(source: Path, target: Path, upscaler: Upscaler, **options: object) -> di
     """Upscale; what became of each stream."""
     plans: list[JobPlan] = []
     settings = UpscaleOptions(preset="ultrafast", **options)  # type: ignore[arg-type]
-    list(upscale_video(source, target, upscaler, settings, on_plan=plans.append))
+    list(run_job(source, target, upscaler, settings, on_plan=plans.append))
     return {entry.stream.index: entry for entry in plans[0].streams}
 
 
@@ -118,12 +120,12 @@ def test_lost_frames_and_shifted_frames_are_still_found(tmp_path: Path) -> None:
     """By the packets of the source, and by its decoder, which is asked second."""
     source = probe(make_clip(tmp_path / "in.mp4", frames=8))
     good = {"width": 64, "height": 48, "source": source}
-    verify(make_clip(tmp_path / "same.mp4", frames=8), frames=8, **good)
+    verify_file(make_clip(tmp_path / "same.mp4", frames=8), frames=8, **good)
     with pytest.raises(VideoError, match="number of frames is 7, expected more"):
-        verify(make_clip(tmp_path / "short.mp4", frames=7), frames=7, **good)
+        verify_file(make_clip(tmp_path / "short.mp4", frames=7), frames=7, **good)
     late = make_clip(tmp_path / "late.mp4", times=[0, 1, 2, 3, 5, 6, 7, 8], time_base=Fraction(1, 25))
     with pytest.raises(VideoError, match=r"time of frame 5 is 0.2\d* s, expected 0.16"):
-        verify(late, frames=8, **good)
+        verify_file(late, frames=8, **good)
 
 
 # Streams that begin elsewhere
@@ -255,13 +257,14 @@ def test_audio_that_an_encoder_or_muxer_refuses_as_it_is(
     sound = ["-f", "lavfi", "-i", f"sine=440:d=1:r={rate}", "-af", f"pan={layout}|c0=c0|c1=c0"]
     run_ffmpeg(*PICTURES, *sound, "-t", "1", *H264, "-c:a", codec, source)
     info = probe(source)
-    settings = {"codec": "av1" if target == "out.webm" else None}
-    plan = try_mux(info, tmp_path / target, width=64, height=64, **settings)  # type: ignore[arg-type]
+    settings: dict[str, Any] = {"codec": "av1" if target == "out.webm" else None}
+    settings |= {"width": 64, "height": 64}
+    plan = try_target(info, tmp_path / target, **settings)
     assert plan[1].action == "convert"
-    with FrameWriter(tmp_path / "part.mp4", width=64, height=64, rate=info.rate, time_base=info.time_base,
-                     color=info.color, **settings) as writer:  # type: ignore[arg-type]  # fmt: skip
+    times = {"rate": info.rate, "time_base": info.time_base}
+    with open_writer(tmp_path / "part.mp4", color=info.color, **times, **settings) as writer:
         writer.write(Frame(np.zeros((64, 64, 3), np.uint8), info.start_time))
-    join_and_mux([tmp_path / "part.mp4"], info, tmp_path / target, plan=plan)
+    join_parts([tmp_path / "part.mp4"], info, tmp_path / target, plan=plan, **settings)
     with av.open(str(tmp_path / target)) as container:
         stream = container.streams.audio[0]
         assert (stream.codec_context.codec.canonical_name, stream.channels) == expected
@@ -313,14 +316,14 @@ def test_packets_are_tried_in_the_middle_and_at_the_end(tmp_path: Path, monkeypa
                "-c:a", "aac", source)  # fmt: skip
     tried: list[tuple[float, tuple[str, ...]]] = []
 
-    def refuse(parts: object, info: VideoInfo, target: Path, plan: tuple[StreamPlan, ...], clip: object, *rest: object):
-        tried.append((float(clip.zero), tuple(map(str, plan))))  # type: ignore[attr-defined]
-        if clip.zero > 15 and "copy" in tried[-1][1]:  # type: ignore[attr-defined]
+    def refuse(parts: Sequence[Path], output: Output, target: Path, clip: Clip) -> None:
+        tried.append((float(clip.zero), tuple(map(str, output.streams))))
+        if clip.zero > 15 and "copy" in tried[-1][1]:
             raise VideoError(f"{target}: the final mux failed")
-        mux_clip(parts, info, target, plan, clip, *rest)  # type: ignore[arg-type]
+        mux_clip(parts, output, target, clip)
 
     monkeypatch.setattr(trial, "mux_clip", refuse)
-    plan = try_mux(probe(source), tmp_path / "out.mkv", width=64, height=64)
+    plan = try_target(probe(source), tmp_path / "out.mkv", width=64, height=64)
     assert str(plan[1]) == "convert to aac"
     assert sorted({round(zero) for zero, _ in tried}) == [0, 20, 38]
 
@@ -350,7 +353,7 @@ def test_subtitles_that_begin_late_are_no_failure(tmp_path: Path) -> None:
     words.write_text("1\n00:00:13,000 --> 00:00:14,000\nwords\n", encoding="utf-8")
     run_ffmpeg("-f", "lavfi", "-i", "testsrc2=s=16x16:r=5:d=16", "-i", words, *H264, "-c:s", "ass", source)
     for start in (None, Fraction(1)):
-        plan = try_mux(probe(source), tmp_path / "out.mp4", width=64, height=64, start=start)
+        plan = try_target(probe(source), tmp_path / "out.mp4", width=64, height=64, start=start)
         assert str(plan[1]) == "convert to mov_text"
 
 
@@ -364,8 +367,8 @@ def failing_check(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def fail(target: Path, **_: object) -> None:
         raise VideoError(f"{target}: the finished file fails its check: everything; please report it")
 
-    monkeypatch.setattr(job, "verify", fail)
-    monkeypatch.setattr(job, "verify_images", lambda folder, *_, **__: fail(folder))
+    monkeypatch.setattr(finishing, "verify", fail)
+    monkeypatch.setattr(finishing, "verify_images", lambda folder, *_, **__: fail(folder))
     return monkeypatch.undo
 
 
@@ -423,7 +426,7 @@ def test_frames_are_kept_where_the_mux_fails(
     def fail(parts: object, info: VideoInfo, joined: Path, **_: object) -> None:
         raise VideoError(f"{joined}: the final mux failed")
 
-    monkeypatch.setattr(job, "join_and_mux", fail)
+    monkeypatch.setattr(finishing, "join_and_mux", fail)
     with pytest.raises(VideoError, match=r"out\.mkv: the final mux failed; all frames .* kept in .*\.out\.mkv\.ristn"):
         run(source, target, upscaler)
     monkeypatch.undo()
@@ -451,4 +454,4 @@ def test_a_rate_that_is_a_guess_does_not_narrow_the_trial(tmp_path: Path) -> Non
     source = tmp_path / "in.mkv"
     run_ffmpeg(*PICTURES, *SOUND, *H264, "-c:a", "aac", source)
     info = replace(probe(source), rate=Fraction(90000))
-    assert str(try_mux(info, tmp_path / "out.mp4", width=64, height=64)[1]) == "copy"
+    assert str(try_target(info, tmp_path / "out.mp4", width=64, height=64)[1]) == "copy"

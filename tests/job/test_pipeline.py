@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from clips import make_clip, stop_after
+from jobs import run_job
 
 from ristn_cli.engine import memory
 from ristn_cli.engine.device import Backend
@@ -20,12 +21,12 @@ from ristn_cli.engine.memory import Tiling
 from ristn_cli.engine.transfer import Arrival
 from ristn_cli.engine.upscaler import Upscaler
 from ristn_cli.engine.windows import Window
-from ristn_cli.job import pipeline, plan, stages
-from ristn_cli.job.checks import job_folder
-from ristn_cli.job.job import Interrupted, upscale_video
+from ristn_cli.job import pipeline, stages
+from ristn_cli.job.job import job_folder
 from ristn_cli.job.manifest import Manifest
+from ristn_cli.job.options import UpscaleOptions
+from ristn_cli.job.parts import Interrupted
 from ristn_cli.job.pipeline import Cancelled, Pipeline
-from ristn_cli.job.plan import UpscaleOptions
 from ristn_cli.model import RISTN
 from ristn_cli.video import Frame, FrameWriter, read_frames
 
@@ -180,8 +181,8 @@ def upscaler(random_model: RISTN) -> Upscaler:
 
 @pytest.fixture(autouse=True)
 def _short_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "PART_PIXELS", 1)
-    monkeypatch.setattr(plan, "SHORTEST_PART", 4)
+    monkeypatch.setattr("ristn_cli.job.job.PART_PIXELS", 1)
+    monkeypatch.setattr("ristn_cli.job.job.SHORTEST_PART", 4)
 
 
 @pytest.fixture
@@ -191,7 +192,7 @@ def source(tmp_path: Path) -> Path:
 
 def run(source: Path, target: Path, upscaler: Upscaler, **keywords: Any) -> list[int]:
     """Frames written, as progress told them."""
-    work = upscale_video(source, target, upscaler, LOSSLESS, **keywords)
+    work = run_job(source, target, upscaler, LOSSLESS, **keywords)
     counts: list[int] = within_limit(lambda: [now.frames for now in work])
     return counts
 
@@ -310,7 +311,7 @@ def test_closing_the_job_early_ends_every_stage(upscaler: Upscaler, source: Path
     target = tmp_path / "out.mkv"
 
     def begin_and_close() -> None:
-        work = upscale_video(source, target, upscaler, LOSSLESS)
+        work = run_job(source, target, upscaler, LOSSLESS)
         for _ in range(taken):
             next(work)
         work.close()

@@ -6,19 +6,13 @@ from pathlib import Path
 
 import pytest
 from clips import make_clip
+from outputs import output_of
 
 from ristn_cli.engine.memory import Tiling, count_tiles
 from ristn_cli.engine.windows import slide_windows
-from ristn_cli.job.plan import (
-    PART_PIXELS,
-    UpscaleOptions,
-    count_parts,
-    count_windows,
-    estimate_disk,
-    estimate_frames,
-    format_bytes,
-    part_length,
-)
+from ristn_cli.job.job import PART_PIXELS, Job
+from ristn_cli.job.options import UpscaleOptions, estimate_frames
+from ristn_cli.job.plan import count_parts, count_windows, estimate_disk, format_bytes
 from ristn_cli.job.progress import SPEED_SECONDS, Meter
 from ristn_cli.video import VideoInfo, probe
 
@@ -40,9 +34,11 @@ def test_windows_are_counted_as_they_are_cut(tiling: Tiling, continued: int) -> 
 
 
 def test_parts_and_tiles(info: VideoInfo) -> None:
-    assert part_length(info, UpscaleOptions()) == PART_PIXELS // (64 * 48)
-    assert part_length(replace(info, width=4096, height=4096), UpscaleOptions()) == 24
-    assert part_length(info, UpscaleOptions(segment_frames=7)) == 7
+    job = Job(target=Path("out.mp4"), output=output_of(info, "out.mp4"), options=UpscaleOptions())
+    assert job.part_frames == PART_PIXELS // (64 * 48)
+    large = replace(job.output, source=replace(info, width=4096, height=4096))
+    assert replace(job, output=large).part_frames == 24
+    assert replace(job, options=UpscaleOptions(segment_frames=7)).part_frames == 7
     # 24 frames are four windows that keep six each; one frame more needs another part.
     assert [count_parts(frames, 24, TILING) for frames in (1, 24, 25, 48)] == [1, 1, 2, 2]
     assert count_tiles(128, 128, TILING) == 1
@@ -60,10 +56,10 @@ def test_frames_are_estimated_from_the_headers(info: VideoInfo) -> None:
 
 def test_disk_is_parts_and_output_and_all_else(info: VideoInfo) -> None:
     encoded = 100 * 256 * 192 * 0.25 / 8
-    assert estimate_disk(256 * 192, "h264", 100, finished_bytes=0, other_bytes=5) == 2 * encoded + 5
+    assert estimate_disk(256 * 192, "h264", 100, 5) == 2 * encoded + 5
     # Finished parts are there already, but the output holds them once more.
-    assert estimate_disk(256 * 192, "h264", 0, finished_bytes=700, other_bytes=5) == 705
-    assert estimate_disk(256 * 192, "prores", 100, 0, 0) == 16 * 2 * encoded
+    assert estimate_disk(256 * 192, "h264", 0, 705) == 705
+    assert estimate_disk(256 * 192, "prores", 100, 0) == 16 * 2 * encoded
 
 
 def test_speed_is_that_of_late() -> None:

@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 import torch
 from clips import stop_after
+from jobs import run_job
 from PIL import Image
 
 from ristn_cli.engine.device import Backend
 from ristn_cli.engine.memory import Tiling
 from ristn_cli.engine.upscaler import Upscaler
 from ristn_cli.engine.windows import Window
-from ristn_cli.job import plan, repeats
-from ristn_cli.job.job import Interrupted, upscale_video
-from ristn_cli.job.plan import UpscaleOptions
+from ristn_cli.job import repeats
+from ristn_cli.job.options import UpscaleOptions
+from ristn_cli.job.parts import Interrupted
 from ristn_cli.job.repeats import join_repeats
 from ristn_cli.job.streams import PIPE, Ends, upscale_stream
 from ristn_cli.model import RISTN
@@ -76,8 +77,8 @@ def upscaler(random_model: RISTN) -> Upscaler:
 
 @pytest.fixture(autouse=True)
 def _short_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "PART_PIXELS", 1)
-    monkeypatch.setattr(plan, "SHORTEST_PART", 4)
+    monkeypatch.setattr("ristn_cli.job.job.PART_PIXELS", 1)
+    monkeypatch.setattr("ristn_cli.job.job.SHORTEST_PART", 4)
 
 
 def make_source(folder: Path, numbers: list[int]) -> Path:
@@ -88,7 +89,7 @@ def make_source(folder: Path, numbers: list[int]) -> Path:
 
 
 def run(source: Path, target: Path, upscaler: Upscaler, options: UpscaleOptions = LOSSLESS, **keywords: Any) -> int:
-    return [now.frames for now in upscale_video(source, target, upscaler, options, **keywords)][-1]
+    return [now.frames for now in run_job(source, target, upscaler, options, **keywords)][-1]
 
 
 def images(path: Path) -> np.ndarray:

@@ -9,19 +9,23 @@ import numpy as np
 import pytest
 import torch
 from clips import make_clip, make_picture
+from jobs import plan_run, run_job
 
 from ristn_cli.engine.device import Backend
 from ristn_cli.engine.memory import Tiling
 from ristn_cli.engine.upscaler import Upscaler
-from ristn_cli.job.forecast import plan_job
-from ristn_cli.job.job import upscale_video
-from ristn_cli.job.plan import UpscaleOptions
+from ristn_cli.job.options import UpscaleOptions
 from ristn_cli.job.shape import choose_shape
 from ristn_cli.model import RISTN
-from ristn_cli.video import VideoError, VideoInfo, probe, read_frames
+from ristn_cli.video import EncoderSettings, OutputShape, VideoError, VideoInfo, probe, read_frames
 from ristn_cli.video.resample import Resampler
 
 CPU = Backend(torch.device("cpu"), "fp32")
+
+
+def shape_of(info: VideoInfo, **options: Any) -> OutputShape:
+    encoder = EncoderSettings.for_source(info, pixel_format=options.get("pixel_format"))
+    return choose_shape(info, UpscaleOptions(**options), encoder)
 
 
 @pytest.fixture
@@ -59,15 +63,15 @@ def test_sizes(
 ) -> None:
     width, height, aspect = source
     source_info = replace(info, width=width, height=height, sample_aspect_ratio=Fraction(aspect))
-    shape = choose_shape(source_info, UpscaleOptions(**options))
+    shape = shape_of(source_info, **options)
     assert (shape.width, shape.height, shape.sample_aspect_ratio) == expected
     assert shape.is_resampled == (expected[:2] != (4 * width, 4 * height))
 
 
 def test_a_size_that_the_chroma_cannot_have_is_refused(info: VideoInfo) -> None:
     with pytest.raises(VideoError, match=r"--size 101x50 cannot be had .*width divisible by 2"):
-        choose_shape(info, UpscaleOptions(size=(101, 50)))
-    assert choose_shape(info, UpscaleOptions(size=(101, 50), pixel_format="yuv444p")).width == 101
+        shape_of(info, size=(101, 50))
+    assert shape_of(info, size=(101, 50), pixel_format="yuv444p").width == 101
 
 
 def test_only_one_option_says_how_large() -> None:
@@ -76,7 +80,7 @@ def test_only_one_option_says_how_large() -> None:
 
 
 def test_twice_the_rate_needs_half_the_time_base(info: VideoInfo) -> None:
-    shape = choose_shape(info, UpscaleOptions(deinterlace="field"))
+    shape = shape_of(info, deinterlace="field")
     assert (shape.rate, shape.time_base) == (50, info.time_base / 2)
 
 
@@ -111,9 +115,9 @@ def test_a_job_writes_the_shape_it_planned(
     target = tmp_path / "out.mkv"
     upscaler = Upscaler(tiny_model, CPU, Tiling(window=3, context=0))
     chosen = UpscaleOptions(preset="ultrafast", crf=4, **options)
-    plan = plan_job(source, target, upscaler, chosen)
+    plan = plan_run(source, target, upscaler, chosen)
     assert (plan.width, plan.height, plan.sample_aspect_ratio) == (*size, aspect)
-    assert list(upscale_video(source, target, upscaler, chosen))[-1].frames == 3
+    assert list(run_job(source, target, upscaler, chosen))[-1].frames == 3
     output = probe(target)
     assert ((output.width, output.height), output.sample_aspect_ratio) == (size, aspect)
     for index, frame in enumerate(read_frames(output)):

@@ -16,16 +16,18 @@ import pytest
 import torch
 from av.video.frame import VideoFrame
 from clips import make_clip, stop_after
+from jobs import run_job
 from PIL import Image
 
 from ristn_cli.engine.device import Backend
 from ristn_cli.engine.memory import Tiling
 from ristn_cli.engine.upscaler import Upscaler
 from ristn_cli.job import checks as preflight
-from ristn_cli.job import job, manifest, plan, reading
-from ristn_cli.job.checks import job_folder
-from ristn_cli.job.job import Interrupted, upscale_video
-from ristn_cli.job.plan import UpscaleOptions
+from ristn_cli.job import finishing, manifest, reading
+from ristn_cli.job import run as run_module
+from ristn_cli.job.job import job_folder
+from ristn_cli.job.options import UpscaleOptions
+from ristn_cli.job.parts import Interrupted
 from ristn_cli.model import RISTN
 from ristn_cli.spread import scheduling as spread
 from ristn_cli.spread.pool import LocalWorker, Pool
@@ -50,7 +52,7 @@ def run(
     options: UpscaleOptions = LOSSLESS,
     **keywords: object,
 ) -> None:
-    for _ in upscale_video(source, target, upscaler, options, should_stop=should_stop, **keywords):  # type: ignore[arg-type]
+    for _ in run_job(source, target, upscaler, options, should_stop=should_stop, **keywords):  # type: ignore[arg-type]
         pass
 
 
@@ -128,7 +130,7 @@ def test_a_scan_of_images_for_transparency_is_interrupted(
 
 def test_a_scan_for_fields_is_interrupted(upscaler: Upscaler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = make_clip(tmp_path / "in.mkv", frames=20, width=32, height=32)
-    forbid(monkeypatch, preflight, "check_container")
+    forbid(monkeypatch, preflight, "check_mux")
     flag = stop_in(monkeypatch, preflight, "find_fields")
     with pytest.raises(Interrupted):
         run(source, tmp_path / "out.mkv", upscaler, flag)
@@ -175,19 +177,19 @@ def test_a_stop_at_the_end_keeps_the_parts(
     source, target = make_clip(tmp_path / "in.mkv", frames=6, width=32, height=32), tmp_path / "out.mkv"
     with monkeypatch.context() as patch:
         if stage == "join_and_mux":
-            forbid(patch, job, "verify")
-        forbid(patch, job, "publish")
+            forbid(patch, finishing, "verify")
+        forbid(patch, finishing, "publish")
         if stage == "_check_target":
             flag = StopFlag()
-            original = job.verify
+            original = finishing.verify
 
             def verify_and_stop(*arguments: object, **keywords: object) -> None:
                 original(*arguments, **keywords)  # type: ignore[arg-type]
                 flag.set()
 
-            patch.setattr(job, "verify", verify_and_stop)
+            patch.setattr(finishing, "verify", verify_and_stop)
         else:
-            flag = stop_in(patch, job, stage)
+            flag = stop_in(patch, finishing, stage)
         with pytest.raises(Interrupted):
             run(source, target, upscaler, flag)
     assert (job_folder(target) / "manifest.json").exists()
@@ -201,13 +203,13 @@ def test_a_stop_at_the_end_keeps_the_parts(
 def test_a_stop_while_finished_parts_are_checked_computes_nothing(
     upscaler: Upscaler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "PART_PIXELS", 1)
-    monkeypatch.setattr(plan, "SHORTEST_PART", 4)
+    monkeypatch.setattr("ristn_cli.job.job.PART_PIXELS", 1)
+    monkeypatch.setattr("ristn_cli.job.job.SHORTEST_PART", 4)
     source, target = make_clip(tmp_path / "in.mkv", frames=20, width=32, height=32), tmp_path / "out.mkv"
     with pytest.raises(Interrupted):
         run(source, target, upscaler, stop_after(target, 3))
     flag = stop_in(monkeypatch, manifest, "file_sha256")
-    forbid(monkeypatch, job, "describe_job")
+    forbid(monkeypatch, run_module, "describe_job")
     with pytest.raises(Interrupted):
         run(source, target, upscaler, flag)
     assert len(list(job_folder(target).glob("part-*"))) == 3
@@ -217,9 +219,9 @@ def test_a_stop_while_images_are_taken_out_of_the_parts_publishes_none(
     upscaler: Upscaler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, target = make_clip(tmp_path / "in.mkv", frames=3, width=32, height=32), tmp_path / "out" / "%d.png"
-    forbid(monkeypatch, job, "publish_images")
+    forbid(monkeypatch, finishing, "publish_images")
     with pytest.raises(Interrupted):
-        run(source, target, upscaler, stop_in(monkeypatch, job, "join_images"), UpscaleOptions())
+        run(source, target, upscaler, stop_in(monkeypatch, finishing, "join_images"), UpscaleOptions())
     assert list(target.parent.iterdir()) == [job_folder(target)]
 
 
@@ -269,7 +271,7 @@ def test_a_stop_does_not_wait_for_the_plan(upscaler: Upscaler, tmp_path: Path, i
 
     def work() -> None:
         with Pool([LocalWorker("a", upscaler)]) as pool:
-            steps = upscale_video(source, target, upscaler, LOSSLESS, should_stop=flag, make_parts=spread_over(pool))
+            steps = run_job(source, target, upscaler, LOSSLESS, should_stop=flag, make_parts=spread_over(pool))
             next(steps)
             if is_closed:
                 steps.close()

@@ -11,12 +11,12 @@ from unittest.mock import MagicMock
 
 import pytest
 from clips import make_clip
+from jobs import make_job
 
 from ristn_cli.engine.memory import MIB, Tiling
 from ristn_cli.job.manifest import JobError
-from ristn_cli.job.plan import UpscaleOptions
-from ristn_cli.spread.pool import SegmentJob, WorkerLost
-from ristn_cli.video import probe
+from ristn_cli.spread.pool import SegmentJob
+from ristn_cli.spread.segments import WorkerLost
 
 ray = pytest.importorskip("ray", reason="Ray is an extra: pip install 'ristn[ray]'")
 
@@ -136,21 +136,22 @@ def test_the_folder_of_a_failed_cluster_stays_without_its_token(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no modes")
-def test_a_token_that_others_can_read_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_that_others_can_read_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, notices: list[str]
+) -> None:
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
     for name in access.TOKEN_VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    notices: list[str] = []
     with pytest.raises(JobError, match=r"\.ray/auth_token does not exist; copy the token of the cluster into it"):
-        access.use_token(notices.append)
+        access.use_token()
     token = tmp_path / ".ray" / "auth_token"
     token.parent.mkdir()
     token.write_text("d" * 64, encoding="ascii")
     token.chmod(0o644)
-    access.use_token(notices.append)
+    access.use_token()
     assert stat.S_IMODE(token.stat().st_mode) == 0o600
     assert notices == [f"other users could read {token}, Ray's token; now they cannot, but they may know it"]
-    access.use_token(notices.append)
+    access.use_token()
     assert len(notices) == 1
     assert os.environ["RAY_AUTH_MODE"] == "token"
 
@@ -196,17 +197,12 @@ def test_workers_are_given_absolute_paths(tmp_path: Path, monkeypatch: pytest.Mo
     """They are in another folder than the driver."""
     monkeypatch.chdir(tmp_path)
     make_clip(Path("in.mkv"), frames=2)
-    Path("parts").mkdir()
-    job = SegmentJob(
-        key="a",
-        info=probe(Path("in.mkv")),
-        options=UpscaleOptions(),
-        tiling=Tiling(window=6, context=2),
-        folder=Path("parts"),
-    )
+    job = make_job(Path("in.mkv"), Path("out.mkv"))
+    job.folder.mkdir()
+    work = SegmentJob(key="a", job=job, tiling=Tiling(window=6, context=2), network="")
     worker, asked = answering(monkeypatch, {"hello": HELLO, "open": Seen(True, True)})
     worker.start()
-    worker._open(job)
+    worker._open(work)
     sent, _, token = asked["open"]
-    assert (sent.info.path, sent.folder) == (tmp_path / "in.mkv", tmp_path / "parts")
-    assert token.parent == tmp_path / "parts"
+    assert (sent.job.source.path, sent.job.folder) == (tmp_path / "in.mkv", tmp_path / ".out.mkv.ristn")
+    assert token.parent == sent.job.folder

@@ -22,20 +22,20 @@ import torch
 from clips import make_clip, make_reordered_flv
 from commands import in_process
 from conftest import TINY
+from jobs import make_job, run_job, segments_of
 
 from ristn_cli.engine.device import Backend
 from ristn_cli.engine.memory import MIB, PROGRAM_BYTES, AutoTiling, Tiling
 from ristn_cli.engine.upscaler import Upscaler
-from ristn_cli.job.checks import job_folder
-from ristn_cli.job.job import upscale_video
-from ristn_cli.job.manifest import JobError, Manifest, Part, fingerprint
-from ristn_cli.job.plan import UpscaleOptions
+from ristn_cli.job.job import job_folder
+from ristn_cli.job.manifest import JobError, Part, fingerprint
+from ristn_cli.job.options import UpscaleOptions
 from ristn_cli.job.progress import Progress
 from ristn_cli.model import RISTN
 from ristn_cli.spread.pool import Pool, SegmentJob
-from ristn_cli.spread.scheduling import run_together, spread_over
-from ristn_cli.spread.segments import Segment, plan_segments
-from ristn_cli.video import probe, read_frames
+from ristn_cli.spread.scheduling import spread_over
+from ristn_cli.spread.segments import Pulse, Segment
+from ristn_cli.video import read_frames
 from ristn_cli.weights import ModelChoice, load_weights, save_weights
 
 ray = pytest.importorskip("ray", reason="Ray is an extra: pip install 'ristn[ray]'")
@@ -91,7 +91,7 @@ def expected(model: RISTN, clip: Path, tmp_path_factory: pytest.TempPathFactory)
     """The frames of one process."""
     target = tmp_path_factory.mktemp("expected") / "out.mkv"
     torch.set_num_threads(1)
-    list(upscale_video(clip, target, Upscaler(model, CPU, TILING), OPTIONS))
+    list(run_job(clip, target, Upscaler(model, CPU, TILING), OPTIONS))
     return images(target)
 
 
@@ -106,11 +106,9 @@ def images(path: Path) -> np.ndarray:
     return np.stack([frame.image for frame in read_frames(path)])
 
 
-def run(
-    source: Path, target: Path, model: RISTN, workers: Cluster, notices: list[str], watch: Callable[[Progress], None]
-) -> None:
-    with Pool(workers.workers, on_notice=notices.append) as pool:
-        for now in upscale_video(source, target, Upscaler(model, CPU, TILING), OPTIONS, make_parts=spread_over(pool)):
+def run(source: Path, target: Path, model: RISTN, workers: Cluster, watch: Callable[[Progress], None]) -> None:
+    with Pool(workers.workers) as pool:
+        for now in run_job(source, target, Upscaler(model, CPU, TILING), OPTIONS, make_parts=spread_over(pool)):
             watch(now)
 
 
@@ -127,9 +125,9 @@ class Gate:
         gate = self
 
         class Held(RayWorker):
-            def compute(self, job: SegmentJob, segment: Segment, path: Path, tell: Callable[[int], None]) -> Part:
+            def compute(self, work: SegmentJob, segment: Segment, path: Path, pulse: Pulse) -> Part:
                 gate.pass_one()
-                return super().compute(job, segment, path, tell)
+                return super().compute(work, segment, path, pulse)
 
         monkeypatch.setattr(cluster, "RayWorker", Held)
 
@@ -178,9 +176,9 @@ def test_two_workers_give_the_frames_of_one_process(
         if sys.platform == "linux":
             for pid in pids(workers).values():
                 assert b"GLIBC_TUNABLES=glibc.malloc.tcache_count=0" in Path(f"/proc/{pid}/environ").read_bytes()
-        run(clip, tmp_path / "out.mkv", model, workers, [], told.append)
+        run(clip, tmp_path / "out.mkv", model, workers, told.append)
     assert np.array_equal(images(tmp_path / "out.mkv"), expected)
-    planned = len(list(plan_segments(Manifest(tmp_path, {}), probe(clip), Upscaler(model, CPU, TILING), OPTIONS)))
+    planned = len(list(segments_of(clip, tmp_path, Upscaler(model, CPU, TILING), OPTIONS)))
     assert planned > 20
     assert told[-1].segments == (planned, planned)
     assert [worker.name.split(" (")[0] for worker in told[-1].workers] == ["worker 1", "worker 2"]
@@ -192,9 +190,9 @@ def test_two_workers_give_the_frames_of_one_process(
 def test_workers_give_frames_the_times_of_one_process(model: RISTN, tmp_path: Path) -> None:
     """Where they depend on what was decoded before a segment: the composition times of this file are broken."""
     source = make_reordered_flv(tmp_path / "in.flv", frames=21, width=32, height=32)
-    list(upscale_video(source, tmp_path / "one.mkv", Upscaler(model, CPU, TILING), OPTIONS))
+    list(run_job(source, tmp_path / "one.mkv", Upscaler(model, CPU, TILING), OPTIONS))
     with open_cluster(model, workers=2, needs=NEEDS) as workers:
-        run(source, tmp_path / "out.mkv", model, workers, [], lambda _: None)
+        run(source, tmp_path / "out.mkv", model, workers, lambda _: None)
     times = [[frame.time for frame in read_frames(tmp_path / name)] for name in ("one.mkv", "out.mkv")]
     assert times[0] == times[1]
     assert len(times[0]) == 21
@@ -203,27 +201,29 @@ def test_workers_give_frames_the_times_of_one_process(model: RISTN, tmp_path: Pa
 
 @pytest.mark.usefixtures("_machine")
 def test_without_a_shared_disk_source_and_parts_travel_in_pieces(
-    model: RISTN, clip: Path, expected: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: RISTN,
+    clip: Path,
+    expected: np.ndarray,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    notices: list[str],
 ) -> None:
     monkeypatch.setattr(ray_worker, "PIECE_BYTES", 10_000)
     monkeypatch.setattr(ray_worker, "fingerprint", lambda file: {})
     monkeypatch.setattr(ray_worker, "make_token", lambda folder: folder / "making-unseen")
-    notices: list[str] = []
-    with (
-        open_cluster(model, workers=1, needs=NEEDS) as workers,
-        Pool(workers.workers, on_notice=notices.append) as pool,
-    ):
-        make_parts = spread_over(pool)
-        targets = [tmp_path / "a.mkv", tmp_path / "b.mkv"]
-        jobs = [
-            lambda target=target: upscale_video(
-                clip, target, Upscaler(model, CPU, TILING), replace(OPTIONS, segment_frames=20), make_parts=make_parts
-            )
-            for target in targets
-        ]
-        ends = [told for told in run_together(jobs, at_once=2) if told.is_finished]
+    targets = [tmp_path / "a.mkv", tmp_path / "b.mkv"]
+    options = replace(OPTIONS, segment_frames=20)
+    with open_cluster(model, workers=1, needs=NEEDS) as workers, Pool(workers.workers) as pool:
+
+        def run_one(target: Path) -> None:
+            list(run_job(clip, target, Upscaler(model, CPU, TILING), options, make_parts=spread_over(pool)))
+
+        runs = [threading.Thread(target=run_one, args=(target,)) for target in targets]
+        for thread in runs:
+            thread.start()
+        for thread in runs:
+            thread.join()
         assert workers.workers[0]._seen == Seen(False, False)
-    assert [told.error for told in ends] == [None, None]
     assert notices == []
     for target in targets:
         assert np.array_equal(images(target), expected)
@@ -241,7 +241,9 @@ def test_a_batch_that_needs_two_networks_begins_one_cluster(
     sources = [make_clip(tmp_path / f"{name}.mkv", frames=5, width=32, height=32) for name in "abc"]
     names = {source: ("clean", "compressed")[index % 2] for index, source in enumerate(sources)}
     monkeypatch.setattr("ristn_cli.weights.find_weights", files.__getitem__)
-    monkeypatch.setattr("ristn_cli.cli.work.choose_for", lambda source, _: ModelChoice(names[source], "it is its turn"))
+    monkeypatch.setattr(
+        "ristn_cli.cli.work.Engines.choose", lambda self, source: ModelChoice(names[source], "it is its turn")
+    )
     begun: list[str] = []
     workers: set[int] = set()
     connect, compute = cluster.connect, RayWorker.compute
@@ -266,7 +268,7 @@ def test_a_batch_that_needs_two_networks_begins_one_cluster(
     assert len(workers) == 1
     for source in sources:
         network = load_weights(files[names[source]])
-        for _ in upscale_video(
+        for _ in run_job(
             source,
             tmp_path / "one.mkv",
             Upscaler(network, CPU, Tiling(window=5)),
@@ -279,21 +281,31 @@ def test_a_batch_that_needs_two_networks_begins_one_cluster(
 
 @pytest.mark.usefixtures("_machine")
 def test_a_worker_killed_or_hung_in_the_middle_changes_nothing(
-    model: RISTN, clip: Path, expected: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: RISTN,
+    clip: Path,
+    expected: np.ndarray,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    notices: list[str],
 ) -> None:
     for number, reason in ((signal.SIGKILL, "Died"), (signal.SIGSTOP, "no sign of life for 5 s")):
-        notices: list[str] = []
+        notices.clear()
         target = tmp_path / f"{number}.mkv"
         gate = Gate(monkeypatch, 3)
         with open_cluster(model, workers=2, needs=replace(NEEDS, stall_seconds=5)) as workers:
             strike = Striker(workers, gate, lambda pid, number=number: os.kill(pid, number))
-            run(clip, target, model, workers, notices, strike)
+            run(clip, target, model, workers, strike)
         assert np.array_equal(images(target), expected)
         assert any(notice.startswith(f"{strike.struck[0]} is lost") and reason in notice for notice in notices), notices
 
 
 def test_machines_that_leave_are_waited_for(
-    model: RISTN, clip: Path, expected: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: RISTN,
+    clip: Path,
+    expected: np.ndarray,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    notices: list[str],
 ) -> None:
     """One of two machines leaves, then the other; the work waits, says so, and goes on with a third.
 
@@ -307,7 +319,6 @@ def test_machines_that_leave_are_waited_for(
     quick = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
     head = {"num_cpus": 0, "object_store_memory": STORE_BYTES, "_system_config": quick, "include_dashboard": False}
     machines = Machines(initialize_head=True, head_node_args=head)
-    notices: list[str] = []
     try:
         nodes = [machines.add_node(num_cpus=1, object_store_memory=STORE_BYTES) for _ in range(2)]
 
@@ -330,7 +341,7 @@ def test_machines_that_leave_are_waited_for(
                     machines.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
                     notices.append("added")
 
-            run(clip, tmp_path / "out.mkv", model, workers, notices, change)
+            run(clip, tmp_path / "out.mkv", model, workers, change)
     finally:
         ray.shutdown()
         machines.shutdown()
@@ -348,7 +359,7 @@ def test_a_killed_driver_goes_on_with_the_same_command(model: RISTN, tmp_path: P
     command += ["--ray-workers", "2", "--ray-threads", "1", "--device", "cpu", "--precision", "fp32", "--window", "6"]
     command += ["--codec", "ffv1", "--segment-frames", "2", "--progress", "json"]
     expected = tmp_path / "expected.mkv"
-    for _ in upscale_video(clip, expected, Upscaler(model, CPU, TILING), OPTIONS):
+    for _ in run_job(clip, expected, Upscaler(model, CPU, TILING), OPTIONS):
         pass
     killed = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     assert killed.stderr is not None
@@ -392,22 +403,24 @@ def test_a_cluster_whose_last_machine_died_is_not_waited_for(monkeypatch: pytest
     monkeypatch.setattr(cluster.ray, "nodes", lambda: [{"Alive": False}])
     worker = RayWorker("worker 1", MagicMock(), 1.0)
     with pytest.raises(JobError, match="the cluster's first worker cannot be used: no machine is left"):
-        cluster.await_first(worker, lambda message: None)
+        cluster.await_first(worker)
 
 
 def test_a_worker_tells_what_it_sees_and_takes_what_it_does_not(model: RISTN, clip: Path, tmp_path: Path) -> None:
-    info = probe(clip)
-    job = SegmentJob(key="a", info=info, options=OPTIONS, tiling=TILING, folder=tmp_path)
+    job = make_job(clip, tmp_path / "planned.mkv", OPTIONS)
+    job.folder.mkdir()
+    work = SegmentJob(key="a", job=job, tiling=TILING, network="")
     worker = SegmentWorker(model, "cpu", "fp32", 1)
-    token = ray_worker.make_token(tmp_path)
-    assert worker.open(job, [fingerprint(clip)], token) == Seen(source=True, folder=True)
-    link = tmp_path.with_name("link")
-    link.symlink_to(tmp_path)  # parts are written only into a folder of the worker's own user
-    assert worker.open(replace(job, folder=link), [fingerprint(clip)], link / token.name) == Seen(True, False)
-    assert worker.open(job, [fingerprint(clip) | {"size": 1}], tmp_path / "nothing") == Seen(False, False)
+    token = ray_worker.make_token(job.folder)
+    assert worker.open(work, [fingerprint(clip)], token) == Seen(source=True, folder=True)
+    linked = replace(job, target=tmp_path / "linked.mkv")
+    linked.folder.symlink_to(job.folder)  # parts are written only into a folder of the worker's own user
+    seen = worker.open(replace(work, job=linked), [fingerprint(clip)], linked.folder / token.name)
+    assert seen == Seen(True, False)
+    assert worker.open(work, [fingerprint(clip) | {"size": 1}], tmp_path / "nothing") == Seen(False, False)
     for offset, piece in ray_worker.read_pieces(clip):
         worker.receive(0, offset, piece)
-    segment = next(plan_segments(Manifest(tmp_path, {}), info, Upscaler(model, CPU, TILING), OPTIONS))
+    segment = next(segments_of(clip, tmp_path, Upscaler(model, CPU, TILING), OPTIONS))
     part = worker.compute(segment, "made.mkv")
     assert not isinstance(part, Refused)
     assert worker.signs()[0] == segment.frames
@@ -471,7 +484,7 @@ def test_workers_of_one_machine_share_its_memory(
     fake.nodes.return_value = [{"Alive": True, "Resources": {"CPU": count}} for count in cores]
     for module in (cluster, ray_worker):
         monkeypatch.setattr(module, "ray", fake)
-    monkeypatch.setattr(cluster, "await_first", lambda worker, on_notice: hello)
+    monkeypatch.setattr(cluster, "await_first", lambda worker: hello)
     address = cluster.LOCAL if is_local else "10.0.0.1:6379"
     with open_cluster(model, address, workers=3, needs=NEEDS, store_bytes=STORE_BYTES) as workers:
         assert workers.sharers == sharers

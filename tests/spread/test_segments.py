@@ -3,7 +3,7 @@
 import errno
 import json
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from clips import make_clip
+from jobs import make_job, run_job, segments_of
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -21,17 +22,18 @@ from ristn_cli.cli.workers import complete_ray, describe_workers
 from ristn_cli.engine.device import Backend
 from ristn_cli.engine.memory import Tiling
 from ristn_cli.engine.upscaler import OutOfMemory, Upscaler
-from ristn_cli.job import plan
-from ristn_cli.job.checks import job_folder
-from ristn_cli.job.job import Interrupted, upscale_video
+from ristn_cli.job.events import Warnings
+from ristn_cli.job.job import SHORTEST_PART, job_folder
 from ristn_cli.job.manifest import JobError, Manifest, Part
-from ristn_cli.job.plan import SHORTEST_PART, UpscaleOptions
+from ristn_cli.job.options import UpscaleOptions
+from ristn_cli.job.parts import Interrupted
 from ristn_cli.job.progress import Progress, WorkerProgress
+from ristn_cli.job.settling import settle_parts
 from ristn_cli.model import RISTN
 from ristn_cli.spread import pool
-from ristn_cli.spread.pool import LocalWorker, Pool, SegmentJob, WorkerLost
-from ristn_cli.spread.scheduling import Told, run_together, settle_segments, spread_over
-from ristn_cli.spread.segments import Segment, SegmentError, compute_segment, plan_segments
+from ristn_cli.spread.pool import LocalWorker, Pool, SegmentJob
+from ristn_cli.spread.scheduling import spread_over
+from ristn_cli.spread.segments import Pulse, Segment, SegmentError, WorkerLost, compute_segment, plan_segments
 from ristn_cli.video import probe, read_frames
 from ristn_cli.weights import file_sha256
 
@@ -43,8 +45,8 @@ TILING = Tiling(window=6, context=2)
 @pytest.fixture(autouse=True)
 def _short_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts of one window or two, so that a small clip has several."""
-    monkeypatch.setattr(plan, "PART_PIXELS", 1)
-    monkeypatch.setattr(plan, "SHORTEST_PART", 4)
+    monkeypatch.setattr("ristn_cli.job.job.PART_PIXELS", 1)
+    monkeypatch.setattr("ristn_cli.job.job.SHORTEST_PART", 4)
 
 
 @pytest.fixture
@@ -72,7 +74,7 @@ def images(path: Path) -> np.ndarray:
 def run(
     source: Path, target: Path, upscaler: Upscaler, options: UpscaleOptions = LOSSLESS, **keywords: object
 ) -> list[Progress]:
-    return list(upscale_video(source, target, upscaler, options, **keywords))  # type: ignore[arg-type]
+    return list(run_job(source, target, upscaler, options, **keywords))  # type: ignore[arg-type]
 
 
 def recorded_parts(source: Path, target: Path, upscaler: Upscaler, options: UpscaleOptions) -> list[Part]:
@@ -98,8 +100,7 @@ def test_segments_are_the_parts_of_one_device(
 ) -> None:
     parts = recorded_parts(shots, tmp_path / "whole.mkv", make_upscaler(), options)
     assert len(parts) >= 3
-    manifest = Manifest(tmp_path, {})
-    segments = list(plan_segments(manifest, probe(shots), make_upscaler(), options))
+    segments = list(segments_of(shots, tmp_path, make_upscaler(), options))
     assert [segment.number for segment in segments] == list(range(1, len(parts) + 1))
     assert all(segment.is_made_by(part) for segment, part in zip(segments, parts, strict=True))
     assert [segment.ends.is_last for segment in segments] == [False] * (len(parts) - 1) + [True]
@@ -110,23 +111,25 @@ def test_a_plan_goes_on_behind_finished_parts(
 ) -> None:
     parts = recorded_parts(shots, tmp_path / "whole.mkv", make_upscaler(), LOSSLESS)
     manifest = Manifest(tmp_path, {})
-    whole = list(plan_segments(manifest, probe(shots), make_upscaler(), LOSSLESS))
+    job = make_job(shots, tmp_path / "out.mkv", LOSSLESS)
+    whole = list(plan_segments(job, manifest, make_upscaler(), Warnings()))
     manifest.parts = parts[:2]
-    assert list(plan_segments(manifest, probe(shots), make_upscaler(), LOSSLESS)) == whole[2:]
+    assert list(plan_segments(job, manifest, make_upscaler(), Warnings())) == whole[2:]
 
 
 def test_any_segment_alone_gives_its_frames(shots: Path, tmp_path: Path, make_upscaler: Callable[[], Upscaler]) -> None:
     run(shots, tmp_path / "whole.mkv", make_upscaler())
     expected = images(tmp_path / "whole.mkv")
-    info = probe(shots)
-    segments = list(plan_segments(Manifest(tmp_path, {}), info, make_upscaler(), LOSSLESS))
+    job = make_job(shots, tmp_path / "planned.mkv", LOSSLESS)
+    segments = list(segments_of(shots, tmp_path, make_upscaler(), LOSSLESS))
     first = 0
     for segment in segments:
-        told: list[int] = []
+        pulse = Pulse()
         path = tmp_path / f"{segment.number}.mkv"
-        part = compute_segment(segment, info, make_upscaler(), LOSSLESS, path, tell=told.append)
+        part = compute_segment(job, segment, make_upscaler(), path, pulse)
         assert segment.is_made_by(part)
-        assert told == list(range(1, segment.frames + 1))
+        assert pulse.frames == segment.frames
+        assert pulse.beats > segment.frames
         assert np.array_equal(images(path), expected[first : first + segment.frames])
         first += segment.frames
     assert first == len(expected)
@@ -135,11 +138,11 @@ def test_any_segment_alone_gives_its_frames(shots: Path, tmp_path: Path, make_up
 def test_a_source_that_reads_differently_is_refused(
     shots: Path, tmp_path: Path, make_upscaler: Callable[[], Upscaler]
 ) -> None:
-    info = probe(shots)
-    segment = next(plan_segments(Manifest(tmp_path, {}), info, make_upscaler(), LOSSLESS))
+    job = make_job(shots, tmp_path / "planned.mkv", LOSSLESS)
+    segment = next(segments_of(shots, tmp_path, make_upscaler(), LOSSLESS))
     other = replace(segment, frames=segment.frames + 1)
     with pytest.raises(SegmentError, match=rf"planned with {other.frames} frames and has \d+ when read again"):
-        compute_segment(other, info, make_upscaler(), LOSSLESS, tmp_path / "a.mkv")
+        compute_segment(job, other, make_upscaler(), tmp_path / "a.mkv", Pulse())
 
 
 def test_two_devices_give_the_frames_of_one(shots: Path, tmp_path: Path, make_upscaler: Callable[[], Upscaler]) -> None:
@@ -172,13 +175,15 @@ class Scripted(LocalWorker):
         self.before = before
         self.taken: list[int] = []
 
-    def compute(self, job: SegmentJob, segment: Segment, path: Path, tell: Callable[[int], None]) -> Part:
+    def compute(self, work: SegmentJob, segment: Segment, path: Path, pulse: Pulse) -> Part:
         self.taken.append(segment.number)
         self.before(segment)
-        return super().compute(job, segment, path, tell)
+        return super().compute(work, segment, path, pulse)
 
 
-def test_what_fails_is_tried_elsewhere(shots: Path, tmp_path: Path, make_upscaler: Callable[[], Upscaler]) -> None:
+def test_what_fails_is_tried_elsewhere(
+    shots: Path, tmp_path: Path, make_upscaler: Callable[[], Upscaler], notices: list[str]
+) -> None:
     run(shots, tmp_path / "one.mkv", make_upscaler())
     failed: list[int] = []
 
@@ -187,9 +192,8 @@ def test_what_fails_is_tried_elsewhere(shots: Path, tmp_path: Path, make_upscale
             failed.append(segment.number)
             raise WorkerLost("it burnt")
 
-    notices: list[str] = []
     workers = [Scripted("bad", make_upscaler(), fail_twice), Scripted("good", make_upscaler(), lambda _: None)]
-    with Pool(workers, on_notice=notices.append) as open_pool:
+    with Pool(workers) as open_pool:
         run(shots, tmp_path / "two.mkv", make_upscaler(), make_parts=spread_over(open_pool))
     assert np.array_equal(images(tmp_path / "two.mkv"), images(tmp_path / "one.mkv"))
     assert set(failed) <= set(workers[1].taken)
@@ -243,7 +247,7 @@ def test_parts_finished_ahead_are_taken_up(shots: Path, tmp_path: Path, make_ups
         Pool([Scripted(name, make_upscaler(), hold_first) for name in ("a", "b")], attempts=1) as open_pool,
         pytest.raises(JobError, match="segment 1 failed"),
     ):
-        watch(upscale_video(shots, target, make_upscaler(), LOSSLESS, make_parts=spread_over(open_pool)))
+        watch(run_job(shots, target, make_upscaler(), LOSSLESS, make_parts=spread_over(open_pool)))
     state = json.loads((job_folder(target) / "manifest.json").read_text())
     assert state["parts"] == []
     ahead = sorted(map(int, state["ahead"]))
@@ -284,7 +288,7 @@ def test_one_device_goes_on_where_several_stopped(
 
     with Watched([worker]) as open_pool, pytest.raises(Interrupted):
         stop_after_one(
-            upscale_video(
+            run_job(
                 shots,
                 target,
                 make_upscaler(),
@@ -300,21 +304,20 @@ def test_one_device_goes_on_where_several_stopped(
 
 
 def test_a_part_that_changes_on_its_way_is_made_again(
-    shots: Path, tmp_path: Path, make_upscaler: Callable[[], Upscaler]
+    shots: Path, tmp_path: Path, make_upscaler: Callable[[], Upscaler], notices: list[str]
 ) -> None:
     run(shots, tmp_path / "one.mkv", make_upscaler())
     spoiled: list[int] = []
 
     class Careless(LocalWorker):
-        def compute(self, job: SegmentJob, segment: Segment, path: Path, tell: Callable[[int], None]) -> Part:
-            part = super().compute(job, segment, path, tell)
+        def compute(self, work: SegmentJob, segment: Segment, path: Path, pulse: Pulse) -> Part:
+            part = super().compute(work, segment, path, pulse)
             if not spoiled:
                 spoiled.append(segment.number)
                 path.write_bytes(path.read_bytes()[:-1])
             return part
 
-    notices: list[str] = []
-    with Pool([Careless("a", make_upscaler())], on_notice=notices.append) as open_pool:
+    with Pool([Careless("a", make_upscaler())]) as open_pool:
         run(shots, tmp_path / "two.mkv", make_upscaler(), make_parts=spread_over(open_pool))
     assert len(notices) == 1
     assert "differs from what was written" in notices[0]
@@ -322,7 +325,11 @@ def test_a_part_that_changes_on_its_way_is_made_again(
 
 
 def test_a_part_that_cannot_be_read_back_is_made_again(
-    shots: Path, tmp_path: Path, make_upscaler: Callable[[], Upscaler], monkeypatch: pytest.MonkeyPatch
+    shots: Path,
+    tmp_path: Path,
+    make_upscaler: Callable[[], Upscaler],
+    monkeypatch: pytest.MonkeyPatch,
+    notices: list[str],
 ) -> None:
     """As where a disk that several machines share does not answer for a moment."""
     run(shots, tmp_path / "one.mkv", make_upscaler())
@@ -335,8 +342,7 @@ def test_a_part_that_cannot_be_read_back_is_made_again(
         return file_sha256(path)
 
     monkeypatch.setattr(pool, "file_sha256", fail_once)
-    notices: list[str] = []
-    with Pool([LocalWorker("a", make_upscaler())], on_notice=notices.append) as open_pool:
+    with Pool([LocalWorker("a", make_upscaler())]) as open_pool:
         run(shots, tmp_path / "two.mkv", make_upscaler(), make_parts=spread_over(open_pool))
     assert len(notices) == 1
     assert "a is lost: " in notices[0]
@@ -400,6 +406,8 @@ def test_waiting_for_workers_is_said_once(
         notices.append(message)
         (back if missed.is_set() else missed).set()
 
+    monkeypatch.setattr(pool.log, "warning", notice)
+
     class Late(LocalWorker):
         def start(self) -> None:
             assert missed.wait(60)
@@ -409,7 +417,7 @@ def test_waiting_for_workers_is_said_once(
             return super().compute(*arguments)
 
     monkeypatch.setattr(pool, "WAITING_SECONDS", 0.0)
-    with Pool([Late("a", make_upscaler())], on_notice=notice) as open_pool:
+    with Pool([Late("a", make_upscaler())]) as open_pool:
         run(shots, tmp_path / "out.mkv", make_upscaler(), make_parts=spread_over(open_pool))
     assert notices == [
         "no worker is there; waiting for one (Ctrl-C stops, the same command goes on later)",
@@ -419,7 +427,7 @@ def test_waiting_for_workers_is_said_once(
 
 def test_the_largest_segment_goes_first(make_upscaler: Callable[[], Upscaler], shots: Path, tmp_path: Path) -> None:
     """All segments are planned before the only worker may begin."""
-    segments = list(plan_segments(Manifest(tmp_path, {}), probe(shots), make_upscaler(), LOSSLESS))
+    segments = list(segments_of(shots, tmp_path, make_upscaler(), LOSSLESS))
     planned = threading.Event()
 
     class Patient(Scripted):
@@ -428,9 +436,7 @@ def test_the_largest_segment_goes_first(make_upscaler: Callable[[], Upscaler], s
 
     worker = Patient("a", make_upscaler(), lambda _: None)
     with Pool([worker]) as open_pool:
-        for now in upscale_video(
-            shots, tmp_path / "out.mkv", make_upscaler(), LOSSLESS, make_parts=spread_over(open_pool)
-        ):
+        for now in run_job(shots, tmp_path / "out.mkv", make_upscaler(), LOSSLESS, make_parts=spread_over(open_pool)):
             if now.segments is not None and now.segments[1] == len(segments):
                 planned.set()
     sizes = {segment.number: segment.frames for segment in segments}
@@ -440,19 +446,19 @@ def test_the_largest_segment_goes_first(make_upscaler: Callable[[], Upscaler], s
 
 def test_several_jobs_share_the_workers(shots: Path, tmp_path: Path, make_upscaler: Callable[[], Upscaler]) -> None:
     run(shots, tmp_path / "one.mkv", make_upscaler())
-    targets = [tmp_path / f"out{number}.mkv" for number in range(3)]
+    targets = [tmp_path / f"out{number}.mkv" for number in range(2)]
     with Pool([LocalWorker(name, make_upscaler()) for name in ("a", "b")]) as workers:
-
-        def job(source: Path, target: Path) -> Callable[[], Generator[Progress, None, object]]:
-            return lambda: upscale_video(source, target, make_upscaler(), LOSSLESS, make_parts=spread_over(workers))
-
-        jobs = [job(shots, targets[0]), job(tmp_path / "missing", targets[1]), job(shots, targets[2])]
-        told: list[Told[Progress]] = list(run_together(jobs, at_once=2))
-    ends = {item.index: item.error for item in told if item.is_finished}
-    assert sorted(ends) == [0, 1, 2]
-    assert ends[0] is ends[2] is None
-    assert "no such file" in str(ends[1])
-    for target in (targets[0], targets[2]):
+        runs = [
+            threading.Thread(
+                target=run, args=(shots, target, make_upscaler()), kwargs={"make_parts": spread_over(workers)}
+            )
+            for target in targets
+        ]
+        for thread in runs:
+            thread.start()
+        for thread in runs:
+            thread.join()
+    for target in targets:
         assert np.array_equal(images(target), images(tmp_path / "one.mkv"))
 
 
@@ -501,17 +507,22 @@ def test_workers_without_a_cluster_are_wrong_usage(tmp_path: Path) -> None:
 def test_segments_are_short_enough_for_the_workers(
     tmp_path: Path, make_upscaler: Callable[[], Upscaler], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "PART_PIXELS", 1 << 40)
+    monkeypatch.setattr("ristn_cli.job.job.PART_PIXELS", 1 << 40)
     source, target = make_clip(tmp_path / "in.mkv", frames=480, width=32, height=32), tmp_path / "out.mkv"
-    options = UpscaleOptions()
-    assert settle_segments(source, target, options) is options
-    assert settle_segments(source, target, options, workers=2).segment_frames == 30
-    assert settle_segments(source, target, options, workers=100).segment_frames == SHORTEST_PART
-    assert settle_segments(source, target, replace(options, segment_frames=9), workers=2).segment_frames == 9
+    job = make_job(source, target)
+
+    def settle(workers: int, *, restart: bool = False) -> int | None:
+        return settle_parts(job, workers, restart=restart).options.segment_frames
+
+    assert settle_parts(job, 1, restart=False) is job
+    assert settle(2) == 30
+    assert settle(100) == SHORTEST_PART
+    asked = replace(job, options=replace(job.options, segment_frames=9))
+    assert settle_parts(asked, 2, restart=False) is asked
     job_folder(target).mkdir()
     manifest = job_folder(target) / "manifest.json"
     manifest.write_text(json.dumps({"identity": {"segment_frames": "77"}, "parts": []}))
-    assert settle_segments(source, target, options).segment_frames == 77
-    assert settle_segments(source, target, options, workers=2, restart=True).segment_frames == 30
+    assert settle(1) == 77
+    assert settle(2, restart=True) == 30
     manifest.write_text(json.dumps({"identity": {"segment_frames": "None"}, "parts": []}))
-    assert settle_segments(source, target, options, workers=2).segment_frames is None
+    assert settle(2) is None

@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 import torch
 from clips import make_clip, make_picture, run_ffmpeg, stop_after
+from jobs import plan_run, run_job
+from outputs import verify_file
 from PIL import Image
 
 from ristn_cli.engine.device import Backend
 from ristn_cli.engine.memory import Tiling
 from ristn_cli.engine.upscaler import Upscaler
-from ristn_cli.job import plan
-from ristn_cli.job.checks import job_folder
-from ristn_cli.job.forecast import plan_job
-from ristn_cli.job.job import Interrupted, upscale_video
-from ristn_cli.job.plan import UpscaleOptions
+from ristn_cli.job.job import job_folder
+from ristn_cli.job.options import UpscaleOptions
+from ristn_cli.job.parts import Interrupted
 from ristn_cli.model import RISTN
-from ristn_cli.video import Color, VideoError, find_transparency, probe, read_frames, verify
+from ristn_cli.video import Color, VideoError, find_transparency, probe, read_frames
 from ristn_cli.video.convert import FrameBuilder, RgbReader, scale_codes
 from ristn_cli.video.resample import ALPHA_FLAGS, Resampler
 
@@ -54,7 +54,7 @@ def upscaler(tiny_model: RISTN) -> Upscaler:
 
 
 def run(source: Path, target: Path, upscaler: Upscaler, options: UpscaleOptions) -> int:
-    return list(upscale_video(source, target, upscaler, options))[-1].frames
+    return list(run_job(source, target, upscaler, options))[-1].frames
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_a_job_carries_it(
     source = encode(tmp_path / "in.mkv", [make_alpha(index) for index in range(6)])
     target = tmp_path / f"out{suffix}"
     options = UpscaleOptions(codec=codec, pixel_format=pixel_format)
-    assert plan_job(source, target, upscaler, options).has_alpha
+    assert plan_run(source, target, upscaler, options).has_alpha
     assert run(source, target, upscaler, options) == 6
     output = probe(target)
     assert output.has_alpha
@@ -170,7 +170,7 @@ def test_what_cannot_hold_it_is_refused_first(
 ) -> None:
     source = encode(tmp_path / "in.mkv", [make_alpha(index) for index in range(2)])
     with pytest.raises(VideoError, match=words):
-        next(upscale_video(source, tmp_path / target, upscaler, options))
+        next(run_job(source, tmp_path / target, upscaler, options))
     assert not job_folder(tmp_path / target).exists()
 
 
@@ -188,7 +188,7 @@ def test_transparency_that_begins_later_is_found_before_the_first_frame(upscaler
     assert find_transparency(probe(late))
     assert not find_transparency(probe(late), end=Fraction(3, 25))
     with pytest.raises(VideoError, match="h264 cannot hold"):
-        next(upscale_video(late, tmp_path / "out.mp4", upscaler))
+        next(run_job(late, tmp_path / "out.mp4", upscaler))
     assert run(late, tmp_path / "out.mkv", upscaler, UpscaleOptions(codec="ffv1")) == 4
     *_, last = read_frames(tmp_path / "out.mkv", carry_alpha=True)
     assert last.alpha is not None
@@ -204,7 +204,7 @@ def test_images_with_transparency(upscaler: Upscaler, tmp_path: Path) -> None:
         pixels = np.dstack((make_picture(index, WIDTH, HEIGHT), make_alpha(index)))
         Image.fromarray(pixels, "RGBA").save(folder / f"{index}.png")
     with pytest.raises(VideoError, match="h264 cannot hold"):
-        next(upscale_video(folder, tmp_path / "out.mp4", upscaler))
+        next(run_job(folder, tmp_path / "out.mp4", upscaler))
     assert run(folder, tmp_path / "out.mov", upscaler, UpscaleOptions(codec="prores")) == 3
     frames = list(read_frames(tmp_path / "out.mov", carry_alpha=True))
     for index, frame in enumerate(frames):
@@ -222,14 +222,14 @@ def test_a_rotation_turns_it_too(tmp_path: Path) -> None:
 
 
 def test_a_resumed_run_has_the_same(upscaler: Upscaler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "PART_PIXELS", 1)
-    monkeypatch.setattr(plan, "SHORTEST_PART", 3)
+    monkeypatch.setattr("ristn_cli.job.job.PART_PIXELS", 1)
+    monkeypatch.setattr("ristn_cli.job.job.SHORTEST_PART", 3)
     source = encode(tmp_path / "in.mkv", [make_alpha(index) for index in range(10)])
     options = UpscaleOptions(codec="ffv1", scale=2)
     run(source, tmp_path / "whole.mkv", upscaler, options)
     should_stop = stop_after(tmp_path / "out.mkv")
     with pytest.raises(Interrupted):
-        list(upscale_video(source, tmp_path / "out.mkv", upscaler, options, should_stop=should_stop))
+        list(run_job(source, tmp_path / "out.mkv", upscaler, options, should_stop=should_stop))
     assert run(source, tmp_path / "out.mkv", upscaler, options) == 10
     pairs = zip(
         read_frames(tmp_path / "out.mkv", carry_alpha=True),
@@ -244,4 +244,4 @@ def test_a_resumed_run_has_the_same(upscaler: Upscaler, tmp_path: Path, monkeypa
 def test_an_output_that_lost_it_fails_its_check(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mp4", frames=3)
     with pytest.raises(VideoError, match="pixel format is yuv420p, expected one with transparency"):
-        verify(clip, frames=3, width=WIDTH, height=HEIGHT, source=probe(clip), has_alpha=True)
+        verify_file(clip, frames=3, width=WIDTH, height=HEIGHT, source=probe(clip), has_alpha=True)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from clips import join_packets, make_clip, make_picture, run_ffmpeg, stop_after
+from jobs import plan_run, run_job
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -17,11 +18,9 @@ from ristn_cli.cli import app
 from ristn_cli.engine.device import Backend
 from ristn_cli.engine.memory import Tiling
 from ristn_cli.engine.upscaler import Upscaler
-from ristn_cli.job import plan
 from ristn_cli.job.checks import examine
-from ristn_cli.job.forecast import plan_job
-from ristn_cli.job.job import Interrupted, upscale_video
-from ristn_cli.job.plan import UpscaleOptions
+from ristn_cli.job.options import UpscaleOptions
+from ristn_cli.job.parts import Interrupted
 from ristn_cli.model import RISTN
 from ristn_cli.spread.pool import LocalWorker, Pool
 from ristn_cli.spread.scheduling import spread_over
@@ -201,27 +200,25 @@ def test_resumed_and_spread_runs_give_the_frames_of_a_straight_one(
     caplog: pytest.LogCaptureFixture,
     deinterlace: str,
 ) -> None:
-    monkeypatch.setattr(plan, "PART_PIXELS", 1)
-    monkeypatch.setattr(plan, "SHORTEST_PART", 4)
+    monkeypatch.setattr("ristn_cli.job.job.PART_PIXELS", 1)
+    monkeypatch.setattr("ristn_cli.job.job.SHORTEST_PART", 4)
 
     def make_upscaler() -> Upscaler:
         return Upscaler(random_model, CPU, Tiling(window=6, context=1))
 
     options = UpscaleOptions(codec="ffv1", deinterlace=deinterlace)  # type: ignore[arg-type]
-    list(upscale_video(brief, tmp_path / "straight.mkv", make_upscaler(), options))
+    list(run_job(brief, tmp_path / "straight.mkv", make_upscaler(), options))
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     whole = images(tmp_path / "straight.mkv")
     assert whole.shape == (28 if deinterlace == "field" else 14, 96, 128, 3)
     resumed = tmp_path / "resumed.mkv"
     while not resumed.exists():
         with suppress(Interrupted):
-            list(upscale_video(brief, resumed, make_upscaler(), options, should_stop=stop_after(resumed)))
+            list(run_job(brief, resumed, make_upscaler(), options, should_stop=stop_after(resumed)))
     assert np.array_equal(images(resumed), whole)
     caplog.clear()
     with Pool([LocalWorker(name, make_upscaler()) for name in ("a", "b")]) as workers:
-        spread = upscale_video(
-            brief, tmp_path / "spread.mkv", make_upscaler(), options, make_parts=spread_over(workers)
-        )
+        spread = run_job(brief, tmp_path / "spread.mkv", make_upscaler(), options, make_parts=spread_over(workers))
         list(spread)
     assert np.array_equal(images(tmp_path / "spread.mkv"), whole)
     assert len(caplog.messages) == 1
@@ -230,9 +227,9 @@ def test_resumed_and_spread_runs_give_the_frames_of_a_straight_one(
 def test_a_job_that_begins_behind_the_change_has_its_size(random_model: RISTN, brief: Path, tmp_path: Path) -> None:
     upscaler = Upscaler(random_model, CPU, Tiling(window=6, context=1))
     options = UpscaleOptions(codec="ffv1", start=Fraction(6, 25))
-    planned = plan_job(brief, tmp_path / "out.mkv", upscaler, options)
+    planned = plan_run(brief, tmp_path / "out.mkv", upscaler, options)
     assert (planned.width, planned.height) == (192, 144)
-    list(upscale_video(brief, tmp_path / "out.mkv", upscaler, options))
+    list(run_job(brief, tmp_path / "out.mkv", upscaler, options))
     assert images(tmp_path / "out.mkv").shape == (8, 144, 192, 3)
 
 

@@ -10,19 +10,18 @@ import pytest
 import torch
 from clips import encode_planes, has_box
 from colours import LUMA_WEIGHTS, code_values, color_bars, grey_ramp
+from jobs import run_job
+from outputs import join_parts, open_writer
 
 from ristn_cli.engine.device import Backend
 from ristn_cli.engine.memory import Tiling
 from ristn_cli.engine.upscaler import Upscaler
-from ristn_cli.job.job import upscale_video
-from ristn_cli.job.plan import UpscaleOptions
+from ristn_cli.job.options import UpscaleOptions
 from ristn_cli.model import RISTN
 from ristn_cli.video import (
     Color,
     Frame,
-    FrameWriter,
     MasteringMetadata,
-    join_and_mux,
     probe,
     read_frames,
 )
@@ -39,7 +38,7 @@ def write_part(path: Path, source: Path, codec: str, options: dict[str, str]) ->
     """The source's only frame with each pixel as 4x4, as a network that adds nothing has it."""
     info = probe(source)
     (frame,) = read_frames(info)
-    with FrameWriter(
+    with open_writer(
         path,
         width=4 * info.width,
         height=4 * info.height,
@@ -48,7 +47,7 @@ def write_part(path: Path, source: Path, codec: str, options: dict[str, str]) ->
         color=info.color,
         codec=codec,
         preset="ultrafast",
-        encoder_options=options,
+        options=options,
         mastering=info.mastering,
     ) as writer:
         writer.write(replace(frame, image=frame.image.repeat(4, 0).repeat(4, 1)))
@@ -69,7 +68,7 @@ def test_values_survive_decoding_identity_and_lossless_encoding(
     source = encode_planes(tmp_path / "in.mp4", planes, name, matrix=matrix, range_=range_)
     part, target = tmp_path / "part.mp4", tmp_path / f"out{'.mkv' if codec == 'ffv1' else '.mp4'}"
     write_part(part, source, codec, LOSSLESS[codec])
-    join_and_mux([part], probe(source), target)
+    join_parts([part], probe(source), target)
     if target.suffix == ".mp4":
         assert has_box(target, b"colr")
     with av.open(str(target)) as container:
@@ -99,8 +98,16 @@ def write_hdr(path: Path, transfer: str, mastering: MasteringMetadata) -> None:
     """Two frames of 64x32 of 10-bit HEVC, BT.2020, with this transfer."""
     color = Color("bt2020nc", "tv", "bt2020", transfer, "topleft")
     rate = Fraction(25)
-    with FrameWriter(
-        path, width=64, height=32, rate=rate, time_base=1 / rate, color=color, mastering=mastering, preset="ultrafast"
+    with open_writer(
+        path,
+        width=64,
+        height=32,
+        rate=rate,
+        time_base=1 / rate,
+        color=color,
+        mastering=mastering,
+        codec="hevc",
+        preset="ultrafast",
     ) as writer:
         for index in range(2):
             writer.write(Frame(np.full((32, 64, 3), 20000 + 9000 * index, np.uint16), index / rate))
@@ -117,7 +124,7 @@ def test_hdr_is_carried_with_its_metadata(
     write_hdr(source, transfer, mastering)
     upscaler = Upscaler(tiny_model, Backend(torch.device("cpu"), "fp32"), Tiling(window=2, context=0))
     options = UpscaleOptions(codec=codec, preset="ultrafast")
-    list(upscale_video(source, target, upscaler, options))
+    list(run_job(source, target, upscaler, options))
     output = probe(target)
     assert (output.color.matrix, output.color.primaries, output.color.transfer) == ("bt2020nc", "bt2020", transfer)
     assert output.color.chroma_location == "topleft"

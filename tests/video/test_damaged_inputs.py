@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from clips import make_clip
+from outputs import try_target
 from PIL import Image
 
-from ristn_cli.video import PipeInput, VideoError, probe, read_image, try_mux
+from ristn_cli.video import PipeInput, VideoError, probe, read_image
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 LARGEST = 2**31 - 1
@@ -116,4 +117,6 @@ def test_a_frame_rate_that_no_container_holds_is_refused_before_the_work(tmp_pat
     info = probe(make_clip(tmp_path / "clip.avi", frames=2, width=32, height=32, codec="mpeg4"))
     rate = Fraction(25, 268435457)
     with pytest.raises(VideoError, match=r"out\.mkv: writing failed .*; the source's frame rate .* may be damaged"):
-        try_mux(replace(info, rate=rate, time_base=1 / rate), tmp_path / "out.mkv", width=64, height=64, codec="ffv1")
+        try_target(
+            replace(info, rate=rate, time_base=1 / rate), tmp_path / "out.mkv", width=64, height=64, codec="ffv1"
+        )

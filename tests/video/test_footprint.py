@@ -16,7 +16,7 @@ import sys
 from fractions import Fraction
 from pathlib import Path
 import numpy as np
-from ristn_cli.video import Color, Frame, FrameWriter, encoder_bytes
+from ristn_cli.video import Color, EncoderSettings, Frame, FrameWriter, OutputShape, encoder_bytes
 
 def peak():
     return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
@@ -25,8 +25,9 @@ folder, preset = sys.argv[1:]
 sizes = {"width": 1280, "height": 720}
 image = np.kron(np.random.default_rng(0).integers(0, 256, (90, 160, 3), np.uint8), np.ones((8, 8, 1), np.uint8))
 before = peak()
-rate = {"rate": Fraction(25), "time_base": Fraction(1, 25)}
-with FrameWriter(Path(folder) / "a.mkv", codec="h264", preset=preset, color=Color(), **sizes, **rate) as writer:
+shape = OutputShape(rate=Fraction(25), time_base=Fraction(1, 25), **sizes)
+settings = EncoderSettings(codec="h264", preset=preset, color=Color())
+with FrameWriter(Path(folder) / "a.mkv", shape, settings) as writer:
     for index in range(64):
         writer.write(Frame(np.roll(image, index, 1), Fraction(index, 25), Fraction(1, 25)))
 print(peak() - before, encoder_bytes("libx264", preset=preset, is_deep=False, **sizes))

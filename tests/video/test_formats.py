@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from av.format import ContainerFormat, Flags
 from clips import make_clip, make_picture, run_ffmpeg
+from outputs import join_parts
 
-from ristn_cli.video import check_mux, join_and_mux, probe, read_frames
+from ristn_cli.video import check_mux, probe, read_frames
 from ristn_cli.video.formats import FORMATS, READ_OPTIONS, describe_script
 from ristn_cli.video.muxing.program import find_ffmpeg
 from ristn_cli.video.muxing.tags import cover_name
@@ -101,7 +102,7 @@ def test_folders_named_like_protocols(tmp_path: Path, monkeypatch: pytest.Monkey
     source, target = Path("http:/in.mkv"), Path("http:/out.mkv")
     info = probe(source)
     check_mux(info, target)
-    join_and_mux([Path("http:/part.mp4")], info, target)
+    join_parts([Path("http:/part.mp4")], info, target)
     assert [stream.kind for stream in probe(target).streams] == [stream.kind for stream in info.streams]
 
 
@@ -143,7 +144,7 @@ def test_tags_with_line_ends_and_endless_titles(tmp_path: Path) -> None:
     run_ffmpeg(*inputs, "-attach", cover, *named, source)
     part = make_clip(tmp_path / "part.mp4", frames=4, width=256, height=192)
     info = probe(source)
-    join_and_mux([part], info, tmp_path / "out.mkv")
+    join_parts([part], info, tmp_path / "out.mkv")
     output = probe(tmp_path / "out.mkv")
     assert output.chapters == ()
     assert output.metadata["COMMENT"] == comment

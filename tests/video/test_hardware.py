@@ -13,7 +13,7 @@ from av.video.frame import VideoFrame
 from clips import make_clip
 
 from ristn_cli.job.checks import for_device
-from ristn_cli.job.plan import UpscaleOptions
+from ristn_cli.job.options import UpscaleOptions
 from ristn_cli.video import VideoError, VideoInfo, probe, read_frames
 from ristn_cli.video.reading import decoding
 from ristn_cli.video.reading.hardware import HardwareError, as_software, why_not_nvdec

@@ -9,7 +9,7 @@ import pytest
 from clips import make_clip, make_picture
 from commands import COMMAND, QUICK, in_process
 
-from ristn_cli.job.checks import job_folder
+from ristn_cli.job.job import job_folder
 from ristn_cli.job.manifest import remove_job_folder
 from ristn_cli.video import InputFiles, existing_images, write_image
 from ristn_cli.video.writing.inputs import identify, would_match

@@ -9,15 +9,13 @@ import numpy as np
 import pytest
 import torch
 from clips import make_clip, packet_times, run_ffmpeg, stop_after
+from jobs import plan_run, run_job
 
 from ristn_cli.engine.device import Backend
 from ristn_cli.engine.memory import Tiling
 from ristn_cli.engine.upscaler import Upscaler
-from ristn_cli.job import plan
-from ristn_cli.job.checks import expected_end
-from ristn_cli.job.forecast import plan_job
-from ristn_cli.job.job import Interrupted, upscale_video
-from ristn_cli.job.plan import UpscaleOptions
+from ristn_cli.job.options import UpscaleOptions, expected_end
+from ristn_cli.job.parts import Interrupted
 from ristn_cli.model import RISTN
 from ristn_cli.video import Deinterlace, FieldOrder, find_fields, probe, read_frames
 from ristn_cli.video.convert import Chain
@@ -136,7 +134,7 @@ class TestDetection:
         found = find_fields(probe(hybrid))
         assert (found.is_interlaced, found.field_order) == (True, None)
         upscaler = Upscaler(tiny_model, CPU, Tiling(window=8, context=0))
-        assert plan_job(hybrid, tmp_path / "out.mp4", upscaler).deinterlaced == "flagged"
+        assert plan_run(hybrid, tmp_path / "out.mp4", upscaler).deinterlaced == "flagged"
 
     def test_telecined_film_is_taken_as_interlaced(self, tmp_path: Path) -> None:
         film = encode(tmp_path / "film.mp4", [field(4 * index) for index in range(24)])
@@ -189,16 +187,16 @@ class TestFrames:
 def test_a_job_resumes_to_the_frames_of_an_uninterrupted_one(
     random_model: RISTN, tmp_path: Path, hybrid: Path, mode: Deinterlace, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "PART_PIXELS", 1)
-    monkeypatch.setattr(plan, "SHORTEST_PART", 5)
+    monkeypatch.setattr("ristn_cli.job.job.PART_PIXELS", 1)
+    monkeypatch.setattr("ristn_cli.job.job.SHORTEST_PART", 5)
     upscaler = Upscaler(random_model, CPU, Tiling(window=7, context=1))
     options = UpscaleOptions(preset="ultrafast", deinterlace=mode, scale=2, max_frames=26)
     target, whole = tmp_path / f"out{suffix}", tmp_path / f"whole{suffix}"
-    list(upscale_video(hybrid, whole, upscaler, options))
+    list(run_job(hybrid, whole, upscaler, options))
     for _ in range(3):
         with pytest.raises(Interrupted):
-            list(upscale_video(hybrid, target, upscaler, options, should_stop=stop_after(target)))
-    list(upscale_video(hybrid, target, upscaler, options))
+            list(run_job(hybrid, target, upscaler, options, should_stop=stop_after(target)))
+    list(run_job(hybrid, target, upscaler, options))
     assert packet_times(target, 0) == packet_times(whole, 0)
     for found, expected in zip(read_frames(target), read_frames(whole), strict=True):
         assert np.array_equal(found.image, expected.image)
@@ -210,9 +208,9 @@ def test_a_job_by_field(tiny_model: RISTN, tmp_path: Path, interlaced: Path, suf
     upscaler = Upscaler(tiny_model, CPU, Tiling(window=8, context=0))
     options = UpscaleOptions(preset="ultrafast", crf=4, deinterlace="field")
     target = tmp_path / f"out{suffix}"
-    planned = plan_job(interlaced, target, upscaler, options)
+    planned = plan_run(interlaced, target, upscaler, options)
     assert (planned.rate, planned.frames, planned.deinterlaced, planned.field_order) == (50, 48, "field", "top")
-    assert list(upscale_video(interlaced, target, upscaler, options))[-1].frames == 48
+    assert list(run_job(interlaced, target, upscaler, options))[-1].frames == 48
     output = probe(target)
     assert output.rate == 50
     assert output.duration is not None
@@ -228,7 +226,7 @@ def test_a_job_by_field(tiny_model: RISTN, tmp_path: Path, interlaced: Path, suf
 def test_fields_as_images_come_at_an_even_rate(tiny_model: RISTN, tmp_path: Path, interlaced: Path) -> None:
     upscaler = Upscaler(tiny_model, CPU, Tiling(window=8, context=0))
     options = UpscaleOptions(deinterlace="field", max_frames=6)
-    list(upscale_video(interlaced, tmp_path / "out" / "%d.png", upscaler, options))
+    list(run_job(interlaced, tmp_path / "out" / "%d.png", upscaler, options))
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"{number}.png" for number in range(1, 7)]
 
 
@@ -240,9 +238,9 @@ def test_fields_end_after_half_the_time(interlaced: Path) -> None:
 def test_the_plan_says_what_was_found(tiny_model: RISTN, tmp_path: Path, interlaced: Path) -> None:
     upscaler = Upscaler(tiny_model, CPU, Tiling(window=8, context=0))
     is_flagged = probe(interlaced).is_interlaced
-    found = plan_job(interlaced, tmp_path / "out.mp4", upscaler)
+    found = plan_run(interlaced, tmp_path / "out.mp4", upscaler)
     assert (found.deinterlaced, found.field_order) == (("flagged", None) if is_flagged else ("all", "top"))
-    off = plan_job(interlaced, tmp_path / "out.mp4", upscaler, UpscaleOptions(deinterlace="off"))
+    off = plan_run(interlaced, tmp_path / "out.mp4", upscaler, UpscaleOptions(deinterlace="off"))
     assert (off.deinterlaced, off.field_order) == ("none", None)
     progressive = make_clip(tmp_path / "plain.mp4", frames=20)
-    assert plan_job(progressive, tmp_path / "out.mp4", upscaler).deinterlaced == "none"
+    assert plan_run(progressive, tmp_path / "out.mp4", upscaler).deinterlaced == "none"

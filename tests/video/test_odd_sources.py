@@ -13,13 +13,12 @@ import pytest
 import torch
 from clips import make_clip, run_ffmpeg
 from commands import in_process
+from jobs import make_job, run_job
 
 from ristn_cli.engine.device import Backend
 from ristn_cli.engine.memory import Tiling
 from ristn_cli.engine.upscaler import Upscaler
-from ristn_cli.job.checks import check_job
-from ristn_cli.job.job import upscale_video
-from ristn_cli.job.plan import UpscaleOptions
+from ristn_cli.job.options import UpscaleOptions
 from ristn_cli.model import RISTN
 from ristn_cli.video import VideoError, probe, read_frames
 
@@ -71,7 +70,7 @@ def test_what_a_lossless_cut_hides_stays_hidden(upscaler: Upscaler, tmp_path: Pa
     run_ffmpeg("-ss", "2.5", "-i", clip, "-map", "0", "-c", "copy", source)
     with av.open(str(source)) as container:
         assert sum(packet.is_discard for packet in container.demux(container.streams.audio[0])) > 10
-    list(upscale_video(source, target, upscaler, FAST))
+    list(run_job(source, target, upscaler, FAST))
     with av.open(str(target)) as container:
         assert float(next(container.decode(video=0)).time) < 0.1  # nor do words from before the cut move all else
         assert len(container.streams.subtitles) == 1
@@ -88,7 +87,7 @@ def test_a_clock_that_jumps_ahead_does_so_for_the_sound_too(upscaler: Upscaler, 
         run_ffmpeg("-i", clip, "-t", "1", "-c", "copy", "-output_ts_offset", str(offset), part)
     source, target = tmp_path / "in.ts", tmp_path / "out.mkv"
     source.write_bytes(b"".join(part.read_bytes() for part in parts))
-    list(upscale_video(source, target, upscaler, FAST))
+    list(run_job(source, target, upscaler, FAST))
     expected = shown(source)
     assert expected["audio"][1] > 20
     assert shown(target)["audio"] == pytest.approx(expected["audio"], abs=0.002)
@@ -210,7 +209,7 @@ def test_a_timecode_is_kept_as_long_as_it_is_true(
 ) -> None:
     source, target = tmp_path / "in.mov", tmp_path / "out.mov"
     run_ffmpeg(*PICTURES, "-t", "1.2", "-timecode", "01:00:00:00", "-c:v", "libx264", source)
-    list(upscale_video(source, target, upscaler, UpscaleOptions(preset="ultrafast", start=start)))
+    list(run_job(source, target, upscaler, UpscaleOptions(preset="ultrafast", start=start)))
     with av.open(str(target)) as container:
         assert container.streams.video[0].metadata.get("timecode") == expected
 
@@ -219,7 +218,7 @@ def test_without_reordering_each_frame_is_as_long_as_it_is(upscaler: Upscaler, t
     """In the file itself, not by an edit list: people join files and take them apart."""
     source, target = tmp_path / "in.mp4", tmp_path / "out.mp4"
     make_clip(source, times=[0, 1000, 1520], time_base=Fraction(1, 1000))
-    list(upscale_video(source, target, upscaler, FAST))
+    list(run_job(source, target, upscaler, FAST))
     *_, last = read_frames(source)
     with av.open(str(target)) as container:
         packets = [packet for packet in container.demux(video=0) if packet.size]
@@ -233,7 +232,7 @@ def test_a_hold_lasts_as_long_as_it_does_in_matroska(upscaler: Upscaler, tmp_pat
     source, target = tmp_path / "in.mkv", tmp_path / "out.mkv"
     times = [40 * index + (60_000 if index >= hold else 0) for index in range(25)]
     make_clip(source, times=times, time_base=Fraction(1, 1000))
-    list(upscale_video(source, target, upscaler, UpscaleOptions()))
+    list(run_job(source, target, upscaler, UpscaleOptions()))
     assert [frame.time for frame in read_frames(target)] == [Fraction(time, 1000) for time in times]
     with av.open(str(target)) as container:
         assert container.duration == pytest.approx(61e6, abs=1.2e5)
@@ -249,7 +248,7 @@ def test_names_need_not_be_text(upscaler: Upscaler, clip: Path, tmp_path: Path) 
     source, target = folder / os.fsdecode(b"caf\xe9.mp4"), folder / os.fsdecode(b"out\xff.mkv")
     clip.rename(source)
     options = UpscaleOptions(preset="ultrafast", start=Fraction(1, 2), max_frames=4)
-    list(upscale_video(source, target, upscaler, options))
+    list(run_job(source, target, upscaler, options))
     assert len(list(read_frames(target))) == 4
     assert [stream.kind for stream in probe(target).streams] == ["video", "audio"]
 
@@ -261,7 +260,7 @@ def test_a_matrix_that_is_not_linear_is_refused_by_its_name(tmp_path: Path) -> N
         "-colorspace", "ycgco", source,
     )  # fmt: skip
     with pytest.raises(VideoError, match="the colour matrix is ycgco, which is not supported"):
-        check_job(source, tmp_path / "out.mkv", FAST, overwrite=False)
+        make_job(source, tmp_path / "out.mkv", FAST)
 
 
 def test_an_animated_webp_is_called_so(tmp_path: Path) -> None:

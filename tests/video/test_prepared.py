@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 from clips import make_clip, packet_times, run_ffmpeg
+from outputs import join_parts, try_target
 
-from ristn_cli.video import VideoInfo, join_and_mux, probe, try_mux
+from ristn_cli.video import VideoInfo, probe
 from ristn_cli.video.muxing import prepared
 from ristn_cli.video.muxing.prepared import Clip
 
@@ -60,7 +61,7 @@ def copied(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_the_trial_copies_what_its_pieces_need(source: VideoInfo, tmp_path: Path, copied: list[int]) -> None:
-    plan = try_mux(source, tmp_path / "out.mkv", width=128, height=128)
+    plan = try_target(source, tmp_path / "out.mkv", width=128, height=128)
     assert {entry.action for entry in plan} == {"upscale", "copy"}
     packets = 48000 * SECONDS // 1024
     assert len(copied) == 3  # the head of 10 seconds, and 2 in the middle and at the end
@@ -85,7 +86,7 @@ def test_a_clip_has_the_packets_that_the_whole_copy_gives(
     for margin in (prepared.CLIP_MARGIN, Fraction(1000)):
         monkeypatch.setattr(prepared, "CLIP_MARGIN", margin)
         target = tmp_path / f"{margin}.mkv"
-        join_and_mux([part], source, target, start=start, end=end)
+        join_parts([part], source, target, start=start, end=end)
         found.append(packet_times(target, 1))
     assert len(copied) == 2
     assert found[0] == found[1]

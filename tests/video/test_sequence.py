@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 import torch
 from clips import make_clip, make_picture, stop_after
+from jobs import plan_run, run_job
 
 from ristn_cli.engine.device import Backend
 from ristn_cli.engine.memory import Tiling
 from ristn_cli.engine.upscaler import Upscaler
-from ristn_cli.job import plan
-from ristn_cli.job.checks import job_folder
-from ristn_cli.job.forecast import plan_job
-from ristn_cli.job.job import Interrupted, upscale_video
-from ristn_cli.job.plan import UpscaleOptions
+from ristn_cli.job.job import job_folder
+from ristn_cli.job.options import UpscaleOptions
+from ristn_cli.job.parts import Interrupted
 from ristn_cli.model import RISTN
 from ristn_cli.video import VideoError, encode_image, list_images, probe, read_frames, read_image, write_image
 from ristn_cli.video.writing.sequence import image_name, is_numbered
@@ -29,12 +28,12 @@ def upscaler(random_model: RISTN) -> Upscaler:
 
 @pytest.fixture(autouse=True)
 def _short_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "PART_PIXELS", 1)
-    monkeypatch.setattr(plan, "SHORTEST_PART", 4)
+    monkeypatch.setattr("ristn_cli.job.job.PART_PIXELS", 1)
+    monkeypatch.setattr("ristn_cli.job.job.SHORTEST_PART", 4)
 
 
 def run(source: Path, target: Path, upscaler: Upscaler, options: UpscaleOptions | None = None, **more: object) -> int:
-    return list(upscale_video(source, target, upscaler, options, **more))[-1].frames  # type: ignore[arg-type]
+    return list(run_job(source, target, upscaler, options, **more))[-1].frames  # type: ignore[arg-type]
 
 
 def images(folder: Path) -> np.ndarray:
@@ -64,7 +63,7 @@ def test_a_stopped_and_resumed_run_gives_the_same_images(upscaler: Upscaler, tmp
         run(source, target, upscaler, should_stop=stop_after(target))
     assert list(target.parent.iterdir()) == [job_folder(target)]
     (part,) = job_folder(target).glob("part-*")
-    assert plan_job(source, target, upscaler).resumed_frames == 4
+    assert plan_run(source, target, upscaler).resumed_frames == 4
     assert run(source, target, upscaler) == 14
     assert [path.name for path in list_images(target.parent)] == [f"{k:03}.png" for k in range(1, 15)]
     assert np.array_equal(images(target.parent), images(whole.parent))
@@ -81,7 +80,7 @@ def test_a_damaged_part_is_made_anew(upscaler: Upscaler, tmp_path: Path) -> None
     (part,) = job_folder(target).glob("part-*")
     with zipfile.ZipFile(part, "w") as archive:
         archive.writestr("00000000.png", b"half")
-    progress = list(upscale_video(source, target, upscaler))
+    progress = list(run_job(source, target, upscaler))
     assert progress[0].resumed_frames == 0
     assert len(images(target.parent)) == 9
 

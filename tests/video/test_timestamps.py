@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,19 +18,19 @@ import torch
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from clips import make_clip, make_flv, make_picture, make_reordered_flv, packet_times, run_ffmpeg, stop_after
+from jobs import run_job, segments_of
 
 from ristn_cli.engine.device import Backend
 from ristn_cli.engine.memory import Tiling
 from ristn_cli.engine.upscaler import Upscaler
-from ristn_cli.job import plan
-from ristn_cli.job.checks import job_folder
-from ristn_cli.job.job import Interrupted, upscale_video
-from ristn_cli.job.manifest import Manifest, Part, part_row
-from ristn_cli.job.plan import UpscaleOptions
+from ristn_cli.job.border import Border
+from ristn_cli.job.job import job_folder
+from ristn_cli.job.manifest import Part
+from ristn_cli.job.options import UpscaleOptions
+from ristn_cli.job.parts import Interrupted
 from ristn_cli.model import RISTN
 from ristn_cli.spread.pool import LocalWorker, Pool
 from ristn_cli.spread.scheduling import spread_over
-from ristn_cli.spread.segments import plan_segments
 from ristn_cli.typed import build
 from ristn_cli.video import Clock, VideoInfo, probe, read_frames
 from ristn_cli.video.reading.timestamps import Estimator
@@ -326,8 +327,8 @@ def upscaler(random_model: RISTN) -> Upscaler:
 
 @pytest.fixture
 def _short_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "PART_PIXELS", 1)
-    monkeypatch.setattr(plan, "SHORTEST_PART", 4)
+    monkeypatch.setattr("ristn_cli.job.job.PART_PIXELS", 1)
+    monkeypatch.setattr("ristn_cli.job.job.SHORTEST_PART", 4)
 
 
 def shown(path: Path) -> tuple[list[Fraction], np.ndarray]:
@@ -349,7 +350,7 @@ def test_the_output_has_these_times_and_audio_in_step(
     target = tmp_path / f"out{suffix}"
     damage: list[str] = []
     options = UpscaleOptions(preset="ultrafast", start=start)
-    list(upscale_video(source, target, upscaler, options, on_damage=damage.append))
+    list(run_job(source, target, upscaler, options, on_damage=damage.append))
     assert damage == []
     frames = [frame.time for frame in read_frames(source, start=start)]
     times = shown(target)[0]
@@ -368,12 +369,12 @@ def test_a_resumed_run_has_the_times_of_a_straight_one(
 ) -> None:
     if kind != "flv":
         source = MAKERS["h264-avi" if kind == "avi" else "equal-ivf"](tmp_path)
-    list(upscale_video(source, tmp_path / "whole.mkv", upscaler, LOSSLESS))
+    list(run_job(source, tmp_path / "whole.mkv", upscaler, LOSSLESS))
     target = tmp_path / "out.mkv"
     with pytest.raises(Interrupted):
-        list(upscale_video(source, target, upscaler, LOSSLESS, should_stop=stop_after(target, stops_after)))
+        list(run_job(source, target, upscaler, LOSSLESS, should_stop=stop_after(target, stops_after)))
     assert len(list(job_folder(target).glob("part-*"))) >= stops_after
-    list(upscale_video(source, target, upscaler, LOSSLESS))
+    list(run_job(source, target, upscaler, LOSSLESS))
     assert_same(target, tmp_path / "whole.mkv")
 
 
@@ -384,16 +385,16 @@ def test_several_workers_give_the_times_of_one(
 ) -> None:
     if kind != "flv":
         source = MAKERS["equal-ivf"](tmp_path)
-    list(upscale_video(source, tmp_path / "one.mkv", upscaler, LOSSLESS))
+    list(run_job(source, tmp_path / "one.mkv", upscaler, LOSSLESS))
     workers = [LocalWorker(name, Upscaler(random_model, CPU, upscaler.tiling)) for name in ("a", "b")]
     with Pool(workers) as pool:
-        list(upscale_video(source, tmp_path / "two.mkv", upscaler, LOSSLESS, make_parts=spread_over(pool)))
+        list(run_job(source, tmp_path / "two.mkv", upscaler, LOSSLESS, make_parts=spread_over(pool)))
     assert_same(tmp_path / "two.mkv", tmp_path / "one.mkv")
 
 
 @pytest.mark.usefixtures("_short_parts")
 def test_a_border_tells_what_the_times_behind_it_depend_on(source: Path, upscaler: Upscaler, tmp_path: Path) -> None:
-    segments = list(plan_segments(Manifest(tmp_path, {}), probe(source), upscaler, LOSSLESS))
+    segments = list(segments_of(source, tmp_path, upscaler, LOSSLESS))
     assert len(segments) > 2
     clocks = [segment.begins.clock for segment in segments[1:] if segment.begins is not None]
     faults = [clock.pts_faults for clock in clocks if clock is not None]
@@ -403,20 +404,20 @@ def test_a_border_tells_what_the_times_behind_it_depend_on(source: Path, upscale
 
 
 def test_the_manifest_holds_a_clock() -> None:
-    part = Part(
-        file="part-00001.mkv",
+    border = Border(
+        time=Fraction(1, 3),
+        context=2,
+        repeats=1,
+        clock=Clock(frames=3, pts=5, dts=None, last_pts=4, last_dts=4, pts_faults=1, last_time=500),
         frames=4,
-        next_time=Fraction(1, 3),
-        next_context=2,
         end_time=Fraction(1, 2),
-        sha256="",
-        next_clock=Clock(frames=3, pts=5, dts=None, last_pts=4, last_dts=4, pts_faults=1, last_time=500),
+        is_damaged=True,
+        is_last=False,
     )
-    assert build(Part, part_row(part)) == part
-    plain = part_row(replace(part, next_clock=None))
-    assert build(Part, plain).next_clock is None
-    del plain["next_clock"]  # as an earlier version wrote it
-    assert build(Part, plain).next_clock is None
+    for part in (Part(file="a", frames=4, sha256="", border=other) for other in (border, replace(border, clock=None))):
+        read = build(Part, json.loads(json.dumps(asdict(part), default=str)))
+        assert read == part
+        assert read.border.is_damaged
 
 
 def test_pictures_are_those_of_their_times(tmp_path: Path) -> None:

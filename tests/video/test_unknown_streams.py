@@ -12,8 +12,9 @@ import av
 import pytest
 from clips import make_clip, make_picture, rewrite_entries, run_ffmpeg
 from commands import in_process
+from outputs import try_target
 
-from ristn_cli.video import VideoError, VideoInfo, encode_jpeg, find_fields, probe, try_mux
+from ristn_cli.video import VideoError, VideoInfo, encode_jpeg, find_fields, probe
 from ristn_cli.video.reading import source as source_module
 from ristn_cli.video.reading.streams import as_fraction, codec_names
 
@@ -63,8 +64,8 @@ def test_a_stream_without_decoder_is_copied_where_the_container_takes_it(tmp_pat
     rewrite_entries(clip, {b"mp4a": b"mhm1"})
     info = probe(clip)
     assert kinds_of(info)[1] == ("audio", "mpegh_3d_audio", False)
-    assert [str(entry) for entry in try_mux(info, "out.mp4", width=128, height=96)] == ["upscale", "copy"]
-    plan = try_mux(info, "out.mkv", width=128, height=96)[1]
+    assert [str(entry) for entry in try_target(info, "out.mp4", width=128, height=96)] == ["upscale", "copy"]
+    plan = try_target(info, "out.mkv", width=128, height=96)[1]
     assert plan.action == "drop"
     assert plan.is_loss
 
@@ -99,7 +100,7 @@ def test_another_video_of_an_unknown_codec_does_not_stand_in_the_way(tiny_weight
     code, _, err = in_process("upscale", clip, target, "--weights", tiny_weights, *SETTINGS)
     assert code == 0, err
     assert [stream.kind for stream in probe(target).streams] == ["video", "video"]
-    assert try_mux(info, "out.mp4", width=128, height=96)[0].is_loss
+    assert try_target(info, "out.mp4", width=128, height=96)[0].is_loss
     with pytest.raises(VideoError, match=r"choose another stream with --video-stream: it has 2: 0 \(dav1"):
         probe(clip, video_stream=0)
 
@@ -110,13 +111,13 @@ def test_another_video_of_a_codec_in_no_table(tmp_path: Path) -> None:
     clip = tmp_path / "in.mkv"
     options = ["-map", "0", "-map", "0", "-c:0", "copy", "-disposition:1", "0"]
     run_ffmpeg("-i", plain, *options, "-c:1", "mpeg4", clip)
-    assert [str(entry) for entry in try_mux(probe(clip), "out.mp4", width=128, height=96)] == ["upscale", "copy"]
+    assert [str(entry) for entry in try_target(probe(clip), "out.mp4", width=128, height=96)] == ["upscale", "copy"]
     run_ffmpeg("-i", plain, *options, "-c:1", "huffyuv", "-pix_fmt:1", "yuv422p", clip)
     info = probe(clip)
-    assert [str(entry) for entry in try_mux(info, "out.mkv", width=128, height=96)] == ["upscale", "copy"]
+    assert [str(entry) for entry in try_target(info, "out.mkv", width=128, height=96)] == ["upscale", "copy"]
     with pytest.raises(VideoError, match=r"mp4 cannot hold the video stream 1 \(huffyuv\) of in\.mkv; use .* \.mkv"):
-        try_mux(info, "out.mp4", width=128, height=96)
-    assert try_mux(info, "out.mp4", width=128, height=96, drop_unsupported=True)[1].is_loss
+        try_target(info, "out.mp4", width=128, height=96)
+    assert try_target(info, "out.mp4", width=128, height=96, drop_unsupported=True)[1].is_loss
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".mov"])

@@ -22,12 +22,13 @@ from clips import (
     run_ffmpeg,
 )
 from colours import LUMA_WEIGHTS, code_values, color_bars, grey_ramp
+from outputs import join_parts, open_writer, try_target, verify_file
 
 from ristn_cli.video import (
     CODECS,
     Color,
+    EncoderSettings,
     Frame,
-    FrameWriter,
     MasteringMetadata,
     StreamInfo,
     VideoError,
@@ -35,13 +36,10 @@ from ristn_cli.video import (
     check_mux,
     choose_codec,
     has_variable_rate,
-    join_and_mux,
     part_suffix,
     probe,
     read_frames,
     read_image,
-    try_mux,
-    verify,
     write_image,
 )
 from ristn_cli.video.muxing.parts import read_layout
@@ -66,7 +64,7 @@ def write_parts(
     parts = []
     for number, first in enumerate(range(0, len(frames), size), start=1):
         part = folder / f"part-{number}{part_suffix(codec)}"
-        with FrameWriter(
+        with open_writer(
             part,
             width=info.width * scale,
             height=info.height * scale,
@@ -74,7 +72,7 @@ def write_parts(
             time_base=info.time_base,
             color=info.color,
             sample_aspect_ratio=info.sample_aspect_ratio,
-            codec=codec,
+            codec=codec or choose_codec(None, info.bit_depth),
             crf=8,
             preset="veryfast",
         ) as writer:
@@ -100,8 +98,8 @@ def upscale(
     plan = check_mux(info, target, codec=codec, **choices)
     frames = list(read_frames(info, start=start, end=end))
     parts = write_parts(info, frames, target.parent, count=count, codec=codec)
-    join_and_mux(parts, info, target, start=start, end=end, **choices)
-    verify(
+    join_parts(parts, info, target, start=start, end=end, codec=codec, **choices)
+    verify_file(
         target,
         frames=len(frames),
         width=4 * info.width,
@@ -110,6 +108,7 @@ def upscale(
         start=start,
         end=end,
         plan=plan,
+        codec=codec,
     )
     return probe(target)
 
@@ -143,8 +142,15 @@ class TestProbe:
             "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)", "1000,400"
         )
         image = np.full((32, 64, 3), 30000, np.uint16)
-        with FrameWriter(
-            clip, width=64, height=32, rate=Fraction(25), time_base=Fraction(1, 25), color=color, mastering=mastering
+        with open_writer(
+            clip,
+            width=64,
+            height=32,
+            rate=Fraction(25),
+            time_base=Fraction(1, 25),
+            color=color,
+            mastering=mastering,
+            codec="hevc",
         ) as writer:
             writer.write(Frame(image, Fraction(0)))
         info = probe(clip)
@@ -187,7 +193,7 @@ class TestTime:
         part = tmp_path / f"part{part_suffix(codec)}"
         times = [tick * time_base for tick in ticks]
         ends = [*times[1:], times[-1] + 3 * (times[1] - times[0])]
-        with FrameWriter(
+        with open_writer(
             part,
             width=64,
             height=48,
@@ -251,7 +257,7 @@ class TestTime:
     def test_times_must_lie_on_the_time_base(self, tmp_path: Path) -> None:
         with (
             pytest.raises(VideoError, match="does not lie on the time base 1/25"),
-            FrameWriter(
+            open_writer(
                 tmp_path / "a.mp4", width=64, height=48, rate=Fraction(25), time_base=Fraction(1, 25), color=Color()
             ) as writer,
         ):
@@ -284,7 +290,7 @@ class TestColor:
         assert abs(error.mean()) < 0.4
 
         target = tmp_path / "out.mp4"
-        with FrameWriter(
+        with open_writer(
             target,
             width=256,
             height=32,
@@ -308,7 +314,7 @@ class TestColor:
     def test_tags_are_in_stream_and_bitstream(self, tmp_path: Path) -> None:
         color = Color("smpte170m", "pc", "smpte170m", "smpte170m", "center")
         target = tmp_path / "a.mp4"
-        with FrameWriter(
+        with open_writer(
             target, width=64, height=48, rate=Fraction(25), time_base=Fraction(1, 25), color=color
         ) as writer:
             writer.write(Frame(make_picture(0, 64, 48), Fraction(0)))
@@ -592,7 +598,7 @@ class TestMux:
         parts = write_parts(info, list(read_frames(info)), tmp_path, count=1)
         clip.write_bytes(b"gone" * 100)
         with pytest.raises(VideoError, match=r"out.mp4: the final mux failed, ffmpeg ended with \d+: .*in.mp4"):
-            join_and_mux(parts, info, tmp_path / "out.mp4")
+            join_parts(parts, info, tmp_path / "out.mp4")
         assert not (tmp_path / "out.mp4").exists()
 
     @pytest.mark.parametrize("name", ["a:b.mp4", "-y.mp4", "50% 'it' \"is\"; 100%d.mkv"])
@@ -607,16 +613,16 @@ class TestMux:
         info = probe(make_clip(tmp_path / "in.mkv", frames=5, audio_tracks=1, subtitles=True))
         before = set(tmp_path.iterdir())
         for suffix in (".mp4", ".mkv", ".mov"):
-            try_mux(info, tmp_path / f"out{suffix}", width=256, height=192)
+            try_target(info, tmp_path / f"out{suffix}", width=256, height=192)
         assert set(tmp_path.iterdir()) == before
         with pytest.raises(VideoError, match="webm cannot hold h264"):
-            try_mux(info, tmp_path / "out.webm", width=256, height=192)
+            try_target(info, tmp_path / "out.webm", width=256, height=192)
 
     def test_parts_out_of_order_are_refused(self, tmp_path: Path) -> None:
         info = probe(make_clip(tmp_path / "in.mp4", frames=6))
         parts = write_parts(info, list(read_frames(info)), tmp_path)
         with pytest.raises(VideoError, match="out of order"):
-            join_and_mux(parts[::-1], info, tmp_path / "out.mp4")
+            join_parts(parts[::-1], info, tmp_path / "out.mp4")
 
 
 class TestVerify:
@@ -626,7 +632,7 @@ class TestVerify:
         target = tmp_path / "out.mp4"
         upscale(clip, target)
         good = {"frames": 8, "width": 256, "height": 192, "source": info}
-        verify(target, **good)
+        verify_file(target, **good)
         for changes, message in (
             ({"frames": 9}, "number of frames is 8, expected 9"),
             ({"width": 128}, "picture size is 256x192, expected 128x192"),
@@ -634,19 +640,19 @@ class TestVerify:
             ({"plan": check_mux(info, target)[:1]}, "number of audio streams is 1, expected 0"),
         ):
             with pytest.raises(VideoError, match=message):
-                verify(target, **{**good, **changes})
+                verify_file(target, **{**good, **changes})
 
     def test_packets_of_single_fields_are_no_frames(self, tmp_path: Path) -> None:
         """Broadcasts of H.264 may have a packet a field: twice the packets at half the distance, for as many frames."""
         target = make_clip(tmp_path / "out.mp4", frames=8)
         fields = probe(make_clip(tmp_path / "fields.mkv", frames=16, rate=50))
         good = {"frames": 8, "width": 64, "height": 48}
-        verify(target, source=replace(fields, is_interlaced=True), **good)
+        verify_file(target, source=replace(fields, is_interlaced=True), **good)
         with pytest.raises(VideoError, match="time of frame 2"):
-            verify(target, source=fields, **good)
+            verify_file(target, source=fields, **good)
         uneven = make_clip(tmp_path / "uneven.mp4", times=[0, 1, 2, 3, 4, 6, 7, 8], time_base=Fraction(1, 25))
         with pytest.raises(VideoError, match="time of frame"):
-            verify(uneven, source=replace(fields, is_interlaced=True), **good)
+            verify_file(uneven, source=replace(fields, is_interlaced=True), **good)
 
 
 class TestWriter:
@@ -655,7 +661,7 @@ class TestWriter:
 
         def fail() -> None:
             settings = {"width": 64, "height": 48, "rate": Fraction(25), "time_base": Fraction(1, 25)}
-            with FrameWriter(part, **settings, color=Color()) as writer:
+            with open_writer(part, **settings, color=Color()) as writer:
                 writer.write(Frame(make_picture(0, 64, 48), Fraction(0)))
                 raise RuntimeError("network")
 
@@ -665,7 +671,7 @@ class TestWriter:
 
     def test_name_appears_on_close_only(self, tmp_path: Path) -> None:
         part = tmp_path / "part.mp4"
-        writer = FrameWriter(part, width=64, height=48, rate=Fraction(25), time_base=Fraction(1, 25), color=Color())
+        writer = open_writer(part, width=64, height=48, rate=Fraction(25), time_base=Fraction(1, 25), color=Color())
         writer.write(Frame(make_picture(0, 64, 48), Fraction(0)))
         assert not part.exists()
         writer.close()
@@ -674,20 +680,20 @@ class TestWriter:
     def test_refuses_what_does_not_fit(self, tmp_path: Path) -> None:
         settings = {"width": 64, "height": 48, "rate": Fraction(25), "time_base": Fraction(1, 25), "color": Color()}
         image = make_picture(0, 64, 48)
-        with pytest.raises(VideoError, match="no frames were written"), FrameWriter(tmp_path / "a.mp4", **settings):
+        with pytest.raises(VideoError, match="no frames were written"), open_writer(tmp_path / "a.mp4", **settings):
             pass
-        writer = FrameWriter(tmp_path / "a.mp4", **settings)
+        writer = open_writer(tmp_path / "a.mp4", **settings)
         writer.write(Frame(image, Fraction(1)))
         with pytest.raises(VideoError, match="times must grow"):
             writer.write(Frame(image, Fraction(1)))
         writer.discard()
-        with pytest.raises(VideoError, match="expected 64x48"), FrameWriter(tmp_path / "a.mp4", **settings) as writer:
+        with pytest.raises(VideoError, match="expected 64x48"), open_writer(tmp_path / "a.mp4", **settings) as writer:
             writer.write(Frame(image[:-1], Fraction(0)))
         with pytest.raises(VideoError, match="codec 'vhs' is unknown"):
-            FrameWriter(tmp_path / "a.mp4", **settings, codec="vhs")
+            open_writer(tmp_path / "a.mp4", **settings, codec="vhs")
         with (
             pytest.raises(VideoError, match=r"libx264 has no preset 'warp'; expected ultrafast, .*veryslow"),
-            FrameWriter(tmp_path / "a.mp4", **settings, preset="warp") as writer,
+            open_writer(tmp_path / "a.mp4", **settings, preset="warp") as writer,
         ):
             writer.write(Frame(image, Fraction(0)))
         assert list(tmp_path.iterdir()) == []
@@ -695,22 +701,22 @@ class TestWriter:
     @pytest.mark.parametrize("codec", [name for name in CODECS if "nvenc" not in name])
     def test_every_encoder_is_tried_with_its_options(self, tmp_path: Path, codec: str) -> None:
         info = probe(make_clip(tmp_path / "in.mp4", frames=2))
-        settings = {"width": 256, "height": 192, "preset": "ultrafast", "encoder_options": {"g": "7"}}
+        settings = {"width": 256, "height": 192, "preset": "ultrafast", "options": {"g": "7"}}
         target = tmp_path / "out.mkv"
-        try_mux(info, target, codec=codec, **settings)
+        try_target(info, target, codec=codec, **settings)
         with pytest.raises(VideoError, match=r"has no option 'nonsense'; check --encoder-arg"):
-            try_mux(info, target, codec=codec, **(settings | {"encoder_options": {"nonsense": "1"}}))
+            try_target(info, target, codec=codec, **(settings | {"options": {"nonsense": "1"}}))
 
     @pytest.mark.parametrize("codec", ["h264_nvenc", "hevc_nvenc", "av1_nvenc"])
     def test_a_missing_encoder_is_found_out(self, tmp_path: Path, codec: str) -> None:
         info = probe(make_clip(tmp_path / "in.mp4", frames=2))
         with pytest.raises(VideoError, match=rf"^{codec} cannot be used here .*NVIDIA.*--codec$"):
-            try_mux(info, tmp_path / "out.mkv", width=256, height=192, codec=codec)
+            try_target(info, tmp_path / "out.mkv", width=256, height=192, codec=codec)
 
     def test_x264_cuts_no_picture_into_slices(self, tmp_path: Path) -> None:
         """It works on several pictures at once instead, as under ffmpeg: faster, and smaller at the same quality."""
         settings = {"width": 256, "height": 192, "rate": Fraction(25), "time_base": Fraction(1, 25)}
-        with FrameWriter(tmp_path / "a.mp4", **settings, color=Color(), preset="ultrafast") as writer:
+        with open_writer(tmp_path / "a.mp4", **settings, color=Color(), preset="ultrafast") as writer:
             writer.write(Frame(np.zeros((192, 256, 3), np.uint8), Fraction(0)))
         stated = (tmp_path / "a.mp4").read_bytes()  # x264 writes its options into the stream
         assert b"x264 - core" in stated
@@ -727,7 +733,7 @@ class TestWriter:
         settings = {"width": 256, "height": 256, "rate": Fraction(25), "time_base": Fraction(1, 25)}
         monkeypatch.setattr(encoder, "LARGE_PICTURE", 256 * 256 // (1 if given is None else 4))
         monkeypatch.setattr(encoder, "usable_cores", lambda: 16)
-        with FrameWriter(tmp_path / "a.mp4", **settings, color=Color(), encoder_options=given or {}) as writer:
+        with open_writer(tmp_path / "a.mp4", **settings, color=Color(), options=given or {}) as writer:
             writer.write(Frame(np.zeros((256, 256, 3), np.uint8), Fraction(0)))
         options = (tmp_path / "a.mp4").read_bytes()
         assert stated in options
@@ -735,14 +741,12 @@ class TestWriter:
 
     def test_so_does_x265_and_always_begins(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         info = probe(make_clip(tmp_path / "in.mp4", frames=2))
-        settings = encoder.EncoderSettings(
-            codec="hevc", width=256, height=192, rate=Fraction(25), time_base=Fraction(1, 25), color=Color()
-        )
-        assert encoder.shorter_lookahead(CODECS["hevc"], settings) is None
+        settings = EncoderSettings(codec="hevc", color=Color())
+        assert encoder.shorter_lookahead(CODECS["hevc"], settings, 256 * 192) is None
         monkeypatch.setattr(encoder, "LARGE_PICTURE", 1)
         for preset in encoder.X26X_PRESETS:
-            assert encoder.shorter_lookahead(CODECS["hevc"], replace(settings, preset=preset)) in (None, 9)
-            try_mux(info, tmp_path / "out.mkv", codec="hevc", width=256, height=192, preset=preset)
+            assert encoder.shorter_lookahead(CODECS["hevc"], replace(settings, preset=preset), 256 * 192) in (None, 9)
+            try_target(info, tmp_path / "out.mkv", codec="hevc", width=256, height=192, preset=preset)
 
     def test_parts_by_x265_tell_nothing_of_who_made_them(self, tmp_path: Path) -> None:
         """What an encoder looked ahead, and in how many threads: parts of other machines join."""
@@ -752,18 +756,18 @@ class TestWriter:
             parts, ("rc-lookahead=9:frame-threads=1", "rc-lookahead=20:frame-threads=3"), strict=True
         ):
             options = {"x265-params": parameters}
-            with FrameWriter(path, **settings, color=Color(), preset="ultrafast", encoder_options=options) as writer:
+            with open_writer(path, **settings, color=Color(), preset="ultrafast", options=options) as writer:
                 writer.write(Frame(np.zeros((192, 256, 3), np.uint8), Fraction(0)))
         assert read_layout(parts, Fraction(25)).codec == "hevc"
 
     def test_pixel_formats(self, tmp_path: Path) -> None:
         info = probe(make_clip(tmp_path / "in.mp4", frames=2))
         settings = {"width": 256, "height": 192, "preset": "ultrafast"}
-        try_mux(info, tmp_path / "out.mkv", pixel_format="yuv444p", **settings)
+        try_target(info, tmp_path / "out.mkv", pixel_format="yuv444p", **settings)
         with pytest.raises(VideoError, match=r"^libx264: .*'foo'; choose another --codec, --pix-fmt"):
-            try_mux(info, tmp_path / "out.mkv", pixel_format="foo", **settings)
+            try_target(info, tmp_path / "out.mkv", pixel_format="foo", **settings)
         with pytest.raises(VideoError, match=r"^libx264 refuses 256x192 pixels .*--pix-fmt"):
-            try_mux(info, tmp_path / "out.mkv", pixel_format="rgb24", **settings)
+            try_target(info, tmp_path / "out.mkv", pixel_format="rgb24", **settings)
 
     def test_deep_sources_become_hevc(self) -> None:
         assert choose_codec("auto", 10) == "hevc"
@@ -903,8 +907,8 @@ class TestImages:
         assert [frame.time for frame in cut] == [frame.time for frame in frames[10:]]
         output = tmp_path / "out.mp4"
         parts = write_parts(info, frames, tmp_path)
-        join_and_mux(parts, info, output)
-        verify(output, frames=12, width=128, height=96, source=info, plan=check_mux(info, output))
+        join_parts(parts, info, output)
+        verify_file(output, frames=12, width=128, height=96, source=info, plan=check_mux(info, output))
         assert probe(output).color.matrix == "bt709"
         first = next(read_frames(output)).image[::4, ::4].astype(int)
         assert np.abs(first - make_picture(0, 32, 24)).mean() < 2.5

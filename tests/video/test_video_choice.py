@@ -9,13 +9,14 @@ import pytest
 import torch
 from clips import make_clip, run_ffmpeg
 from commands import in_process
+from jobs import make_job
 
 from ristn_cli.engine.device import Backend
 from ristn_cli.engine.memory import Tiling
 from ristn_cli.engine.upscaler import Upscaler
 from ristn_cli.job.checks import identify
 from ristn_cli.job.manifest import JobError, Manifest
-from ristn_cli.job.plan import UpscaleOptions
+from ristn_cli.job.options import UpscaleOptions
 from ristn_cli.model import RISTN
 from ristn_cli.video import PipeInput, VideoError, probe
 
@@ -147,7 +148,7 @@ def test_another_stream_is_another_job(film: Path, still: Path, tiny_model: RIST
     clip = join(tmp_path / "in.mkv", film, still)
 
     def identity(number: int | None) -> dict[str, object]:
-        return identify(probe(clip, video_stream=number), upscaler, UpscaleOptions(video_stream=number))
+        return identify(make_job(clip, tmp_path / "out.mkv", UpscaleOptions(video_stream=number)), upscaler)
 
     assert identity(None) == identity(0)
     (tmp_path / "manifest.json").write_text('{"identity": {"video stream": 0}, "parts": []}')

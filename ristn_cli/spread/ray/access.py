@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
 import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from ray._private import ray_constants
@@ -16,6 +17,8 @@ from ray._private import ray_constants
 from ristn_cli.isolation import isolate_children
 from ristn_cli.job.manifest import JobError
 from ristn_cli.own_files import empty_folder
+
+log = logging.getLogger("ristn.job")
 
 TOKEN_VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
@@ -59,7 +62,7 @@ def own_cluster() -> Iterator[Path]:
         read_again()
 
 
-def use_token(on_notice: Callable[[str], None]) -> None:
+def use_token() -> None:
     """Have Ray show its token to the cluster that is joined, and keep the file of the token from other users.
 
     Raises:
@@ -86,7 +89,7 @@ def use_token(on_notice: Callable[[str], None]) -> None:
     except OSError as error:
         raise JobError(f"{file}, Ray's token, cannot be kept from other users: {error}") from error
     if is_open:
-        on_notice(f"other users could read {file}, Ray's token; now they cannot, but they may know it")
+        log.warning(f"other users could read {file}, Ray's token; now they cannot, but they may know it")
 
 
 def read_again() -> None:

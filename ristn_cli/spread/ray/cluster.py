@@ -6,7 +6,7 @@ import contextlib
 import logging
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,11 +20,13 @@ from ristn_cli.engine.memory import MIB, PROGRAM_BYTES, AutoTiling
 from ristn_cli.engine.upscaler import Upscaler, fingerprint
 from ristn_cli.job.manifest import JobError
 from ristn_cli.model import RISTN
-from ristn_cli.spread.pool import WorkerLost
 from ristn_cli.spread.ray.access import in_empty_folder, on_loopback, own_cluster, use_token
 from ristn_cli.spread.ray.ray_worker import RayWorker
 from ristn_cli.spread.ray.worker import Hello, SegmentWorker
+from ristn_cli.spread.segments import WorkerLost
 from ristn_cli.video import limit_variables, usable_cores
+
+log = logging.getLogger("ristn.job")
 
 LOCAL = "local"
 """The address of a cluster of this machine alone, that lives as long as the command."""
@@ -97,7 +99,6 @@ def open_cluster(
     workers: int | None = None,
     needs: WorkerNeeds | None = None,
     store_bytes: int = STORE_BYTES,
-    on_notice: Callable[[str], None] = lambda message: None,
 ) -> Iterator[Cluster]:
     """Connect to a Ray cluster, or make one of this machine, and start workers there.
 
@@ -107,7 +108,6 @@ def open_cluster(
         workers: how many; None for all that the cluster has room for now.
         needs: what each is given.
         store_bytes: Ray's object store, where the cluster is made.
-        on_notice: told when there is nothing to do but wait.
 
     Raises:
         JobError: the cluster cannot be reached, or no worker can be used.
@@ -116,7 +116,7 @@ def open_cluster(
     with contextlib.ExitStack() as stack:
         is_ours = not ray.is_initialized()
         if is_ours:
-            stack.enter_context(connect(address, workers, needs, store_bytes, on_notice))
+            stack.enter_context(connect(address, workers, needs, store_bytes))
         machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         uses_gpus = needs.device.startswith("cuda") or (
             needs.device == "auto" and any(machine.get("GPU", 0) >= 1 for machine in machines)
@@ -142,7 +142,7 @@ def open_cluster(
 
         made = [RayWorker(f"worker {number}", make, needs.stall_seconds, networks) for number in range(1, count + 1)]
         # The first decides on the precision, which the others are then told.
-        first = await_first(made[0], on_notice)
+        first = await_first(made[0])
         precision = first.precision
         for worker in made[1:]:
             worker.launch()
@@ -187,7 +187,6 @@ def connect(
     workers: int | None,
     needs: WorkerNeeds,
     store_bytes: int,
-    on_notice: Callable[[str], None] = lambda message: None,
 ) -> Iterator[None]:
     """Be in the cluster at `address`, which is made if it is LOCAL. Raises JobError."""
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -205,7 +204,7 @@ def connect(
                     "_temp_dir": str(folder),
                 }
             else:
-                use_token(on_notice)
+                use_token()
             stack.callback(ray.shutdown)
             with in_empty_folder(), on_loopback() if address == LOCAL else contextlib.nullcontext():
                 ray.init(address=address, **options)
@@ -217,10 +216,10 @@ def connect(
         yield
 
 
-def await_first(worker: RayWorker, on_notice: Callable[[str], None]) -> Hello:
+def await_first(worker: RayWorker) -> Hello:
     """What a worker is, when it is ready. Raises JobError when it cannot be used."""
     waiting = threading.Timer(
-        30, on_notice, ["no worker is ready yet; waiting for room in the cluster (`ray status` tells of it)"]
+        30, log.warning, ["no worker is ready yet; waiting for room in the cluster (`ray status` tells of it)"]
     )
     waiting.daemon = True
     waiting.start()

@@ -18,9 +18,9 @@ from ray.exceptions import GetTimeoutError, RayError
 from ristn_cli.engine.device import DeviceError
 from ristn_cli.job.manifest import Part, fingerprint
 from ristn_cli.own_files import open_new
-from ristn_cli.spread.pool import SegmentJob, WorkerLost
+from ristn_cli.spread.pool import SegmentJob
 from ristn_cli.spread.ray.worker import Hello, Refused, Seen, source_files, versions
-from ristn_cli.spread.segments import Segment
+from ristn_cli.spread.segments import Pulse, Segment, WorkerLost
 from ristn_cli.video import VideoError
 
 PIECE_BYTES = 8 << 20
@@ -50,14 +50,14 @@ class RayWorker:
         self._make, self._stall_seconds = make, stall_seconds
         self._networks = {} if networks is None else networks
         self._actor: Any = None
-        self._job = self._network = ""
+        self._key = self._network = ""
         self._seen = Seen(False, False)
         self._is_stopped = False
 
     def launch(self) -> None:
         """Ask for the actor without waiting for it."""
         if self._actor is None:
-            self._actor, self._job, self._network = self._make(), "", ""
+            self._actor, self._key, self._network = self._make(), "", ""
 
     def start(self) -> None:
         """Wait for the actor, for ever if the cluster has no room. Raises WorkerLost for one that cannot be used."""
@@ -74,12 +74,12 @@ class RayWorker:
         self.hello = hello
         self.name = f"{self._label} ({hello.host})"
 
-    def compute(self, job: SegmentJob, segment: Segment, path: Path, tell: Callable[[int], None]) -> Part:
+    def compute(self, work: SegmentJob, segment: Segment, path: Path, pulse: Pulse) -> Part:
         """Have a segment made, and its part brought to `path`. Raises WorkerLost, or the errors of the job."""
         with self._losses():
-            if self._job != job.key:
-                self._open(job)
-            made = self._watch(self._actor.compute.remote(segment, path.name), tell)
+            if self._key != work.key:
+                self._open(work)
+            made = self._watch(self._actor.compute.remote(segment, path.name), pulse)
             if isinstance(made, Part) and not self._seen.folder:
                 self._fetch(path)
         if isinstance(made, Refused):
@@ -99,7 +99,7 @@ class RayWorker:
         self._drop()
 
     def _drop(self) -> None:
-        actor, self._actor, self._job, self.hello = self._actor, None, "", None
+        actor, self._actor, self._key, self.hello = self._actor, None, "", None
         if actor is not None:
             with contextlib.suppress(RayError, ValueError):
                 ray.kill(actor)
@@ -132,7 +132,7 @@ class RayWorker:
         if self._is_stopped:
             raise WorkerLost("stopped")
 
-    def _watch(self, reference: Any, tell: Callable[[int], None]) -> Any:
+    def _watch(self, reference: Any, pulse: Pulse) -> Any:
         """The result of a computation that gives signs of life until then."""
         last, changed = (0, 0), time.monotonic()
         asked: Any = None
@@ -145,25 +145,24 @@ class RayWorker:
                 asked = None
                 if signs != last:
                     last, changed = signs, time.monotonic()
-                    tell(signs[0])
+                    pulse.frames = signs[0]
             if time.monotonic() - changed > self._stall_seconds:
                 raise WorkerLost(f"has given no sign of life for {self._stall_seconds:g} s")
         return ray.get(reference)
 
-    def _open(self, job: SegmentJob) -> None:
+    def _open(self, work: SegmentJob) -> None:
         """Make the actor ready for a job: send it the network, and the source, unless it sees the same file."""
-        if job.network in self._networks and job.network != self._network:
-            self._wait(self._actor.use.remote(self._networks[job.network]))
-            self._network = job.network
+        if work.network in self._networks and work.network != self._network:
+            self._wait(self._actor.use.remote(self._networks[work.network]))
+            self._network = work.network
         # Workers are in another folder: relative paths would name nothing there.
-        info = replace(
-            job.info, path=job.info.path.absolute(), images=tuple(image.absolute() for image in job.info.images)
-        )
-        job = replace(job, info=info, folder=job.folder.absolute())
-        token = make_token(job.folder)
-        files = source_files(job.info)
+        source, target = work.job.source, work.job.target.absolute()
+        job = work.job.with_source_files(source.path.absolute(), tuple(path.absolute() for path in source.images))
+        work = replace(work, job=replace(job, target=target))
+        token = make_token(work.job.folder)
+        files = source_files(work.job.source)
         try:
-            self._seen = self._wait(self._actor.open.remote(job, [fingerprint(file) for file in files], token))
+            self._seen = self._wait(self._actor.open.remote(work, [fingerprint(file) for file in files], token))
         finally:
             token.unlink(missing_ok=True)
         if not self._seen.source:
@@ -175,7 +174,7 @@ class RayWorker:
                     sent.append(self._actor.receive.remote(index, offset, piece))
             while sent:
                 self._wait(sent.popleft())
-        self._job = job.key
+        self._key = work.key
 
     def _fetch(self, path: Path) -> None:
         """Bring a part here, piece by piece, the next one on its way while one is written."""

@@ -8,7 +8,7 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,12 @@ from ristn_cli.engine.memory import free_bytes
 from ristn_cli.engine.upscaler import OutOfMemory, Upscaler
 from ristn_cli.engine.upscaler import fingerprint as fingerprint_network
 from ristn_cli.isolation import isolate_children
+from ristn_cli.job.job import Job
 from ristn_cli.job.manifest import Part, fingerprint
 from ristn_cli.model import RISTN
 from ristn_cli.own_files import check_owner
 from ristn_cli.spread.pool import SegmentJob
-from ristn_cli.spread.segments import Segment, compute_segment
+from ristn_cli.spread.segments import Pulse, Segment, compute_segment
 from ristn_cli.video import VideoError, VideoInfo
 
 
@@ -100,10 +101,10 @@ class SegmentWorker:
             self._refusal = str(error)
         self._upscalers = {} if self._upscaler is None else {self._upscaler.fingerprint: self._upscaler}
         self._compilation = compilation
-        self._job: SegmentJob | None = None
+        self._job: Job | None = None
         self._parts = self._sources = Path()
         self._scratch: Path | None = None
-        self._frames = self._beats = 0
+        self._pulse = Pulse()
 
     def hello(self) -> Hello | Refused:
         """What this worker is, once it is ready."""
@@ -121,16 +122,17 @@ class SegmentWorker:
             needs_token=os.environ.get("RAY_AUTH_MODE", "").lower() == "token",
         )
 
-    def open(self, job: SegmentJob, fingerprints: Sequence[dict[str, Any]], token: Path) -> Seen:
+    def open(self, work: SegmentJob, fingerprints: Sequence[dict[str, Any]], token: Path) -> Seen:
         """Take up a job, and tell what of it is seen here.
 
         Args:
-            job: with the paths of the driver.
+            work: the job, with the paths of the driver.
             fingerprints: of each file of the source, there.
             token: a file that the driver has just made in the job's folder; its name is what it holds.
         """
         self._clear()
-        files = source_files(job.info)
+        job = work.job
+        files = source_files(job.source)
         try:
             sees_source = all(fingerprint(file) == there for file, there in zip(files, fingerprints, strict=True))
         except OSError:
@@ -146,10 +148,10 @@ class SegmentWorker:
             folder.mkdir(mode=0o700, exist_ok=True)
         if not sees_source:
             here = tuple(self._sources / f"{index:06}-{file.name}" for index, file in enumerate(files))
-            job = replace(job, info=replace(job.info, path=here[0], images=here if job.info.images else ()))
+            job = job.with_source_files(here[0], here if job.source.images else ())
         self._job = job
         if self._upscaler is not None:
-            self._upscaler.tiling = job.tiling
+            self._upscaler.tiling = work.tiling
         return Seen(sees_source, sees_folder)
 
     def use(self, model: RISTN) -> None:
@@ -165,7 +167,7 @@ class SegmentWorker:
     def receive(self, index: int, offset: int, data: bytes) -> None:
         """Write a piece of a file of the source; the pieces of a file come in order."""
         assert self._job is not None
-        file = source_files(self._job.info)[index]
+        file = source_files(self._job.source)[index]
         with file.open("r+b" if offset else "wb") as output:
             output.seek(offset)
             output.write(data)
@@ -173,12 +175,9 @@ class SegmentWorker:
     def compute(self, segment: Segment, name: str) -> Part | Refused:
         """Make the part of a segment of the open job, as the file `name` in the folder of the parts."""
         assert self._job is not None and self._upscaler is not None
-        self._frames = 0
-        path = self._parts / name
+        self._pulse = Pulse()
         try:
-            return compute_segment(
-                segment, self._job.info, self._upscaler, self._job.options, path, tell=self._tell, beat=self._beat
-            )
+            return compute_segment(self._job, segment, self._upscaler, self._parts / name, self._pulse)
         except OutOfMemory as error:
             return Refused("OutOfMemory", str(error))
         except DeviceError as error:
@@ -186,15 +185,9 @@ class SegmentWorker:
         except VideoError as error:
             return Refused("VideoError", str(error))
 
-    def _tell(self, frames: int) -> None:
-        self._frames = frames
-
-    def _beat(self) -> None:
-        self._beats += 1
-
     def signs(self) -> tuple[int, int]:
-        """Frames written of the segment at work, and a number that grows while anything is computed."""
-        return self._frames, self._beats
+        """Frames encoded of the segment at work, and a number that grows while anything is computed."""
+        return self._pulse.frames, self._pulse.beats
 
     def read(self, name: str, offset: int, size: int) -> bytes:
         """A piece of a part; empty behind its end."""

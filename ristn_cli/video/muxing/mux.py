@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -23,17 +23,19 @@ from ristn_cli.own_files import open_new
 from ristn_cli.video.codecs import CODECS
 from ristn_cli.video.formats import file_url
 from ristn_cli.video.muxing.audio_times import drops_hidden_sound
+from ristn_cli.video.muxing.output import Output
 from ristn_cli.video.muxing.parts import PartLayout, read_layout
 from ristn_cli.video.muxing.prepared import Clip, Prepared, cut_input, format_seconds, prepare_streams
 from ristn_cli.video.muxing.program import QUIET, as_word, compile_command, run_ffmpeg
-from ristn_cli.video.muxing.stream_plan import CONTAINERS, Container, StreamPlan, check_mux, container_of
+from ristn_cli.video.muxing.stream_plan import Container, container_of
 from ristn_cli.video.muxing.tags import extract_covers, format_tags
 from ristn_cli.video.reading.source import FREE_RUNNING_FORMATS, open_input
 from ristn_cli.video.reading.streams import as_fraction
 from ristn_cli.video.types import StreamInfo, VideoError, VideoInfo
 
 MATROSKA_MUXERS = ("matroska", "webm")
-STDOUT = Path("-")
+MATROSKA_STREAM = Path("-.mkv")
+"""Standard output as a target: the suffix tells the container."""
 # Channel layouts that an encoder takes; audio of another is brought to the one that is most like it.
 LAYOUTS = {
     "libopus": "mono|stereo|3.0|quad|5.0|5.1|6.1|7.1",
@@ -45,69 +47,29 @@ LONGEST_TITLE = 1000
 """Characters of a stream's title, which is an argument of ffmpeg."""
 
 
-def join_and_mux(
-    parts: Sequence[Path],
-    source: VideoInfo,
-    target: str | Path,
-    *,
-    start: Fraction | None = None,
-    end: Fraction | None = None,
-    with_audio: bool = True,
-    with_subtitles: bool = True,
-    drop_unsupported: bool = False,
-    codec: str | None = None,
-    rate: Fraction | None = None,
-    plan: Sequence[StreamPlan] | None = None,
-) -> None:
-    """Write `target`: the frames of `parts` in order, and every other stream of `source` by `plan`.
+def join_and_mux(parts: Sequence[Path], output: Output, target: str | Path) -> None:
+    """Write the file `target`: the frames of `parts` in order, and every other stream of the source as planned.
 
-    `plan` is what `try_mux` gives; without it that of `check_mux`, by the choices `with_audio` to `codec`.
-
-    Parts hold absolute times on the source's clock, as FrameWriter writes them. Untrimmed, the output keeps that clock
-    (a transport stream's is moved to zero), so that streams which start late stay late. With `start` or `end`, seconds
-    after the first frame, `start` becomes zero and the other streams are cut to whole packets, subtitles to those that
-    begin in the range, chapters exactly. `codec` is the parts' own when not given, `rate`, of frames a
-    second, the source's. Raises VideoError for parts that
-    are missing, disagree or are out of order, for streams the container cannot hold, and with the last lines of
-    ffmpeg's messages when it fails; then `target` is removed.
+    Parts hold absolute times on the source's clock, as FrameWriter writes them. Untrimmed, the file keeps that clock
+    (a transport stream's is moved to zero), so that streams which start late stay late. Trimmed, the start of the range
+    becomes zero and the other streams are cut to whole packets, subtitles to those that begin in the range, chapters
+    exactly. Raises VideoError for parts that are missing, disagree or are out of order, for streams the container
+    cannot hold, and with the last lines of ffmpeg's messages when it fails; then `target` is removed.
     """
     target = Path(target)
     if not parts:
         raise VideoError(f"{target}: there are no parts to join; expected at least one")
-    rate = rate or source.rate
-    layout = layout_for(target, parts, rate)
-    if plan is None:
-        plan = check_mux(
-            source,
-            target,
-            codec=codec or layout.codec,
-            with_audio=with_audio,
-            with_subtitles=with_subtitles,
-            drop_unsupported=drop_unsupported,
-        )
-    mux_clip(parts, source, target, plan, clip_of(source, target, plan, start, end), layout, rate)
+    mux_clip(parts, output, target, clip_of(output, target))
 
 
-def mux_clip(
-    parts: Sequence[Path],
-    source: VideoInfo,
-    target: Path,
-    plan: Sequence[StreamPlan],
-    clip: Clip,
-    layout: PartLayout,
-    rate: Fraction,
-) -> None:
-    """The mux of `join_and_mux`, by a plan and a clip that are settled."""
-    container = container_of(target)
+def mux_clip(parts: Sequence[Path], output: Output, target: Path, clip: Clip) -> None:
+    """The mux of `join_and_mux`, of any clip of the source."""
+    layout = read_layout(parts, output.shape.rate)
+    layout = replace(layout, adds_intervals=container_of(target).muxer in ("mp4", "mov"))
     # Beside the target: what a killed process leaves goes with the job's folder.
     with tempfile.TemporaryDirectory(prefix="ristn-mux-", dir=target.parent) as scratch:
-        tags = Path(scratch) / "tags.txt"
-        tags.write_text(format_tags(source, clip.zero, clip.until), encoding="utf-8")
-        # Matroska keeps covers as attachments, and ffmpeg would write them as video.
-        covers = extract_covers(source, plan, Path(scratch)) if container.holds_attachments else {}
-        is_matroska = container.muxer in MATROSKA_MUXERS
-        prepared = prepare_streams(source, plan, clip, Path(scratch), is_matroska=is_matroska, is_pipe=False)
-        command = _command(source, target, container, plan, layout, rate, tags, covers, prepared, clip)
+        extras = _prepare_extras(output, container_of(target), clip, Path(scratch), is_pipe=False)
+        command = _command(output, target, layout, clip, extras)
         open_new(target).close()  # ffmpeg would follow a link of this name
         try:
             run_ffmpeg(command, parts, layout, target)
@@ -116,50 +78,52 @@ def mux_clip(
             raise
 
 
-def layout_for(target: Path, parts: Sequence[Path], rate: Fraction) -> PartLayout:
-    """What `parts` have in common, for the container of `target`."""
-    return replace(read_layout(parts, rate), adds_intervals=container_of(target).muxer in ("mp4", "mov"))
+def clip_of(output: Output, target: Path) -> Clip:
+    """The clip of the source that an output holds."""
+    source = output.source
+    if not output.is_trimmed:
+        return Clip(_clock_zero(source), None, False, drops_hidden_sound(source, target, output.streams))
+    until = None if output.end is None else source.start_time + output.end
+    return Clip(source.start_time + (output.start or 0), until, True)
 
 
-def clip_of(
-    source: VideoInfo, target: Path, plan: Sequence[StreamPlan], start: Fraction | None, end: Fraction | None
-) -> Clip:
-    """The clip from `start` to `end`, seconds after the first frame; the whole source when both are None."""
-    if start is None and end is None:
-        return Clip(_clock_zero(source), None, False, drops_hidden_sound(source, target, plan))
-    return Clip(source.start_time + (start or 0), None if end is None else source.start_time + end, True)
-
-
-def stream_mux(
-    parts: Iterable[Path],
-    source: VideoInfo,
-    sink: int,
-    *,
-    codec: str,
-    rate: Fraction,
-    plan: Sequence[StreamPlan],
-    start: Fraction | None = None,
-    end: Fraction | None = None,
-) -> None:
+def stream_mux(parts: Iterable[Path], output: Output, sink: int) -> None:
     """What `join_and_mux` does, into the open file `sink` as Matroska, while the parts are still in the making.
 
     `parts` may wait for the next; each was read when the one after it is asked for. Raises VideoError like
-    `join_and_mux`, also when whoever reads from `sink` stopped doing so.
+    `join_and_mux`, also when the program that reads from `sink` closed it.
     """
     coming = iter(parts)
     first = next(coming)
-    container = CONTAINERS[".mkv"]
     # How deep later parts are reordered cannot be looked up; the codec's own depth covers them all.
-    depth = CODECS[codec].reorder_depth
-    layout = replace(read_layout([first], rate), reorder_depth=depth, adds_intervals=False)
-    clip = clip_of(source, Path("-.mkv"), plan, start, end)
+    depth = CODECS[output.encoder.codec].reorder_depth
+    layout = replace(read_layout([first], output.shape.rate), reorder_depth=depth, adds_intervals=False)
+    clip = clip_of(output, MATROSKA_STREAM)
     with tempfile.TemporaryDirectory(prefix="ristn-mux-") as scratch:
-        tags = Path(scratch) / "tags.txt"
-        tags.write_text(format_tags(source, clip.zero, clip.until), encoding="utf-8")
-        covers = extract_covers(source, plan, Path(scratch))
-        prepared = prepare_streams(source, plan, clip, Path(scratch), is_matroska=True, is_pipe=True)
-        command = _command(source, STDOUT, container, plan, layout, rate, tags, covers, prepared, clip)
+        extras = _prepare_extras(output, container_of(MATROSKA_STREAM), clip, Path(scratch), is_pipe=True)
+        command = _command(output, MATROSKA_STREAM, layout, clip, extras)
         run_ffmpeg(command, chain([first], coming), layout, Path("standard output"), sink)
+
+
+@dataclass(frozen=True)
+class _Extras:
+    """Files that a mux takes beside the parts and the source: its tags, covers to attach, streams made ready before."""
+
+    tags: Path
+    covers: dict[int, tuple[Path, str]]
+    prepared: Prepared
+
+
+def _prepare_extras(output: Output, container: Container, clip: Clip, folder: Path, *, is_pipe: bool) -> _Extras:
+    """Write these files into a folder. Raises VideoError when ffmpeg fails."""
+    source, plan = output.source, output.streams
+    tags = folder / "tags.txt"
+    tags.write_text(format_tags(source, clip.zero, clip.until), encoding="utf-8")
+    # Matroska keeps covers as attachments, and ffmpeg would write them as video.
+    covers = extract_covers(source, plan, folder) if container.holds_attachments else {}
+    is_matroska = container.muxer in MATROSKA_MUXERS
+    prepared = prepare_streams(source, plan, clip, folder, is_matroska=is_matroska, is_pipe=is_pipe)
+    return _Extras(tags, covers, prepared)
 
 
 def _clock_zero(source: VideoInfo) -> Fraction:
@@ -170,40 +134,30 @@ def _clock_zero(source: VideoInfo) -> Fraction:
     return source.origin // source.time_base * source.time_base
 
 
-def _command(
-    source: VideoInfo,
-    target: Path,
-    container: Container,
-    plan: Sequence[StreamPlan],
-    layout: PartLayout,
-    rate: Fraction,
-    tags: Path,
-    covers: dict[int, tuple[Path, str]],
-    prepared: Prepared,
-    clip: Clip,
-) -> list[str]:
+def _command(output: Output, target: Path, layout: PartLayout, clip: Clip, extras: _Extras) -> list[str]:
     """The ffmpeg command: the parts, the tags, the source; one map an output stream, in the source's order.
 
     Without -copyts ffmpeg moves each input's earliest time to zero; -itsoffset says where it belongs instead.
     """
+    source, container, prepared = output.source, container_of(target), extras.prepared
     begin = layout.first_pts * layout.time_base - clip.zero
     parts_input = ffmpeg.input("pipe:0", f=layout.pipe_format, itsoffset=format_seconds(begin))
-    tags_input = ffmpeg.input(as_word(file_url(tags)), f="ffmetadata")
+    tags_input = ffmpeg.input(as_word(file_url(extras.tags)), f="ffmetadata")
     source_input = cut_input(source.path, source.origin, clip)
-    video = next(entry.stream for entry in plan if entry.action == "upscale")
+    video = next(entry.stream for entry in output.streams if entry.action == "upscale")
     # ffmpeg-python lists only inputs that something is mapped from; an absent stream is mapped to bring in the tags.
     maps = [parts_input["v:0"], tags_input["999?"]]
-    output = {"c": "copy", "map_metadata": "1", "map_chapters": "1", "map_metadata:s:0": "1:s:0"}
-    output["disposition:0"] = "+".join(video.dispositions) or "0"
+    options = {"c": "copy", "map_metadata": "1", "map_chapters": "1", "map_metadata:s:0": "1:s:0"}
+    options["disposition:0"] = "+".join(video.dispositions) or "0"
     # With a copy this only states the rate; ffmpeg's own guess falls for the first decoding intervals.
-    output["r:0"] = str(rate)
+    options["r:0"] = str(output.shape.rate)
     if clip.drops_before:
-        output["copypriorss"] = "0"  # else packets from before the cut come along, and Matroska moves all to hold them
-    inputs = ["pipe:0", file_url(tags)]
+        options["copypriorss"] = "0"  # else packets from before the cut come along, and Matroska moves all to hold them
+    inputs = ["pipe:0", file_url(extras.tags)]
     position = 0
     extra = _language_tag(video, 0, container)
-    for entry in plan:
-        if entry.action not in ("copy", "convert") or entry.stream.index in {*covers, *prepared.empty}:
+    for entry in output.streams:
+        if entry.action not in ("copy", "convert") or entry.stream.index in {*extras.covers, *prepared.empty}:
             continue
         position += 1
         if entry.stream.index in prepared.files:
@@ -215,31 +169,31 @@ def _command(
             name, index = file_url(source.path), entry.stream.index
         if name not in inputs:
             inputs.append(name)
-        output[f"map_metadata:s:{position}"] = f"{inputs.index(name)}:s:{index}"
+        options[f"map_metadata:s:{position}"] = f"{inputs.index(name)}:s:{index}"
         dispositions = [*entry.stream.dispositions, *(["attached_pic"] if entry.stream.is_cover else [])]
-        output[f"disposition:{position}"] = "+".join(dispositions) or "0"
+        options[f"disposition:{position}"] = "+".join(dispositions) or "0"
         if entry.stream.title is not None:
-            output[f"metadata:s:{position}"] = f"title={entry.stream.title[:LONGEST_TITLE]}"
+            options[f"metadata:s:{position}"] = f"title={entry.stream.title[:LONGEST_TITLE]}"
         extra += _language_tag(entry.stream, position, container)
         if entry.action == "convert":
-            output[f"c:{position}"] = entry.codec
+            options[f"c:{position}"] = entry.codec
             if entry.stream.kind == "audio":
                 # What cannot be decoded is passed over, as in the video; else ffmpeg would end with an error.
-                output["max_error_rate"] = "1"
+                options["max_error_rate"] = "1"
                 if entry.codec in LAYOUTS:
-                    output[f"filter:{position}"] = f"aformat=channel_layouts={LAYOUTS[entry.codec]}"
-    output["f"] = container.muxer
+                    options[f"filter:{position}"] = f"aformat=channel_layouts={LAYOUTS[entry.codec]}"
+    options["f"] = container.muxer
     if container.muxer in ("mp4", "mov"):
         # The movie's clock holds the edit lists; its default of milliseconds would round a late start.
-        output["movie_timescale"] = output["video_track_timescale"] = str(layout.time_base.denominator)
+        options["movie_timescale"] = options["video_track_timescale"] = str(layout.time_base.denominator)
         if layout.codec == "hevc":
-            output["tag:0"] = "hvc1"  # Apple's players insist on it
-    url = "pipe:1" if target == STDOUT else file_url(target)
-    stream = ffmpeg.output(*maps, as_word(url), **output)
+            options["tag:0"] = "hvc1"  # Apple's players insist on it
+    url = "pipe:1" if target == MATROSKA_STREAM else file_url(target)
+    stream = ffmpeg.output(*maps, as_word(url), **options)
     stream = stream.global_args(*QUIET).overwrite_output()
     command = compile_command(stream)
     assert [command[k + 1] for k, word in enumerate(command) if word == "-i"] == inputs
-    for number, (path, mime_type) in enumerate(covers.values(), start=position + 1):
+    for number, (path, mime_type) in enumerate(extras.covers.values(), start=position + 1):
         extra += ["-attach", file_url(path), f"-metadata:s:{number}", f"mimetype={mime_type}"]
     at = len(command) - 1 - command[::-1].index(url)
     return [*command[:at], *extra, *command[at:], *_hold_clock(source, inputs)]

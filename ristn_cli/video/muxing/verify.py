@@ -15,6 +15,7 @@ from av.video.stream import VideoStream
 
 from ristn_cli.video.convert import has_alpha_channel
 from ristn_cli.video.muxing.audio_times import check_audio_times
+from ristn_cli.video.muxing.output import Output
 from ristn_cli.video.muxing.stream_plan import CONTAINERS, StreamPlan
 from ristn_cli.video.reading.reader import decoded_times
 from ristn_cli.video.reading.source import open_input
@@ -39,59 +40,53 @@ ENCODED_AS = {"libopus": "opus", "srt": "subrip", "ssa": "ass"}
 MP4_NAMES = {"mp2": "mp3", "mp1": "mp3"}
 
 
-def verify(
-    target: str | Path,
-    *,
-    frames: int,
-    width: int,
-    height: int,
-    source: VideoInfo,
-    start: Fraction | None = None,
-    end: Fraction | None = None,
-    plan: tuple[StreamPlan, ...] | None = None,
-    check_times: bool = True,
-    has_field_rate: bool = False,
-    has_alpha: bool = False,
-) -> None:
+def verify(target: str | Path, output: Output, frames: int, *, check_times: bool = True) -> None:
     """Read `target` anew and compare: frames, size, timestamps, duration, streams, and that both ends decode.
 
-    `frames` is what the job wrote, `start` and `end` its trim in seconds after the first frame, `plan` the result of
-    `check_mux` (streams are compared only with it). `check_times` compares every frame's time, relative to the first,
-    with the source's packets, and must be off when frames were lost to damage. `has_field_rate` tells that each frame
-    of the source became two, the second halfway to the next, `has_alpha` that the output must hold transparency.
-    Raises VideoError for the first mismatch, saying what was found and expected.
+    Args:
+        target: the finished file.
+        output: what it should be.
+        frames: what the job wrote.
+        check_times: compare every frame's time, relative to the first, with the source's packets; it must be off when
+            frames were lost to damage, and when the source cannot be read again.
+
+    Raises:
+        VideoError: the first mismatch: what was found and what was expected.
     """
     target = Path(target)
+    source, shape = output.source, output.shape
     with open_input(target, is_own=True) as container:
         stream = main_video_stream(container, target)
         found_size = (stream.codec_context.width, stream.codec_context.height)
-        if found_size != (width, height):
-            raise CheckError.mismatch(target, "picture size", f"{found_size[0]}x{found_size[1]}", f"{width}x{height}")
+        if found_size != (shape.width, shape.height):
+            raise CheckError.mismatch(
+                target, "picture size", f"{found_size[0]}x{found_size[1]}", f"{shape.width}x{shape.height}"
+            )
         index = stream.index
         kinds = Counter(str(other.type) for other in container.streams)
         covers = sum(bool(other.disposition & other.disposition.attached_pic) for other in container.streams.video)
-    wanted = _source_times(source, start, end, has_field_rate) if check_times else None
+    wanted = _range_of(source_times(source), output) if check_times else None
     try:
         times = _compare_times(target, index, wanted, may_be_fields=source.is_interlaced)
     except CheckError:
         if source.is_image_sequence:
             raise
-        # A packet may hold no frame of its own: only a decoder knows.
-        times = _compare_times(target, index, _decoded_times(source, start, end, has_field_rate))
+        # A packet may hold no frame of its own: only a decoder knows. Of a frame that begins before the range a field
+        # may lie within.
+        decoded = decoded_times(source, output.start, lead=2 / source.rate)
+        times = _compare_times(target, index, _range_of(decoded, output))
     first, last, longest = times.first, times.last, times.longest
     if times.count != frames:
         raise CheckError.mismatch(target, "number of frames", str(times.count), str(frames))
     if check_times and source.duration is not None and source.container.startswith("mov"):
-        expected_duration = min(source.duration, end if end is not None else source.duration) - (start or 0)
+        until = source.duration if output.end is None else min(source.duration, output.end)
         # A header may understate what the timestamps show; less than one frame, the longest, is the rule.
-        _check_duration(target, max(expected_duration, last - first), max(longest, 1 / source.rate))
-    if plan is not None:
-        is_trimmed = start is not None or end is not None
-        _check_streams(target, kinds, covers, plan, is_trimmed)
-        check_stream_list(target, plan, is_trimmed=is_trimmed)
-        if check_times and not is_trimmed:
-            check_audio_times(target, source, plan, max(longest, 1 / source.rate))
-    _check_decodes(target, last, has_alpha)
+        _check_duration(target, max(until - (output.start or 0), last - first), max(longest, 1 / source.rate))
+    _check_streams(target, kinds, covers, output.streams, output.is_trimmed)
+    check_stream_list(target, output.streams, is_trimmed=output.is_trimmed)
+    if check_times and not output.is_trimmed:
+        check_audio_times(target, source, output.streams, max(longest, 1 / source.rate))
+    _check_decodes(target, last, output.encoder.has_alpha)
 
 
 @dataclass(frozen=True)
@@ -177,30 +172,15 @@ def presentation_times(path: Path, index: int, *, by_decoding: bool = False) -> 
             yield heapq.heappop(heap) * base
 
 
-def _source_times(
-    source: VideoInfo, start: Fraction | None, end: Fraction | None, has_field_rate: bool
-) -> Iterator[Fraction]:
-    """Times of the source's packets, or of their fields, in [start, end), relative to the first of them."""
-    return _range_of(source_times(source), source, start, end, has_field_rate)
-
-
-def _decoded_times(
-    source: VideoInfo, start: Fraction | None, end: Fraction | None, has_field_rate: bool
-) -> Iterator[Fraction]:
-    """The same of what a decoder gives."""
-    # Of a frame that begins before the range a field may lie within.
-    return _range_of(decoded_times(source, start, lead=2 / source.rate), source, start, end, has_field_rate)
-
-
-def _range_of(
-    times: Iterator[Fraction], source: VideoInfo, start: Fraction | None, end: Fraction | None, has_field_rate: bool
-) -> Iterator[Fraction]:
-    if has_field_rate:
+def _range_of(times: Iterator[Fraction], output: Output) -> Iterator[Fraction]:
+    """The times of a source's frames, or of their fields, within the range, relative to the first of them."""
+    source, start, end = output.source, output.start or Fraction(0), output.end
+    if output.shape.has_field_rate:
         times = _field_times(times, source.rate)
     zero: Fraction | None = None
     for time in times:
         since = time - source.start_time
-        if since < (start or 0):
+        if since < start:
             continue
         if end is not None and since >= end:
             return

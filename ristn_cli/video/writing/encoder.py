@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from fractions import Fraction
+from dataclasses import replace
 
 from av.codec.codec import UnknownCodecError
 from av.container import OutputContainer
@@ -15,15 +13,14 @@ from av.video.stream import VideoStream
 
 from ristn_cli.video.codecs import (
     CODECS,
-    DEFAULT_CRF,
     NVENC_PRESETS,
     X26X_PRESETS,
     Codec,
-    choose_codec,
     choose_pixel_format,
 )
 from ristn_cli.video.convert import FrameBuilder
 from ristn_cli.video.types import UNSPECIFIED, Color, MasteringMetadata, VideoError
+from ristn_cli.video.writing.settings import EncoderSettings, OutputShape
 
 # Pictures that x264 and x265 look ahead, by preset, and hold meanwhile.
 LOOKAHEADS = {
@@ -39,37 +36,14 @@ MOST_SLICES = 4
 """At 7680x4320 and the same rate factor they cost 0.1 dB and 0.4 % of the size at most, 16 would cost 5 %."""
 
 
-@dataclass(frozen=True)
-class EncoderSettings:
-    """Everything that an encoder is opened with; the fields are FrameWriter's parameters."""
-
-    codec: str | None
-    width: int
-    height: int
-    rate: Fraction
-    time_base: Fraction
-    color: Color
-    sample_aspect_ratio: Fraction = Fraction(1)
-    crf: float = DEFAULT_CRF
-    preset: str = "medium"
-    pixel_format: str | None = None
-    encoder_options: Mapping[str, str] = field(default_factory=dict)
-    mastering: MasteringMetadata = field(default_factory=MasteringMetadata)
-    has_alpha: bool = False
-
-
-def output_color(color: Color) -> Color:
-    """The colour a source of `color` is written with: matrix and range always stated, RGB as BT.709 limited range."""
-    if color.conversion_matrix == "gbr":
-        return replace(color, matrix="bt709", range="tv")
-    return replace(color, matrix=color.conversion_matrix, range=color.conversion_range)
-
-
 def add_stream(
-    container: OutputContainer, settings: EncoderSettings, is_deep: bool
+    container: OutputContainer, shape: OutputShape, settings: EncoderSettings, is_deep: bool
 ) -> tuple[VideoStream, FrameBuilder]:
-    """A video stream in `container` with its encoder set up, and what makes its frames. Raises VideoError."""
-    codec = CODECS[choose_codec(settings.codec, 16 if is_deep else 8)]
+    """A video stream in `container` with its encoder set up, and what makes its frames. Raises VideoError.
+
+    `is_deep` tells that the frames have more than 8 bits a sample.
+    """
+    codec = CODECS[settings.codec]
     if codec.has_presets and codec.presets is None and settings.preset not in X26X_PRESETS:
         # x264 would say so itself, on stderr.
         raise VideoError(f"{codec.encoder} has no preset '{settings.preset}'; expected {', '.join(X26X_PRESETS)}")
@@ -82,9 +56,9 @@ def add_stream(
         color = replace(color, primaries=primaries, transfer=transfer)
         settings = replace(settings, color=color)
     try:
-        builder = FrameBuilder(settings.width, settings.height, pixel_format, color)
+        builder = FrameBuilder(shape.width, shape.height, pixel_format, color)
         stream = container.add_stream(
-            codec.encoder, rate=settings.rate, options=_encoder_options(codec, settings, builder)
+            codec.encoder, rate=shape.rate, options=_encoder_options(shape, settings, builder)
         )
     except UnknownCodecError as error:
         message = f"the encoder {codec.encoder} is not in this build of FFmpeg; choose another --codec"
@@ -92,14 +66,14 @@ def add_stream(
     except ValueError as error:
         raise VideoError(f"{codec.encoder}: {error}; choose another --codec, --pix-fmt or suffix") from error
     assert isinstance(stream, VideoStream)
-    stream.width, stream.height, stream.pix_fmt = settings.width, settings.height, pixel_format
+    stream.width, stream.height, stream.pix_fmt = shape.width, shape.height, pixel_format
     context = stream.codec_context
     if codec.encoder == "libx264":
         context.thread_type = "AUTO"  # PyAV asks for slices alone: slower, and larger files at the same quality
-        if is_large(settings.width * settings.height):
+        if is_large(shape.width * shape.height):
             context.thread_type, context.thread_count = "SLICE", min(usable_cores(), MOST_SLICES)
-    context.sample_aspect_ratio = settings.sample_aspect_ratio
-    stream.time_base = context.time_base = settings.time_base
+    context.sample_aspect_ratio = shape.sample_aspect_ratio
+    stream.time_base = context.time_base = shape.time_base
     return stream, builder
 
 
@@ -121,12 +95,12 @@ def bounded_lookahead(encoder: str, preset: str, pixels: int) -> int:
     return min(lookahead, max(SHORTEST_LOOKAHEADS[encoder], lookahead * LARGE_PICTURE // pixels))
 
 
-def shorter_lookahead(codec: Codec, settings: EncoderSettings) -> int | None:
+def shorter_lookahead(codec: Codec, settings: EncoderSettings, pixels: int) -> int | None:
     """Pictures to look ahead, where those of the preset would be too many and the user's own options do not matter."""
-    given = ":".join(f"{name}={value}" for name, value in settings.encoder_options.items())
+    given = ":".join(f"{name}={value}" for name, value in settings.options.items())
     if codec.encoder not in LOOKAHEADS or re.search(r"\b(preset|tune|bframes|bf)=", given):
         return None
-    shorter = bounded_lookahead(codec.encoder, settings.preset, settings.width * settings.height)
+    shorter = bounded_lookahead(codec.encoder, settings.preset, pixels)
     return shorter if shorter < LOOKAHEADS[codec.encoder][settings.preset] else None
 
 
@@ -147,9 +121,9 @@ def tag_picture(picture: VideoFrame, color: Color) -> None:
     picture.color_trc = TRANSFERS.get(color.transfer, picture.color_trc)
 
 
-def _encoder_options(codec: Codec, settings: EncoderSettings, builder: FrameBuilder) -> dict[str, str]:
+def _encoder_options(shape: OutputShape, settings: EncoderSettings, builder: FrameBuilder) -> dict[str, str]:
     """Quality, preset and colour as encoder options; the user's own come last and win."""
-    color = settings.color
+    codec, color = CODECS[settings.codec], settings.color
     options = dict(codec.options)
     if codec.encoder == "prores_ks" and builder.has_alpha:
         options["profile"] = "4444"
@@ -162,7 +136,7 @@ def _encoder_options(codec: Codec, settings: EncoderSettings, builder: FrameBuil
         if codec.presets is not None and settings.preset in codec.presets:
             prefix = "p" if codec.presets is NVENC_PRESETS else ""
             options["preset"] = f"{prefix}{codec.presets[settings.preset]}"
-    lookahead = shorter_lookahead(codec, settings)
+    lookahead = shorter_lookahead(codec, settings, shape.width * shape.height)
     if codec.encoder == "libx264" and lookahead is not None:
         options["rc-lookahead"] = str(lookahead)
     tags = {
@@ -180,7 +154,7 @@ def _encoder_options(codec: Codec, settings: EncoderSettings, builder: FrameBuil
         parameters = _svtav1_parameters(settings.mastering)
         if parameters:
             options["svtav1-params"] = ":".join(parameters)
-    for name, value in settings.encoder_options.items():
+    for name, value in settings.options.items():
         joins = name in ("x265-params", "svtav1-params") and name in options
         options[name] = f"{options[name]}:{value}" if joins else value
     return options
@@ -243,21 +217,21 @@ CHROMA_LOCATIONS = ("left", "center", "topleft", "top", "bottomleft", "bottom")
 
 
 def check_options_known(stream: VideoStream, settings: EncoderSettings) -> None:
-    """Raise VideoError for an `encoder_options` name that an opened encoder did not take: FFmpeg passes over it."""
-    unknown = sorted(settings.encoder_options.keys() & stream.codec_context.options.keys())
+    """Raise VideoError for a name in `options` that an opened encoder did not take: FFmpeg passes over it."""
+    unknown = sorted(settings.options.keys() & stream.codec_context.options.keys())
     if unknown:
         raise VideoError(f"{stream.codec_context.name} has no option '{unknown[0]}'; check --encoder-arg")
 
 
-def explain_encoder(settings: EncoderSettings, error: Exception, is_deep: bool) -> str:
+def explain_encoder(shape: OutputShape, settings: EncoderSettings, error: Exception) -> str:
     """What to tell when an encoder cannot be opened."""
-    codec = CODECS[choose_codec(settings.codec, 16 if is_deep else 8)]
+    codec = CODECS[settings.codec]
     reason = getattr(error, "strerror", None) or str(error)
     if "nvenc" in codec.encoder:
         return (
             f"{codec.encoder} cannot be used here ({reason}): it needs an NVIDIA GPU and driver; choose another --codec"
         )
     return (
-        f"{codec.encoder} refuses {settings.width}x{settings.height} pixels with these options ({reason}); "
+        f"{codec.encoder} refuses {shape.width}x{shape.height} pixels with these options ({reason}); "
         "check --crf, --preset, --pix-fmt and --encoder-arg"
     )

@@ -27,6 +27,7 @@ from ristn_cli.video.reading.source import open_input
 from ristn_cli.video.reading.streams import main_video_stream
 from ristn_cli.video.resample import ALPHA_FLAGS, Resampler
 from ristn_cli.video.types import Frame, VideoError
+from ristn_cli.video.writing.settings import OutputShape
 
 PART_SUFFIX = ".zip"
 TIMES_NAME = "times.json"
@@ -68,16 +69,16 @@ def existing_images(target: Path, most: int | None = None) -> list[Path]:
 class ImagesWriter:
     """Frames as images in one archive at `path`, which appears only when `close` has succeeded.
 
-    Frames are of `frame_size`, width and height, and resampled to `width` x `height`, transparency too. `suffix` is one
-    of `WRITABLE_IMAGES`. As a context manager, an exception removes what was written.
+    Frames are of the shape's `frame_size` and resampled to its size, transparency too. `suffix` is one of
+    `WRITABLE_IMAGES`. As a context manager, an exception removes what was written.
     """
 
-    def __init__(self, path: Path, *, width: int, height: int, frame_size: tuple[int, int], suffix: str) -> None:
+    def __init__(self, path: Path, shape: OutputShape, suffix: str) -> None:
         self.path = path
         self.frames_written = 0
-        self._shape = (frame_size[1], frame_size[0], 3)
-        self._resampler = Resampler(width, height)
-        self._alpha_resampler = Resampler(width, height, ALPHA_FLAGS)
+        self._shape = (*shape.given_size[::-1], 3)
+        self._resampler = Resampler(shape.width, shape.height)
+        self._alpha_resampler = Resampler(shape.width, shape.height, ALPHA_FLAGS)
         self._suffix = suffix
         self._times: list[tuple[str, str | None]] = []
         self._unfinished = path.with_name(f"{path.stem}.unfinished{path.suffix}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import heapq
-from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -23,19 +23,18 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ristn_cli.own_files import open_new
-from ristn_cli.video.codecs import CODECS, DEFAULT_CRF, choose_codec
+from ristn_cli.video.codecs import CODECS
 from ristn_cli.video.convert import FrameBuilder
 from ristn_cli.video.formats import file_url
 from ristn_cli.video.resample import ALPHA_FLAGS, Resampler
-from ristn_cli.video.types import Color, Frame, Image, MasteringMetadata, VideoError
+from ristn_cli.video.types import Frame, Image, VideoError
 from ristn_cli.video.writing.encoder import (
-    EncoderSettings,
     add_stream,
     check_options_known,
     explain_encoder,
-    output_color,
     tag_picture,
 )
+from ristn_cli.video.writing.settings import EncoderSettings, OutputShape, output_color
 
 # The slowest clock movenc keeps as it is; slower ones it doubles until they are above.
 SLOWEST_MP4_CLOCK = 10000
@@ -70,56 +69,18 @@ class DecodeClock:
 class FrameWriter:
     """Encodes frames into `path`, which appears only when `close` has succeeded.
 
-    Frames are RGB (H, W, 3), uint8 or uint16 on the full scale; the first decides for all. They are of `frame_size`,
-    width and height, and resampled to `width` x `height`, which are also the default for it. `has_alpha` chooses a
-    pixel format that holds their transparency, which may be of any size: it is resampled too. `time_base` must
-    hold every frame's time exactly (the source's does); times are absolute and kept. `codec` is None, `auto` or a
-    key of `CODECS`; `pixel_format` defaults to 4:2:0 of 8 bits, 10 for uint16 frames. `crf` becomes `cq` for NVENC and
-    means nothing for ProRes and FFV1. `color` is the source's: an untagged matrix or range is written as it was taken,
-    because the larger picture would otherwise be taken for BT.709; RGB sources are written as BT.709, limited.
-    `encoder_options` are handed to the encoder last. As a context manager, an exception removes what was written.
+    Frames are RGB (H, W, 3), uint8 or uint16 on the full scale; the first decides for all. They are of the shape's
+    `frame_size` and resampled to its size, and so is their transparency, which may be of any size. Their times are
+    absolute, lie on the shape's `time_base`, and are kept. As a context manager, an exception removes what was written.
     """
 
-    def __init__(
-        self,
-        path: str | Path,
-        *,
-        width: int,
-        height: int,
-        frame_size: tuple[int, int] | None = None,
-        rate: Fraction,
-        time_base: Fraction,
-        color: Color,
-        sample_aspect_ratio: Fraction = Fraction(1),
-        codec: str | None = None,
-        crf: float = DEFAULT_CRF,
-        preset: str = "medium",
-        pixel_format: str | None = None,
-        encoder_options: Mapping[str, str] | None = None,
-        mastering: MasteringMetadata | None = None,
-        has_alpha: bool = False,
-    ) -> None:
-        choose_codec(codec, 8)
+    def __init__(self, path: str | Path, shape: OutputShape, settings: EncoderSettings) -> None:
         self.path = Path(path)
         self.frames_written = 0
-        self._frame_size = frame_size or (width, height)
-        self._resampler = Resampler(width, height)
-        self._alpha_resampler = Resampler(width, height, ALPHA_FLAGS)
-        self._settings = EncoderSettings(
-            codec,
-            width,
-            height,
-            rate,
-            time_base,
-            output_color(color),
-            sample_aspect_ratio,
-            crf,
-            preset,
-            pixel_format,
-            dict(encoder_options or {}),
-            mastering or MasteringMetadata(),
-            has_alpha,
-        )
+        self._shape = shape
+        self._settings = replace(settings, color=output_color(settings.color))
+        self._resampler = Resampler(shape.width, shape.height)
+        self._alpha_resampler = Resampler(shape.width, shape.height, ALPHA_FLAGS)
         self._unfinished = self.path.with_name(f"{self.path.stem}.unfinished{self.path.suffix}")
         self._container: OutputContainer | None = None
         self._stream: VideoStream | None = None
@@ -146,32 +107,32 @@ class FrameWriter:
 
     def write(self, frame: Frame) -> None:
         """Encode one frame. Raises VideoError when it does not fit the others, or when encoding or writing fails."""
-        settings = self._settings
+        shape = self._shape
         if self._is_closed:
             raise VideoError(f"{self.path}: a frame was written after the file was closed")
-        if frame.image.shape != (*self._frame_size[::-1], 3):
-            expected = f"{self._frame_size[0]}x{self._frame_size[1]}"
-            raise VideoError(f"{self.path}: got a frame of shape {frame.image.shape}, expected {expected} RGB")
+        width, height = shape.given_size
+        if frame.image.shape != (height, width, 3):
+            raise VideoError(f"{self.path}: got a frame of shape {frame.image.shape}, expected {width}x{height} RGB")
         if self._dtype is not None and frame.image.dtype != self._dtype:
             raise VideoError(f"{self.path}: got a {frame.image.dtype} frame, expected {self._dtype} as the first")
         pts = self._ticks(frame.time)
         if self._last_pts is not None and pts <= self._last_pts:
             raise VideoError(f"{self.path}: frame times must grow: {frame.time} s follows a later or equal one")
-        duration = frame.duration if frame.duration is not None else 1 / settings.rate
+        duration = frame.duration if frame.duration is not None else 1 / shape.rate
         try:
             if self._container is None:
                 self._open(frame.image)
             assert self._builder is not None and self._stream is not None
             alpha = None if frame.alpha is None else self._alpha_resampler.apply(frame.alpha)
             picture = self._builder.to_frame(self._resampler.apply(frame.image), alpha)
-            picture.pts, picture.time_base = pts, settings.time_base
-            tag_picture(picture, settings.color)
-            self._durations[pts] = max(1, round(duration / settings.time_base))
+            picture.pts, picture.time_base = pts, shape.time_base
+            tag_picture(picture, self._settings.color)
+            self._durations[pts] = max(1, round(duration / shape.time_base))
             self._first_pts = pts if self._last_pts is None else self._first_pts
             self._end_pts = pts + self._durations[pts]
             self._encode(picture)
             if self.frames_written == 0:
-                check_options_known(self._stream, settings)
+                check_options_known(self._stream, self._settings)
         except (av.error.FFmpegError, OSError) as error:
             raise VideoError(self._explain(error)) from error
         self._last_pts = pts
@@ -204,8 +165,7 @@ class FrameWriter:
         self._unfinished.unlink(missing_ok=True)
 
     def _open(self, image: Image) -> None:
-        settings = self._settings
-        clock = settings.time_base.denominator
+        clock = self._shape.time_base.denominator
         while clock < SLOWEST_MP4_CLOCK:
             clock *= 2
         is_mp4 = self.path.suffix.lower() in (".mp4", ".mov", ".m4v")
@@ -213,9 +173,9 @@ class FrameWriter:
         self._container = av.open(
             file_url(self._unfinished), "w", container_options={"movie_timescale": str(clock)} if is_mp4 else {}
         )
-        self._stream, self._builder = add_stream(self._container, settings, image.dtype == np.uint16)
+        self._stream, self._builder = add_stream(self._container, self._shape, self._settings, image.dtype == np.uint16)
         self._dtype = image.dtype
-        self._reorder_depth = CODECS[choose_codec(settings.codec, 8 * image.itemsize)].reorder_depth
+        self._reorder_depth = CODECS[self._settings.codec].reorder_depth
 
     def _encode(self, picture: VideoFrame | None) -> None:
         """Encode a picture, or flush at None. One packet is held back, because the last one's duration is special."""
@@ -225,7 +185,7 @@ class FrameWriter:
                 raise VideoError(f"{self.path}: {self._stream.codec_context.name} gave a packet without a time")
             packet.duration = self._durations.pop(packet.pts, 1)
             if self._decode_clock is None:
-                frame_ticks = round(1 / self._settings.rate / self._settings.time_base)
+                frame_ticks = round(1 / self._shape.rate / self._shape.time_base)
                 context = self._stream.codec_context
                 if context.name == "libx264" and not context.has_b_frames:
                     self._reorder_depth = 0  # by the preset or an option: no interval has to make up for any
@@ -248,10 +208,10 @@ class FrameWriter:
             self._held = None
 
     def _ticks(self, time: Fraction) -> int:
-        ticks = time / self._settings.time_base
+        ticks = time / self._shape.time_base
         if ticks.denominator != 1:
             raise VideoError(
-                f"{self.path}: a frame at {time} s does not lie on the time base {self._settings.time_base}; "
+                f"{self.path}: a frame at {time} s does not lie on the time base {self._shape.time_base}; "
                 "give the writer the source's time base"
             )
         return ticks.numerator
@@ -262,10 +222,10 @@ class FrameWriter:
             return f"{self.path}: cannot be written ({reason}); check the folder's permissions and the free disk space"
         is_of_file = getattr(error, "errno", None) in FILE_ERRORS
         if self.frames_written == 0 and not is_of_file:
-            return explain_encoder(self._settings, error, self._dtype == np.uint16)
+            return explain_encoder(self._shape, self._settings, error)
         hint = (
             "check the free disk space"
             if is_of_file
-            else f"the source's frame rate ({self._settings.rate}) or times may be damaged; convert it first"
+            else f"the source's frame rate ({self._shape.rate}) or times may be damaged; convert it first"
         )
         return f"{self.path}: writing failed after {self.frames_written} frames ({reason}); {hint}"

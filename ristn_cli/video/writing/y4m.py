@@ -5,12 +5,12 @@ The format has one rate and no times, and knows neither sound nor the colour mat
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import IO
 
 from ristn_cli.video.convert import FrameBuilder, plane
-from ristn_cli.video.types import UNSPECIFIED, Color, Image, VideoError
-from ristn_cli.video.writing.encoder import output_color
+from ristn_cli.video.resample import Resampler
+from ristn_cli.video.types import UNSPECIFIED, Frame, VideoError
+from ristn_cli.video.writing.settings import EncoderSettings, OutputShape, output_color
 
 SITES = {"left": "mpeg2", "topleft": "paldv", "center": "jpeg", UNSPECIFIED: "jpeg"}
 FORMATS = {
@@ -27,47 +27,41 @@ FRAME_HEADER = b"FRAME\n"
 
 
 class Y4mWriter:
-    """Writes images (H, W, 3), uint8 or uint16, to an open file.
+    """Writes frames to an open file, resampled to the shape's size; with the interface of the other writers.
 
-    `pixel_format` is a key of `FORMATS`; None for 4:2:0 of 8 bits, 10 for deeper images. Raises VideoError for another,
-    and when whoever reads the file stopped doing so.
+    The settings' `pixel_format` is a key of `FORMATS`; None for 4:2:0 of 8 bits, 10 for uint16 frames. Raises
+    VideoError for another, and when the program that reads the file has closed it. FFmpeg's own muxer is not used: it
+    takes the pixel aspect ratio from where PyAV cannot set it.
     """
 
-    def __init__(
-        self,
-        file: IO[bytes],
-        *,
-        width: int,
-        height: int,
-        rate: Fraction,
-        color: Color,
-        is_deep: bool,
-        sample_aspect_ratio: Fraction = Fraction(1),
-        pixel_format: str | None = None,
-    ) -> None:
-        name = pixel_format or ("yuv420p10le" if is_deep else "yuv420p")
+    def __init__(self, file: IO[bytes], shape: OutputShape, settings: EncoderSettings, *, is_deep: bool) -> None:
+        name = settings.pixel_format or ("yuv420p10le" if is_deep else "yuv420p")
         if name not in FORMATS:
             raise VideoError(f"standard output: Y4M cannot hold {name}; use one of {', '.join(FORMATS)}")
-        color = output_color(color)
+        color = output_color(settings.color)
         site = SITES.get(color.chroma_location, "jpeg") if name == "yuv420p" else ""
-        shape = f"{sample_aspect_ratio.numerator}:{sample_aspect_ratio.denominator}"
+        aspect, rate = shape.sample_aspect_ratio, shape.rate
         level = "FULL" if color.range == "pc" else "LIMITED"
-        header = f"YUV4MPEG2 W{width} H{height} F{rate.numerator}:{rate.denominator} Ip A{shape} "
-        self._header = f"{header}C{FORMATS[name]}{site} XCOLORRANGE={level}\n".encode()
-        self._builder = FrameBuilder(width, height, name, color)
+        header = f"YUV4MPEG2 W{shape.width} H{shape.height} F{rate.numerator}:{rate.denominator} Ip "
+        header += f"A{aspect.numerator}:{aspect.denominator} C{FORMATS[name]}{site} XCOLORRANGE={level}\n"
+        self._header = header.encode()
+        self._builder = FrameBuilder(shape.width, shape.height, name, color)
+        self._resampler = Resampler(shape.width, shape.height)
         self._file = file
         self.frames_written = 0
 
-    def write(self, image: Image) -> None:
-        """Write one picture, after the header if it is the first."""
-        frame = self._builder.to_frame(image)
+    def write(self, frame: Frame) -> None:
+        """Write one frame, after the header if it is the first."""
+        picture = self._builder.to_frame(self._resampler.apply(frame.image))
         try:
             if self.frames_written == 0:
                 self._file.write(self._header)
             self._file.write(FRAME_HEADER)
             for index in range(3):
-                self._file.write(plane(frame, index).tobytes())
+                self._file.write(plane(picture, index).tobytes())
             self._file.flush()
         except BrokenPipeError as error:
-            raise VideoError(f"standard output: whoever reads it stopped after {self.frames_written} frames") from error
+            raise VideoError(
+                f"standard output: the program that reads it closed it after {self.frames_written} frames"
+            ) from error
         self.frames_written += 1

@@ -1,0 +1,82 @@
+"""The frames of a job in parts: upscaled, encoded and recorded one after another."""
+
+import threading
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import Protocol
+
+from ristn_cli.engine.upscaler import Upscaler, stoppable
+from ristn_cli.job.checks import no_frames
+from ristn_cli.job.events import Event, PartFinished, Warnings
+from ristn_cli.job.job import Job
+from ristn_cli.job.manifest import Manifest
+from ristn_cli.job.pipeline import Pipeline
+from ristn_cli.job.progress import Meter
+from ristn_cli.job.reading import source_windows
+from ristn_cli.job.stages import PartWriting, Written, bordered_windows, staged_parts
+from ristn_cli.video import FrameWriter, ImagesWriter
+
+
+class Interrupted(Exception):
+    """The job was asked to stop, and did so where no finished part is lost: the same command goes on."""
+
+
+def raise_when(should_stop: Callable[[], bool]) -> Callable[[], None]:
+    """What raises Interrupted once `should_stop` says so, as `interruptible` takes it."""
+
+    def check() -> None:
+        if should_stop():
+            raise Interrupted
+
+    return check
+
+
+class PartMaker(Protocol):
+    """Makes the parts that a manifest lacks and records them there: `write_parts`, or one with several devices.
+
+    Raises Interrupted once `stop` is set: when the part at work is finished, or before the first frame is.
+    """
+
+    def __call__(self, job: Job, manifest: Manifest, upscaler: Upscaler, stop: threading.Event) -> Iterator[Event]: ...
+
+
+def write_parts(job: Job, manifest: Manifest, upscaler: Upscaler, stop: threading.Event) -> Iterator[Event]:
+    """Upscale and encode what the manifest lacks, part by part, cut between windows.
+
+    Reading, the network and encoding run at the same time. Frames and parts are those of one after another, and so is
+    what a failure leaves: each part that was finished before it is recorded.
+    """
+    meter = Meter(manifest.frames, job.frames)
+    yield meter.read(manifest.frames, max(1, len(manifest.parts)))
+    if job.options.max_frames is not None and manifest.frames >= job.options.max_frames:
+        return
+    warnings = Warnings()
+    is_begun = False
+    numbers = count(len(manifest.parts) + 1)
+
+    def open_part() -> FrameWriter | ImagesWriter:
+        return job.open_writer(manifest.folder / job.part_name(next(numbers)))
+
+    pipeline = Pipeline(raise_when(lambda: not is_begun and stop.is_set()))
+    with stoppable(upscaler.model, pipeline.check), pipeline:
+        windows = source_windows(job, manifest.border, upscaler, warnings.add)
+        bordered = bordered_windows(windows, manifest.border, job.output.shape.rate, warnings)
+        try:
+            for event in staged_parts(pipeline, bordered, upscaler, PartWriting(open_part, job.part_frames)):
+                yield from warnings.drain()
+                is_begun = True
+                if isinstance(event, Written):
+                    yield meter.read(manifest.frames + event.frames, len(manifest.parts) + 1)
+                    continue
+                manifest.add(event)
+                yield PartFinished(len(manifest.parts), manifest.frames)
+                if not event.border.is_last and stop.is_set():
+                    raise Interrupted
+        except Exception:
+            yield from warnings.drain()
+            raise
+        yield from warnings.drain()
+    if job.source.stream is not None:
+        job.source.stream.check()
+    if not manifest.parts:
+        raise no_frames(job.source)

@@ -1,0 +1,53 @@
+"""What a job that goes on keeps of its first run: windows, tiles, and the length of its parts."""
+
+import contextlib
+import math
+from dataclasses import asdict, replace
+
+from ristn_cli.engine.memory import Tiling
+from ristn_cli.engine.upscaler import Upscaler
+from ristn_cli.job.job import SHORTEST_PART, Job
+from ristn_cli.job.manifest import read_identity
+
+PARTS_PER_WORKER = 8
+"""As many, or workers wait for the last ones: docs/scaling.md has the losses."""
+
+
+def settle_parts(job: Job, workers: int, *, restart: bool) -> Job:
+    """The job with parts short enough to keep `workers` busy, unless their length was asked for.
+
+    A job that goes on keeps what its first run chose, with however many workers.
+    """
+    options = job.options
+    if options.segment_frames is not None:
+        return job
+    earlier = "" if restart or not job.is_resumable else str(read_identity(job.folder).get("segment_frames", ""))
+    if earlier:
+        length = int(earlier) if earlier.isdigit() else None
+    else:
+        frames = job.frames if workers > 1 else None
+        length = None if frames is None else max(SHORTEST_PART, math.ceil(frames / (workers * PARTS_PER_WORKER)))
+        if length is not None and length >= job.part_frames:
+            length = None
+    return job if length is None else replace(job, options=replace(options, segment_frames=length))
+
+
+def settle_tiling(job: Job, upscaler: Upscaler, *, restart: bool) -> None:
+    """Choose windows and tiles for a source; a job that goes on keeps what its first run chose, however free memory is.
+
+    Windows and tiles that were asked for are as asked.
+    """
+    info = job.source
+    image_bytes = 1 if info.bit_depth <= 8 else 2
+    upscaler.fit(info.width, info.height, image_bytes=image_bytes, encoder_bytes=job.encoder_bytes)
+    if upscaler.auto_tiling is None or restart or not job.is_resumable:
+        return
+    chosen = asdict(upscaler.tiling)
+    asked = {"window", "context"} if upscaler.auto_tiling.window else set()
+    asked |= {"tile", "overlap"} if upscaler.auto_tiling.tile else set()
+    earlier = read_identity(job.folder)
+    kept = {
+        name: earlier.get(name, chosen[name]) for name in ("window", "context", "tile", "overlap") if name not in asked
+    }
+    with contextlib.suppress(ValueError, TypeError):  # what no run of this version wrote, the comparison will refuse
+        upscaler.tiling = Tiling(**(chosen | kept))
