@@ -13,7 +13,6 @@ from ristn_cli.video.muxing.mux import join_and_mux, stream_mux
 from ristn_cli.video.muxing.stream_plan import CONTAINERS, StreamPlan, check_mux
 from ristn_cli.video.muxing.trial import try_mux
 from ristn_cli.video.muxing.verify import has_variable_rate, presentation_times, verify
-from ristn_cli.video.reading.hardware import Decoder
 from ristn_cli.video.reading.images import (
     IMAGES_WITH_ALPHA,
     WRITABLE_IMAGES,
@@ -79,7 +78,6 @@ __all__ = [
     "Clock",
     "Color",
     "Compression",
-    "Decoder",
     "Deinterlace",
     "EncodedImages",
     "FieldOrder",

@@ -1,8 +1,7 @@
-"""Decoding a video from any frame on, by hardware or software. Knows nothing of deinterlacing and conversion."""
+"""Decoding a video from any frame on. Knows nothing of deinterlacing and conversion."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -12,28 +11,16 @@ from typing import cast
 
 import av
 from av.codec.context import CodecContext
-from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ristn_cli.video.limits import decoder_options
-from ristn_cli.video.reading.hardware import (
-    Decoder,
-    HardwareDamage,
-    HardwareError,
-    as_software,
-    open_nvdec,
-    prepare_nvdec,
-    why_not_nvdec,
-)
 from ristn_cli.video.reading.source import open_input, seek_before
 from ristn_cli.video.reading.streams import as_fraction, read_packets
 from ristn_cli.video.reading.timestamps import is_at, is_behind, keep_timestamps
 from ristn_cli.video.types import Clock, VideoError, VideoInfo
-
-log = logging.getLogger("ristn.video")
 
 # FFmpeg's own decoders pass over the second picture that WebM keeps its transparency in.
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
@@ -73,7 +60,7 @@ class Damage:
 class _HeadDamage:
     """Damage of frames that may be read again from further back: counted once it is settled that they are not."""
 
-    def __init__(self, damage: Damage | HardwareDamage) -> None:
+    def __init__(self, damage: Damage) -> None:
         self._damage = damage
         self._waiting: list[str] | None = []
 
@@ -89,50 +76,13 @@ class _HeadDamage:
             self._damage.add(what)
 
 
-def decoded_by(decoder: Decoder, reading: Reading, damage: Damage, with_alpha: bool) -> Iterator[VideoFrame]:
-    """Frames by hardware as long as it gives what software would, then by software from the next frame on."""
-    info = reading.info
-    last: tuple[int, Fraction] | None = None  # whoever takes a frame may set its time
-    if decoder != "software":
-        try:
-            reason = why_not_nvdec(info, with_alpha=with_alpha, strict=damage.strict)
-            if reason is not None:
-                raise HardwareError(reason)
-            for frame in as_software(decoded_from(reading, HardwareDamage(), False, open_nvdec()), info):
-                assert frame.pts is not None  # `as_software` gives no others
-                last = frame.pts, time_of(frame)
-                yield frame
-            if last is not None:
-                return
-            raise HardwareError("it gave no picture")
-        except (HardwareError, av.error.FFmpegError) as error:
-            if last is None and decoder == "nvdec":
-                raise VideoError(f"{info.path}: NVDEC cannot decode it ({error}); use --decoder auto") from error
-            where = "" if last is None else f" after {float(last[1]):.3f} s"
-            log.warning("%s: decoded in software%s, not by NVDEC: %s", info.path, where, error)
-    if last is None:
-        yield from decoded_from(reading, damage, with_alpha)
-        return
-    pts, time = last
-    first = max(reading.first, time)
-    frames = decoded_from(Reading(info, first, first), damage, with_alpha)
-    if not any(frame.pts == pts for frame in frames):
-        raise VideoError(
-            f"{info.path}: the picture at {float(time):.3f} s, the last by NVDEC, was not found again in "
-            "software; the same command with --decoder software goes on"
-        )
-    yield from frames
-
-
 def time_of(frame: VideoFrame) -> Fraction:
     base = as_fraction(frame.time_base)
     assert frame.pts is not None and base is not None
     return frame.pts * base
 
 
-def decoded_from(
-    reading: Reading, damage: Damage | HardwareDamage, with_alpha: bool, hwaccel: HWAccel | None = None
-) -> Generator[VideoFrame, None, None]:
+def decoded_from(reading: Reading, damage: Damage, with_alpha: bool) -> Generator[VideoFrame, None, None]:
     """Decoded frames from a keyframe before `begin`, two frames before at least: tried further back until it is so.
 
     Two, because bwdif looks at the neighbours of a frame, and the frame shown at `begin` may have begun before it. With
@@ -145,13 +95,11 @@ def decoded_from(
         begin = min(clock.pts, clock.pts if clock.dts is None else clock.dts) * info.time_base
     while clock is None or clock.can_be_sought:
         target = begin - back
-        with open_input(info.path, hwaccel) as container:
+        with open_input(info.path) as container:
             keep_timestamps(container)
             stream = container.streams[info.video_index]
             assert isinstance(stream, VideoStream)
             stream.thread_type = "AUTO"
-            if hwaccel is not None:
-                prepare_nvdec(stream)
             sought = (
                 target > info.start_time
                 and not info.has_decoding_times_only  # which frame is shown when takes counting from the first
@@ -170,7 +118,7 @@ def decoded_from(
                 return
         back = max(back * 4, Fraction(2))
     assert clock is not None
-    frames = decoded_from(replace(reading, clock=None), damage, with_alpha, hwaccel)
+    frames = decoded_from(replace(reading, clock=None), damage, with_alpha)
     yield from islice(frames, clock.frames - 1, None)
 
 

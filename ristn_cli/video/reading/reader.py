@@ -19,10 +19,7 @@ from av.video.frame import VideoFrame
 
 from ristn_cli.video.convert import RgbReader, has_alpha_channel
 from ristn_cli.video.interruption import check_interruption
-from ristn_cli.video.reading.decoding import Damage, Reading, decoded_by, decoded_from, time_of
-from ristn_cli.video.reading.hardware import (
-    Decoder,
-)
+from ristn_cli.video.reading.decoding import Damage, Reading, decoded_from, time_of
 from ristn_cli.video.reading.images import read_image, read_image_with_alpha
 from ristn_cli.video.reading.interlace import Deinterlace, deinterlaced
 from ristn_cli.video.reading.layout import Layout, LayoutReader, Matcher, layout_of_images, layout_of_video
@@ -47,7 +44,6 @@ def read_frames(
     drop_alpha: bool = False,
     carry_alpha: bool = False,
     strict: bool = False,
-    decoder: Decoder = "software",
     since: Fraction | None = None,
     clock: Clock | None = None,
     on_damage: Callable[[str], None] | None = None,
@@ -64,8 +60,6 @@ def read_frames(
     from what `source` says in size, shape on screen, bit depth or colours are scaled and converted, and the first of
     them is reported to `on_change` in one line; `strict` raises instead. Raises VideoError when nothing can be read,
     and when a picture has transparency and neither is said.
-    `decoder`: `auto` tries NVDEC where it decodes exactly, `nvdec` raises VideoError when it gives no first frame.
-    After that software goes on with the next frame wherever NVDEC fails, which a line of the log says.
     `since` and `clock` are those of a frame that a call without them gave: reading begins with that frame and gives the
     same times as that call did.
     """
@@ -87,7 +81,7 @@ def read_frames(
         if since is not None and clock is None:
             begin = since
         reading = Reading(info, begin, first, clock if clock is not None and clock.frames else None)
-        frames = _video_frames(reading, last, deinterlace, drop_alpha, carry_alpha, damage, decoder, matcher)
+        frames = _video_frames(reading, last, deinterlace, drop_alpha, carry_alpha, damage, matcher)
     try:
         yield from islice(frames, max_frames)
     except av.error.FFmpegError as error:  # of a conversion or of deinterlacing: those of decoding are damage
@@ -204,7 +198,6 @@ def _video_frames(
     drop_alpha: bool,
     carry_alpha: bool,
     damage: Damage,
-    decoder: Decoder,
     matcher: Matcher,
 ) -> Iterator[Frame]:
     """Decode, deinterlace, cut to [first, last), convert; a frame is held back until its successor's time is known."""
@@ -214,7 +207,7 @@ def _video_frames(
     timings: deque[TimedFrame] = deque()
 
     def note_timings() -> Iterator[VideoFrame]:
-        for timing, frame in timed(decoded_by(decoder, reading, damage, carry_alpha), info, reading.clock):
+        for timing, frame in timed(decoded_from(reading, damage, carry_alpha), info, reading.clock):
             timings.append(timing)
             yield frame
 

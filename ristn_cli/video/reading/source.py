@@ -10,7 +10,6 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.stream import Stream
 from av.video.frame import VideoFrame
@@ -28,7 +27,6 @@ from ristn_cli.video.convert import (
 from ristn_cli.video.formats import IMAGE_OPTIONS, READ_OPTIONS, describe_script, file_url
 from ristn_cli.video.limits import decoder_options, pixel_limit, too_large
 from ristn_cli.video.reading.boxes import describe_encryption, explain_unreadable, find_encrypted_tracks
-from ristn_cli.video.reading.hardware import HardwareError
 from ristn_cli.video.reading.layout import AspectReader
 from ristn_cli.video.reading.sidedata import read_mastering, read_orientation
 from ristn_cli.video.reading.streams import (
@@ -64,13 +62,12 @@ PROTECTION_TAGS = frozenset({"encryption", "asf_protection_type"})
 
 
 @contextmanager
-def open_input(path: Path, hwaccel: HWAccel | None = None, *, is_own: bool = False) -> Iterator[InputContainer]:
+def open_input(path: Path, *, is_own: bool = False) -> Iterator[InputContainer]:
     """The container at `path`, open for reading. Raises VideoError, in one line, for whatever cannot be opened.
 
     Its decoders refuse pictures beyond `pixel_limit`, unless the file `is_own`: one that this program wrote.
 
-    Within, FFmpeg's errors become VideoErrors that name the file. With `hwaccel` a file that cannot be opened is a
-    HardwareError, and errors within stay as they are: software decoding has opened the same file before.
+    Within, FFmpeg's errors become VideoErrors that name the file.
     """
     if not path.exists():
         if path.is_symlink():
@@ -84,13 +81,8 @@ def open_input(path: Path, hwaccel: HWAccel | None = None, *, is_own: bool = Fal
         raise VideoError(f"{path}: the file is empty (0 bytes); copy or download it again")
     limits = {} if is_own else decoder_options()
     try:
-        container = _open_container(file_url(path), hwaccel, limits)
-    except (av.error.FFmpegError, OSError, ValueError, RuntimeError) as error:
-        if hwaccel is not None:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise HardwareError(f"it cannot be opened: {reason}") from error
-        if not isinstance(error, av.error.FFmpegError | OSError | ValueError):
-            raise
+        container = _open_container(file_url(path), limits)
+    except (av.error.FFmpegError, OSError, ValueError) as error:
         raise VideoError(f"{path}: {_explain_unreadable(path, error)}") from error
     for stream in container.streams.video:
         if has_decoder(stream):
@@ -99,18 +91,16 @@ def open_input(path: Path, hwaccel: HWAccel | None = None, *, is_own: bool = Fal
         try:
             yield container
         except av.error.FFmpegError as error:
-            if hwaccel is not None:
-                raise
             raise undecodable(path, error) from error
 
 
-def _open_container(url: str, hwaccel: HWAccel | None, limits: dict[str, str]) -> InputContainer:
+def _open_container(url: str, limits: dict[str, str]) -> InputContainer:
     """Tags that are not UTF-8 must not fail: PyAV up to 18 has to be told so, PyAV 19 has no such argument."""
     options = READ_OPTIONS | IMAGE_OPTIONS | limits
     try:
-        return av.open(url, "r", metadata_errors="replace", options=options, hwaccel=hwaccel)
+        return av.open(url, "r", metadata_errors="replace", options=options)
     except TypeError:
-        return av.open(url, "r", options=options, hwaccel=hwaccel)
+        return av.open(url, "r", options=options)
 
 
 def _reason(error: Exception) -> str:
@@ -251,7 +241,7 @@ def _refused_size(path: Path) -> tuple[int, int] | None:
         av.logging.set_skip_repeated(False)
         try:
             with av.logging.Capture() as records:
-                _open_container(file_url(path), None, decoder_options()).close()
+                _open_container(file_url(path), decoder_options()).close()
         except (av.error.FFmpegError, OSError, ValueError):
             return None
         finally:
