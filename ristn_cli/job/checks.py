@@ -49,7 +49,7 @@ from ristn_cli.video import (
 PUBLISHING = "publishing"
 """A file in the job's folder: images are being given their names, so that some have theirs already."""
 
-OTHERS = ("strict", "decoder", "video_stream")
+OTHERS = ("strict", "video_stream")
 """Options that a job is not recognised by."""
 
 
@@ -104,12 +104,6 @@ def check_numbered_target(source: Path, target: Path, overwrite: bool, *, makes_
 def for_target(options: UpscaleOptions, target: Path) -> UpscaleOptions:
     """The options with what the name of the output says: images or a video."""
     return replace(options, images=target.suffix.lower() if is_image_target(target) else None)
-
-
-def for_device(options: UpscaleOptions, upscaler: Upscaler) -> UpscaleOptions:
-    """The options with `auto` decoding left to software where the network does not compute on an NVIDIA card."""
-    is_left = options.decoder == "auto" and upscaler.backend.device.type != "cuda"
-    return replace(options, decoder="software") if is_left else options
 
 
 def family_of(options: UpscaleOptions, info: VideoInfo) -> tuple[str, str]:
@@ -239,8 +233,7 @@ def identify(info: VideoInfo, upscaler: Upscaler, options: UpscaleOptions) -> di
         "device": upscaler.backend.device.type,
         "compilation": upscaler.is_compiled,
         **asdict(upscaler.tiling),
-        # What only decides whether a run fails, or who decodes what all decode alike, does not change the frames of
-        # one that goes on.
+        # What only decides whether a run fails does not change the frames of one that goes on.
         # The stream is named as found, however it was chosen.
         **{name: plain_text(value) for name, value in asdict(options).items() if name not in OTHERS},
         "video stream": info.video_index,
@@ -280,7 +273,6 @@ def read_source(
         drop_alpha=options.drop_alpha,
         carry_alpha=carries_alpha(info, options),
         strict=options.strict,
-        decoder=options.decoder,
         since=since,
         clock=clock,
         on_damage=on_damage,

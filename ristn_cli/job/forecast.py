@@ -17,7 +17,6 @@ from ristn_cli.engine.windows import Window
 from ristn_cli.job.checks import (
     check_job,
     family_of,
-    for_device,
     for_target,
     identify,
     job_folder,
@@ -67,7 +66,7 @@ def plan_job(
         VideoError: what `upscale_video` would refuse, save for too small a disk, which the plan shows.
         JobError: an earlier run was different.
     """
-    options = for_device(for_target(options or UpscaleOptions(), target), upscaler)
+    options = for_target(options or UpscaleOptions(), target)
     info, streams = check_job(source, target, options, overwrite=overwrite, makes_folder=makes_folder)
     settle_tiling(upscaler, info, options, job_folder(target), restart=restart)
     manifest = Manifest(job_folder(target), identify(info, upscaler, options))

@@ -18,7 +18,6 @@ from ristn_cli.job.checks import (
     PUBLISHING,
     check_job,
     check_target,
-    for_device,
     for_target,
     identify,
     job_folder,
@@ -148,7 +147,7 @@ def upscale_video(
     """
     if make_parts is not None:  # other jobs may be at work with it: each has windows and tiles of its own
         upscaler = copy(upscaler)
-    options = for_device(for_target(options or UpscaleOptions(), target), upscaler)
+    options = for_target(options or UpscaleOptions(), target)
     check = raise_when(should_stop)
     with interruptible(check):
         info, streams = check_job(source, target, options, overwrite=overwrite)

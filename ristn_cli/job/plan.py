@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import Literal
 
 from ristn_cli.engine.memory import Tiling
-from ristn_cli.video import Decoder, Deinterlace, FieldOrder, StreamPlan, VideoInfo
+from ristn_cli.video import Deinterlace, FieldOrder, StreamPlan, VideoInfo
 
 PART_PIXELS = 32_000_000
 """LR pixels of a part, about a minute to ten of work on a processor: what a crash may cost."""
@@ -45,7 +45,6 @@ class UpscaleOptions:
         drop_alpha: upscale a video with transparency without it, rather than carry or refuse it.
         strict: fail where packets cannot be decoded or frames change in size or format, rather than conceal or convert
             them with a warning.
-        decoder: `auto` tries NVDEC when the network computes on CUDA, `nvdec` asks for it; see `read_frames`.
         image_rate: frames a second of numbered images; None for 25.
         images: suffix of the images to write instead of a video; a job sets it by the name of its output.
         segment_frames: frames after which a part ends; None for what PART_PIXELS makes of their size.
@@ -69,7 +68,6 @@ class UpscaleOptions:
     deinterlace: Deinterlace = "auto"
     drop_alpha: bool = False
     strict: bool = False
-    decoder: Decoder = "software"
     image_rate: Fraction | None = None
     images: str | None = None
     segment_frames: int | None = None

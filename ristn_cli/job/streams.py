@@ -179,9 +179,6 @@ def upscale_stream(
         Interrupted: `should_stop` said so.
     """
     options = for_target(options or UpscaleOptions(), ends.target)
-    if options.decoder == "nvdec":
-        raise VideoError("-: a stream is decoded in software only; leave out --decoder nvdec")
-    options = replace(options, decoder="software")  # a pipe cannot be read again where NVDEC fails
     check_inputs_kept(ends)
     with opened_source(ends, options, on_damage, should_stop) as (info, check_read):
         if ends.target != PIPE:
