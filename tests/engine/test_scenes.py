@@ -1,5 +1,7 @@
 """Scene cuts: found where the shot changes, not where it moves, nor where it fades."""
 
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ from PIL import Image
 from ristn_cli.engine import scenes
 from ristn_cli.engine.device import Backend
 from ristn_cli.engine.memory import Tiling
-from ristn_cli.engine.scenes import number_scenes, scene_windows
+from ristn_cli.engine.scenes import SceneDetector, scene_windows
 from ristn_cli.engine.upscaler import Upscaler
 from ristn_cli.evaluation.metrics import psnr
 from ristn_cli.model import RISTN
@@ -25,6 +27,13 @@ def shot(seed: int, frames: int, *, speed: int = 1, size: int = 48) -> list[np.n
     coarse = np.random.default_rng(seed).integers(0, 256, (6, 24, 3)).astype(np.uint8)
     wide = np.asarray(Image.fromarray(coarse).resize((24 * 16, 6 * 16), Image.Resampling.BICUBIC))
     return [wide[:size, speed * t : speed * t + size] for t in range(frames)]
+
+
+def number_scenes(images: Iterable[np.ndarray]) -> Iterator[int]:
+    """The number of the scene of each image, from 0."""
+    detector = SceneDetector()
+    begins = [detector.push(image) for image in [*images, None]]
+    return accumulate(begins[1:])
 
 
 def test_a_cut_begins_a_scene() -> None:

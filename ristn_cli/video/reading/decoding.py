@@ -30,13 +30,15 @@ ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 class Reading:
     """What to read of a video: what a reading from `begin` on gives from `first` on, in seconds on the source's clock.
 
-    `clock` is that of the frame shown at `first`, None where that reading's first frame is to be read.
+    `clock` is that of the frame shown at `first`, None where that reading's first frame is to be read. `with_alpha`
+    asks for a decoder that gives the alpha channel.
     """
 
     info: VideoInfo
     begin: Fraction
     first: Fraction
     clock: Clock | None = None
+    with_alpha: bool = False
 
 
 @dataclass
@@ -82,7 +84,7 @@ def time_of(frame: VideoFrame) -> Fraction:
     return frame.pts * base
 
 
-def decoded_from(reading: Reading, damage: Damage, with_alpha: bool) -> Generator[VideoFrame, None, None]:
+def decoded_from(reading: Reading, damage: Damage) -> Generator[VideoFrame, None, None]:
     """Decoded frames from a keyframe before `begin`, two frames before at least: tried further back until it is so.
 
     Two, because bwdif looks at the neighbours of a frame, and the frame shown at `begin` may have begun before it. With
@@ -108,7 +110,7 @@ def decoded_from(reading: Reading, damage: Damage, with_alpha: bool) -> Generato
             if clock is not None and not sought:
                 break
             head_damage = _HeadDamage(damage)
-            frames = _decoded(info, container, stream, sought, reading.first, head_damage, with_alpha)
+            frames = _decoded(reading, container, stream, sought, head_damage)
             head = list(islice(frames, 3)) if clock is None else _find(clock, frames)
             is_found = bool(head) if clock is not None else len(head) == 3 and _lies_before(head[-1], begin)
             if is_found or not sought:
@@ -118,7 +120,7 @@ def decoded_from(reading: Reading, damage: Damage, with_alpha: bool) -> Generato
                 return
         back = max(back * 4, Fraction(2))
     assert clock is not None
-    frames = decoded_from(replace(reading, clock=None), damage, with_alpha)
+    frames = decoded_from(replace(reading, clock=None), damage)
     yield from islice(frames, clock.frames - 1, None)
 
 
@@ -140,17 +142,11 @@ def _lies_before(frame: VideoFrame, target: Fraction) -> bool:
 
 
 def _decoded(
-    info: VideoInfo,
-    container: InputContainer,
-    stream: VideoStream,
-    sought: bool,
-    first: Fraction,
-    damage: _HeadDamage,
-    with_alpha: bool,
+    reading: Reading, container: InputContainer, stream: VideoStream, sought: bool, damage: _HeadDamage
 ) -> Iterator[VideoFrame]:
-    """Frames as the decoder gives them; what fails at or after `first` is counted as damage and skipped."""
+    """Frames as the decoder gives them; what fails at or after `reading.first` is counted as damage and skipped."""
     decoder: VideoCodecContext | None = None
-    if with_alpha and stream.metadata.get("alpha_mode") == "1" and stream.codec_context.name in ALPHA_DECODERS:
+    if reading.with_alpha and stream.metadata.get("alpha_mode") == "1" and stream.codec_context.name in ALPHA_DECODERS:
         decoder = cast(VideoCodecContext, CodecContext.create(ALPHA_DECODERS[stream.codec_context.name], "r"))
         decoder.options = decoder_options()
     awaits_keyframe = sought
@@ -174,7 +170,7 @@ def _decoded(
                 continue
             stamp = packet.dts if packet.pts is None else packet.pts
             time = None if stamp is None or base is None else stamp * base
-            if time is None or time >= first:
+            if time is None or time >= reading.first:
                 where = "" if time is None else f" at {float(time):.3f} s"
                 damage.add(f"a video packet{where} cannot be decoded ({error.strerror})")
             continue
@@ -182,19 +178,20 @@ def _decoded(
             last = frame.pts, frame.dts  # whoever takes a frame may set its time
             yield frame
     if is_cut and decoder is None and stream.codec_context.thread_count != 1:
-        if info.path.is_file():
-            yield from _decoded_tail(info, last, first, damage)
+        if reading.info.path.is_file():
+            yield from _decoded_tail(reading, last, damage)
         else:  # a pipe is read once
             damage.add("ends within a packet: that frame is lost, and so may be a few just before it")
 
 
 def _decoded_tail(
-    info: VideoInfo, last: tuple[int | None, int | None] | None, first: Fraction, damage: _HeadDamage
+    reading: Reading, last: tuple[int | None, int | None] | None, damage: _HeadDamage
 ) -> Iterator[VideoFrame]:
     """The frames behind the `last` that threads gave, by its timestamps: of a video whose last packet is cut short.
 
     Where that packet cannot be decoded, PyAV drops the frames that the threads have not given yet.
     """
+    info = reading.info
     for seeks in (True, False):
         with open_input(info.path) as container:
             keep_timestamps(container)
@@ -203,7 +200,8 @@ def _decoded_tail(
             stream.codec_context.thread_count = 1
             time = Fraction(0) if last is None or last[0] is None else last[0] * info.time_base
             sought = seeks and time > info.start_time and seek_before(container, stream, time - 2 / info.rate)
-            frames = _decoded(info, container, stream, sought, max(first, time), damage, False)
+            behind = replace(reading, first=max(reading.first, time), with_alpha=False)
+            frames = _decoded(behind, container, stream, sought, damage)
             if last is None or any((frame.pts, frame.dts) == last for frame in frames):
                 yield from frames
                 return

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import cast
 
@@ -21,11 +20,11 @@ from ristn_cli.video.convert import RgbReader, has_alpha_channel
 from ristn_cli.video.interruption import check_interruption
 from ristn_cli.video.reading.decoding import Damage, Reading, decoded_from, time_of
 from ristn_cli.video.reading.images import read_image, read_image_with_alpha
-from ristn_cli.video.reading.interlace import Deinterlace, deinterlaced
+from ristn_cli.video.reading.interlace import Deinterlace, Deinterlacer
 from ristn_cli.video.reading.layout import Layout, LayoutReader, Matcher, layout_of_images, layout_of_video
 from ristn_cli.video.reading.sidedata import turn_upright
 from ristn_cli.video.reading.source import describe_again, probe, undecodable
-from ristn_cli.video.reading.timestamps import TimedFrame, timed
+from ristn_cli.video.reading.timestamps import Estimator, TimedFrame
 from ristn_cli.video.types import Clock, Frame, Image, VideoError, VideoInfo
 
 log = logging.getLogger("ristn.video")
@@ -71,19 +70,28 @@ def read_frames(
         )
     damage = Damage(info.path, strict, on_damage)
     begin = info.start_time + (start or 0)
-    first = begin if since is None else since
-    last = None if end is None else info.start_time + end
+    scope = _Scope(
+        first=begin if since is None else since,
+        last=None if end is None else info.start_time + end,
+        deinterlace=deinterlace,
+        drop_alpha=drop_alpha,
+        carry_alpha=carry_alpha and not drop_alpha,
+    )
     if info.is_image_sequence or (info.is_still and info.path.is_file()):  # a pipe may hold many
         matcher = Matcher(info, layout_of_images(info), strict, on_change)
-        frames = _image_frames(info, first, last, drop_alpha, carry_alpha, damage, matcher)
+        frames = _image_frames(info, scope, damage, matcher)
     else:
-        matcher = Matcher(info, layout_of_video(info), strict, on_change)
         if since is not None and clock is None:
             begin = since
-        reading = Reading(info, begin, first, clock if clock is not None and clock.frames else None)
-        frames = _video_frames(reading, last, deinterlace, drop_alpha, carry_alpha, damage, matcher)
+        clock = clock if clock is not None and clock.frames else None
+        matcher = Matcher(info, layout_of_video(info), strict, on_change)
+        frames = _video_frames(Reading(info, begin, scope.first, clock, carry_alpha), scope, damage, matcher)
+    left = max_frames
     try:
-        yield from islice(frames, max_frames)
+        while left != 0 and (frame := next(frames, None)) is not None:
+            left = None if left is None else left - 1
+            yield frame
+            del frame  # or it would be held while the next one is awaited
     except av.error.FFmpegError as error:  # of a conversion or of deinterlacing: those of decoding are damage
         raise undecodable(info.path, error, "a picture") from error
 
@@ -98,10 +106,11 @@ def decoded_times(
     `read_frames` does without `strict`.
     """
     first = info.start_time + (start or 0)
-    frames = decoded_from(Reading(info, first, first), Damage(info.path, False, None), False)
-    for timing, _ in timed(frames, info, None):
-        if timing.time >= first - lead:
-            yield timing.time
+    estimator = Estimator(info)
+    for frame in decoded_from(Reading(info, first, first), Damage(info.path, False, None)):
+        time = estimator.stamp(frame).time
+        if time >= first - lead:
+            yield time
 
 
 def describe_from(info: VideoInfo, start: Fraction | None) -> VideoInfo:
@@ -120,8 +129,9 @@ def describe_from(info: VideoInfo, start: Fraction | None) -> VideoInfo:
         image = probe(found)
         names = ("width", "height", "sample_aspect_ratio", "bit_depth", "pixel_format", "color", "has_alpha")
         return replace(info, **{name: getattr(image, name) for name in names})
-    frames = decoded_from(Reading(info, first, first), Damage(info.path, False, None), False)
-    frame = next((frame for timing, frame in timed(frames, info, None) if timing.time >= first), None)
+    estimator = Estimator(info)
+    frames = decoded_from(Reading(info, first, first), Damage(info.path, False, None))
+    frame = next((frame for frame in frames if estimator.stamp(frame).time >= first), None)
     frames.close()
     if frame is None:
         return info
@@ -161,28 +171,31 @@ def find_transparency(
     )
 
 
-def _image_frames(
-    info: VideoInfo,
-    first: Fraction,
-    last: Fraction | None,
-    drop_alpha: bool,
-    carry_alpha: bool,
-    damage: Damage,
-    matcher: Matcher,
-) -> Iterator[Frame]:
+@dataclass(frozen=True, kw_only=True)
+class _Scope:
+    """Which frames are given, in seconds on the source's clock, and how they are treated: see `read_frames`."""
+
+    first: Fraction
+    last: Fraction | None
+    deinterlace: Deinterlace
+    drop_alpha: bool
+    carry_alpha: bool
+
+
+def _image_frames(info: VideoInfo, scope: _Scope, damage: Damage, matcher: Matcher) -> Iterator[Frame]:
     for index, path in enumerate(info.images or (info.path,)):
         check_interruption()
         time = index / info.rate
-        if time < first:
+        if time < scope.first:
             continue
-        if last is not None and time >= last:
+        if scope.last is not None and time >= scope.last:
             return
         alpha: Image | None = None
         report = partial(_add_of_image, damage, path)
-        if carry_alpha and not drop_alpha:
+        if scope.carry_alpha:
             image, alpha = read_image_with_alpha(path, on_damage=report)
         else:
-            image = read_image(path, drop_alpha=drop_alpha, on_damage=report)
+            image = read_image(path, drop_alpha=scope.drop_alpha, on_damage=report)
         image, alpha = matcher.match(image, alpha, layout_of_images(info, image), time, path)
         yield Frame(image, time, 1 / info.rate, alpha=alpha)
 
@@ -191,84 +204,93 @@ def _add_of_image(damage: Damage, path: Path, what: str) -> None:
     damage.add(what if path == damage.path else f"{path.name}: {what}")
 
 
-def _video_frames(
-    reading: Reading,
-    last: Fraction | None,
-    deinterlace: Deinterlace,
-    drop_alpha: bool,
-    carry_alpha: bool,
-    damage: Damage,
-    matcher: Matcher,
-) -> Iterator[Frame]:
-    """Decode, deinterlace, cut to [first, last), convert; a frame is held back until its successor's time is known."""
-    info, first = reading.info, reading.first
-    reader = RgbReader(info.color, path=info.path, drop_alpha=drop_alpha)
-    finish = partial(_finish, info, reader, matcher, damage, carry_alpha and not drop_alpha)
-    timings: deque[TimedFrame] = deque()
+def _video_frames(reading: Reading, scope: _Scope, damage: Damage, matcher: Matcher) -> Iterator[Frame]:
+    """Decode, deinterlace, cut to the range, convert."""
+    estimator, layouts = Estimator(reading.info, reading.clock), LayoutReader(reading.info)
+    deinterlacer = Deinterlacer(scope.deinterlace, reading.info.field_order)
+    finisher = _Finisher(reading.info, scope, damage, matcher)
+    pictures = decoded_from(reading, damage)
+    picture: VideoFrame | None
+    while True:
+        picture = next(pictures, None)
+        if picture is not None:
+            finisher.note(estimator.stamp(picture))
+            picture.opaque = [layouts.read(picture)]  # an object of its own, which PyAV forgets with the first frame
+        for whole in deinterlacer.push(picture):
+            yield from finisher.push(whole)
+            if finisher.is_over:
+                return
+        if picture is None:
+            break
+    yield from finisher.finish()
 
-    def note_timings() -> Iterator[VideoFrame]:
-        for timing, frame in timed(decoded_from(reading, damage, carry_alpha), info, reading.clock):
-            timings.append(timing)
-            yield frame
 
-    held: tuple[Fraction, VideoFrame, TimedFrame] | None = None
-    for frame in deinterlaced(_with_layout(note_timings(), info), deinterlace, info.field_order):
-        time = time_of(frame)
-        while len(timings) > 1 and timings[1].time <= time:  # a second field has none of its own
-            timings.popleft()
-        if held is not None:
-            yield finish(held, time if last is None else min(time, last))
-        if last is not None and time >= last:
-            return
-        held = (time, frame, timings[0]) if time >= first else None
-    if held is None:
-        return
-    time, _, timing = held
-    natural = time + _own_duration(timing, info) / (2 if deinterlace == "field" else 1)
-    if info.end_time is not None:
-        # The track's end is exact; a frame's own duration is a decoding interval and may be another frame's.
-        missing = info.end_time - natural
-        if missing > MISSING_END_SECONDS + 2 / info.rate:
-            damage.add(f"ends {float(missing):.2f} s before the end its header states; the file is cut short")
-        elif natural + missing > time:
-            natural += missing
-    yield finish(held, natural if last is None else min(natural, last))
+class _Finisher:
+    """Makes frames of whole pictures: cuts them to the range and converts them.
+
+    It is fed picture by picture, and holds one back until its successor's time is known.
+    """
+
+    def __init__(self, info: VideoInfo, scope: _Scope, damage: Damage, matcher: Matcher) -> None:
+        self._info, self._scope, self._damage, self._matcher = info, scope, damage, matcher
+        self._reader = RgbReader(info.color, path=info.path, drop_alpha=scope.drop_alpha)
+        self._timings: deque[TimedFrame] = deque()
+        self._held: tuple[Fraction, VideoFrame, TimedFrame] | None = None
+        self.is_over = False
+
+    def note(self, timing: TimedFrame) -> None:
+        """Add the timing of the next decoded frame, before any picture that is made of it."""
+        self._timings.append(timing)
+
+    def push(self, picture: VideoFrame) -> list[Frame]:
+        """Add the next picture. Returns the frame before it, if that is in the range."""
+        first, last = self._scope.first, self._scope.last
+        time = time_of(picture)
+        while len(self._timings) > 1 and self._timings[1].time <= time:  # a second field has none of its own
+            self._timings.popleft()
+        held, self._held = self._held, None
+        self.is_over = last is not None and time >= last
+        if time >= first and not self.is_over:
+            self._held = (time, picture, self._timings[0])
+        return [] if held is None else [self._convert(held, time if last is None else min(time, last))]
+
+    def finish(self) -> list[Frame]:
+        """The last frame, if there is one in the range."""
+        if self._held is None:
+            return []
+        info, last = self._info, self._scope.last
+        time, _, timing = self._held
+        natural = time + _own_duration(timing, info) / (2 if self._scope.deinterlace == "field" else 1)
+        if info.end_time is not None:
+            # The track's end is exact; a frame's own duration is a decoding interval and may be another frame's.
+            missing = info.end_time - natural
+            if missing > MISSING_END_SECONDS + 2 / info.rate:
+                self._damage.add(f"ends {float(missing):.2f} s before the end its header states; the file is cut short")
+            elif natural + missing > time:
+                natural += missing
+        return [self._convert(self._held, natural if last is None else min(natural, last))]
+
+    def _convert(self, held: tuple[Fraction, VideoFrame, TimedFrame], until: Fraction) -> Frame:
+        info = self._info
+        time, picture, timing = held
+        if picture.is_corrupt:
+            self._damage.add(f"the picture at {float(time - info.start_time):.3f} s is damaged and was concealed")
+        image, alpha = (
+            self._reader.to_rgba(picture) if self._scope.carry_alpha else (self._reader.to_rgb(picture), None)
+        )
+        image, alpha = self._matcher.match(
+            _upright(image, info),
+            None if alpha is None else _upright(alpha, info),
+            cast("list[Layout]", picture.opaque)[0],
+            time,
+        )
+        return Frame(image, time, until - time, picture.is_corrupt, alpha, timing.clock)
 
 
 def _own_duration(timing: TimedFrame, info: VideoInfo) -> Fraction:
     if info.is_still or info.has_decoding_times_only or timing.duration is None:
         return 1 / info.rate
     return timing.duration
-
-
-def _with_layout(frames: Iterator[VideoFrame], info: VideoInfo) -> Iterator[VideoFrame]:
-    """Frames that carry their layout through filters, which may give them another pixel format."""
-    layouts = LayoutReader(info)
-    for frame in frames:
-        frame.opaque = [layouts.read(frame)]  # an object of its own: PyAV forgets it with the first frame that has it
-        yield frame
-
-
-def _finish(
-    info: VideoInfo,
-    reader: RgbReader,
-    matcher: Matcher,
-    damage: Damage,
-    with_alpha: bool,
-    held: tuple[Fraction, VideoFrame, TimedFrame],
-    until: Fraction,
-) -> Frame:
-    time, frame, timing = held
-    if frame.is_corrupt:
-        damage.add(f"the picture at {float(time - info.start_time):.3f} s is damaged and was concealed")
-    image, alpha = reader.to_rgba(frame) if with_alpha else (reader.to_rgb(frame), None)
-    image, alpha = matcher.match(
-        _upright(image, info),
-        None if alpha is None else _upright(alpha, info),
-        cast("list[Layout]", frame.opaque)[0],
-        time,
-    )
-    return Frame(image, time, until - time, frame.is_corrupt, alpha, timing.clock)
 
 
 def _upright(image: Image, info: VideoInfo) -> Image:
