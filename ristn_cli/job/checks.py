@@ -129,7 +129,7 @@ def check_images(info: VideoInfo, target: Path, options: UpscaleOptions) -> tupl
             f"use {' or '.join(sorted(IMAGES_WITH_ALPHA))}, or --drop-alpha"
         )
     count = estimate_frames(info, options)
-    if count is None and info.path.is_file():  # no pipe, which is read once
+    if count is None and info.stream is None:  # a stream is read once
         count = len(list(islice(presentation_times(info.path, info.video_index), 2)))
     if not is_numbered(target) and (count or 1) > 1:
         raise single_image_error(target)

@@ -1,6 +1,6 @@
 """A job with standard input or standard output at one of its ends: what flows through once, and cannot be resumed.
 
-stdin --> named pipes --> parts --> OUT                      parts are joined at the end, as of any job
+stdin --> parts --> OUT                      parts are joined at the end, as of any job
 IN or stdin --> parts, one after another --> ffmpeg --> stdout, as Matroska: a part goes when it was passed on
 IN or stdin --> frames --> stdout, as Y4M
 """
@@ -44,7 +44,7 @@ from ristn_cli.own_files import make_private_folder
 from ristn_cli.video import (
     Frame,
     InputFiles,
-    PipeInput,
+    InputStream,
     RawFormat,
     Resampler,
     StreamPlan,
@@ -90,7 +90,7 @@ class Ends:
 
 @contextmanager
 def opened_source(
-    ends: Ends, options: UpscaleOptions, report: Callable[[str], None], should_stop: Callable[[], bool]
+    ends: Ends, options: UpscaleOptions, should_stop: Callable[[], bool]
 ) -> Iterator[tuple[VideoInfo, Callable[[], None]]]:
     """The source to be read, once; from standard input only its video, of which the others must be given up.
 
@@ -107,24 +107,19 @@ def opened_source(
         return
     if options.start is not None:
         raise VideoError(f"{NAME}: cannot be searched for --start; let the program that writes to it begin there")
-    with PipeInput(ends.stdin, ends.raw) as pipe:
-        try:
-            info = probe(pipe.first, video_stream=options.video_stream)
-            streams = info.streams
-            if options.images is None and not ends.is_y4m:  # which hold nothing but pictures, and say so
-                check_lost_streams(info, options)
-                streams = tuple(stream for stream in streams if stream.index == info.video_index)
-            yield replace(info, path=pipe.second, streams=streams, chapters=()), pipe.check
-            pipe.check()
-        except VideoError as error:
-            pipe.check()  # the cause, where the video seems to be cut short or to be none
-            # The paths of the named pipes mean nothing to anyone.
-            message = str(error).replace(str(pipe.first), NAME).replace(str(pipe.second), NAME)
-            raise VideoError(message) from error
-        for remark in pipe.remarks:
-            if options.strict:
-                raise VideoError(f"{remark}; read without --strict to go on")
-            report(remark)
+    stream = InputStream(ends.stdin, ends.raw)
+    try:
+        with interruptible(raise_when(should_stop)):
+            info = probe(stream, video_stream=options.video_stream)
+        streams = info.streams
+        if options.images is None and not ends.is_y4m:  # which hold nothing but pictures, and say so
+            check_lost_streams(info, options)
+            streams = tuple(other for other in streams if other.index == info.video_index)
+        yield replace(info, streams=streams, chapters=()), stream.check
+    except VideoError:
+        stream.check()  # the cause, where the video seems to be cut short or to be none
+        raise
+    stream.check()
 
 
 def check_inputs_kept(ends: Ends) -> None:
@@ -180,7 +175,7 @@ def upscale_stream(
     """
     options = for_target(options or UpscaleOptions(), ends.target)
     check_inputs_kept(ends)
-    with opened_source(ends, options, on_damage, should_stop) as (info, check_read):
+    with opened_source(ends, options, should_stop) as (info, check_read):
         if ends.target != PIPE:
             yield from _to_file(
                 info, ends.target, upscaler, options, overwrite, should_stop, on_plan, on_damage, on_loss, check_read
