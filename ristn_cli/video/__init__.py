@@ -24,7 +24,6 @@ from ristn_cli.video.reading.images import (
     write_image,
 )
 from ristn_cli.video.reading.interlace import Deinterlace, find_fields
-from ristn_cli.video.reading.pipes import PipeInput, RawFormat
 from ristn_cli.video.reading.reader import (
     decoded_times,
     describe_from,
@@ -33,6 +32,7 @@ from ristn_cli.video.reading.reader import (
     read_frames,
 )
 from ristn_cli.video.reading.source import IMAGE_SUFFIXES, list_images, probe
+from ristn_cli.video.reading.standard_input import InputStream, RawFormat
 from ristn_cli.video.resample import ALPHA_FLAGS, Resampler
 from ristn_cli.video.types import (
     Chapter,
@@ -86,8 +86,8 @@ __all__ = [
     "Image",
     "ImagesWriter",
     "InputFiles",
+    "InputStream",
     "MasteringMetadata",
-    "PipeInput",
     "RawFormat",
     "Resampler",
     "Scaling",

@@ -17,7 +17,8 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ristn_cli.video.limits import decoder_options
-from ristn_cli.video.reading.source import open_input, seek_before
+from ristn_cli.video.reading.source import RAW_FORMAT, open_input, seek_before
+from ristn_cli.video.reading.standard_input import source_of
 from ristn_cli.video.reading.streams import as_fraction, read_packets
 from ristn_cli.video.reading.timestamps import is_at, is_behind, keep_timestamps
 from ristn_cli.video.types import Clock, VideoError, VideoInfo
@@ -97,7 +98,7 @@ def decoded_from(reading: Reading, damage: Damage) -> Generator[VideoFrame, None
         begin = min(clock.pts, clock.pts if clock.dts is None else clock.dts) * info.time_base
     while clock is None or clock.can_be_sought:
         target = begin - back
-        with open_input(info.path) as container:
+        with open_input(source_of(info)) as container:
             keep_timestamps(container)
             stream = container.streams[info.video_index]
             assert isinstance(stream, VideoStream)
@@ -156,10 +157,15 @@ def _decoded(
     def report(error: av.error.FFmpegError) -> None:
         damage.add(f"has unreadable data ({error.strerror})")
 
+    whole = 0  # bytes of a raw frame
     for packet in read_packets(container, stream, report):
         if awaits_keyframe and packet.size and not packet.is_keyframe:
             continue
         awaits_keyframe = False
+        if reading.info.container == RAW_FORMAT and packet.is_corrupt and packet.pts is not None:
+            damage.add(f"ends in the middle of frame {packet.pts + 1}: {packet.size} of {whole} bytes")
+            continue
+        whole = packet.size
         is_cut = packet.is_corrupt if packet.size else is_cut
         base = as_fraction(packet.time_base)
         try:
@@ -178,9 +184,9 @@ def _decoded(
             last = frame.pts, frame.dts  # whoever takes a frame may set its time
             yield frame
     if is_cut and decoder is None and stream.codec_context.thread_count != 1:
-        if reading.info.path.is_file():
+        if reading.info.stream is None:
             yield from _decoded_tail(reading, last, damage)
-        else:  # a pipe is read once
+        else:  # a stream is read once
             damage.add("ends within a packet: that frame is lost, and so may be a few just before it")
 
 
@@ -193,7 +199,7 @@ def _decoded_tail(
     """
     info = reading.info
     for seeks in (True, False):
-        with open_input(info.path) as container:
+        with open_input(source_of(info)) as container:
             keep_timestamps(container)
             stream = container.streams[info.video_index]
             assert isinstance(stream, VideoStream)

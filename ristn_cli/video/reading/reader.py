@@ -77,7 +77,7 @@ def read_frames(
         drop_alpha=drop_alpha,
         carry_alpha=carry_alpha and not drop_alpha,
     )
-    if info.is_image_sequence or (info.is_still and info.path.is_file()):  # a pipe may hold many
+    if info.is_image_sequence or (info.is_still and info.stream is None):  # a stream may hold many
         matcher = Matcher(info, layout_of_images(info), strict, on_change)
         frames = _image_frames(info, scope, damage, matcher)
     else:

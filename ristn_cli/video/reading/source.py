@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import IO, cast
 
 import av
 from av.container import InputContainer
@@ -29,6 +30,7 @@ from ristn_cli.video.limits import decoder_options, pixel_limit, too_large
 from ristn_cli.video.reading.boxes import describe_encryption, explain_unreadable, find_encrypted_tracks
 from ristn_cli.video.reading.layout import AspectReader
 from ristn_cli.video.reading.sidedata import read_mastering, read_orientation
+from ristn_cli.video.reading.standard_input import InputStream
 from ristn_cli.video.reading.streams import (
     VideoChoice,
     as_fraction,
@@ -56,19 +58,44 @@ DEFAULT_RATE = Fraction(25)
 FREE_RUNNING_FORMATS = ("mpegts", "mpeg", "mpegtsraw")
 # Formats whose frames have the same times after a seek; program and elementary streams derive theirs on the way.
 SEEKABLE_FORMATS = frozenset({"mov", "matroska", "mpegts", "avi", "flv"})
+# FFmpeg's reader of raw frames.
+RAW_FORMAT = "rawvideo"
 STILL_FORMATS = ("_pipe", "image2")
 # Tags of a protected ASF or WMV, in lower case.
 PROTECTION_TAGS = frozenset({"encryption", "asf_protection_type"})
 
 
 @contextmanager
-def open_input(path: Path, *, is_own: bool = False) -> Iterator[InputContainer]:
-    """The container at `path`, open for reading. Raises VideoError, in one line, for whatever cannot be opened.
+def open_input(source: Path | InputStream, *, is_own: bool = False) -> Iterator[InputContainer]:
+    """The container in a file or stream, open for reading. Raises VideoError, in one line, for what cannot be opened.
 
-    Its decoders refuse pictures beyond `pixel_limit`, unless the file `is_own`: one that this program wrote.
-
-    Within, FFmpeg's errors become VideoErrors that name the file.
+    Its decoders refuse pictures beyond `pixel_limit`, unless the file `is_own`: one that this program wrote. Within,
+    FFmpeg's errors become VideoErrors that name the file. What interrupts reading a stream is raised at the end.
     """
+    limits = {} if is_own else decoder_options()
+    if isinstance(source, InputStream):
+        source.rewind()
+    else:
+        _check_file(source)
+    try:
+        try:
+            container = _open_container(source, limits)
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise VideoError(f"{source}: {_explain_unreadable(source, error)}") from error
+        for stream in container.streams.video:
+            if has_decoder(stream):
+                stream.codec_context.options = dict(limits)
+        with container:
+            try:
+                yield container
+            except av.error.FFmpegError as error:
+                raise undecodable(source, error) from error
+    finally:
+        if isinstance(source, InputStream):
+            source.check_interrupted()
+
+
+def _check_file(path: Path) -> None:
     if not path.exists():
         if path.is_symlink():
             raise VideoError(f"{path}: is a link that leads to no file; name the file itself")
@@ -79,38 +106,30 @@ def open_input(path: Path, *, is_own: bool = False) -> Iterator[InputContainer]:
         )
     if path.is_file() and path.stat().st_size == 0:
         raise VideoError(f"{path}: the file is empty (0 bytes); copy or download it again")
-    limits = {} if is_own else decoder_options()
-    try:
-        container = _open_container(file_url(path), limits)
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise VideoError(f"{path}: {_explain_unreadable(path, error)}") from error
-    for stream in container.streams.video:
-        if has_decoder(stream):
-            stream.codec_context.options = dict(limits)
-    with container:
-        try:
-            yield container
-        except av.error.FFmpegError as error:
-            raise undecodable(path, error) from error
 
 
-def _open_container(url: str, limits: dict[str, str]) -> InputContainer:
+def _open_container(source: Path | InputStream, limits: dict[str, str]) -> InputContainer:
     """Tags that are not UTF-8 must not fail: PyAV up to 18 has to be told so, PyAV 19 has no such argument."""
     options = READ_OPTIONS | IMAGE_OPTIONS | limits
+    raw = source.raw if isinstance(source, InputStream) else None
+    if raw is not None:
+        options |= raw.options | {"format_whitelist": RAW_FORMAT}
+    file = cast("IO[bytes]", source) if isinstance(source, InputStream) else file_url(source)
+    kind = None if raw is None else RAW_FORMAT
     try:
-        return av.open(url, "r", metadata_errors="replace", options=options)
+        return av.open(file, "r", kind, options=options, metadata_errors="replace")
     except TypeError:
-        return av.open(url, "r", options=options)
+        return av.open(file, "r", kind, options=options)
 
 
 def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
-def undecodable(path: Path, error: Exception, what: str = "it") -> VideoError:
+def undecodable(source: object, error: Exception, what: str = "it") -> VideoError:
     """The error of a file of which FFmpeg cannot read or decode something; it says what is known, and no more."""
     return VideoError(
-        f"{path}: FFmpeg cannot read or decode {what} ({_reason(error)}): the file is damaged, or uses a feature, "
+        f"{source}: FFmpeg cannot read or decode {what} ({_reason(error)}): the file is damaged, or uses a feature, "
         "compression or protection that FFmpeg does not support; copy it again, or convert it with another program"
     )
 
@@ -127,19 +146,25 @@ def seek_before(container: InputContainer, stream: Stream, target: Fraction) -> 
     return True
 
 
-def _explain_unreadable(path: Path, error: Exception) -> str:
-    if isinstance(error, PermissionError):
-        return "permission denied; make the file readable"
-    # A pipe has been read, and opening it again would wait for ever.
-    if path.is_file() and (script := describe_script(path)) is not None:
-        return f"is {script}; ristn does not open the files that it names: name a video file"
-    explanation = explain_unreadable(path) if path.is_file() else None
-    if explanation is not None:
+def _explain_unreadable(source: Path | InputStream, error: Exception) -> str:
+    if isinstance(source, InputStream):
+        if source.raw is not None:
+            return f"raw frames of {source.raw} are not possible ({_reason(error)}); check --raw-size and --raw-format"
+    elif (explanation := _explain_file(source, error)) is not None:
         return explanation
     if isinstance(error, av.error.EOFError):
         return "no frames in the video stream: the file ends after its header; it was never finished"
     reason = _reason(error)
     return f"is not a video that FFmpeg can read ({reason}); expected a video file, an image, or a folder of images"
+
+
+def _explain_file(path: Path, error: Exception) -> str | None:
+    if isinstance(error, PermissionError):
+        return "permission denied; make the file readable"
+    # A pipe has been read, and opening it again would wait for ever.
+    if path.is_file() and (script := describe_script(path)) is not None:
+        return f"is {script}; ristn does not open the files that it names: name a video file"
+    return explain_unreadable(path) if path.is_file() else None
 
 
 def list_images(path: Path) -> tuple[Path, ...]:
@@ -165,61 +190,67 @@ def _image_order(path: Path) -> tuple[int, str]:
     return (int(numbers[-1]) if numbers else -1, path.name)
 
 
-def probe(path: str | Path, *, rate: Fraction | None = None, video_stream: int | None = None) -> VideoInfo:
-    """What is in the file, from its headers and its first decoded frame.
+def probe(
+    source: str | Path | InputStream, *, rate: Fraction | None = None, video_stream: int | None = None
+) -> VideoInfo:
+    """What is in a file or stream, from its headers and its first decoded frame.
 
     `rate` sets the frame rate of a folder of images or of a still (25 by default); a video keeps its own.
     `video_stream` counts video streams from 0; None for the film rather than a still or a cover. Raises VideoError for
     what is missing, empty, not a video, encrypted, without such a video stream, without a decoder for it, or without a
     single frame.
     """
-    path = Path(path)
+    if isinstance(source, InputStream):
+        return replace(_probe_one(source, rate, video_stream), stream=source)
+    path = Path(source)
     images = list_images(path)
-    first = images[0] if images else path
-    with open_input(first) as container:
+    if not images:
+        return _probe_one(path, rate, video_stream)
+    info = _probe_one(images[0], rate, video_stream)
+    return _replace_for_images(info, path, images, len(images) / info.rate)
+
+
+def _probe_one(source: Path | InputStream, rate: Fraction | None, video_stream: int | None) -> VideoInfo:
+    with open_input(source) as container:
         keep_timestamps(container)
         errors: list[av.error.FFmpegError] = []
-        encrypted = _find_encrypted(container, first)
-        choice = choose_video_stream(container, first, video_stream, errors.append)
+        encrypted = _find_encrypted(container, source)
+        choice = choose_video_stream(container, source, video_stream, errors.append)
         if choice.stream.index in encrypted:
-            raise VideoError(f"{first}: {describe_encryption([encrypted[choice.stream.index]])}")
-        _check_decoder(container, first, choice)
-        check_size(first, choice.stream)
-        frame = _first_frame(choice, first, errors)
+            raise VideoError(f"{source}: {describe_encryption([encrypted[choice.stream.index]])}")
+        _check_decoder(container, source, choice)
+        check_size(source, choice.stream)
+        frame = _first_frame(choice, source, errors)
         streams = describe_streams(container, choice.covers, encrypted)
-        info = _describe(path, container, choice.stream, streams, frame, rate)
-    if not images:
-        return info
-    seconds = len(images) / info.rate
-    return _replace_for_images(info, path, images, seconds)
+        return _describe(source, container, choice.stream, streams, frame, rate)
 
 
-def _find_encrypted(container: InputContainer, path: Path) -> dict[int, str]:
+def _find_encrypted(container: InputContainer, source: Path | InputStream) -> dict[int, str]:
     """Encrypted streams by index, with the name of the scheme. Raises VideoError for a file that is protected whole."""
     name = container.format.name
     if name.startswith("asf") and any(tag.lower() in PROTECTION_TAGS for tag in container.metadata):
         raise VideoError(
-            f"{path}: is protected by DRM (Windows Media), and ristn cannot decrypt it; use a copy without"
+            f"{source}: is protected by DRM (Windows Media), and ristn cannot decrypt it; use a copy without"
         )
-    if name.startswith("mov") and path.is_file():
-        return find_encrypted_tracks(path)
+    if name.startswith("mov") and isinstance(source, Path) and source.is_file():
+        return find_encrypted_tracks(source)
     # FFmpeg's own tag for a track of Matroska or WebM that holds encrypted frames.
     return {stream.index: "WebM" for stream in container.streams if "enc_key_id" in stream.metadata}
 
 
-def _check_decoder(container: InputContainer, path: Path, choice: VideoChoice) -> None:
+def _check_decoder(container: InputContainer, source: Path | InputStream, choice: VideoChoice) -> None:
     if has_decoder(choice.stream):
         return
     names, videos = codec_names(container), list(container.streams.video)
     codec = names[choice.stream.index]
     others = f", or choose another stream with --video-stream: {list_videos(videos, names)}" if len(videos) > 1 else ""
     raise VideoError(
-        f"{path}: FFmpeg has no decoder for its video (stream {choice.stream.index}, codec '{codec}'); "
+        f"{source}: FFmpeg has no decoder for its video (stream {choice.stream.index}, codec '{codec}'); "
         f"convert it first with a program that can{others}"
     )
 
 
-def check_size(path: Path, stream: VideoStream) -> None:
+def check_size(source: Path | InputStream, stream: VideoStream) -> None:
     """Refuse a video stream whose header states a picture beyond `pixel_limit`, before anything is decoded.
 
     Raises:
@@ -227,10 +258,10 @@ def check_size(path: Path, stream: VideoStream) -> None:
     """
     context = stream.codec_context
     size = (context.width, context.height)
-    if not all(size) and path.is_file():
-        size = _refused_size(path) or size
+    if not all(size) and isinstance(source, Path) and source.is_file():
+        size = _refused_size(source) or size
     if size[0] * size[1] > pixel_limit():
-        raise too_large(path, *size)
+        raise too_large(source, *size)
 
 
 def _refused_size(path: Path) -> tuple[int, int] | None:
@@ -241,7 +272,7 @@ def _refused_size(path: Path) -> tuple[int, int] | None:
         av.logging.set_skip_repeated(False)
         try:
             with av.logging.Capture() as records:
-                _open_container(file_url(path), decoder_options()).close()
+                _open_container(path, decoder_options()).close()
         except (av.error.FFmpegError, OSError, ValueError):
             return None
         finally:
@@ -266,7 +297,7 @@ def _replace_for_images(info: VideoInfo, path: Path, images: tuple[Path, ...], s
     )
 
 
-def _first_frame(choice: VideoChoice, path: Path, unreadable: list[av.error.FFmpegError]) -> VideoFrame:
+def _first_frame(choice: VideoChoice, source: Path | InputStream, unreadable: list[av.error.FFmpegError]) -> VideoFrame:
     """The first frame that can be decoded; `unreadable` holds the errors of reading so far."""
     # No threads: `read_color_names` listens to FFmpeg's log, and a decoder thread that logs meanwhile waits for the
     # interpreter lock, which is held by whoever closes the decoder and waits for the thread.
@@ -278,26 +309,28 @@ def _first_frame(choice: VideoChoice, path: Path, unreadable: list[av.error.FFmp
                 return frame
         except av.error.FFmpegError as error:
             errors.append(error)
-    if errors and _is_animated_webp(path):
-        raise VideoError(f"{path}: is an animated WebP, which FFmpeg cannot read; convert it to APNG or GIF first")
+    if errors and _is_animated_webp(source):
+        raise VideoError(f"{source}: is an animated WebP, which FFmpeg cannot read; convert it to APNG or GIF first")
     if errors:
-        raise undecodable(path, errors[-1], "its only packet" if len(errors) == 1 else f"any of {len(errors)} packets")
+        raise undecodable(
+            source, errors[-1], "its only packet" if len(errors) == 1 else f"any of {len(errors)} packets"
+        )
     if unreadable:
-        raise undecodable(path, unreadable[-1])
-    raise VideoError(f"{path}: no frames in the video stream; the file is damaged or was never finished")
+        raise undecodable(source, unreadable[-1])
+    raise VideoError(f"{source}: no frames in the video stream; the file is damaged or was never finished")
 
 
-def _is_animated_webp(path: Path) -> bool:
-    """By the flags of its header; False for a pipe, which cannot be opened again."""
-    if not path.is_file():
+def _is_animated_webp(source: Path | InputStream) -> bool:
+    """By the flags of its header; False for a stream, which cannot be read again."""
+    if not isinstance(source, Path) or not source.is_file():
         return False
-    with path.open("rb") as file:
+    with source.open("rb") as file:
         head = file.read(21)
     return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and bool(head[20] & 2)
 
 
 def _describe(
-    path: Path,
+    source: Path | InputStream,
     container: InputContainer,
     stream: VideoStream,
     streams: Sequence[StreamInfo],
@@ -324,7 +357,7 @@ def _describe(
     is_plausible = nominal <= HIGHEST_PLAUSIBLE_RATE
     count = counted or (round(duration * nominal) if duration and is_plausible else None)
     return VideoInfo(
-        path=path,
+        path=Path(str(source)),
         container=container.format.name,
         codec=stream.codec_context.codec.canonical_name,
         width=width,
@@ -346,7 +379,7 @@ def _describe(
         transposed=swap,
         flipped_x=flip_x,
         flipped_y=flip_y,
-        has_alpha=_shows_alpha(frame, stream, color, path),
+        has_alpha=_shows_alpha(frame, stream, color, source),
         is_interlaced=frame.interlaced_frame or stream.codec_context.field_order > 1,
         video_index=stream.index,
         streams=tuple(streams),
@@ -409,14 +442,14 @@ def _stated_end(container: InputContainer, stream: VideoStream, start: Fraction)
     return None
 
 
-def _shows_alpha(frame: VideoFrame, stream: VideoStream, color: Color, path: Path) -> bool:
+def _shows_alpha(frame: VideoFrame, stream: VideoStream, color: Color, source: Path | InputStream) -> bool:
     """True when the first picture is not wholly opaque, or the stream carries its alpha beside the picture."""
     if stream.metadata.get("alpha_mode") == "1":
         return True
     is_cmyk = stream.codec_context.name == "mjpeg"  # its black looks like an alpha channel
     if is_cmyk or not has_alpha_channel(frame.format):
         return False
-    reader = RgbReader(color, path=path)
+    reader = RgbReader(color, path=source)
     try:
         for strip in strips(frame):
             reader.to_rgb(strip)
