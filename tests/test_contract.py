@@ -30,7 +30,7 @@ from ristn_cli.job.job import job_folder, upscale_video
 from ristn_cli.job.plan import UpscaleOptions
 from ristn_cli.model import RISTN
 from ristn_cli.video import probe, read_frames
-from ristn_cli.video.convert import Chain
+from ristn_cli.video.filters import Chain
 
 FAST = UpscaleOptions(preset="ultrafast", crf=8)
 MILLISECOND = Fraction(1, 1000)

@@ -64,9 +64,9 @@ def break_reading(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def patch(**how: int) -> None:
         real = source_module._open_container
 
-        def opened(url: str, hwaccel: Any, limits: dict[str, str]) -> Any:
-            container = real(url, hwaccel, limits)
-            return Flaky(container, **how) if Path(url).stem == "in" else container
+        def opened(source: Path, limits: dict[str, str]) -> Any:
+            container = real(source, limits)
+            return Flaky(container, **how) if source.stem == "in" else container
 
         monkeypatch.setattr(source_module, "_open_container", opened)
 
@@ -251,8 +251,8 @@ OTHER_THREAD = """
 import sys
 import threading
 import av.logging
-from ristn_cli.video import convert
-with convert.LOG_LOCK:
+from ristn_cli.video import filters
+with filters.LOG_LOCK:
     av.logging.set_level(av.logging.INFO)
     with av.logging.Capture():
         other = threading.Thread(target=av.logging.log, args=(av.logging.ERROR, "mov", "UDTA parsing failed"))

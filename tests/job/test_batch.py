@@ -239,7 +239,7 @@ CRASH = """
 import os
 import sys
 from ristn_cli.cli import app
-from ristn_cli.video import source
+from ristn_cli.video.reading import source
 
 def crash(path, *others, **named):
     if "bad" in str(path):

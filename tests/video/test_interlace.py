@@ -20,7 +20,7 @@ from ristn_cli.job.job import Interrupted, upscale_video
 from ristn_cli.job.plan import UpscaleOptions
 from ristn_cli.model import RISTN
 from ristn_cli.video import Deinterlace, FieldOrder, find_fields, probe, read_frames
-from ristn_cli.video.convert import Chain
+from ristn_cli.video.filters import Chain
 
 CPU = Backend(torch.device("cpu"), "fp32")
 WIDTH, HEIGHT = 128, 64

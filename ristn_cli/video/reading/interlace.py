@@ -14,7 +14,7 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from ristn_cli.video.convert import Chain
+from ristn_cli.video.filters import Chain
 from ristn_cli.video.reading.source import open_input
 from ristn_cli.video.reading.streams import as_fraction, read_packets
 from ristn_cli.video.types import FieldOrder, VideoInfo

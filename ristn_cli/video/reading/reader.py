@@ -16,14 +16,16 @@ import numpy as np
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 
-from ristn_cli.video.convert import RgbReader, has_alpha_channel
+from ristn_cli.video.colors import has_alpha_channel
+from ristn_cli.video.convert import RgbReader
 from ristn_cli.video.interruption import check_interruption
 from ristn_cli.video.reading.decoding import Damage, Reading, decoded_from, time_of
 from ristn_cli.video.reading.images import read_image, read_image_with_alpha
 from ristn_cli.video.reading.interlace import Deinterlace, Deinterlacer
 from ristn_cli.video.reading.layout import Layout, LayoutReader, Matcher, layout_of_images, layout_of_video
+from ristn_cli.video.reading.probing import describe_again, probe
 from ristn_cli.video.reading.sidedata import turn_upright
-from ristn_cli.video.reading.source import describe_again, probe, undecodable
+from ristn_cli.video.reading.source import undecodable
 from ristn_cli.video.reading.timestamps import Estimator, TimedFrame
 from ristn_cli.video.types import Clock, Frame, Image, VideoError, VideoInfo
 

@@ -17,7 +17,7 @@ from av.packet import Packet
 from av.stream import Stream
 from av.video.stream import VideoStream
 
-from ristn_cli.video.convert import LOG_LOCK
+from ristn_cli.video.filters import LOG_LOCK
 from ristn_cli.video.interruption import check_interruption
 from ristn_cli.video.types import StreamInfo, VideoError
 
