@@ -25,6 +25,7 @@ from ristn_cli.video import (
     Clock,
     Frame,
     InputFiles,
+    ReadOptions,
     StreamPlan,
     VideoError,
     VideoInfo,
@@ -264,8 +265,7 @@ def read_source(
     The log tells of pictures that change on the way, unless `reports_change` is false: another reader reports them.
     """
     others: dict[str, Any] = {} if reports_change else {"on_change": lambda message: None}
-    return read_frames(
-        info,
+    wanted = ReadOptions(
         start=options.start,
         end=options.end,
         max_frames=max_frames,
@@ -273,8 +273,5 @@ def read_source(
         drop_alpha=options.drop_alpha,
         carry_alpha=carries_alpha(info, options),
         strict=options.strict,
-        since=since,
-        clock=clock,
-        on_damage=on_damage,
-        **others,
     )
+    return read_frames(info, wanted, since=since, clock=clock, on_damage=on_damage, **others)

@@ -17,7 +17,7 @@ from clips import make_clip, make_picture, rewrite_entries, run_ffmpeg
 from commands import in_process
 
 from ristn_cli.job.plan import UpscaleOptions, estimate_frames
-from ristn_cli.video import VideoError, check_mux, encode_png, probe, read_frames
+from ristn_cli.video import ReadOptions, VideoError, check_mux, encode_png, probe, read_frames
 from ristn_cli.video.reading import decoding as decoding_module
 from ristn_cli.video.reading import source as source_module
 from ristn_cli.video.reading.source import open_input
@@ -232,7 +232,7 @@ class TestNamesTheFile:
             VideoError, match=r"a\.m4a: has no video, only a cover picture beside audio; .*--video-stream 0"
         ):
             probe(source)
-        assert len(list(read_frames(probe(source, video_stream=0), strict=True))) == 1
+        assert len(list(read_frames(probe(source, video_stream=0), ReadOptions(strict=True)))) == 1
 
 
 def test_damage_behind_the_range_does_not_fail_the_check_at_the_end(

@@ -16,7 +16,7 @@ from ristn_cli.engine.scenes import SceneDetector, scene_windows
 from ristn_cli.engine.upscaler import Upscaler
 from ristn_cli.evaluation.metrics import psnr
 from ristn_cli.model import RISTN
-from ristn_cli.video import read_frames
+from ristn_cli.video import ReadOptions, read_frames
 from ristn_cli.weights import find_weights, load_weights
 
 BBB = Path(__file__).parents[2] / "examples" / "bbb.mp4"
@@ -134,7 +134,7 @@ def test_shots_are_upscaled_as_if_they_were_alone(random_model: RISTN) -> None:
 @pytest.fixture(scope="module")
 def footage() -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Two shots of film, 20 frames (96, 128, 3) each, as HR."""
-    whole = [frame.image for frame in read_frames(BBB, max_frames=28)]
+    whole = [frame.image for frame in read_frames(BBB, ReadOptions(max_frames=28))]
     first = [image[:96, :128] for image in whole[:20]]
     return first, [np.ascontiguousarray(image[60:156, 287:159:-1]) for image in whole[8:]]
 

@@ -25,7 +25,7 @@ from commands import SHORT_PARTS
 
 from ristn_cli.job.job import Interrupted
 from ristn_cli.job.pipeline import Cancelled
-from ristn_cli.video import InputStream, RawFormat, VideoError, interruptible, probe, read_frames
+from ristn_cli.video import InputStream, RawFormat, ReadOptions, VideoError, interruptible, probe, read_frames
 
 QUICK = ["--preset", "ultrafast", "--precision", "fp32"]
 SHORT = [sys.executable, "-c", SHORT_PARTS]
@@ -373,7 +373,7 @@ def test_an_incomplete_raw_frame_is_damage() -> None:
     assert [frame.time for frame in frames] == [Fraction(k, 25) for k in range(4)]
     assert damage == ["standard input: ends in the middle of frame 5: 5 of 16 bytes"]
     with pytest.raises(VideoError, match="frame 5: 5 of 16 bytes; read without --strict"):
-        list(read_frames(probe(InputStream(io.BytesIO(data), raw)), strict=True))
+        list(read_frames(probe(InputStream(io.BytesIO(data), raw)), ReadOptions(strict=True)))
 
 
 @pytest.mark.parametrize("error", [Interrupted, Cancelled, KeyboardInterrupt])

@@ -17,7 +17,7 @@ from ristn_cli.engine.memory import AutoTiling
 from ristn_cli.engine.upscaler import Upscaler
 from ristn_cli.job.forecast import plan_job
 from ristn_cli.model import RISTN
-from ristn_cli.video import VideoError, probe, read_frames, read_image, write_image
+from ristn_cli.video import ReadOptions, VideoError, probe, read_frames, read_image, write_image
 from ristn_cli.video.filters import strips
 from ristn_cli.video.limits import DEFAULT_LIMIT, LIMIT_VARIABLE, pixel_limit
 
@@ -102,7 +102,7 @@ def test_a_picture_that_grows_beyond_the_limit_is_not_decoded(tmp_path: Path, mo
     assert changes == []  # no larger picture was decoded
     assert damage[0].startswith(f"{source}: a video packet at 0.")
     with pytest.raises(VideoError, match="cannot be decoded"):
-        list(read_frames(source, strict=True))
+        list(read_frames(source, ReadOptions(strict=True)))
 
 
 def test_each_image_of_a_sequence_is_within_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

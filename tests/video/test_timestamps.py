@@ -31,7 +31,7 @@ from ristn_cli.spread.pool import LocalWorker, Pool
 from ristn_cli.spread.scheduling import spread_over
 from ristn_cli.spread.segments import plan_segments
 from ristn_cli.typed import build
-from ristn_cli.video import Clock, VideoInfo, probe, read_frames
+from ristn_cli.video import Clock, ReadOptions, VideoInfo, probe, read_frames
 from ristn_cli.video.reading.timestamps import Estimator
 
 MILLISECOND = Fraction(1, 1000)
@@ -51,7 +51,7 @@ def ffmpeg_times(path: Path) -> list[Fraction]:
 def assert_shown_as_by_ffmpeg(path: Path) -> list[str]:
     """Compare the times from the first frame on; the reports of damage."""
     damage: list[str] = []
-    times = [frame.time for frame in read_frames(path, on_damage=damage.append, deinterlace="off")]
+    times = [frame.time for frame in read_frames(path, ReadOptions(deinterlace="off"), on_damage=damage.append)]
     expected = ffmpeg_times(path)
     assert len(times) == len(expected)
     for time, shown in zip(times, expected, strict=True):
@@ -254,7 +254,7 @@ def test_frames_are_shown_when_ffmpeg_shows_them(kind: str, tmp_path: Path) -> N
     """And nothing is called damaged: every picture is there."""
     path = MAKERS[kind](tmp_path)
     assert assert_shown_as_by_ffmpeg(path) == []
-    assert len(list(read_frames(path, strict=True))) == len(ffmpeg_times(path))
+    assert len(list(read_frames(path, ReadOptions(strict=True)))) == len(ffmpeg_times(path))
 
 
 @pytest.mark.parametrize("suffix", [".mov", ".flv"])
@@ -274,10 +274,10 @@ def test_no_frame_is_lost_where_the_last_packet_is_cut(suffix: str, tmp_path: Pa
 
 def assert_goes_on_alike(path: Path, **options: Any) -> None:
     """A reading that begins at any frame of another gives what that one gave from there on."""
-    whole = list(read_frames(path, **options))
+    whole = list(read_frames(path, ReadOptions(**options)))
     for index in range(1, len(whole), 4):
         frame = whole[index]
-        rest = list(read_frames(path, since=frame.time, clock=frame.clock, **options))
+        rest = list(read_frames(path, ReadOptions(**options), since=frame.time, clock=frame.clock))
         assert [(again.time, again.duration, again.clock) for again in rest] == [
             (before.time, before.duration, before.clock) for before in whole[index:]
         ]
@@ -349,7 +349,7 @@ def test_the_output_has_these_times_and_audio_in_step(
     options = UpscaleOptions(preset="ultrafast", start=start)
     list(upscale_video(source, target, upscaler, options, on_damage=damage.append))
     assert damage == []
-    frames = [frame.time for frame in read_frames(source, start=start)]
+    frames = [frame.time for frame in read_frames(source, ReadOptions(start=start))]
     times = shown(target)[0]
     assert [time - times[0] for time in times] == pytest.approx(
         [float(time - frames[0]) for time in frames], abs=0.0011
