@@ -264,6 +264,17 @@ def test_a_stopped_run_keeps_what_was_made_of_standard_input(tiny_weights: Path,
     assert (Path(kept[2]) / kept[3]).exists()
 
 
+def test_a_stop_while_nothing_comes_in_ends_the_run(tiny_weights: Path, tmp_path: Path) -> None:
+    process, connection = begin_with_socket(tiny_weights, tmp_path / "out.mkv", *RAW)
+    with connection:
+        connection.sendall(b"".join(PICTURES))
+        told = wait_for_frames(process, 12)
+        process.send_signal(signal.SIGINT)
+        told += process.communicate(timeout=60)[1].decode()
+    assert process.returncode == 130, told
+    assert "finished frames are kept in" in told
+
+
 def test_an_output_that_appears_meanwhile_stays_and_the_work_is_kept(tiny_weights: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.mkv"
     process, connection = begin_with_socket(tiny_weights, target, *RAW)
