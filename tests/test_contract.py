@@ -30,8 +30,8 @@ from ristn_cli.engine.upscaler import Upscaler
 from ristn_cli.job.job import job_folder
 from ristn_cli.job.options import UpscaleOptions
 from ristn_cli.model import RISTN
-from ristn_cli.video import probe, read_frames
-from ristn_cli.video.convert import Chain
+from ristn_cli.video import ReadOptions, probe, read_frames
+from ristn_cli.video.filters import Chain
 
 FAST = UpscaleOptions(preset="ultrafast", crf=8)
 MILLISECOND = Fraction(1, 1000)
@@ -435,18 +435,18 @@ def test_depth_is_kept(case: Case) -> None:
 def test_any_range_gives_the_frames_of_the_whole(case: Case) -> None:
     """What `--start` and `--end` read: exactly the frames in between, with the pictures they have in the whole."""
     info = probe(case.source.path)
-    choices = {"deinterlace": case.recipe.options.deinterlace, "carry_alpha": case.name == "transparent"}
-    whole = list(read_frames(info, **choices))  # type: ignore[arg-type]
+    options = ReadOptions(deinterlace=case.recipe.options.deinterlace, carry_alpha=case.name == "transparent")
+    whole = list(read_frames(info, options))
     for first, last in ((0, 1), (len(whole) // 2, len(whole)), (len(whole) // 3, len(whole) - 1)):
         if first >= last:
             continue
         start = whole[first].time - info.start_time
         end = whole[last].time - info.start_time if last < len(whole) else None
-        part = list(read_frames(info, start=start, end=end, **choices))  # type: ignore[arg-type]
+        part = list(read_frames(info, replace(options, start=start, end=end)))
         assert [frame.time for frame in part] == [frame.time for frame in whole[first:last]]
         for found, expected in zip(part, whole[first:last], strict=True):
             assert np.array_equal(found.image, expected.image)  # type: ignore[arg-type]
-    assert len(list(read_frames(info, max_frames=2, **choices))) == min(2, len(whole))  # type: ignore[arg-type]
+    assert len(list(read_frames(info, replace(options, max_frames=2)))) == min(2, len(whole))
 
 
 @pytest.mark.skipif(shutil.which("ffprobe") is None, reason="ffprobe is not installed")

@@ -13,7 +13,7 @@ from typer.main import get_command
 import ristn_cli
 from ristn_cli.cli import app
 from ristn_cli.model import count_macs
-from ristn_cli.video import probe, read_frames, read_image
+from ristn_cli.video import ReadOptions, probe, read_frames, read_image
 from ristn_cli.weights import RELEASES, find_weights, load_weights, read_metadata
 
 ROOT = Path(__file__).parents[1]
@@ -45,7 +45,7 @@ def test_the_python_example_runs(tmp_path: Path) -> None:
 def test_the_example_with_frames_runs(tmp_path: Path) -> None:
     stdout = run_example("upscale_frames.py", tmp_path / "new" / "frames", 2)
     assert stdout.splitlines() == ["frame 0: 1280x720, uint8", "frame 1: 1280x720, uint8"]
-    small = next(read_frames(ROOT / "examples" / "bbb.mp4", max_frames=1)).image
+    small = next(read_frames(ROOT / "examples" / "bbb.mp4", ReadOptions(max_frames=1))).image
     large = read_image(tmp_path / "new" / "frames" / "0000.png")
     means = large.reshape(180, 4, 320, 4, 3).mean(axis=(1, 3))
     assert abs(means - small).mean() < 2  # the same picture

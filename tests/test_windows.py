@@ -1,6 +1,5 @@
 """Files are closed before they are removed or renamed, without which a job leaves its files behind on Windows."""
 
-import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -16,9 +15,9 @@ from ristn_cli.engine.device import Backend
 from ristn_cli.engine.memory import Tiling
 from ristn_cli.engine.upscaler import Upscaler
 from ristn_cli.job import run
+from ristn_cli.job.checks import OutputStream
 from ristn_cli.job.manifest import lock
 from ristn_cli.job.options import UpscaleOptions
-from ristn_cli.job.streams import Ends, upscale_stream
 from ristn_cli.model import RISTN
 from ristn_cli.video import VideoError, read_frames
 from ristn_cli.weights.hub import sole_use
@@ -104,9 +103,8 @@ def test_a_part_is_closed_when_the_mux_asks_for_the_next(
     upscaler: Upscaler, tmp_path: Path, refused: list[str]
 ) -> None:
     source = make_clip(tmp_path / "in.mp4", frames=20, width=48, height=32)
-    with (tmp_path / "out.mkv").open("wb") as sink, Path(os.devnull).open("rb") as nothing:
-        ends = Ends(source=source, target=Path("-"), stdin=nothing, stdout=sink, stdout_format="matroska")
-        list(upscale_stream(ends, upscaler, FAST))
+    with (tmp_path / "out.mkv").open("wb") as sink:
+        list(run_job(source, OutputStream(file=sink, format="matroska"), upscaler, FAST))
     assert [frame.time for frame in read_frames(tmp_path / "out.mkv")] == [Fraction(k, 25) for k in range(20)]
     assert refused == []
 

@@ -313,7 +313,7 @@ def check_example(settings: Settings, rows: Rows) -> None:
     missing = [name for name in ("av", "ffmpeg", "imageio", "imageio_ffmpeg", "rich", "typer") if not can_import(name)]
     if missing:
         raise Skipped(f"needs what cannot be imported: {', '.join(missing)}")
-    from ristn_cli.video import probe, read_frames
+    from ristn_cli.video import ReadOptions, probe, read_frames
 
     frames = 3 if settings.is_tiny else EXAMPLE_FRAMES
     with tempfile.TemporaryDirectory() as folder:
@@ -331,7 +331,7 @@ def check_example(settings: Settings, rows: Rows) -> None:
         rows.judge("frames", len(made) == frames, str(len(made)), str(frames))
         rows.judge("size", (info.width, info.height) == (1280, 720), f"{info.width}x{info.height}", "1280x720")
         rows.add("time", "measured", f"{seconds:.1f} s, start included", seconds=seconds)
-    originals = [frame.image for frame in read_frames(probe(EXAMPLE), max_frames=3)]
+    originals = [frame.image for frame in read_frames(probe(EXAMPLE), ReadOptions(max_frames=3))]
     processor = Upscaler(open_model("ristn-lite"), choose_backend("cpu", "fp32"), Tiling(window=5))
     known = next(processor.upscale(originals))
     rows.compare("first frame against the processor", as_values(made[:1]), as_values([known]), ENCODED)

@@ -26,6 +26,7 @@ from ristn_cli.video import (
     Frame,
     FrameWriter,
     OutputShape,
+    ReadOptions,
     VideoInfo,
     choose_codec,
     encoder_bytes,
@@ -64,7 +65,7 @@ def open_scene(path: Path, width: int, height: int, frames: int) -> VideoInfo:
 
 def first_images(source: VideoInfo, count: int) -> tuple[np.ndarray, ...]:
     """Up to `count` images (H, W, 3) from the beginning of a video."""
-    return tuple(frame.image for frame in read_frames(source, max_frames=count, drop_alpha=True))
+    return tuple(frame.image for frame in read_frames(source, ReadOptions(max_frames=count, drop_alpha=True)))
 
 
 def measure_end_to_end(

@@ -26,7 +26,6 @@ BY_KIND = (
     *OTHER_STREAMS,
     "rate",
     "deinterlace",
-    "decoder",
     "video_stream",
     "no_scene_cuts",
     "segment_frames",
@@ -95,8 +94,6 @@ def check_words(given: Given, sources: Sequence[Path], target: Path, values: Map
         given.refuse("- is one input or one output, and no folder", "recursive", "suffix", "stills")
         given.refuse("a run with - leaves nothing to continue or to discard", "restart")
         given.refuse("the disk is not checked before a run with -", "no_disk_check")
-        if values["decoder"] == "auto":
-            given.refuse("a run with - decodes in software", "decoder")
     if target == STREAM:
         given.refuse("standard output replaces no file", "overwrite")
         if values["stdout_format"] == "y4m":
@@ -152,8 +149,6 @@ def check_inputs(given: Given, kinds: Collection[Kind], values: Mapping[str, Any
         given.refuse("the input is a single frame", "no_scene_cuts", "segment_frames")
     if set(kinds) == {"images"}:
         given.refuse("numbered images have a single video stream", "video_stream")
-        if values["decoder"] != "software":
-            given.refuse("images are decoded in software", "decoder")
 
 
 def kind_of(source: Path, found: VideoInfo | None) -> Kind:

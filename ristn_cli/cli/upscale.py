@@ -200,10 +200,6 @@ def upscale(
         typer.Option(help="auto: interlaced frames; off: none; frame: all; field: all, at twice the rate."),
     ] = "auto",
     drop_alpha: Annotated[bool, typer.Option("--drop-alpha", help="Go on without the source's transparency.")] = False,
-    decoder: Annotated[
-        Literal["software", "auto", "nvdec"],
-        typer.Option(help="auto: NVDEC where the network computes on CUDA, else software; nvdec: refuse without it."),
-    ] = "software",
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail where the source is damaged, or its frames change in size or format.")
     ] = False,
@@ -256,8 +252,6 @@ def upscale(
     check_ray_options(ray, ray_workers, ray_threads)
     if STREAM in paths and (ray is not None or "," in device):
         raise typer.BadParameter("- cannot be cut into segments: --ray and several devices go with files")
-    if ray is not None and decoder != "software":
-        raise typer.BadParameter("--decoder goes with one machine: workers of --ray decode in software")
     limit = parse_bytes(memory_limit)
     exact_size = parse_size(size)
     encoder_options = parse_encoder_arguments(encoder_arg or [])
@@ -288,7 +282,6 @@ def upscale(
             deinterlace=deinterlace,
             drop_alpha=drop_alpha,
             strict=strict,
-            decoder=decoder,
             image_rate=image_rate,
             segment_frames=segment_frames,
             video_stream=video_stream,

@@ -10,6 +10,7 @@ from pathlib import Path
 from ristn_cli.comparison.alignment import choose_times, common_size, distinct_labels, nearest_index
 from ristn_cli.video import (
     Image,
+    ReadOptions,
     VideoError,
     VideoInfo,
     decoded_times,
@@ -165,7 +166,7 @@ def _read_run(source: Source, numbers: Sequence[int]) -> Iterator[Image]:
         return (native[number - 1] + native[number]) / 2 if number else info.start_time
 
     start = earliest(numbers[0]) - info.start_time
-    frames = read_frames(info, start=start, drop_alpha=True, on_change=lambda message: None)
+    frames = read_frames(info, ReadOptions(start=start, drop_alpha=True), on_change=lambda message: None)
     shown: Image | None = None
     previous = -1
     for number in numbers:

@@ -5,14 +5,12 @@ changed, whichever is less; so steady fast motion is no cut. It is computed here
 decoding does, and a resumed run must find the same cuts as an uninterrupted one.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from itertools import groupby
 from typing import TypeVar
 
 import numpy as np
 
-from ristn_cli.engine.windows import Window, slide_windows
+from ristn_cli.engine.windows import Window, WindowCutter, slide_windows
 
 Item = TypeVar("Item")
 
@@ -32,43 +30,42 @@ def difference(before: np.ndarray, after: np.ndarray) -> float:
     return 100 * float(np.abs(a - b).mean()) / float(np.iinfo(before.dtype).max)
 
 
-def number_scenes(images: Iterable[np.ndarray], *, settled: int = 0) -> Iterator[int]:
-    """Number of the scene of each image, from 0; the first `settled` images are known to be of one scene.
+class SceneDetector:
+    """Tells which images begin a scene. It is fed image by image, and needs one image ahead to judge one.
 
     A scene's first difference is compared with the one after it, since there is none before: its first image is a scene
     of its own where what follows it is steadier, or where it is a flash. So two settled images, or the first of a
-    scene, and one image ahead are all that the numbering depends on.
+    scene, and one image ahead are all that its verdicts depend on.
+
+    Args:
+        settled: images at the start that are known to be of one scene.
     """
-    scene = 0
-    before: float | None = None
-    for index, (now, after) in enumerate(_with_next(_differences(images))):
-        if before is not None:
-            is_new = min(now, abs(now - before)) >= CUT_SCORE
+
+    def __init__(self, *, settled: int = 0) -> None:
+        self._uncut = max(settled, 1)
+        self._judged = 0
+        self._image: np.ndarray | None = None
+        self._difference = 0.0
+        self._before: float | None = None
+
+    def push(self, image: np.ndarray | None) -> bool:
+        """Whether the image pushed before this one begins a scene; None ends the stream.
+
+        The first image of a stream does not count as the beginning of one.
+        """
+        last, self._image = self._image, image
+        if last is None:
+            return False
+        now, after = self._difference, None if image is None else difference(last, image)
+        if self._before is not None:
+            is_new = min(now, abs(now - self._before)) >= CUT_SCORE
         else:
             is_new = now >= FLASH_SCORE or (after is not None and min(now, now - after) >= CUT_SCORE)
-        is_cut = is_new and index >= max(settled, 1)
-        scene += is_cut
-        before = None if is_cut or index == 0 else now
-        yield scene
-
-
-def _differences(images: Iterable[np.ndarray]) -> Iterator[float]:
-    """Of each image to the one before; 0 for the first."""
-    before: np.ndarray | None = None
-    for image in images:
-        yield 0.0 if before is None else difference(before, image)
-        before = image
-
-
-def _with_next(values: Iterable[float]) -> Iterator[tuple[float, float | None]]:
-    """Each value beside the one after it."""
-    before: float | None = None
-    for value in values:
-        if before is not None:
-            yield before, value
-        before = value
-    if before is not None:
-        yield before, None
+        is_cut = is_new and self._judged >= self._uncut
+        self._before = None if is_cut or self._judged == 0 else now
+        self._judged += 1
+        self._difference = after or 0.0
+        return is_cut
 
 
 def scene_windows(
@@ -91,25 +88,20 @@ def scene_windows(
         continued: frames at the start of the stream that earlier windows kept, and the first is to read again.
     """
     if not detect_cuts:
-        yield from slide_windows(frames, length, context, continued=continued)
-        return
-    settled = continued + 1 if continued else 0  # the window before has read one more at least, and gone on
-    pairs = _with_scene(frames, image_of, settled)
-    for scene, members in groupby(pairs, key=lambda pair: pair[0]):
-        kept = continued if scene == 0 else 0
-        yield from slide_windows((frame for _, frame in members), length, context, continued=kept)
+        return slide_windows(frames, length, context, continued=continued)
+    return _windows_of_scenes(frames, image_of, WindowCutter(length, context, continued=continued), continued)
 
 
-def _with_scene(
-    frames: Iterable[Item], image_of: Callable[[Item], np.ndarray], settled: int
-) -> Iterator[tuple[int, Item]]:
-    """Each frame behind the number of its scene."""
-    passing: deque[Item] = deque()
-
-    def images() -> Iterator[np.ndarray]:
-        for frame in frames:
-            passing.append(frame)
-            yield image_of(frame)
-
-    for scene in number_scenes(images(), settled=settled):
-        yield scene, passing.popleft()
+def _windows_of_scenes(
+    frames: Iterable[Item], image_of: Callable[[Item], np.ndarray], cutter: WindowCutter[Item], continued: int
+) -> Iterator[Window[Item]]:
+    detector = SceneDetector(settled=continued + 1 if continued else 0)  # the window before has read one more at least
+    waiting: list[Item] = []  # the frame that is judged with the next one
+    for frame in frames:
+        begins_scene = detector.push(image_of(frame))
+        if waiting:
+            yield from cutter.push(waiting.pop(), begins_scene=begins_scene)
+        waiting.append(frame)
+    if waiting:
+        yield from cutter.push(waiting.pop(), begins_scene=detector.push(None))
+    yield from cutter.finish()

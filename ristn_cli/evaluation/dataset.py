@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ristn_cli.video import VideoError, VideoInfo, list_images, probe, read_frames
+from ristn_cli.video import ReadOptions, VideoError, VideoInfo, list_images, probe, read_frames
 
 CLIP_SUFFIXES = {".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v", ".y4m"}
 
@@ -119,7 +119,7 @@ def count_frames(info: VideoInfo, max_frames: int | None = None) -> int:
     """Frames of a clip, counted by reading it: what containers say is a guess."""
     if info.is_image_sequence:
         return min(len(info.images), max_frames or len(info.images))
-    return sum(1 for _ in read_frames(info, max_frames=max_frames))
+    return sum(1 for _ in read_frames(info, ReadOptions(max_frames=max_frames)))
 
 
 def refuse_change(message: str) -> None:

@@ -22,7 +22,7 @@ from ristn_cli.degradation import SCALE, Degradation, crop_to_multiple, degrade
 from ristn_cli.evaluation.dataset import Clip, find_counterpart, probe_clip, refuse_change
 from ristn_cli.evaluation.methods import Method, Network, to_image, to_tensor
 from ristn_cli.evaluation.metrics import psnr, rgb_to_y, ssim, ssim_rgb, temporal_error
-from ristn_cli.video import Compression, EncodedImages, VideoError, VmafMeter, encode_images, read_frames
+from ristn_cli.video import Compression, EncodedImages, ReadOptions, VideoError, VmafMeter, encode_images, read_frames
 
 Item = TypeVar("Item")
 
@@ -214,7 +214,7 @@ def read_pairs(clip: Clip, protocol: Protocol) -> Iterator[tuple[np.ndarray, np.
         given = (frame.image for frame in read_frames(info, on_change=refuse_change))
     elif protocol.crf is not None:
         given = compress_lr(clip, protocol).decode()
-    for frame in read_frames(clip.path, max_frames=protocol.max_frames, on_change=refuse_change):
+    for frame in read_frames(clip.path, ReadOptions(max_frames=protocol.max_frames), on_change=refuse_change):
         height, width = (side - side % SCALE for side in frame.image.shape[:2])
         hr = np.ascontiguousarray(frame.image[:height, :width])
         if given is None:

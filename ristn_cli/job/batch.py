@@ -198,7 +198,7 @@ class Record:
         self._shape = {
             name: plain_text(value)
             for name, value in asdict(options).items()
-            if name not in ("strict", "decoder", "segment_frames", "drop_alpha")
+            if name not in ("strict", "segment_frames", "drop_alpha")
         } | {"images": "None"}  # as records of earlier versions have it
         self._read()  # rather once before the work than for each item
 

@@ -30,6 +30,7 @@ from ristn_cli.video import (
     check_matrix,
     check_mux,
     describe_from,
+    descriptor_of,
     existing_images,
     find_fields,
     find_transparency,
@@ -44,7 +45,7 @@ from ristn_cli.video import (
 PUBLISHING = "publishing"
 """A file in the job's folder: images are being given their names, so that some have theirs already."""
 
-OTHERS = ("strict", "decoder", "video_stream")
+OTHERS = ("strict", "video_stream")
 """Options that a job is not recognised by."""
 
 
@@ -67,20 +68,12 @@ def check_inputs_kept(source: Path | InputStream, target: Path | OutputStream) -
     Raises:
         VideoError: the output would replace the input, or be appended to it.
     """
-    begin = source if isinstance(source, Path) else descriptor_of(source.file)
+    begin = source if isinstance(source, Path) else source.descriptor
     inputs = InputFiles([] if begin is None else [begin])
     if isinstance(target, Path):
         inputs.check_kept(target, job_folder(target))
     elif (number := descriptor_of(target.file)) is not None and inputs.find(number) is not None:
         raise VideoError("standard output: is the input itself; redirect it to another file")
-
-
-def descriptor_of(stream: IO[bytes]) -> int | None:
-    """The descriptor of a standard stream; None of a stand-in that is no file of the system."""
-    try:
-        return stream.fileno()
-    except OSError:
-        return None
 
 
 def check_target(source: Path, target: Path, run: RunOptions) -> None:
@@ -280,8 +273,7 @@ def identify(job: Job, upscaler: Upscaler) -> dict[str, Any]:
         "device": upscaler.backend.device.type,
         "compilation": upscaler.is_compiled,
         **asdict(upscaler.tiling),
-        # What only decides whether a run fails, or who decodes what all decode alike, does not change the frames of
-        # one that goes on.
+        # What only decides whether a run fails does not change the frames of one that goes on.
         # The stream is named as found, however it was chosen.
         **{name: plain_text(value) for name, value in asdict(job.options).items() if name not in OTHERS},
         "images": plain_text(job.output.images),

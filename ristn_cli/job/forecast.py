@@ -146,7 +146,7 @@ def existing_parent(path: Path) -> Path:
 
 def source_bytes(info: VideoInfo) -> int:
     """Size of the source's file; 0 for images, from which nothing but pictures is taken."""
-    return 0 if info.is_image_sequence else info.path.stat().st_size
+    return 0 if info.is_image_sequence or info.stream is not None else info.path.stat().st_size
 
 
 def check_disk(plan: JobPlan, target: Path) -> None:

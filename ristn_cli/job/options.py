@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
 
-from ristn_cli.video import Decoder, Deinterlace, VideoInfo
+from ristn_cli.video import Deinterlace, VideoInfo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,6 @@ class UpscaleOptions:
         drop_alpha: upscale a video with transparency without it, rather than carry or refuse it.
         strict: fail where packets cannot be decoded or frames change in size or format, rather than conceal or convert
             them with a warning.
-        decoder: `auto` tries NVDEC when the network computes on CUDA, `nvdec` asks for it; see `read_frames`.
         image_rate: frames a second of numbered images; None for 25.
         segment_frames: frames after which a part ends; None for what PART_PIXELS makes of their size.
         video_stream: which video stream to upscale, counted from 0; None for what `probe` takes for the film.
@@ -54,7 +53,6 @@ class UpscaleOptions:
     deinterlace: Deinterlace = "auto"
     drop_alpha: bool = False
     strict: bool = False
-    decoder: Decoder = "software"
     image_rate: Fraction | None = None
     segment_frames: int | None = None
     video_stream: int | None = None

@@ -14,7 +14,7 @@ from ristn_cli.job.pipeline import Pipeline
 from ristn_cli.job.progress import Meter
 from ristn_cli.job.reading import source_windows
 from ristn_cli.job.stages import PartWriting, Written, bordered_windows, staged_parts
-from ristn_cli.video import FrameWriter, ImagesWriter
+from ristn_cli.video import FrameWriter, ImagesWriter, InputStream
 
 
 class Interrupted(Exception):
@@ -38,6 +38,12 @@ class PartMaker(Protocol):
     """
 
     def __call__(self, job: Job, manifest: Manifest, upscaler: Upscaler, stop: threading.Event) -> Iterator[Event]: ...
+
+
+def check_stream(job: Job) -> None:
+    """Raise VideoError if reading standard input has failed, so that the frames are not all there are."""
+    if isinstance(job.source.stream, InputStream):
+        job.source.stream.check()
 
 
 def write_parts(job: Job, manifest: Manifest, upscaler: Upscaler, stop: threading.Event) -> Iterator[Event]:
@@ -76,7 +82,6 @@ def write_parts(job: Job, manifest: Manifest, upscaler: Upscaler, stop: threadin
             yield from warnings.drain()
             raise
         yield from warnings.drain()
-    if job.source.stream is not None:
-        job.source.stream.check()
+    check_stream(job)
     if not manifest.parts:
         raise no_frames(job.source)

@@ -8,7 +8,7 @@ from ristn_cli.engine.windows import Window
 from ristn_cli.job.border import Border
 from ristn_cli.job.job import Job
 from ristn_cli.job.repeats import Run, join_repeats
-from ristn_cli.video import Frame, read_frames
+from ristn_cli.video import Frame, ReadOptions, read_frames
 
 
 def read_source(
@@ -33,9 +33,7 @@ def read_source(
         max_frames = options.max_frames
         if begins is not None:
             max_frames -= begins.frames - begins.context - begins.repeats
-    others: dict[str, Any] = {} if reports_change else {"on_change": lambda message: None}
-    return read_frames(
-        job.source,
+    wanted = ReadOptions(
         start=options.start,
         end=options.end,
         max_frames=max_frames,
@@ -43,12 +41,10 @@ def read_source(
         drop_alpha=options.drop_alpha,
         carry_alpha=job.output.encoder.has_alpha,
         strict=options.strict,
-        decoder=options.decoder,
-        since=None if begins is None else begins.time,
-        clock=None if begins is None else begins.clock,
-        on_damage=report,
-        **others,
     )
+    since, clock = (None, None) if begins is None else (begins.time, begins.clock)
+    others: dict[str, Any] = {} if reports_change else {"on_change": lambda message: None}
+    return read_frames(job.source, wanted, since=since, clock=clock, on_damage=report, **others)
 
 
 def source_windows(

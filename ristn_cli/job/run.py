@@ -64,15 +64,20 @@ def upscale_video(
     if make_parts is not None:  # other jobs may be at work with it: each has windows and tiles of its own
         upscaler = copy(upscaler)
     check = raise_when(run.stop.is_set)
-    with interruptible(check):
-        if isinstance(source, InputStream) or isinstance(target, OutputStream):
-            check_inputs_kept(source.path if isinstance(source, VideoInfo) else source, target)
-        job = check_job(source, target, options, run)
-    check()
-    if isinstance(target, OutputStream):
-        yield from stream_out(job, target.file, upscaler, run.stop)
-    else:
-        yield from _upscale_to_file(job, upscaler, run, make_parts or write_parts)
+    try:
+        with interruptible(check):
+            if isinstance(source, InputStream) or isinstance(target, OutputStream):
+                check_inputs_kept(source.path if isinstance(source, VideoInfo) else source, target)
+            job = check_job(source, target, options, run)
+        check()
+        if isinstance(target, OutputStream):
+            yield from stream_out(job, target.file, upscaler, run.stop)
+        else:
+            yield from _upscale_to_file(job, upscaler, run, make_parts or write_parts)
+    except VideoError:
+        if isinstance(source, InputStream):
+            source.check()  # the cause, where the video seems to be cut short or to be none
+        raise
 
 
 def _upscale_to_file(

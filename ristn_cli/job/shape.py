@@ -18,7 +18,7 @@ def choose_shape(
     """The output's shape: four times the source's size, unless `size`, `fit`, `scale` or `square_pixels` say otherwise.
 
     The shape on screen is kept. Images may have any size. Computed sizes of a video (`is_video`) are rounded to what
-    the pixel format's chroma needs, which bends the shape by less than a pixel; a `size` that it cannot have is refused.
+    the pixel format's chroma needs, which bends it by less than a pixel. A `size` that it cannot have is refused.
 
     Raises:
         VideoError: the pixel format cannot have the size asked for, or no pixel format holds the transparency.

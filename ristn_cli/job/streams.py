@@ -18,7 +18,7 @@ from ristn_cli.job.events import Event, PartFinished, Planned, Warned, Warnings
 from ristn_cli.job.forecast import describe_job
 from ristn_cli.job.job import Y4M, Job
 from ristn_cli.job.manifest import Manifest
-from ristn_cli.job.parts import Interrupted, raise_when, write_parts
+from ristn_cli.job.parts import Interrupted, check_stream, raise_when, write_parts
 from ristn_cli.job.pipeline import Cancelled, Pipeline
 from ristn_cli.job.progress import Meter
 from ristn_cli.job.reading import source_windows
@@ -134,8 +134,7 @@ def write_y4m(job: Job, stdout: IO[bytes], upscaler: Upscaler, stop: threading.E
             yield from warnings.drain()
             raise
         yield from warnings.drain()
-    if source.stream is not None:
-        source.stream.check()
+    check_stream(job)
     if not writer.frames_written:
         raise no_frames(source)
 

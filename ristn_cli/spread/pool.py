@@ -350,7 +350,8 @@ class Pool:
                 Failed(
                     JobError(
                         f"{task.work.job.source.path}: segment {task.segment.number} failed "
-                        f"{len(task.failed_on)} times (on {tried}), last: {error}; what is finished is kept, the same command goes on"
+                        f"{len(task.failed_on)} times (on {tried}), last: {error}; what is finished is kept, the "
+                        "same command goes on"
                     )
                 )
             )

@@ -4,8 +4,8 @@ The only package that knows PyAV, FFmpeg and imageio. It knows nothing of networ
 """
 
 from ristn_cli.video.codecs import CODECS, choose_codec, part_suffix, size_step
+from ristn_cli.video.colors import check_matrix
 from ristn_cli.video.compress import Compression, EncodedImages, compress_clip, compress_images, encode_images
-from ristn_cli.video.convert import check_matrix
 from ristn_cli.video.drawing import Scaling, draw_label, resize_image, to_eight_bits
 from ristn_cli.video.interruption import check_interruption, interruptible
 from ristn_cli.video.limits import limit_variables
@@ -14,19 +14,10 @@ from ristn_cli.video.muxing.output import Output
 from ristn_cli.video.muxing.stream_plan import CONTAINERS, StreamPlan, check_mux
 from ristn_cli.video.muxing.trial import try_mux
 from ristn_cli.video.muxing.verify import has_variable_rate, presentation_times, verify
-from ristn_cli.video.reading.hardware import Decoder
-from ristn_cli.video.reading.images import (
-    IMAGES_WITH_ALPHA,
-    WRITABLE_IMAGES,
-    check_image_depth,
-    encode_image,
-    encode_jpeg,
-    encode_png,
-    read_image,
-    write_image,
-)
+from ristn_cli.video.reading.finisher import ReadOptions
+from ristn_cli.video.reading.images import read_image
 from ristn_cli.video.reading.interlace import Deinterlace, find_fields
-from ristn_cli.video.reading.pipes import PipeInput, RawFormat
+from ristn_cli.video.reading.probing import probe
 from ristn_cli.video.reading.reader import (
     decoded_times,
     describe_from,
@@ -34,8 +25,8 @@ from ristn_cli.video.reading.reader import (
     may_be_transparent,
     read_frames,
 )
-from ristn_cli.video.reading.source import IMAGE_SUFFIXES, list_images, probe
-from ristn_cli.video.reading.standard_input import InputStream
+from ristn_cli.video.reading.source import IMAGE_SUFFIXES, list_images
+from ristn_cli.video.reading.standard_input import InputStream, RawFormat, descriptor_of
 from ristn_cli.video.resample import ALPHA_FLAGS, Resampler
 from ristn_cli.video.types import (
     Chapter,
@@ -52,6 +43,15 @@ from ristn_cli.video.types import (
 from ristn_cli.video.vmaf import VmafMeter, find_vmaf
 from ristn_cli.video.writing.encoder import usable_cores
 from ristn_cli.video.writing.footprint import encoder_bytes
+from ristn_cli.video.writing.image_file import (
+    IMAGES_WITH_ALPHA,
+    WRITABLE_IMAGES,
+    check_image_depth,
+    encode_image,
+    encode_jpeg,
+    encode_png,
+    write_image,
+)
 from ristn_cli.video.writing.inputs import InputFiles
 from ristn_cli.video.writing.sequence import PART_SUFFIX as IMAGES_PART_SUFFIX
 from ristn_cli.video.writing.sequence import (
@@ -82,7 +82,6 @@ __all__ = [
     "Clock",
     "Color",
     "Compression",
-    "Decoder",
     "Deinterlace",
     "EncodedImages",
     "EncoderSettings",
@@ -96,8 +95,8 @@ __all__ = [
     "MasteringMetadata",
     "Output",
     "OutputShape",
-    "PipeInput",
     "RawFormat",
+    "ReadOptions",
     "Resampler",
     "Scaling",
     "StreamInfo",
@@ -115,6 +114,7 @@ __all__ = [
     "compress_images",
     "decoded_times",
     "describe_from",
+    "descriptor_of",
     "draw_label",
     "encode_image",
     "encode_images",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from av.codec.codec import codecs_available
 from av.video.format import VideoFormat
 
-from ristn_cli.video.convert import has_alpha_channel
+from ristn_cli.video.colors import has_alpha_channel
 from ristn_cli.video.types import VideoError
 
 DEFAULT_CRF = 17

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from ristn_cli.video.types import VideoError
 
@@ -35,10 +34,10 @@ def limit_variables() -> dict[str, str]:
     return {LIMIT_VARIABLE: os.environ[LIMIT_VARIABLE]} if os.environ.get(LIMIT_VARIABLE) else {}
 
 
-def too_large(path: Path, width: int, height: int) -> VideoError:
+def too_large(source: object, width: int, height: int) -> VideoError:
     """The error of a picture beyond the limit."""
     pixels = width * height
     return VideoError(
-        f"{path}: a picture of {width}x{height} has {pixels / 1e6:.0f} megapixels, more than the limit of "
+        f"{source}: a picture of {width}x{height} has {pixels / 1e6:.0f} megapixels, more than the limit of "
         f"{pixel_limit() / 1e6:g}; if the file is meant to be so large, set {LIMIT_VARIABLE}={pixels}"
     )

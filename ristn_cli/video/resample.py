@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from av.video.frame import VideoFrame
 
-from ristn_cli.video.convert import Chain, plane
+from ristn_cli.video.convert import plane
+from ristn_cli.video.filters import Chain
 from ristn_cli.video.types import Image
 
 # Lanczos with three lobes for pictures; bicubic for transparency, whose hard edges Lanczos would ring around.

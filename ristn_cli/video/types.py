@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,7 +126,8 @@ class VideoInfo:
     in degrees clockwise. `is_interlaced` is what flags say; `field_order` is the field that comes first in a video that
     is interlaced against its flags, None unless `find_fields` was asked. `images` lists the files of an image
     sequence, and `is_still` is true for a single image. `frame_aspect_ratio` is the pixel aspect ratio that the first
-    frame itself states, before rotation; the container may say otherwise in `sample_aspect_ratio`, and wins.
+    frame itself states, before rotation; the container may say otherwise in `sample_aspect_ratio`, and wins. `stream`
+    is the `InputStream` that is read instead of a file; `path` is its name.
     """
 
     path: Path
@@ -160,7 +161,7 @@ class VideoInfo:
     is_still: bool = False
     field_order: FieldOrder | None = None
     frame_aspect_ratio: Fraction = Fraction(1)
-    stream: Any = field(default=None, compare=False, repr=False)
+    stream: object | None = field(default=None, compare=False, repr=False)
 
     @property
     def has_audio(self) -> bool:

@@ -365,7 +365,6 @@ def test_bad_input_gives_one_line_and_leaves_nothing(tiny_weights: Path, tmp_pat
         ["--scale", "2", "--fit", "1080p"],
         ["--size", "640x360", "--fit", "2160p"],
         ["--deinterlace", "sometimes"],
-        ["--ray", "--decoder", "auto"],
     ],
 )
 def test_wrong_usage_exits_with_2(tmp_path: Path, arguments: list[str]) -> None:

@@ -42,7 +42,6 @@ REFUSED = {
     "- b.mkv --rate 25": "--raw-rate",
     "- b.mkv --restart": "leaves nothing to continue",
     "- b.mkv --no-disk-check": "the disk is not checked",
-    "- b.mkv --decoder auto": "decodes in software",
     "- b.mkv --recursive": "no folder",
     "- b.mkv --suffix .mkv": "no folder",
     "a.mkv - --overwrite": "replaces no file",
@@ -85,8 +84,6 @@ REFUSED = {
     "shot/%d.png b.mkv --deinterlace frame": "images are not deinterlaced",
     "photo.png b.png --deinterlace frame": "images are not deinterlaced",
     "shot b.mkv --video-stream 0": "a single video stream",
-    "shot b.mkv --decoder auto": "decoded in software",
-    "shot b.mkv --decoder nvdec": "decoded in software",
     "photo.png b.mkv --no-scene-cuts": "a single frame",
     "photo.png b.mkv --segment-frames 8": "a single frame",
     # what another option rules out

@@ -17,7 +17,7 @@ from clips import make_clip, make_picture, rewrite_entries, run_ffmpeg
 from commands import in_process
 
 from ristn_cli.job.options import UpscaleOptions, estimate_frames
-from ristn_cli.video import VideoError, check_mux, encode_png, probe, read_frames
+from ristn_cli.video import ReadOptions, VideoError, check_mux, encode_png, probe, read_frames
 from ristn_cli.video.reading import decoding as decoding_module
 from ristn_cli.video.reading import source as source_module
 from ristn_cli.video.reading.source import open_input
@@ -64,9 +64,9 @@ def break_reading(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def patch(**how: int) -> None:
         real = source_module._open_container
 
-        def opened(url: str, hwaccel: Any, limits: dict[str, str]) -> Any:
-            container = real(url, hwaccel, limits)
-            return Flaky(container, **how) if Path(url).stem == "in" else container
+        def opened(source: Path, limits: dict[str, str]) -> Any:
+            container = real(source, limits)
+            return Flaky(container, **how) if source.stem == "in" else container
 
         monkeypatch.setattr(source_module, "_open_container", opened)
 
@@ -232,7 +232,7 @@ class TestNamesTheFile:
             VideoError, match=r"a\.m4a: has no video, only a cover picture beside audio; .*--video-stream 0"
         ):
             probe(source)
-        assert len(list(read_frames(probe(source, video_stream=0), strict=True))) == 1
+        assert len(list(read_frames(probe(source, video_stream=0), ReadOptions(strict=True)))) == 1
 
 
 def test_damage_behind_the_range_does_not_fail_the_check_at_the_end(
@@ -251,8 +251,8 @@ OTHER_THREAD = """
 import sys
 import threading
 import av.logging
-from ristn_cli.video import convert
-with convert.LOG_LOCK:
+from ristn_cli.video import filters
+with filters.LOG_LOCK:
     av.logging.set_level(av.logging.INFO)
     with av.logging.Capture():
         other = threading.Thread(target=av.logging.log, args=(av.logging.ERROR, "mov", "UDTA parsing failed"))

@@ -1,5 +1,7 @@
 """Scene cuts: found where the shot changes, not where it moves, nor where it fades."""
 
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +12,11 @@ from PIL import Image
 from ristn_cli.engine import scenes
 from ristn_cli.engine.device import Backend
 from ristn_cli.engine.memory import Tiling
-from ristn_cli.engine.scenes import number_scenes, scene_windows
+from ristn_cli.engine.scenes import SceneDetector, scene_windows
 from ristn_cli.engine.upscaler import Upscaler
 from ristn_cli.evaluation.metrics import psnr
 from ristn_cli.model import RISTN
-from ristn_cli.video import read_frames
+from ristn_cli.video import ReadOptions, read_frames
 from ristn_cli.weights import find_weights, load_weights
 
 BBB = Path(__file__).parents[2] / "examples" / "bbb.mp4"
@@ -25,6 +27,13 @@ def shot(seed: int, frames: int, *, speed: int = 1, size: int = 48) -> list[np.n
     coarse = np.random.default_rng(seed).integers(0, 256, (6, 24, 3)).astype(np.uint8)
     wide = np.asarray(Image.fromarray(coarse).resize((24 * 16, 6 * 16), Image.Resampling.BICUBIC))
     return [wide[:size, speed * t : speed * t + size] for t in range(frames)]
+
+
+def number_scenes(images: Iterable[np.ndarray]) -> Iterator[int]:
+    """The number of the scene of each image, from 0."""
+    detector = SceneDetector()
+    begins = [detector.push(image) for image in [*images, None]]
+    return accumulate(begins[1:])
 
 
 def test_a_cut_begins_a_scene() -> None:
@@ -125,7 +134,7 @@ def test_shots_are_upscaled_as_if_they_were_alone(random_model: RISTN) -> None:
 @pytest.fixture(scope="module")
 def footage() -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Two shots of film, 20 frames (96, 128, 3) each, as HR."""
-    whole = [frame.image for frame in read_frames(BBB, max_frames=28)]
+    whole = [frame.image for frame in read_frames(BBB, ReadOptions(max_frames=28))]
     first = [image[:96, :128] for image in whole[:20]]
     return first, [np.ascontiguousarray(image[60:156, 287:159:-1]) for image in whole[8:]]
 

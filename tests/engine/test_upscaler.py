@@ -26,7 +26,7 @@ from ristn_cli.engine.upscaler import (
 from ristn_cli.engine.windows import Window
 from ristn_cli.evaluation.metrics import psnr
 from ristn_cli.model import RISTN
-from ristn_cli.video import read_frames
+from ristn_cli.video import ReadOptions, read_frames
 from ristn_cli.weights import find_weights, load_weights
 
 CPU = Backend(torch.device("cpu"), "fp32")
@@ -128,7 +128,7 @@ def test_bfloat16_stays_close_to_float32(random_model: RISTN) -> None:
 def test_half_precision_is_above_fifty_decibels_on_film() -> None:
     model = load_weights(find_weights("ristn-lite"))
     clip = Path(__file__).parents[2] / "examples" / "bbb.mp4"
-    images = [frame.image[40:104, 100:196] for frame in read_frames(clip, max_frames=5)]
+    images = [frame.image[40:104, 100:196] for frame in read_frames(clip, ReadOptions(max_frames=5))]
     exact = list(Upscaler(model, CPU).upscale(images))
     rough = list(Upscaler(model, Backend(torch.device("cpu"), "bf16")).upscale(images))
     assert 50 < min(psnr(a, b) for a, b in zip(exact, rough, strict=True)) < 80

@@ -19,10 +19,10 @@ from ristn_cli.engine.memory import Tiling
 from ristn_cli.engine.upscaler import Upscaler
 from ristn_cli.engine.windows import Window
 from ristn_cli.job import repeats
+from ristn_cli.job.checks import OutputStream
 from ristn_cli.job.options import UpscaleOptions
 from ristn_cli.job.parts import Interrupted
 from ristn_cli.job.repeats import join_repeats
-from ristn_cli.job.streams import PIPE, Ends, upscale_stream
 from ristn_cli.model import RISTN
 from ristn_cli.video import Frame, read_frames
 
@@ -88,7 +88,9 @@ def make_source(folder: Path, numbers: list[int]) -> Path:
     return folder
 
 
-def run(source: Path, target: Path, upscaler: Upscaler, options: UpscaleOptions = LOSSLESS, **keywords: Any) -> int:
+def run(
+    source: Path, target: Path | OutputStream, upscaler: Upscaler, options: UpscaleOptions = LOSSLESS, **keywords: Any
+) -> int:
     return [now.frames for now in run_job(source, target, upscaler, options, **keywords)][-1]
 
 
@@ -127,8 +129,7 @@ def test_so_it_does_where_plain_frames_go_to_a_stream(
 ) -> None:
     kept = count_kept(upscaler, monkeypatch)
     stdout = io.BytesIO()
-    ends = Ends(source=make_source(tmp_path / "in", PULLDOWN), target=PIPE, stdin=io.BytesIO(), stdout=stdout)
-    frames = [now.frames for now in upscale_stream(ends, upscaler)][-1]
+    frames = run(make_source(tmp_path / "in", PULLDOWN), OutputStream(file=stdout), upscaler, UpscaleOptions())
     assert frames == stdout.getvalue().count(b"FRAME\n") == len(PULLDOWN)
     assert sum(kept) == len(set(PULLDOWN))
 

@@ -1,6 +1,7 @@
 """The standard streams as ends of a job: what comes in, what goes out, and nothing else on standard output."""
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -10,7 +11,9 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,9 +23,10 @@ import pytest
 from clips import make_clip, make_picture, packet_times, run_ffmpeg
 from commands import SHORT_PARTS
 
-from ristn_cli.video import PipeInput, RawFormat, VideoError, probe, read_frames
+from ristn_cli.job.job import Interrupted
+from ristn_cli.job.pipeline import Cancelled
+from ristn_cli.video import InputStream, RawFormat, ReadOptions, VideoError, interruptible, probe, read_frames
 
-pytestmark = pytest.mark.skipif(not hasattr(__import__("os"), "mkfifo"), reason="needs named pipes")
 QUICK = ["--preset", "ultrafast", "--precision", "fp32"]
 SHORT = [sys.executable, "-c", SHORT_PARTS]
 
@@ -260,6 +264,17 @@ def test_a_stopped_run_keeps_what_was_made_of_standard_input(tiny_weights: Path,
     assert (Path(kept[2]) / kept[3]).exists()
 
 
+def test_a_stop_while_nothing_comes_in_ends_the_run(tiny_weights: Path, tmp_path: Path) -> None:
+    process, connection = begin_with_socket(tiny_weights, tmp_path / "out.mkv", *RAW)
+    with connection:
+        connection.sendall(b"".join(PICTURES))
+        told = wait_for_frames(process, 12)
+        process.send_signal(signal.SIGINT)
+        told += process.communicate(timeout=60)[1].decode()
+    assert process.returncode == 130, told
+    assert "finished frames are kept in" in told
+
+
 def test_an_output_that_appears_meanwhile_stays_and_the_work_is_kept(tiny_weights: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.mkv"
     process, connection = begin_with_socket(tiny_weights, target, *RAW)
@@ -344,13 +359,50 @@ def test_streams_in_the_wrong_place(tiny_weights: Path, arguments: list[str]) ->
 
 def test_the_head_is_read_twice_and_the_rest_once(tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mkv", frames=12)
-    with source.open("rb") as file, PipeInput(file) as pipe:
-        info = probe(pipe.first)
+    with source.open("rb") as file:
+        info = probe(InputStream(file))
         assert (info.width, info.height) == (64, 48)
-        with av.open(f"file:{pipe.second}") as container:
-            assert len(list(container.decode(video=0))) == 12
+        assert info == replace(probe(source), path=Path("standard input"))
+        found = list(read_frames(info))
+        with pytest.raises(VideoError, match=r"standard input: .*can be read only once"):
+            next(read_frames(info))
+    assert len(found) == 12
+    for frame, expected in zip(found, read_frames(source), strict=True):
+        assert (frame.time, frame.duration) == (expected.time, expected.duration)
+        assert np.array_equal(frame.image, expected.image)
 
 
-def test_an_unknown_raw_format_is_refused_before_reading(tmp_path: Path) -> None:
-    with (tmp_path / "x").open("wb+") as file, pytest.raises(VideoError, match="--raw-format"):
-        PipeInput(file, RawFormat(4, 4, Fraction(25), "abc"))
+def test_an_unknown_raw_format_is_refused_before_reading() -> None:
+    with pytest.raises(VideoError, match=r"standard input: raw frames of 4x4 abc .*--raw-format"):
+        probe(InputStream(io.BytesIO(), RawFormat(4, 4, Fraction(25), "abc")))
+
+
+def test_an_incomplete_raw_frame_is_damage() -> None:
+    raw, data = RawFormat(4, 4, Fraction(25), "gray"), bytes(4 * 16 + 5)
+    damage: list[str] = []
+    frames = list(read_frames(probe(InputStream(io.BytesIO(data), raw)), on_damage=damage.append))
+    assert [frame.time for frame in frames] == [Fraction(k, 25) for k in range(4)]
+    assert damage == ["standard input: ends in the middle of frame 5: 5 of 16 bytes"]
+    with pytest.raises(VideoError, match="frame 5: 5 of 16 bytes; read without --strict"):
+        list(read_frames(probe(InputStream(io.BytesIO(data), raw)), ReadOptions(strict=True)))
+
+
+@pytest.mark.parametrize("error", [Interrupted, Cancelled, KeyboardInterrupt])
+@pytest.mark.parametrize("given", [b"", b"YUV4MPEG2 W64 H48 F25:1 Ip A1:1 C420jpeg\nFRAME\n"])
+def test_waiting_for_input_can_be_interrupted(given: bytes, error: type[BaseException]) -> None:
+    """While nothing comes in, however far the stream was read."""
+
+    def check() -> None:
+        if time.monotonic() > begin + 0.2:
+            raise error
+
+    reader, writer = os.pipe()
+    begin = time.monotonic()
+    try:
+        os.write(writer, given)
+        with open(reader, "rb", closefd=False) as file, interruptible(check), pytest.raises(error):
+            probe(InputStream(file))
+    finally:
+        os.close(reader)
+        os.close(writer)
+    assert time.monotonic() < begin + 20

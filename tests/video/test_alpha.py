@@ -19,7 +19,7 @@ from ristn_cli.job.job import job_folder
 from ristn_cli.job.options import UpscaleOptions
 from ristn_cli.job.parts import Interrupted
 from ristn_cli.model import RISTN
-from ristn_cli.video import Color, VideoError, find_transparency, probe, read_frames
+from ristn_cli.video import Color, ReadOptions, VideoError, find_transparency, probe, read_frames
 from ristn_cli.video.convert import FrameBuilder, RgbReader, scale_codes
 from ristn_cli.video.resample import ALPHA_FLAGS, Resampler
 
@@ -72,7 +72,7 @@ def test_frames_come_with_their_transparency(tmp_path: Path, codec: str, pixel_f
     clip = encode(tmp_path / f"in{suffix}", [make_alpha(index) for index in range(6)], codec, pixel_format)
     info = probe(clip)
     assert info.has_alpha
-    frames = list(read_frames(info, carry_alpha=True))
+    frames = list(read_frames(info, ReadOptions(carry_alpha=True)))
     assert len(frames) == 6
     for index, frame in enumerate(frames):
         assert frame.alpha is not None
@@ -80,12 +80,12 @@ def test_frames_come_with_their_transparency(tmp_path: Path, codec: str, pixel_f
         white = np.iinfo(frame.image.dtype).max / 255
         assert np.abs(frame.alpha / white - make_alpha(index)).mean() < (1.5 if suffix == ".webm" else 0.6)
         assert np.abs(frame.image / white - make_picture(index, WIDTH, HEIGHT)).mean() < 3
-    later = next(read_frames(info, carry_alpha=True, start=Fraction(4, 25)))
+    later = next(read_frames(info, ReadOptions(carry_alpha=True, start=Fraction(4, 25))))
     assert later.alpha is not None
     assert np.array_equal(later.alpha, frames[4].alpha)  # type: ignore[arg-type]
     with pytest.raises(VideoError, match=r"transparency.*--drop-alpha"):
         list(read_frames(info))
-    assert all(frame.alpha is None for frame in read_frames(info, drop_alpha=True))
+    assert all(frame.alpha is None for frame in read_frames(info, ReadOptions(drop_alpha=True)))
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_a_job_carries_it(
     assert output.has_alpha
     assert output.pixel_format.startswith(written)
     bicubic = Resampler(4 * WIDTH, 4 * HEIGHT, ALPHA_FLAGS)
-    for index, frame in enumerate(read_frames(output, carry_alpha=True)):
+    for index, frame in enumerate(read_frames(output, ReadOptions(carry_alpha=True))):
         assert frame.alpha is not None
         white = np.iinfo(frame.image.dtype).max / 255
         assert np.abs(frame.alpha / white - bicubic.apply(make_alpha(index))).mean() < 0.6
@@ -132,7 +132,7 @@ def test_sixteen_bits_of_transparency(tmp_path: Path, upscaler: Upscaler) -> Non
     for codec, suffix in (("ffv1", ".mkv"), ("prores", ".mov")):
         target = tmp_path / f"out{suffix}"
         run(source, target, upscaler, UpscaleOptions(codec=codec, scale=2))
-        (frame,) = read_frames(target, carry_alpha=True)
+        (frame,) = read_frames(target, ReadOptions(carry_alpha=True))
         assert frame.alpha is not None
         found = frame.alpha[16, 32:-32].astype(float) * 1023 / 65535
         expected = (np.arange(2048)[32:-32] - 0.5) / 2
@@ -190,7 +190,7 @@ def test_transparency_that_begins_later_is_found_before_the_first_frame(upscaler
     with pytest.raises(VideoError, match="h264 cannot hold"):
         next(run_job(late, tmp_path / "out.mp4", upscaler))
     assert run(late, tmp_path / "out.mkv", upscaler, UpscaleOptions(codec="ffv1")) == 4
-    *_, last = read_frames(tmp_path / "out.mkv", carry_alpha=True)
+    *_, last = read_frames(tmp_path / "out.mkv", ReadOptions(carry_alpha=True))
     assert last.alpha is not None
     assert last.alpha.min() == 0
     never = encode(tmp_path / "never.mkv", [opaque] * 3)
@@ -206,7 +206,7 @@ def test_images_with_transparency(upscaler: Upscaler, tmp_path: Path) -> None:
     with pytest.raises(VideoError, match="h264 cannot hold"):
         next(run_job(folder, tmp_path / "out.mp4", upscaler))
     assert run(folder, tmp_path / "out.mov", upscaler, UpscaleOptions(codec="prores")) == 3
-    frames = list(read_frames(tmp_path / "out.mov", carry_alpha=True))
+    frames = list(read_frames(tmp_path / "out.mov", ReadOptions(carry_alpha=True)))
     for index, frame in enumerate(frames):
         assert frame.alpha is not None
         assert np.abs(frame.alpha[::4, ::4] / 257 - make_alpha(index)).mean() < 3
@@ -215,7 +215,7 @@ def test_images_with_transparency(upscaler: Upscaler, tmp_path: Path) -> None:
 def test_a_rotation_turns_it_too(tmp_path: Path) -> None:
     clip = encode(tmp_path / "plain.mov", [make_alpha(0)], "prores_ks", "yuva444p10le")
     run_ffmpeg("-display_rotation:v:0", "-90", "-i", clip, "-c", "copy", tmp_path / "in.mov")
-    (frame,) = read_frames(tmp_path / "in.mov", carry_alpha=True)
+    (frame,) = read_frames(tmp_path / "in.mov", ReadOptions(carry_alpha=True))
     assert frame.alpha is not None
     assert frame.alpha.shape == (WIDTH, HEIGHT)
     assert np.abs(frame.alpha / 257 - np.rot90(make_alpha(0), -1)).mean() < 1
@@ -232,8 +232,8 @@ def test_a_resumed_run_has_the_same(upscaler: Upscaler, tmp_path: Path, monkeypa
         list(run_job(source, tmp_path / "out.mkv", upscaler, options, should_stop=should_stop))
     assert run(source, tmp_path / "out.mkv", upscaler, options) == 10
     pairs = zip(
-        read_frames(tmp_path / "out.mkv", carry_alpha=True),
-        read_frames(tmp_path / "whole.mkv", carry_alpha=True),
+        read_frames(tmp_path / "out.mkv", ReadOptions(carry_alpha=True)),
+        read_frames(tmp_path / "whole.mkv", ReadOptions(carry_alpha=True)),
         strict=True,
     )
     for found, expected in pairs:

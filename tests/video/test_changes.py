@@ -5,6 +5,7 @@ import zlib
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from ristn_cli.job.parts import Interrupted
 from ristn_cli.model import RISTN
 from ristn_cli.spread.pool import LocalWorker, Pool
 from ristn_cli.spread.scheduling import spread_over
-from ristn_cli.video import VideoError, probe, read_frames, write_image
+from ristn_cli.video import ReadOptions, VideoError, probe, read_frames, write_image
 from ristn_cli.video.reading.layout import Layout
 
 CPU = Backend(torch.device("cpu"), "fp32")
@@ -59,9 +60,9 @@ def images(path: Path) -> np.ndarray:
     return np.stack([frame.image for frame in read_frames(path)])
 
 
-def changes(source: Path, **options: object) -> tuple[list[np.ndarray], list[str]]:
+def changes(source: Path, **options: Any) -> tuple[list[np.ndarray], list[str]]:
     told: list[str] = []
-    return [frame.image for frame in read_frames(source, on_change=told.append, **options)], told  # type: ignore[arg-type]
+    return [frame.image for frame in read_frames(source, ReadOptions(**options), on_change=told.append)], told
 
 
 def test_a_larger_picture_is_scaled_with_one_warning(changing: Path) -> None:
@@ -71,16 +72,16 @@ def test_a_larger_picture_is_scaled_with_one_warning(changing: Path) -> None:
         assert np.abs(image.astype(int) - make_picture(index % 8, 64, 48)).mean() < 3
     assert told == [f"{changing}: the picture changes from 64x48 to 96x72 at 0.32 s; such frames are scaled to 64x48"]
     with pytest.raises(VideoError, match=r"from 64x48 to 96x72 at 0\.32 s; cut the file there .*leave out --strict"):
-        list(read_frames(changing, strict=True))
+        list(read_frames(changing, ReadOptions(strict=True)))
 
 
 def test_pieces_cut_at_the_change_are_strict_and_keep_their_size(changing: Path) -> None:
     for start, end, size in ((None, Fraction(32, 100), (48, 64)), (Fraction(32, 100), Fraction(64, 100), (72, 96))):
         info = examine(probe(changing), UpscaleOptions(start=start, end=end))
         assert (info.height, info.width) == size
-        found = list(read_frames(info, start=start, end=end, strict=True))
+        found = list(read_frames(info, ReadOptions(start=start, end=end, strict=True)))
         assert [frame.image.shape[:2] for frame in found] == [size] * 8
-    assert len(list(read_frames(changing, max_frames=8, strict=True))) == 8
+    assert len(list(read_frames(changing, ReadOptions(max_frames=8, strict=True)))) == 8
 
 
 @pytest.mark.parametrize("codec", ["mpeg2video", "libx264"])
@@ -166,7 +167,7 @@ def test_the_alpha_channel_of_webm_is_no_change(tmp_path: Path) -> None:
     source = tmp_path / "in.webm"
     run_ffmpeg("-i", tmp_path / "%d.png", "-c:v", "libvpx-vp9", "-pix_fmt", "yuva420p", source)
     told: list[str] = []
-    frames = list(read_frames(source, carry_alpha=True, on_change=told.append, strict=True))
+    frames = list(read_frames(source, ReadOptions(carry_alpha=True, strict=True), on_change=told.append))
     assert told == []
     assert all(frame.alpha is not None for frame in frames)
 
@@ -183,10 +184,10 @@ def test_a_rotated_video_is_scaled_as_shown(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["frame", "field"])
 def test_deinterlacing_reads_the_same_from_anywhere(changing: Path, mode: str) -> None:
     info = probe(changing)
-    whole = list(read_frames(info, deinterlace=mode))  # type: ignore[arg-type]
+    whole = list(read_frames(info, ReadOptions(deinterlace=mode)))  # type: ignore[arg-type]
     assert len(whole) == (48 if mode == "field" else 24)
     for expected in whole[4::5]:
-        found = next(read_frames(info, start=expected.time - info.start_time, deinterlace=mode))  # type: ignore[arg-type]
+        found = next(read_frames(info, ReadOptions(start=expected.time - info.start_time, deinterlace=mode)))  # type: ignore[arg-type]
         assert found.time == expected.time
         assert np.array_equal(found.image, expected.image)
 
@@ -267,13 +268,13 @@ class TestImages:
         assert "changes from 64x48 to 32x24 at 0.04 s; such frames are scaled to 64x48" in line
         assert "--stills" in line
         with pytest.raises(VideoError, match=r"1\.png.*changes from 64x48 to 32x24"):
-            list(read_frames(folder, strict=True))
+            list(read_frames(folder, ReadOptions(strict=True)))
 
     def test_that_begin_later_set_the_size(self, tmp_path: Path) -> None:
         for index, width in enumerate((32, 40, 40)):
             write_image(tmp_path / f"{index}.png", make_picture(0, width, 24))
         info = examine(probe(tmp_path), UpscaleOptions(start=Fraction(1, 25)))
-        found = list(read_frames(info, start=Fraction(1, 25), strict=True))
+        found = list(read_frames(info, ReadOptions(start=Fraction(1, 25), strict=True)))
         assert [frame.image.shape for frame in found] == [(24, 40, 3)] * 2
 
     @pytest.mark.parametrize("orientation", [1, 6])
@@ -319,4 +320,4 @@ class TestImages:
         assert len(told) == 1
         assert "damaged" in told[0]
         with pytest.raises(VideoError, match=r"a\.jpg.*damaged.*--strict"):
-            list(read_frames(path, strict=True))
+            list(read_frames(path, ReadOptions(strict=True)))

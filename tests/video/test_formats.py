@@ -16,8 +16,8 @@ from ristn_cli.video import check_mux, probe, read_frames
 from ristn_cli.video.formats import FORMATS, READ_OPTIONS, describe_script
 from ristn_cli.video.muxing.program import find_ffmpeg
 from ristn_cli.video.muxing.tags import cover_name
-from ristn_cli.video.reading.images import write_image
 from ristn_cli.video.types import VideoError
+from ristn_cli.video.writing.image_file import write_image
 
 # Demuxers that open what their input names, and a beginning by which FFmpeg takes a text for theirs.
 OPENS_OTHERS = {

@@ -17,8 +17,8 @@ from ristn_cli.engine.upscaler import Upscaler
 from ristn_cli.job.options import UpscaleOptions, expected_end
 from ristn_cli.job.parts import Interrupted
 from ristn_cli.model import RISTN
-from ristn_cli.video import Deinterlace, FieldOrder, find_fields, probe, read_frames
-from ristn_cli.video.convert import Chain
+from ristn_cli.video import Deinterlace, FieldOrder, ReadOptions, find_fields, probe, read_frames
+from ristn_cli.video.filters import Chain
 
 CPU = Backend(torch.device("cpu"), "fp32")
 WIDTH, HEIGHT = 128, 64
@@ -122,7 +122,7 @@ class TestDetection:
         run_ffmpeg("-i", encode(tmp_path / "a.mp4", images), "-c", "copy", tmp_path / "a.h264")
         info = probe(tmp_path / "a.h264")
         assert find_fields(info).field_order == "top"
-        frames = list(read_frames(info, deinterlace="field", max_frames=4))
+        frames = list(read_frames(info, ReadOptions(deinterlace="field", max_frames=4)))
         assert [frame.time for frame in frames] == [Fraction(index, 50) for index in range(4)]
 
     def test_it_looks_beyond_the_beginning(self, tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ class TestFrames:
     def test_each_frame_is_its_first_field(self, interlaced: Path) -> None:
         info = find_fields(probe(interlaced))
         whole = list(read_frames(info))
-        raw = list(read_frames(info, deinterlace="off"))
+        raw = list(read_frames(info, ReadOptions(deinterlace="off")))
         assert [frame.time for frame in whole] == [frame.time for frame in raw]
         for index, (frame, before) in enumerate(zip(whole, raw, strict=True)):
             assert comb(before.image) > 3 * comb(frame.image)
@@ -154,7 +154,7 @@ class TestFrames:
 
     def test_each_field_becomes_a_frame_halfway(self, interlaced: Path) -> None:
         info = find_fields(probe(interlaced))
-        frames = list(read_frames(info, deinterlace="field"))
+        frames = list(read_frames(info, ReadOptions(deinterlace="field")))
         assert len(frames) == 48
         assert [frame.time - frames[0].time for frame in frames] == [Fraction(20 * index, 1000) for index in range(48)]
         assert all(frame.duration == Fraction(1, 50) for frame in frames)
@@ -164,15 +164,15 @@ class TestFrames:
     @pytest.mark.parametrize("mode", ["auto", "frame", "field"])
     def test_reading_from_anywhere_gives_the_same_frames(self, hybrid: Path, mode: Deinterlace) -> None:
         info = probe(hybrid)
-        whole = list(read_frames(info, deinterlace=mode))
+        whole = list(read_frames(info, ReadOptions(deinterlace=mode)))
         assert len(whole) == (62 if mode == "field" else 31)
         for index, expected in enumerate(whole):
-            found = next(read_frames(info, start=expected.time - info.start_time, deinterlace=mode))
+            found = next(read_frames(info, ReadOptions(start=expected.time - info.start_time, deinterlace=mode)))
             assert found.time == expected.time
             assert np.array_equal(found.image, expected.image), f"frame {index}"
 
     def test_progressive_frames_of_a_hybrid_pass_untouched(self, hybrid: Path) -> None:
-        raw, whole = list(read_frames(hybrid, deinterlace="off")), list(read_frames(hybrid))
+        raw, whole = list(read_frames(hybrid, ReadOptions(deinterlace="off"))), list(read_frames(hybrid))
         is_progressive = np.repeat([True, False, True, False, True, False], (5, 7, 5, 8, 1, 5))
         for before, after, passes in zip(raw, whole, is_progressive, strict=True):
             assert np.array_equal(before.image, after.image) == passes
@@ -180,7 +180,7 @@ class TestFrames:
     def test_a_single_frame(self, tmp_path: Path) -> None:
         clip = encode(tmp_path / "a.mp4", [woven(0)], is_flagged=True)
         for mode in ("auto", "frame", "field"):
-            assert [frame.time for frame in read_frames(clip, deinterlace=mode)] == [0]
+            assert [frame.time for frame in read_frames(clip, ReadOptions(deinterlace=mode))] == [0]
 
 
 @pytest.mark.parametrize(("mode", "suffix"), [("auto", ".mkv"), ("field", ".mp4")])

@@ -17,8 +17,8 @@ from ristn_cli.engine.device import Backend
 from ristn_cli.engine.memory import AutoTiling
 from ristn_cli.engine.upscaler import Upscaler
 from ristn_cli.model import RISTN
-from ristn_cli.video import VideoError, probe, read_frames, read_image, write_image
-from ristn_cli.video.convert import strips
+from ristn_cli.video import ReadOptions, VideoError, probe, read_frames, read_image, write_image
+from ristn_cli.video.filters import strips
 from ristn_cli.video.limits import DEFAULT_LIMIT, LIMIT_VARIABLE, pixel_limit
 
 
@@ -102,7 +102,7 @@ def test_a_picture_that_grows_beyond_the_limit_is_not_decoded(tmp_path: Path, mo
     assert changes == []  # no larger picture was decoded
     assert damage[0].startswith(f"{source}: a video packet at 0.")
     with pytest.raises(VideoError, match="cannot be decoded"):
-        list(read_frames(source, strict=True))
+        list(read_frames(source, ReadOptions(strict=True)))
 
 
 def test_each_image_of_a_sequence_is_within_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +117,7 @@ def test_each_image_of_a_sequence_is_within_the_limit(tmp_path: Path, monkeypatc
 
 @pytest.mark.parametrize("name", ["rgba64le", "yuva420p", "gbrap10le", "ya8"])
 def test_strips_are_the_frame(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr("ristn_cli.video.convert.LARGEST_STRIP", 64 * 10)
+    monkeypatch.setattr("ristn_cli.video.filters.LARGEST_STRIP", 64 * 10)
     image = np.random.default_rng(0).integers(0, 255, (47, 64, 3), dtype=np.uint8)
     frame = av.VideoFrame.from_ndarray(image, format="rgb24")
     frame = frame.reformat(format=name)

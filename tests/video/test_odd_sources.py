@@ -20,7 +20,7 @@ from ristn_cli.engine.memory import Tiling
 from ristn_cli.engine.upscaler import Upscaler
 from ristn_cli.job.options import UpscaleOptions
 from ristn_cli.model import RISTN
-from ristn_cli.video import VideoError, probe, read_frames
+from ristn_cli.video import ReadOptions, VideoError, probe, read_frames
 
 FAST = UpscaleOptions(preset="ultrafast")
 PICTURES = ["-f", "lavfi", "-i", "testsrc2=s=32x24:r=25:d=4"]
@@ -171,7 +171,7 @@ def test_a_depth_that_changes_is_told_of(tmp_path: Path) -> None:
     (tmp_path / "joined.h264").write_bytes(raw)
     run_ffmpeg("-framerate", "25", "-i", tmp_path / "joined.h264", "-c", "copy", tmp_path / "in.mkv")
     with pytest.raises(VideoError, match=r"from yuv420p to yuv420p10le at 0\.20 s; cut the file there"):
-        list(read_frames(tmp_path / "in.mkv", strict=True))
+        list(read_frames(tmp_path / "in.mkv", ReadOptions(strict=True)))
 
 
 def test_a_shape_of_pixels_that_changes_is_told_of(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_a_shape_of_pixels_that_changes_is_told_of(tmp_path: Path) -> None:
     list(read_frames(tmp_path / "in.ts", on_change=told.append))
     (line,) = told
     assert re.search(r"from 96x64 \(4:3\) to 96x64 \(16:9\) at (0\.9|1\.0)\d s; such frames are scaled", line)
-    assert len(list(read_frames(tmp_path / "in.ts", end=Fraction(9, 10), strict=True))) >= 22
+    assert len(list(read_frames(tmp_path / "in.ts", ReadOptions(end=Fraction(9, 10), strict=True)))) >= 22
 
 
 @pytest.mark.parametrize(("start", "expected"), [(None, "01:00:00:00"), (Fraction(1), None)])

@@ -32,7 +32,7 @@ from ristn_cli.model import RISTN
 from ristn_cli.spread.pool import LocalWorker, Pool
 from ristn_cli.spread.scheduling import spread_over
 from ristn_cli.typed import build
-from ristn_cli.video import Clock, VideoInfo, probe, read_frames
+from ristn_cli.video import Clock, ReadOptions, VideoInfo, probe, read_frames
 from ristn_cli.video.reading.timestamps import Estimator
 
 MILLISECOND = Fraction(1, 1000)
@@ -52,7 +52,7 @@ def ffmpeg_times(path: Path) -> list[Fraction]:
 def assert_shown_as_by_ffmpeg(path: Path) -> list[str]:
     """Compare the times from the first frame on; the reports of damage."""
     damage: list[str] = []
-    times = [frame.time for frame in read_frames(path, on_damage=damage.append, deinterlace="off")]
+    times = [frame.time for frame in read_frames(path, ReadOptions(deinterlace="off"), on_damage=damage.append)]
     expected = ffmpeg_times(path)
     assert len(times) == len(expected)
     for time, shown in zip(times, expected, strict=True):
@@ -68,7 +68,7 @@ def estimate(stamps: list[tuple[int | None, int | None]], info: VideoInfo) -> li
     for pts, dts in stamps:
         frame = VideoFrame(16, 16, "yuv420p")
         frame.pts, frame.dts, frame.time_base = pts, dts, Fraction(1, 25)
-        times.append(estimator.next(frame).time * 25)
+        times.append(estimator.stamp(frame).time * 25)
     return times
 
 
@@ -255,7 +255,7 @@ def test_frames_are_shown_when_ffmpeg_shows_them(kind: str, tmp_path: Path) -> N
     """And nothing is called damaged: every picture is there."""
     path = MAKERS[kind](tmp_path)
     assert assert_shown_as_by_ffmpeg(path) == []
-    assert len(list(read_frames(path, strict=True))) == len(ffmpeg_times(path))
+    assert len(list(read_frames(path, ReadOptions(strict=True)))) == len(ffmpeg_times(path))
 
 
 @pytest.mark.parametrize("suffix", [".mov", ".flv"])
@@ -275,10 +275,10 @@ def test_no_frame_is_lost_where_the_last_packet_is_cut(suffix: str, tmp_path: Pa
 
 def assert_goes_on_alike(path: Path, **options: Any) -> None:
     """A reading that begins at any frame of another gives what that one gave from there on."""
-    whole = list(read_frames(path, **options))
+    whole = list(read_frames(path, ReadOptions(**options)))
     for index in range(1, len(whole), 4):
         frame = whole[index]
-        rest = list(read_frames(path, since=frame.time, clock=frame.clock, **options))
+        rest = list(read_frames(path, ReadOptions(**options), since=frame.time, clock=frame.clock))
         assert [(again.time, again.duration, again.clock) for again in rest] == [
             (before.time, before.duration, before.clock) for before in whole[index:]
         ]
@@ -303,10 +303,8 @@ def test_a_reading_that_goes_on_seeks(tmp_path: Path, monkeypatch: pytest.Monkey
     path = make_reordered_flv(tmp_path / "in.flv", frames=60)
     frames = list(read_frames(path))
     decoded: list[Fraction] = []
-    monkeypatch.setattr(
-        "ristn_cli.video.reading.reader.timed",
-        lambda frames, info, clock: decoded.extend(f.pts for f in frames) or iter(()),
-    )
+    stamp = Estimator.stamp
+    monkeypatch.setattr(Estimator, "stamp", lambda self, frame: decoded.append(frame.pts) or stamp(self, frame))
     list(read_frames(path, since=frames[50].time, clock=frames[50].clock))
     assert len(decoded) == 60 - 50 + 1
 
@@ -352,7 +350,7 @@ def test_the_output_has_these_times_and_audio_in_step(
     options = UpscaleOptions(preset="ultrafast", start=start)
     list(run_job(source, target, upscaler, options, on_damage=damage.append))
     assert damage == []
-    frames = [frame.time for frame in read_frames(source, start=start)]
+    frames = [frame.time for frame in read_frames(source, ReadOptions(start=start))]
     times = shown(target)[0]
     assert [time - times[0] for time in times] == pytest.approx(
         [float(time - frames[0]) for time in frames], abs=0.0011

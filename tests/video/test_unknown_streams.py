@@ -15,7 +15,7 @@ from commands import in_process
 from outputs import try_target
 
 from ristn_cli.video import VideoError, VideoInfo, encode_jpeg, find_fields, probe
-from ristn_cli.video.reading import source as source_module
+from ristn_cli.video.reading import probing
 from ristn_cli.video.reading.streams import as_fraction, codec_names
 
 SETTINGS = ("--device", "cpu", "--preset", "ultrafast", "--scale", 2)
@@ -163,17 +163,17 @@ def test_unset_rationals_in_either_form(unset: Any) -> None:
     assert as_fraction(Falsy(1, 25)) == Fraction(1, 25)
     assert type(as_fraction(Falsy(1, 25))) is Fraction
     stream: Any = SimpleNamespace(guessed_rate=unset, average_rate=unset)
-    assert source_module._nominal_rate(stream) == 25
+    assert probing._nominal_rate(stream) == 25
     stream = SimpleNamespace(guessed_rate=unset, average_rate=Falsy(24000, 1001))
-    assert source_module._nominal_rate(stream) == Fraction(24000, 1001)
+    assert probing._nominal_rate(stream) == Fraction(24000, 1001)
 
 
 def test_a_pyav_without_metadata_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stands in for PyAV 19, whose `open` has no such argument."""
     real = av.open
 
-    def open_without(file: str, mode: str, hwaccel: Any = None, options: Any = None) -> Any:
-        return real(file, mode, hwaccel=hwaccel, options=options)
+    def open_without(file: str, mode: str, kind: str | None = None, options: Any = None) -> Any:
+        return real(file, mode, kind, options=options)
 
     clip = make_clip(tmp_path / "in.mp4", frames=2)
     monkeypatch.setattr(av, "open", open_without)
@@ -182,7 +182,7 @@ def test_a_pyav_without_metadata_errors(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_codec_tags_are_never_read(clip: Path) -> None:
     """PyAV 18 raises UnicodeDecodeError for the tags of AC-3, DTS and PGS in transport streams."""
-    package = Path(source_module.__file__).parent.parent
+    package = Path(probing.__file__).parent.parent
     assert not [path for path in package.rglob("*.py") if ".codec_tag" in path.read_text(encoding="utf-8")]
     with av.open(str(clip)) as container:
         assert codec_names(container)[:2] == ["h264", "aac"]

@@ -30,6 +30,7 @@ from ristn_cli.video import (
     EncoderSettings,
     Frame,
     MasteringMetadata,
+    ReadOptions,
     StreamInfo,
     VideoError,
     VideoInfo,
@@ -96,7 +97,7 @@ def upscale(
     """What a job does, with pixel repetition for a network: read, write parts, join, verify; the output's probe."""
     info = probe(clip)
     plan = check_mux(info, target, codec=codec, **choices)
-    frames = list(read_frames(info, start=start, end=end))
+    frames = list(read_frames(info, ReadOptions(start=start, end=end)))
     parts = write_parts(info, frames, target.parent, count=count, codec=codec)
     join_parts(parts, info, target, start=start, end=end, codec=codec, **choices)
     verify_file(
@@ -216,19 +217,19 @@ class TestTime:
         whole = list(read_frames(info))
         for first, last in ((0, 24), (1, 2), (7, 13), (10, 24), (23, 24), (12, 12)):
             start, end = whole[first].time if first < 24 else Fraction(1), Fraction(last, 25)
-            part = list(read_frames(info, start=start, end=end))
+            part = list(read_frames(info, ReadOptions(start=start, end=end)))
             assert [frame.time for frame in part] == [frame.time for frame in whole[first:last]]
             assert all((a.image == b.image).all() for a, b in zip(part, whole[first:last], strict=True))
-        between = list(read_frames(info, start=Fraction("0.201"), end=Fraction("0.30")))
+        between = list(read_frames(info, ReadOptions(start=Fraction("0.201"), end=Fraction("0.30"))))
         assert [frame.time for frame in between] == [Fraction(6, 25), Fraction(7, 25)]
         assert between[-1].duration == Fraction("0.02")
-        assert len(list(read_frames(info, start=Fraction("0.2"), max_frames=3))) == 3
-        assert list(read_frames(info, max_frames=0)) == []
-        assert list(read_frames(info, start=Fraction(9))) == []
+        assert len(list(read_frames(info, ReadOptions(start=Fraction("0.2"), max_frames=3)))) == 3
+        assert list(read_frames(info, ReadOptions(max_frames=0))) == []
+        assert list(read_frames(info, ReadOptions(start=Fraction(9)))) == []
 
     def test_start_counts_from_the_first_frame(self, tmp_path: Path) -> None:
         info = probe(make_clip(tmp_path / "a.mp4", times=VARIABLE_TIMES, time_base=NINETY_KHZ))
-        frames = list(read_frames(info, start=Fraction(6007, 90000)))
+        frames = list(read_frames(info, ReadOptions(start=Fraction(6007, 90000))))
         assert info.start_time == Fraction(1, 2)
         assert frames[0].time == VARIABLE_TIMES[3] * NINETY_KHZ
 
@@ -248,7 +249,7 @@ class TestTime:
         assert frames[-1].duration == Fraction(1, 25)
         for index, frame in enumerate(frames):
             assert np.abs(frame.image.astype(int) - make_picture(index, 64, 48)).mean() < 2
-        later = list(read_frames(info, start=Fraction(7, 25), end=Fraction(9, 25)))
+        later = list(read_frames(info, ReadOptions(start=Fraction(7, 25), end=Fraction(9, 25))))
         assert [frame.time for frame in later] == [frame.time for frame in frames[7:9]]
         assert np.array_equal(later[0].image, frames[7].image)
         assert len(list(read_frames(upscale(clip, tmp_path / "out.mkv")))) == 16
@@ -363,7 +364,7 @@ class TestColor:
         assert probe(clip).has_alpha
         with pytest.raises(VideoError, match=r"transparency.*--drop-alpha"):
             list(read_frames(clip))
-        (frame,) = read_frames(clip, drop_alpha=True)
+        (frame,) = read_frames(clip, ReadOptions(drop_alpha=True))
         assert (frame.image == 200).all()
 
 
@@ -418,14 +419,14 @@ class TestGeometry:
         def comb(frame: Frame) -> float:
             return float(np.abs(np.diff(frame.image[8:-8].astype(int), axis=0)).mean())
 
-        woven = list(read_frames(info, deinterlace="off"))
+        woven = list(read_frames(info, ReadOptions(deinterlace="off")))
         single = list(read_frames(info))
-        double = list(read_frames(info, deinterlace="field"))
+        double = list(read_frames(info, ReadOptions(deinterlace="field")))
         assert comb(woven[2]) > 3 * comb(single[2])
         assert [frame.time for frame in single] == [frame.time for frame in woven]
         assert len(double) == 12
         assert double[1].time - double[0].time == Fraction(1, 50)
-        later = list(read_frames(info, start=Fraction(3, 25)))
+        later = list(read_frames(info, ReadOptions(start=Fraction(3, 25))))
         assert (later[0].image == single[3].image).all()
 
 
@@ -825,7 +826,7 @@ class TestBadFiles:
         assert reports
         assert all(report.startswith(str(cut)) for report in reports)
         with pytest.raises(VideoError, match=r"cut\.mp4: "):
-            list(read_frames(cut, strict=True))
+            list(read_frames(cut, ReadOptions(strict=True)))
 
     def test_truncated_matroska_gives_what_is_there(self, tmp_path: Path) -> None:
         clip, cut = make_clip(tmp_path / "a.mkv", frames=20), tmp_path / "cut.mkv"
@@ -852,7 +853,7 @@ class TestBadFiles:
         assert reports
         assert len(frames) >= 18
         with pytest.raises(VideoError, match=r"bad\.mp4: .*--strict"):
-            list(read_frames(bad, strict=True))
+            list(read_frames(bad, ReadOptions(strict=True)))
 
     def test_damage_that_is_read_twice_is_counted_once(self, tmp_path: Path) -> None:
         """The head of a range is read again from further back when too few frames of it decode."""
@@ -863,7 +864,7 @@ class TestBadFiles:
             data[bad.pos : bad.pos + bad.size] = bytes(bad.size)
         clip.write_bytes(data)
         reports: list[str] = []
-        frames = list(read_frames(clip, start=Fraction(9, 25), on_damage=reports.append))
+        frames = list(read_frames(clip, ReadOptions(start=Fraction(9, 25)), on_damage=reports.append))
         assert len(frames) == 10
         assert len(reports) == 1
 
@@ -903,7 +904,7 @@ class TestImages:
         assert (info.rate, info.frame_count, info.is_image_sequence) == (Fraction(24000, 1001), 12, True)
         assert [frame.time for frame in frames] == [k * Fraction(1001, 24000) for k in range(12)]
         assert all((frame.image == make_picture(k, 32, 24)).all() for k, frame in enumerate(frames))
-        cut = list(read_frames(info, start=frames[10].time))
+        cut = list(read_frames(info, ReadOptions(start=frames[10].time)))
         assert [frame.time for frame in cut] == [frame.time for frame in frames[10:]]
         output = tmp_path / "out.mp4"
         parts = write_parts(info, frames, tmp_path)

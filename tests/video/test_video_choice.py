@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ from ristn_cli.job.checks import identify
 from ristn_cli.job.manifest import JobError, Manifest
 from ristn_cli.job.options import UpscaleOptions
 from ristn_cli.model import RISTN
-from ristn_cli.video import PipeInput, VideoError, probe
+from ristn_cli.video import InputStream, VideoError, probe
 
 SETTINGS = ("--device", "cpu", "--preset", "ultrafast")
 FILM, STILL = (64, 48), (128, 96)
@@ -134,13 +133,12 @@ def test_a_marked_cover_can_be_asked_for(film: Path, still: Path, tmp_path: Path
     assert size_of(clip, 1) == STILL
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_standard_input_is_searched_for_the_film_too(film: Path, still: Path, tmp_path: Path) -> None:
     clip = join(tmp_path / "in.mkv", still, film)
-    with clip.open("rb") as stream, PipeInput(stream) as pipe:
-        assert probe(pipe.first).video_index == 1
-    with clip.open("rb") as stream, PipeInput(stream) as pipe:
-        assert probe(pipe.first, video_stream=0).video_index == 0
+    with clip.open("rb") as stream:
+        assert probe(InputStream(stream)).video_index == 1
+    with clip.open("rb") as stream:
+        assert probe(InputStream(stream), video_stream=0).video_index == 0
 
 
 def test_another_stream_is_another_job(film: Path, still: Path, tiny_model: RISTN, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import av
 from av.video.stream import VideoStream
 
-from ristn_cli.video.convert import has_alpha_channel
+from ristn_cli.video.colors import has_alpha_channel
 from ristn_cli.video.muxing.audio_times import check_audio_times
 from ristn_cli.video.muxing.output import Output
 from ristn_cli.video.muxing.stream_plan import CONTAINERS, StreamPlan

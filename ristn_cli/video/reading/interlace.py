@@ -14,7 +14,7 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from ristn_cli.video.convert import Chain
+from ristn_cli.video.filters import Chain
 from ristn_cli.video.reading.source import open_input
 from ristn_cli.video.reading.streams import as_fraction, read_packets
 from ristn_cli.video.types import FieldOrder, VideoInfo
@@ -115,67 +115,73 @@ def _decodable(container: InputContainer, stream: VideoStream) -> Iterator[Video
         yield from frames
 
 
-def deinterlaced(
-    frames: Iterator[VideoFrame], mode: Deinterlace, field_order: FieldOrder | None
-) -> Iterator[VideoFrame]:
-    """Frames with bwdif's in place of those that are to be deinterlaced; the others as they came.
+class Deinterlacer:
+    """Puts bwdif's frames in place of those that are to be deinterlaced, and gives the others as they came.
 
-    A frame of bwdif's depends on its two neighbours in the stream, whether these are interlaced or not, and on nothing
-    else: so it is the same wherever reading began, as long as that was a frame before. bwdif itself remembers whether
-    it has seen an interlaced frame, so each run of them gets a filter of its own, begun with the frame before the run
-    and ended with the one behind it.
+    It is fed frame by frame. A frame of bwdif's depends on its two neighbours in the stream, whether these are
+    interlaced or not, and on nothing else: so it is the same wherever reading began, as long as that was a frame
+    before. bwdif itself remembers whether it has seen an interlaced frame, so each run of them gets a filter of its
+    own, begun with the frame before the run and ended with the one behind it.
+
+    Args:
+        mode: which frames are deinterlaced: see `read_frames`.
+        field_order: the field that comes first, of a video that is interlaced against its flags.
     """
-    if mode == "off":
-        yield from frames
-        return
-    parity = "auto" if field_order is None else PARITIES[field_order]
-    options = f"mode={'send_field' if mode == 'field' else 'send_frame'}:parity={parity}:deint=all"
-    takes_all = mode != "auto" or field_order is not None
-    before: VideoFrame | None = None
-    chain: Chain | None = None
-    is_alone = True
-    for frame in frames:
-        if before is not None and _layout(frame) != _layout(before):
-            if chain is not None:
-                yield from _ended(chain)
-            chain = before = None
-        is_alone = before is None
-        is_taken = takes_all or frame.interlaced_frame
-        if is_taken and chain is None:
-            chain = Chain(frame, [("bwdif", options)], as_fraction(frame.time_base) or Fraction(1, 1000))
-            if before is not None:
-                chain.push(before)
-                chain.push(frame)
-                _drop(chain)
-            else:
-                chain.push(frame)
-        elif chain is not None:
+
+    def __init__(self, mode: Deinterlace, field_order: FieldOrder | None) -> None:
+        parity = "auto" if field_order is None else PARITIES[field_order]
+        self._options = f"mode={'send_field' if mode == 'field' else 'send_frame'}:parity={parity}:deint=all"
+        self._is_off = mode == "off"
+        self._takes_all = mode != "auto" or field_order is not None
+        self._before: VideoFrame | None = None
+        self._chain: Chain | None = None
+        self._is_alone = True
+
+    def push(self, frame: VideoFrame | None) -> list[VideoFrame]:
+        """Add the next frame, or None for the end. Returns the frames that are ready, in their order."""
+        if self._is_off:
+            return [] if frame is None else [frame]
+        if frame is None:
+            # Without a second frame nothing tells bwdif when the second field is, and it gives both the same time.
+            return self._end()[: 1 if self._is_alone else None]
+        ready: list[VideoFrame] = []
+        if self._before is not None and _layout(frame) != _layout(self._before):
+            ready += self._end()
+            self._before = None
+        self._is_alone = self._before is None
+        is_taken = self._takes_all or frame.interlaced_frame
+        if is_taken and self._chain is None:
+            chain = Chain(frame, [("bwdif", self._options)], as_fraction(frame.time_base) or Fraction(1, 1000))
+            if self._before is not None:
+                chain.push(self._before)
             chain.push(frame)
-            yield from _drained(chain)
+            if self._before is not None:
+                _drain(chain)  # the frame before the run, which is a neighbour only
+            self._chain = chain
+        elif self._chain is not None:
+            self._chain.push(frame)
+            ready += _drain(self._chain)
         if not is_taken:
-            chain = None
-            yield frame
-        before = frame
-    if chain is not None:
-        # Without a second frame nothing tells bwdif when the second field is, and it gives both the same time.
-        yield from islice(_ended(chain), 1 if is_alone else None)
+            self._chain = None
+            ready.append(frame)
+        self._before = frame
+        return ready
+
+    def _end(self) -> list[VideoFrame]:
+        """The last frames of a run, if there is one."""
+        chain, self._chain = self._chain, None
+        if chain is None:
+            return []
+        chain.push(None)
+        return _drain(chain)
 
 
 def _layout(frame: VideoFrame) -> tuple[object, ...]:
     return frame.format.name, frame.width, frame.height
 
 
-def _drop(chain: Chain) -> None:
-    """Pull what is ready: the frame before a run, which was pushed as a neighbour only."""
-    for _ in _drained(chain):
-        pass
-
-
-def _ended(chain: Chain) -> Iterator[VideoFrame]:
-    chain.push(None)
-    yield from _drained(chain)
-
-
-def _drained(chain: Chain) -> Iterator[VideoFrame]:
+def _drain(chain: Chain) -> list[VideoFrame]:
+    ready: list[VideoFrame] = []
     while (frame := chain.pull()) is not None:
-        yield frame
+        ready.append(frame)
+    return ready

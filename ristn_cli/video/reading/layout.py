@@ -12,7 +12,9 @@ import numpy as np
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 
-from ristn_cli.video.convert import Chain, color_of, scale_codes
+from ristn_cli.video.colors import color_of
+from ristn_cli.video.convert import scale_codes
+from ristn_cli.video.filters import Chain
 from ristn_cli.video.resample import ALPHA_FLAGS, Resampler
 from ristn_cli.video.types import Color, Image, VideoError, VideoInfo
 

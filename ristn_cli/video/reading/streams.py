@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import av
@@ -18,7 +17,7 @@ from av.packet import Packet
 from av.stream import Stream
 from av.video.stream import VideoStream
 
-from ristn_cli.video.convert import LOG_LOCK
+from ristn_cli.video.filters import LOG_LOCK
 from ristn_cli.video.interruption import check_interruption
 from ristn_cli.video.types import StreamInfo, VideoError
 
@@ -161,26 +160,26 @@ def is_attached_picture(stream: VideoStream) -> bool:
     return bool(stream.disposition & (stream.disposition.attached_pic | stream.disposition.timed_thumbnails))
 
 
-def main_video_stream(container: InputContainer, path: Path) -> VideoStream:
+def main_video_stream(container: InputContainer, source: object) -> VideoStream:
     """The first video stream that is not marked as a cover, as in files of our own. Raises VideoError for none."""
     streams = [stream for stream in container.streams.video if not is_attached_picture(stream)]
     if not streams:
-        raise no_video(container, path)
+        raise no_video(container, source)
     return streams[0]
 
 
-def no_video(container: InputContainer, path: Path) -> VideoError:
+def no_video(container: InputContainer, source: object) -> VideoError:
     """The error of a file without a video stream, or with covers only."""
     covers = [stream for stream in container.streams.video if is_attached_picture(stream)]
     kinds = sorted({str(stream.type) for stream in container.streams if stream not in covers})
     if covers:
         others = f" beside {', '.join(kinds)}" if kinds else ""
         return VideoError(
-            f"{path}: has no video, only a cover picture{others}; name a file with a video, "
+            f"{source}: has no video, only a cover picture{others}; name a file with a video, "
             "or --video-stream 0 to upscale the cover"
         )
     return VideoError(
-        f"{path}: has no video stream (found: {', '.join(kinds) or 'nothing'}); name a file with a video stream"
+        f"{source}: has no video stream (found: {', '.join(kinds) or 'nothing'}); name a file with a video stream"
     )
 
 
@@ -195,7 +194,7 @@ class VideoChoice:
 
 def choose_video_stream(
     container: InputContainer,
-    path: Path,
+    source: object,
     number: int | None,
     on_error: Callable[[av.error.FFmpegError], None],
 ) -> VideoChoice:
@@ -209,11 +208,11 @@ def choose_video_stream(
     unmarked = [stream for stream in videos if not is_attached_picture(stream)]
     if number is not None and number >= len(videos):
         raise VideoError(
-            f"{path}: has no video stream {number}; {list_videos(videos, codec_names(container))}; "
+            f"{source}: has no video stream {number}; {list_videos(videos, codec_names(container))}; "
             "choose one of these with --video-stream"
         )
     if number is None and not unmarked:
-        raise no_video(container, path)
+        raise no_video(container, source)
     candidates = (
         unmarked if number is None else [stream for stream in videos if stream in unmarked or stream is videos[number]]
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -50,15 +49,28 @@ class Estimator:
 
     Args:
         info: the source.
-        clock: of the first frame; None where reading begins.
+        clock: of the frame from which reading goes on, which is the second one: the first is its predecessor. None
+            where reading begins.
     """
 
     def __init__(self, info: VideoInfo, clock: Clock | None = None) -> None:
         self._info = info
         self._clock = clock or Clock()
+        self._awaits_predecessor = clock is not None
 
-    def next(self, frame: VideoFrame) -> TimedFrame:
-        """The time of the frame that follows. Raises VideoError where another recording begins."""
+    def stamp(self, frame: VideoFrame) -> TimedFrame:
+        """The time of the next frame, which becomes its `pts`. Raises VideoError where another recording begins."""
+        if self._awaits_predecessor:
+            self._awaits_predecessor = False
+            assert self._clock.last_time is not None  # the predecessor's
+            time = self._clock.last_time * self._info.frame_time_base
+            found = TimedFrame(time, _own_duration(frame, self._info), self._clock)
+        else:
+            found = self._estimate(frame)
+        frame.pts, frame.time_base = int(found.time / self._info.frame_time_base), self._info.frame_time_base
+        return found
+
+    def _estimate(self, frame: VideoFrame) -> TimedFrame:
         info, before = self._info, replace(self._clock, pts=frame.pts, dts=frame.dts)
         base = as_fraction(frame.time_base) or info.time_base
         last_pts, last_dts = _filled(frame.pts, frame.dts)
@@ -106,28 +118,6 @@ class Estimator:
             f"{self._info.path}: the clock goes back from {before:.3f} s to {after:.3f} s: several recordings in one "
             "file; give it one clock first, as `ffmpeg -i IN -map 0 -c copy OUT.mkv` does"
         )
-
-
-def timed(
-    frames: Iterator[VideoFrame], info: VideoInfo, clock: Clock | None
-) -> Iterator[tuple[TimedFrame, VideoFrame]]:
-    """Decoded frames with the times that `Estimator` gives them, which become their `pts`.
-
-    Where `clock` is not None the second frame is the clock's, and the first its predecessor.
-    """
-    if clock is not None:
-        before = next(frames, None)
-        if before is None:
-            return
-        assert clock.last_time is not None  # the predecessor's
-        duration = _own_duration(before, info)
-        before.pts, before.time_base = clock.last_time, info.frame_time_base
-        yield TimedFrame(clock.last_time * info.frame_time_base, duration, clock), before
-    estimator = Estimator(info, clock)
-    for frame in frames:
-        found = estimator.next(frame)
-        frame.pts, frame.time_base = int(found.time / info.frame_time_base), info.frame_time_base
-        yield found, frame
 
 
 def is_at(clock: Clock, before: VideoFrame, frame: VideoFrame) -> bool:

@@ -22,11 +22,11 @@ from typing import Self
 from ristn_cli.own_files import give_name, open_new, write_text
 from ristn_cli.typed import MalformedError, build, parse_json
 from ristn_cli.video.interruption import check_interruption
-from ristn_cli.video.reading.images import WRITABLE_IMAGES, encode_image
 from ristn_cli.video.reading.source import open_input
 from ristn_cli.video.reading.streams import main_video_stream
 from ristn_cli.video.resample import ALPHA_FLAGS, Resampler
 from ristn_cli.video.types import Frame, VideoError
+from ristn_cli.video.writing.image_file import WRITABLE_IMAGES, encode_image
 from ristn_cli.video.writing.settings import OutputShape
 
 PART_SUFFIX = ".zip"
