@@ -82,10 +82,10 @@ def read_file(path: Path, tries_mux: bool) -> None:
         Exception: what these commands raise.
     """
     from ristn_cli.cli.info import describe_source, write_json
-    from ristn_cli.job.checks import check_container, examine, read_source
+    from ristn_cli.job.checks import check_job, examine
     from ristn_cli.job.forecast import source_bytes
-    from ristn_cli.job.plan import UpscaleOptions, estimate_frames
-    from ristn_cli.video import has_variable_rate, probe
+    from ristn_cli.job.options import RunOptions, UpscaleOptions, carries_alpha, estimate_frames
+    from ristn_cli.video import ReadOptions, has_variable_rate, probe, read_frames
     from ristn_cli.weights import choose_model
 
     options = UpscaleOptions(codec="ffv1")  # which can hold transparency
@@ -97,10 +97,11 @@ def read_file(path: Path, tries_mux: bool) -> None:
         write_json(asdict(info))
     estimate_frames(info, options)
     for start, count in ((None, MOST_FRAMES), ((info.duration or Fraction(0)) / 2, 2)):
-        for _ in read_source(info, replace(options, start=start), max_frames=count):
+        wanted = ReadOptions(start=start, max_frames=count, carry_alpha=carries_alpha(info, options))
+        for _ in read_frames(info, wanted):
             pass
     if tries_mux:
-        check_container(info, path.with_name(OUTPUT), options)
+        check_job(info, path.with_name(OUTPUT), options, RunOptions(overwrite=True))
 
 
 def read_stdin(path: Path) -> None:
@@ -109,18 +110,22 @@ def read_stdin(path: Path) -> None:
     Raises:
         Exception: what `ristn upscale -` raises.
     """
-    from ristn_cli.job.checks import read_source
-    from ristn_cli.job.plan import UpscaleOptions
-    from ristn_cli.job.streams import PIPE, Ends, opened_source
+    from ristn_cli.job.checks import check_job
+    from ristn_cli.job.options import RunOptions, UpscaleOptions
+    from ristn_cli.job.reading import read_source
+    from ristn_cli.video import InputStream, VideoError
 
     options = UpscaleOptions(codec="ffv1", with_audio=False, with_subtitles=False)
-    target = path.with_name(OUTPUT)
-    with path.open("rb") as stdin, io.BytesIO() as stdout:
-        ends = Ends(source=PIPE, target=target, stdin=stdin, stdout=stdout)
-        with opened_source(ends, options, lambda message: None, lambda: False) as (info, check_read):
-            for _ in read_source(info, options, max_frames=MOST_FRAMES):
+    with path.open("rb") as file:
+        stream = InputStream(file)
+        try:
+            job = check_job(stream, path.with_name(OUTPUT), options, RunOptions(overwrite=True))
+            for _ in read_source(job, max_frames=MOST_FRAMES):
                 pass
-            check_read()
+        except VideoError:
+            stream.check()
+            raise
+        stream.check()
 
 
 def read_input(path: Path, tries_mux: bool) -> Result:
