@@ -87,7 +87,8 @@ def plan_batch(
         if source.is_dir():
             # A single folder is the root of its files' places, of several each has one of its own.
             place = folder if len(sources) == 1 else folder / source.resolve().name
-            items += _folder_items(source, place, folder, codec, suffix, recursive, stills, {identity(source)})
+            choice = _Choice(codec, suffix, recursive, stills)
+            items += _folder_items(source, place, folder, choice, {identity(source)})
         elif source.exists():
             items.append(Item(source, folder / _name_output(source, codec, suffix)))
         elif list_images(source):
@@ -115,25 +116,28 @@ def identity(folder: Path) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
+@dataclass(frozen=True)
+class _Choice:
+    """What is taken of a folder, and how outputs are named: arguments of `plan_batch`."""
+
+    codec: str
+    suffix: str | None
+    recursive: bool
+    stills: bool
+
+
 def _folder_items(
-    source: Path,
-    place: Path,
-    outputs: Path,
-    codec: str,
-    suffix: str | None,
-    recursive: bool,
-    stills: bool,
-    seen: set[tuple[int, int]],
+    source: Path, place: Path, outputs: Path, choice: _Choice, seen: set[tuple[int, int]]
 ) -> Iterator[Item]:
     """The items of a folder; `seen` are the folders that were read already, and those found here."""
     entries = sorted(entry for entry in source.iterdir() if not entry.name.startswith("."))
     videos = [entry for entry in entries if entry.is_file() and entry.suffix.lower() in VIDEO_SUFFIXES]
     images = [entry for entry in entries if entry.is_file() and entry.suffix.lower() in IMAGE_SUFFIXES]
-    if images and not videos and not stills:
-        yield Item(source, _images_target(source, place, suffix, is_root=place == outputs))
-    for entry in sorted(videos + (images if stills else [])):
-        yield Item(entry, place / _name_output(entry, codec, suffix))
-    if recursive:
+    if images and not videos and not choice.stills:
+        yield Item(source, _images_target(source, place, choice.suffix, is_root=place == outputs))
+    for entry in sorted(videos + (images if choice.stills else [])):
+        yield Item(entry, place / _name_output(entry, choice.codec, choice.suffix))
+    if choice.recursive:
         for entry in entries:
             if not entry.is_dir() or (outputs.exists() and entry.samefile(outputs)):
                 continue
@@ -141,7 +145,7 @@ def _folder_items(
                 log.warning(f"{entry}: is a link to a folder, which --recursive does not follow; name it as an input")
             elif identity(entry) not in seen:
                 seen.add(identity(entry))
-                yield from _folder_items(entry, place / entry.name, outputs, codec, suffix, recursive, stills, seen)
+                yield from _folder_items(entry, place / entry.name, outputs, choice, seen)
 
 
 def _name_output(source: Path, codec: str, suffix: str | None) -> str | Path:
