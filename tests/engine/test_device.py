@@ -51,7 +51,7 @@ def test_what_is_not_served_is_computed_in_float32(
     monkeypatch: pytest.MonkeyPatch, served: set[torch.dtype], expected: torch.dtype
 ) -> None:
     """The machine's own rates are measured in the same type, or shares of them would mean nothing."""
-    monkeypatch.setattr("ristn_cli.model.fused.FUSED_TYPES", served)
+    monkeypatch.setattr("ristn_cli.model.fused.ONEDNN_TYPES", served)
     types = []
     monkeypatch.setattr(machine, "measure_seconds", lambda backend, call, seconds: types.append(call().dtype) or 1.0)
     assert Backend(CPU, "bf16").arithmetic == expected
