@@ -12,7 +12,7 @@ from typer.main import get_command
 
 import ristn_cli
 from ristn_cli.cli import app
-from ristn_cli.model import count_macs
+from ristn_cli.model import CONFIGS, RISTN, count_macs
 from ristn_cli.video import ReadOptions, probe, read_frames, read_image
 from ristn_cli.weights import RELEASES, find_weights, load_weights, read_metadata
 
@@ -81,6 +81,16 @@ def test_released_weights_load_and_match_their_card(name: str) -> None:
     metrics = read_metadata(path)["metrics"]
     assert f"{metrics['iterations']:,} steps" in card
     assert all(torch.isfinite(tensor).all() for tensor in model.state_dict().values())
+
+
+def test_the_readme_counts_the_parameters_of_the_named_networks() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    with torch.device("meta"):
+        counts = {name: f"{RISTN(config).count_parameters():,}" for name, config in CONFIGS.items()}
+    assert f"`paper` (its own, {counts['paper']} parameters)" in readme
+    assert f"`ristn` ({counts['ristn']})" in readme
+    assert f"`ristn-lite` ({counts['ristn-lite']}," in readme
+    assert set(re.findall(r"([\d,]+) parameters", readme)) == {counts["paper"]}
 
 
 def test_lite_is_released() -> None:

@@ -7,7 +7,7 @@ from ristn_cli.bench.results import Arithmetic
 from ristn_cli.engine.memory import Tiling
 from ristn_cli.engine.tiles import plan_spans
 from ristn_cli.model import RISTN, RISTNConfig, count_macs
-from ristn_cli.model.inference import InferenceRISTN
+from ristn_cli.model.folded import inference_form
 
 
 def count_window(model: RISTN, frames: int, kept: int, height: int, width: int) -> int:
@@ -17,7 +17,7 @@ def count_window(model: RISTN, frames: int, kept: int, height: int, width: int) 
 
     The gates' hidden share is not computed where there is no state yet, in the first frame of each direction.
     """
-    shapes = InferenceRISTN(model).to("meta")
+    shapes = inference_form(model).to("meta")
     lr = torch.empty(1, frames, 3, height, width, device="meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         shapes(lr, slice(0, kept))

@@ -3,13 +3,13 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from torch import nn
 
 from ristn_cli.bench.machine import synchronize
 from ristn_cli.engine.device import Backend
-from ristn_cli.model.inference import InferenceRISTN
+from ristn_cli.model import RISTN
+from ristn_cli.model.folded import FoldedRISTN
 
 
 class StageClock:
@@ -18,7 +18,7 @@ class StageClock:
     Fusion belongs to the reconstruction: it begins where the last ConvLSTM layer ends.
     """
 
-    def __init__(self, model: InferenceRISTN, backend: Backend) -> None:
+    def __init__(self, model: FoldedRISTN | RISTN, backend: Backend) -> None:
         self._model, self._backend = model, backend
         self._last = 0.0
         self.seconds: dict[str, float] = {}
@@ -27,11 +27,10 @@ class StageClock:
     def attached(self) -> Iterator[dict[str, float]]:
         """Within, `spatial`, `temporal` and `reconstruction` grow; they begin at 0."""
         self.seconds = dict.fromkeys(("spatial", "temporal", "reconstruction"), 0.0)
-        features = self._model.features
-        last_layer: Any = self._model.mapping if features is None else features.layers[-1]
+        spatial, temporal = self._model.stage_ends()
         ends: list[tuple[nn.Module, str]] = [
-            (self._model.spatial_component, "spatial"),
-            (last_layer, "temporal"),
+            (spatial, "spatial"),
+            (temporal, "temporal"),
             (self._model, "reconstruction"),
         ]
         handles = [self._model.register_forward_pre_hook(lambda *_: self._mark(None))]

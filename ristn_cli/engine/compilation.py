@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from ristn_cli.engine.device import DeviceError
-from ristn_cli.model.inference import InferenceRISTN
+from ristn_cli.model import RISTN
+from ristn_cli.model.folded import FoldedRISTN
 from ristn_cli.model.recurrence import Direction, advance
 from ristn_cli.own_files import is_own, own_folder
 
@@ -65,8 +66,8 @@ def keep_compiled_code() -> None:
     raise DeviceError(f"other users can change compiled code in {shared}; delete it, or set TMPDIR to another folder")
 
 
-def compile_steps(network: InferenceRISTN, tell: Tell, *, backend: str = "inductor") -> None:
-    """Let the network's recurrent steps run compiled.
+def compile_steps(network: FoldedRISTN | RISTN, tell: Tell, *, backend: str = "inductor") -> None:
+    """Let the recurrent steps of the folded form run compiled; the trained form stays as it is.
 
     Compilation happens when a new shape comes, and `tell` is told how long it took. Where it fails, for want of a
     compiler, say, `tell` is told why, and the steps run as they were. `backend` is one of `torch.compile`'s.
@@ -156,7 +157,7 @@ class RecordedNetwork:
         tell: told when recording fails; the network then runs as it is.
     """
 
-    def __init__(self, network: InferenceRISTN, recorder: Recorder, tell: Tell) -> None:
+    def __init__(self, network: FoldedRISTN | RISTN, recorder: Recorder, tell: Tell) -> None:
         self.network = network
         self.recorder: Recorder | None = recorder
         self.tell = tell
@@ -164,7 +165,7 @@ class RecordedNetwork:
         self.recordings: dict[tuple[object, ...], Callable[[Tensor], Tensor]] = {}
 
     def __call__(self, lr: Tensor, keep: slice = slice(None)) -> Tensor:
-        """As `InferenceRISTN.forward`."""
+        """As `RISTN.forward`."""
         key = (tuple(lr.shape), lr.dtype, keep.indices(lr.shape[1]))
         recording = self.recordings.pop(key, None)
         if recording is None and self.recorder is not None and key in self.seen:

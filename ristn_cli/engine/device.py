@@ -7,8 +7,8 @@ import torch
 
 from ristn_cli.engine.allocator import keep_memory
 from ristn_cli.model import RISTN
-from ristn_cli.model.fused import arithmetic_type
-from ristn_cli.model.inference import InferenceRISTN
+from ristn_cli.model.folded import FoldedRISTN, inference_form
+from ristn_cli.model.fused import compute_dtype
 
 PrecisionName = Literal["fp32", "fp16", "bf16"]
 
@@ -44,7 +44,7 @@ class Backend:
     @property
     def arithmetic(self) -> torch.dtype:
         """The type in which the network's convolutions are computed: float32 where values are only kept in another."""
-        return arithmetic_type(self.device, self.dtype)
+        return compute_dtype(self.device, self.dtype)
 
     @property
     def is_emulated(self) -> bool:
@@ -106,12 +106,12 @@ def choose_backend(device: str = "auto", precision: str = "auto") -> Backend:
     return Backend(chosen, choose_precision(precision, chosen))
 
 
-def prepare(model: RISTN, backend: Backend) -> InferenceRISTN:
-    """The network for inference: in the form that computes fastest, on its device, in its precision, channels last.
+def prepare(model: RISTN, backend: Backend) -> FoldedRISTN | RISTN:
+    """The network for inference: in its `inference_form`, on its device, in its precision, channels last.
 
     Cells and the global skip stay in float32 in every precision.
     """
-    ready = InferenceRISTN(model).to(backend.device, backend.dtype)
+    ready = inference_form(model).to(backend.device, backend.dtype)
     ready.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch omits it
     if backend.device.type == "cpu":
         keep_memory()

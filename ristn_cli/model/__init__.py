@@ -1,5 +1,6 @@
 """The network of the paper, one file a component. Knows torch only: no files, no devices, no video."""
 
-from ristn_cli.model.ristn import CONFIGS, RISTN, SCALE, RISTNConfig, bicubic_upsample, count_macs
+from ristn_cli.model.config import CONFIGS, SCALE, RISTNConfig
+from ristn_cli.model.ristn import RISTN, bicubic_upsample, count_macs
 
 __all__ = ["CONFIGS", "RISTN", "SCALE", "RISTNConfig", "bicubic_upsample", "count_macs"]

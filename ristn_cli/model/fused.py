@@ -1,55 +1,94 @@
-"""The convolutions that the inference form is made of, by oneDNN's fused operations where they are there.
+"""The convolutions that the folded form is made of, by oneDNN's fused operators where they work.
 
-A processor that oneDNN does not serve in half precision keeps values in it, and computes in float32.
+A processor that oneDNN does not serve in half precision stores values in it, and computes in float32.
 """
+
+from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def fused_types() -> frozenset[torch.dtype]:
-    """The types in which oneDNN, where it is there, computes on this processor: on x86 half precision takes AVX-512."""
-    onednn = torch.ops.mkldnn
-    if not torch.backends.mkldnn.is_available() or not hasattr(onednn, "_convolution_pointwise"):  # type: ignore[no-untyped-call]
+def onednn_types() -> frozenset[torch.dtype]:
+    """The types in which oneDNN computes on this processor; on x86 half precision takes AVX-512."""
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return frozenset()
-    halves = {torch.bfloat16: onednn._is_mkldnn_bf16_supported, torch.float16: onednn._is_mkldnn_fp16_supported}
-    return frozenset({torch.float32, *(dtype for dtype, is_supported in halves.items() if is_supported())})
+    halves = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}
+    questions = {dtype: getattr(torch.ops.mkldnn, name, None) for dtype, name in halves.items()}
+    return frozenset({torch.float32, *(dtype for dtype, ask in questions.items() if ask is not None and ask())})
 
 
-FUSED_TYPES = fused_types()
+ONEDNN_TYPES = onednn_types()
 
 
-def has_fused_convolutions(x: Tensor) -> bool:
-    """Whether oneDNN's convolutions with fused activation and sum can be called for `x`."""
-    return x.device.type == "cpu" and x.dtype in FUSED_TYPES
+def convolve_fused(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, *, relu: bool) -> Tensor:
+    """A convolution of stride 1 and its activation in one pass, by an operator that PyTorch does not document."""
+    ones = [1, 1]
+    activation = "relu" if relu else "none"
+    out: Tensor = torch.ops.mkldnn._convolution_pointwise(
+        x, weight, bias, [padding] * 2, ones, ones, 1, activation, [], ""
+    )
+    return out
 
 
-def arithmetic_type(device: torch.device, dtype: torch.dtype) -> torch.dtype:
+def add_convolution_fused(total: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> None:
+    """Add a convolution of stride 1 to `total` in one pass, by an operator that PyTorch does not document."""
+    ones = [1, 1]
+    torch.ops.mkldnn._convolution_pointwise_.binary(
+        total, x, weight, bias, [padding] * 2, ones, ones, 1, "add", 1.0, None, [], None
+    )
+
+
+@cache
+def has_fused_operators(dtype: torch.dtype) -> bool:
+    """Whether both fused operators work: called once on 3x3 pixels, they give what the public operators give.
+
+    They are private, so a version of PyTorch may lack them, or want other arguments.
+    """
+    x = (torch.arange(18, device="cpu").view(1, 2, 3, 3) % 5 - 2).to(dtype, memory_format=torch.channels_last)
+    weight = (torch.arange(36, device="cpu").view(2, 2, 3, 3) % 3 - 1).to(dtype, memory_format=torch.channels_last)
+    bias = torch.ones(2, dtype=dtype, device="cpu")
+    convolved = F.conv2d(x, weight, bias, padding=1)
+    total = torch.ones_like(convolved)
+    try:
+        activated = convolve_fused(x, weight, bias, 1, relu=True)
+        add_convolution_fused(total, x, weight, bias, 1)
+    except (AttributeError, RuntimeError, TypeError, ValueError):
+        return False
+    return torch.allclose(activated, F.relu(convolved), atol=0.01) and torch.allclose(total, convolved + 1, atol=0.01)
+
+
+def can_fuse(x: Tensor) -> bool:
+    """Whether the fused operators can be called for `x`."""
+    return x.device.type == "cpu" and x.dtype in ONEDNN_TYPES and has_fused_operators(x.dtype)
+
+
+def compute_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
     """The type in which convolutions of values of `dtype` are computed on `device`."""
-    is_served = device.type != "cpu" or dtype in FUSED_TYPES
+    is_served = device.type != "cpu" or dtype in ONEDNN_TYPES
     return dtype if is_served or dtype.itemsize >= torch.float32.itemsize else torch.float32
 
 
-def is_only_kept(x: Tensor) -> bool:
-    """Whether `x` is of a type that nothing is computed in."""
-    return arithmetic_type(x.device, x.dtype) != x.dtype
+def is_storage_only(x: Tensor) -> bool:
+    """Whether `x` has a type that nothing is computed in."""
+    return compute_dtype(x.device, x.dtype) != x.dtype
 
 
-def widen(x: Tensor) -> Tensor:
-    """`x` in the type in which it is computed with; `x` itself where that is its own."""
-    return x.to(arithmetic_type(x.device, x.dtype))
+def to_compute_dtype(x: Tensor) -> Tensor:
+    """`x` in the type in which its convolutions are computed; `x` itself if it has that type."""
+    return x.to(compute_dtype(x.device, x.dtype))
 
 
 def kernel_and_bias(layer: nn.Module, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
-    """The parameters of a convolution in the type of its input; themselves where that is their own."""
+    """The parameters of a convolution in the type of its input; themselves if they have that type."""
     weight, bias = layer.weight, layer.bias
     assert isinstance(weight, Tensor)
     return weight.to(dtype), bias.to(dtype) if isinstance(bias, Tensor) else None
 
 
 class FusedConvolution(nn.Module):
-    """A convolution of stride 1, with an optional ReLU, or added to what is already there.
+    """A convolution of stride 1, with an optional ReLU, or added to a tensor in place.
 
     It keeps the size, unless `padding` says that its input is padded already.
     """
@@ -63,41 +102,34 @@ class FusedConvolution(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C', H, W), or without the padding that the input brings."""
-        if is_only_kept(x):  # image by image: what is wide stays small, and in the cache
+        if is_storage_only(x):  # image by image: the float32 copy stays small, and in the cache
             lost = self.weight.shape[-1] - 1 - 2 * self.padding
             shape = (x.shape[0], self.weight.shape[0], x.shape[2] - lost, x.shape[3] - lost)
             made = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
             for image, result in zip(x.chunk(len(x)), made.chunk(len(x)), strict=True):
-                result.copy_(self(widen(image)))
+                result.copy_(self(to_compute_dtype(image)))
             return made
         weight, bias = kernel_and_bias(self, x.dtype)
-        if has_fused_convolutions(x):
-            ones, padding = [1, 1], [self.padding] * 2
-            out: Tensor = torch.ops.mkldnn._convolution_pointwise(
-                x, weight, bias, padding, ones, ones, 1, "relu" if self.relu else "none", [], ""
-            )
-            return out
+        if can_fuse(x):
+            return convolve_fused(x, weight, bias, self.padding, relu=self.relu)
         out = F.conv2d(x, weight, bias, padding=self.padding)
         return F.relu_(out) if self.relu else out
 
     def add_to(self, total: Tensor, x: Tensor) -> Tensor:
         """`total` (N, C', H, W), which is overwritten, plus the convolution of (N, C, H, W)."""
-        if is_only_kept(x):
+        if is_storage_only(x):
             for image, result in zip(x.chunk(len(x)), total.chunk(len(x)), strict=True):
-                result.copy_(self.add_to(widen(result), widen(image)))
+                result.copy_(self.add_to(to_compute_dtype(result), to_compute_dtype(image)))
             return total
         weight, bias = kernel_and_bias(self, x.dtype)
-        if has_fused_convolutions(x) and total.is_contiguous(memory_format=torch.channels_last):
-            ones, padding = [1, 1], [self.padding] * 2
-            torch.ops.mkldnn._convolution_pointwise_.binary(
-                total, x, weight, bias, padding, ones, ones, 1, "add", 1.0, None, [], None
-            )
+        if can_fuse(x) and total.is_contiguous(memory_format=torch.channels_last):
+            add_convolution_fused(total, x, weight, bias, self.padding)
             return total
         return total.add_(F.conv2d(x, weight, bias, padding=self.padding))
 
 
 class Deconvolution(nn.Module):
-    """A deconvolution with ReLU, in the type of what it is given."""
+    """A deconvolution with ReLU, computed in the type of its input."""
 
     def __init__(self, trained: nn.ConvTranspose2d) -> None:
         super().__init__()

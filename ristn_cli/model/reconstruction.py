@@ -1,44 +1,37 @@
 """Reconstruction component: fusion of spatial and temporal features, and deconvolutions to 4x the size."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class FusionWeights(NamedTuple):
-    """A fusion and Eq. 6's W as one matrix for each thing that is read; `x`, `spatial`: None where it is not read.
-
-    Attributes:
-        hierarchy: (C, C2), for [H0 .. H(n-1)].
-        x: (C, C), for Xin.
-        spatial: (C, C), for the spatial features.
-        bias: (C,).
-    """
-
-    hierarchy: Tensor
-    x: Tensor | None
-    spatial: Tensor | None
-    bias: Tensor
-
-
 class Fusion(nn.Module):
     """A 1x1 convolution of the temporal features to the spatial features' channels, and what follows it."""
+
+    reads_spatial = False
 
     def __init__(self, spatial_channels: int, temporal_channels: int) -> None:
         super().__init__()
         self.mapping = nn.Conv2d(temporal_channels, spatial_channels, 1)
 
-    def fold(self, convert: nn.Conv2d | None) -> FusionWeights:
-        """The weights that give the fused features in one product: nothing between Eq. 6 and Eq. 8 is non-linear."""
+    def fold(self, convert: nn.Module) -> tuple[list[Tensor], Tensor]:
+        """The weights that compute Eq. 6 to 8 in one product: nothing between them is non-linear.
+
+        Args:
+            convert: the 1x1 convolution W of Eq. 6; any other module if the pattern is not residual.
+
+        Returns:
+            A matrix (C, C') for each of [H0 .. H(n-1)], Xin (with W) and the spatial features (where `reads_spatial`),
+            in this order, and a bias (C,).
+        """
         weight, bias = self.mapping.weight[:, :, 0, 0], self.mapping.bias
         assert bias is not None
-        if convert is None:
-            return FusionWeights(weight, None, None, bias)
+        if not isinstance(convert, nn.Conv2d):
+            return [weight], bias
         assert convert.bias is not None
-        return FusionWeights(weight, weight @ convert.weight[:, :, 0, 0], None, bias + weight @ convert.bias)
+        return [weight, weight @ convert.weight[:, :, 0, 0]], bias + weight @ convert.bias
 
 
 class SparseFusion(Fusion):
@@ -47,6 +40,8 @@ class SparseFusion(Fusion):
     The L1 penalty that makes SM sparse is the training loss's (Eq. 10); without it this is the paper's dense fusion
     (DF). There is no non-linearity on the temporal path, so it cannot die.
     """
+
+    reads_spatial = True
 
     def __init__(self, spatial_channels: int, temporal_channels: int) -> None:
         super().__init__(spatial_channels, temporal_channels)
@@ -58,12 +53,11 @@ class SparseFusion(Fusion):
         joined = torch.cat([self.mapping(temporal), spatial], dim=1)
         return F.conv2d(joined, self.matrix.t()[:, :, None, None])
 
-    def fold(self, convert: nn.Conv2d | None) -> FusionWeights:
+    def fold(self, convert: nn.Module) -> tuple[list[Tensor], Tensor]:
         """As of `Fusion`, with SM: its upper half reads the temporal features, its lower half the spatial ones."""
-        temporal = super().fold(convert)
+        matrices, bias = super().fold(convert)
         upper, lower = self.matrix.t().chunk(2, dim=1)
-        x = None if temporal.x is None else upper @ temporal.x
-        return FusionWeights(upper @ temporal.hierarchy, x, lower, upper @ temporal.bias)
+        return [*(upper @ matrix for matrix in matrices), lower], upper @ bias
 
     def temporal_share(self, spatial: Tensor, temporal: Tensor) -> Tensor:
         """Share of the fused features' energy that came through SM's temporal rows, in [0, 1]; 0 is a dead path."""
@@ -88,6 +82,8 @@ class Reconstruction(nn.Module):
 
     The paper's text says 3x3 deconvolution kernels, the parameter count of its Table 1 fits 2x2 only. With 2x2 no two
     taps overlap: no checkerboard pattern, and the same arithmetic as a 1x1 convolution and a pixel shuffle.
+    The paper names no activation here; without the ReLU after each deconvolution, the three layers would be one linear
+    map.
     """
 
     def __init__(self, channels: int, upsampling_channels: Sequence[int], *, kernel: int, zero_start: bool) -> None:

@@ -10,25 +10,25 @@ from ristn_cli.model.fused import FusedConvolution
 from ristn_cli.model.temporal import GATES, BidirectionalConvLSTM
 
 
-def advance(gates: Tensor, candidate: Tensor | None, half_cell: Tensor | None, hidden: Tensor) -> Tensor:
+def advance(ifo: Tensor, g: Tensor | None, half_cell: Tensor | None, hidden: Tensor) -> Tensor:
     """The part of a ConvLSTM step behind its convolutions.
 
     tanh costs a processor three times what a sigmoid does, so tanh(x) = 2 s(2x) - 1 takes its place, in float32, where
-    it is exact near 0 too. The weights that make candidates are doubled for it, and cells are kept halved.
+    it is exact near 0 too. The weights that make g are doubled for it, and cells are kept halved.
 
     Args:
-        gates: (B, 3*hidden, H, W), input, forget, output, or with the candidate behind them. It is overwritten.
-        candidate: (B, hidden, H, W), or None where it is among `gates`; doubled.
+        ifo: (B, 3*hidden, H, W), i, f, o, or with g behind them. It is overwritten.
+        g: (B, hidden, H, W), doubled; None if `ifo` ends with it.
         half_cell: halved cells (B, hidden, H, W) in float32, or None for cells at rest.
         hidden: (B, hidden, H, W), where the hidden values are written to.
 
     Returns:
         The halved cells after the step.
     """
-    if candidate is None:
-        candidate = gates[:, (GATES - 1) * gates.shape[1] // GATES :]
-    after = candidate.to(torch.float32, copy=True).sigmoid_().sub_(0.5)
-    i, f, o, *_ = torch.split(gates.sigmoid_(), candidate.shape[1], dim=1)
+    if g is None:
+        g = ifo[:, (GATES - 1) * ifo.shape[1] // GATES :]
+    after = g.to(torch.float32, copy=True).sigmoid_().sub_(0.5)
+    i, f, o, *_ = torch.split(ifo.sigmoid_(), g.shape[1], dim=1)
     after.mul_(i)
     if half_cell is not None:
         after.addcmul_(half_cell, f.float())
@@ -36,45 +36,38 @@ def advance(gates: Tensor, candidate: Tensor | None, half_cell: Tensor | None, h
     return after
 
 
+Share = tuple[Tensor, Tensor, Tensor]
+"""Kernels (gates*hidden, C, K, K) and biases (gates*hidden,) over the input, and kernels over the hidden values."""
+
+
 class Direction(nn.Module):
     """One direction of a ConvLSTM layer. `advance` may be replaced by a compiled form of itself.
 
     Args:
-        gates: kernels (gates*hidden, C, K, K) and biases (gates*hidden,) of the input's share, kernels of the hidden
-            share; with four gates the candidate is among them.
-        candidate: the same of the candidate alone, where there are three gates.
+        shares: of i, f, o and g, or of i, f, o and then of g.
     """
 
-    def __init__(
-        self, gates: tuple[Tensor, Tensor, Tensor], candidate: tuple[Tensor, Tensor, Tensor] | None = None
-    ) -> None:
+    def __init__(self, *shares: Share) -> None:
         super().__init__()
-        self.hidden = gates[2].shape[1]
+        self.hidden = shares[0][2].shape[1]
         self.advance: Callable[[Tensor, Tensor | None, Tensor | None, Tensor], Tensor] = advance
-        factor = torch.ones(len(gates[0]), dtype=torch.float64)
-        factor[(GATES - 1) * self.hidden :] = 2.0
-        self.input_gates, self.hidden_gates = scaled_convolutions(*gates, factor)
-        self.input_candidate: FusedConvolution | None = None
-        self.hidden_candidate: FusedConvolution | None = None
-        if candidate is not None:
-            doubled = torch.full((self.hidden,), 2.0, dtype=torch.float64)
-            self.input_candidate, self.hidden_candidate = scaled_convolutions(*candidate, doubled)
+        pairs = []
+        for share in shares:
+            factor = torch.ones(len(share[1]), dtype=torch.float64)
+            if share is shares[-1]:
+                factor[-self.hidden :] = 2.0  # g
+            pairs.append(scaled_convolutions(*share, factor))
+        self.of_input, self.of_hidden = (nn.ModuleList(each) for each in zip(*pairs, strict=True))
 
-    def step(
-        self, gates: Tensor, candidate: Tensor | None, state: tuple[Tensor, Tensor] | None, hidden: Tensor
-    ) -> Tensor:
+    def step(self, sums: Sequence[Tensor], state: tuple[Tensor, Tensor] | None, hidden: Tensor) -> Tensor:
         """Halved cells (B, hidden, H, W) in float32 after a frame, whose hidden values are written to `hidden`.
 
-        `gates` and `candidate`, the input's shares, are overwritten. `state` is hidden values and cells of the frame
-        before.
+        `sums`, one tensor a share, come from the input and are overwritten. `state` is hidden values and cells of the
+        frame before.
         """
-        if state is None:
-            return self.advance(gates, candidate, None, hidden)
-        gates = self.hidden_gates.add_to(gates, state[0])
-        if candidate is not None:
-            assert self.hidden_candidate is not None
-            candidate = self.hidden_candidate.add_to(candidate, state[0])
-        return self.advance(gates, candidate, state[1], hidden)
+        if state is not None:
+            sums = [each.add_to(total, state[0]) for each, total in zip(self.of_hidden, sums, strict=True)]  # type: ignore[operator]
+        return self.advance(sums[0], sums[1] if len(sums) > 1 else None, None if state is None else state[1], hidden)
 
 
 def scaled_convolutions(
@@ -89,23 +82,25 @@ def scaled_convolutions(
 
 
 class Layer(nn.Module):
-    """One bidirectional ConvLSTM layer."""
+    """One bidirectional ConvLSTM layer.
+
+    Args:
+        trained: the layer.
+        entry: a 1x1 convolution before it, which is folded into it; None for none.
+    """
 
     def __init__(self, trained: BidirectionalConvLSTM, entry: nn.Conv2d | None = None) -> None:
         super().__init__()
-        gates, border = fold_entry(trained.input_gates, entry)
-        shares = [(*gates, trained.hidden_gates.weight)]
-        self.candidate_border: nn.Parameter | None = None
-        if trained.input_candidate is not None:
-            assert trained.hidden_candidate is not None
-            candidate, missing = fold_entry(trained.input_candidate, entry)
-            shares.append((*candidate, trained.hidden_candidate.weight))
-            border = None  # 1x1 gates do not reach past a border
-            if missing is not None:
-                self.candidate_border = nn.Parameter(2 * missing.float())
-        elif border is not None:
-            border.view(2, GATES, trained.hidden, 3, 3)[:, -1] *= 2
-        self.border = None if border is None else nn.Parameter(border.float())
+        shares = []
+        self.missing = nn.ParameterDict()
+        pairs = trained.convolutions()
+        for index, (of_input, of_hidden) in enumerate(pairs):
+            weight, bias, missing = fold_entry(of_input, entry)
+            shares.append((weight, bias, of_hidden.weight))
+            if index == len(pairs) - 1:
+                missing.unflatten(0, (2, -1, trained.hidden))[:, -1].mul_(2)  # type: ignore[no-untyped-call] # g
+            if entry is not None and of_input.kernel_size == (3, 3):  # 1x1 gates do not reach past a border
+                self.missing[str(index)] = nn.Parameter(missing)
         halves = zip(*(zip(*(part.chunk(2) for part in share), strict=True) for share in shares), strict=True)
         self.directions = nn.ModuleList(Direction(*half) for half in halves)
 
@@ -117,14 +112,13 @@ class Layer(nn.Module):
             frames: T.
         """
         height, width = read[0].shape[2:]
-        borders = [
-            None if missing is None else border_shares(missing, height, width, read[0].dtype)
-            for missing in (self.border, self.candidate_border)
-        ]
+        borders = {
+            int(index): border_shares(missing, height, width, read[0].dtype) for index, missing in self.missing.items()
+        }
         return [self._run(index, read, frames, borders) for index in range(2)]
 
-    def _run(self, index: int, read: Sequence[Tensor], frames: int, borders: list[Tensor | None]) -> Tensor:
-        """One direction's hidden values; 0 runs forward, 1 backward.
+    def _run(self, index: int, read: Sequence[Tensor], frames: int, borders: dict[int, Tensor]) -> Tensor:
+        """One direction's hidden values; 0 runs forward, 1 backward. `borders` are those of the shares that have any.
 
         What the layer reads is joined frame by frame, and so are the gates: both are wide, and stay in the cache so.
         """
@@ -136,31 +130,28 @@ class Layer(nn.Module):
         state: tuple[Tensor, Tensor] | None = None
         for *parts, made in by_frame if index == 0 else reversed(by_frame):
             x = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
-            shares = [None if each is None else each(x) for each in (direction.input_gates, direction.input_candidate)]
-            for share, border in zip(shares, borders, strict=True):
-                if share is not None and border is not None:
-                    take_from_borders(share, border.chunk(2)[index])
-            gates, candidate = shares
-            assert gates is not None
-            state = made, direction.step(gates, candidate, state, made)
+            sums = [convolution(x) for convolution in direction.of_input]
+            for share, border in borders.items():
+                take_from_borders(sums[share], border.chunk(2)[index])
+            state = made, direction.step(sums, state, made)
         return hidden
 
 
-def fold_entry(convolution: nn.Conv2d, entry: nn.Conv2d | None) -> tuple[tuple[Tensor, Tensor], Tensor | None]:
+def fold_entry(convolution: nn.Conv2d, entry: nn.Conv2d | None) -> tuple[Tensor, Tensor, Tensor]:
     """Kernels and biases, in float64, of a convolution with a 1x1 convolution before it folded into its product.
 
-    The second result is what each tap (C, K, K) would bring of the 1x1 convolution's bias: beyond the frame that bias
-    is not there, so it is to be taken away at the borders. None without such a convolution.
+    The third result is what each tap (C, K, K) brings of the 1x1 convolution's bias. Beyond the frame that bias is not
+    there, so it is to be taken away at the borders. Zeros, in float32 as all of it, without such a convolution.
     """
     weight, bias = convolution.weight.double(), convolution.bias
     assert bias is not None
     bias = bias.double()
     if entry is None:
-        return (weight, bias), None
+        return weight, bias, weight.new_zeros(len(weight), *weight.shape[2:]).float()
     assert entry.bias is not None
     missing = torch.einsum("omhw,m->ohw", weight, entry.bias.double())
     folded = torch.einsum("omhw,mi->oihw", weight, entry.weight.double()[:, :, 0, 0])
-    return (folded, bias + missing.sum((1, 2))), missing
+    return folded, bias + missing.sum((1, 2)), missing.float()
 
 
 def border_shares(missing: Tensor, height: int, width: int, dtype: torch.dtype) -> Tensor:

@@ -4,19 +4,21 @@ Knows nothing of time: every tensor is (N, C, H, W), N = frames x batch.
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-BlockKind = Literal["rib", "ib", "rb"]
-NormKind = Literal["batch", "none"]
+from ristn_cli.model.config import BlockKind, NormKind
+
+
+def norm_and_relu(channels: int, norm: NormKind) -> list[nn.Module]:
+    """ReLU, with batch normalisation before it if the network has any."""
+    return [*([nn.BatchNorm2d(channels)] if norm == "batch" else []), nn.ReLU()]
 
 
 def convolution(channels_in: int, channels_out: int, norm: NormKind, *, activate: bool = True) -> list[nn.Module]:
     """One 3x3 convolution preceded by normalisation and ReLU (pre-activation order, as i-RevNet's bottlenecks)."""
-    normalisation = [nn.BatchNorm2d(channels_in)] if norm == "batch" else []
-    before = [*normalisation, nn.ReLU()] if activate else []
+    before = norm_and_relu(channels_in, norm) if activate else []
     return [*before, nn.Conv2d(channels_in, channels_out, 3, padding=1)]
 
 

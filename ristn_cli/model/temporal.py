@@ -3,36 +3,35 @@
 Frames are time-major: a tensor (T*B, C, H, W) holds frame t of batch element b at t*B + b.
 """
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
-from ristn_cli.model.spatial import NormKind
-
-TemporalPattern = Literal["c", "rc", "dc", "rdc"]
-GateStart = Literal["uniform", "delay_line"]
+from ristn_cli.model.config import GateStart, RISTNConfig
+from ristn_cli.model.spatial import norm_and_relu
 
 GATES = 4
-"""Input, forget and output gate, and the candidate, in this order."""
+"""i, f, o and g: input, forget and output gate, and the candidate, in this order in every tensor."""
 
 
-def lstm_step(gates: Tensor, candidate: Tensor, cell: Tensor | None) -> tuple[Tensor, Tensor]:
-    """One step of LSTM cells from the sums that enter their gates and their candidates.
+def lstm_step(ifo: Tensor, g: Tensor, cell: Tensor | None) -> tuple[Tensor, Tensor]:
+    """One step of LSTM cells from the sums that enter their gates.
+
+    The cells have no peepholes: gates do not read the cell values. The paper cites Graves et al. (2013) for its
+    bidirectional layers, whose cells have them, and gives no equations of its own.
 
     Args:
-        gates: (..., 3, C, H, W), before the sigmoid: input, forget, output.
-        candidate: (..., C, H, W), before the tanh.
+        ifo: (..., 3, C, H, W), before the sigmoid: i, f, o.
+        g: (..., C, H, W), the candidate, before the tanh.
         cell: (..., C, H, W) in float32, or None for cells at rest.
 
     Returns:
-        The new hidden values, in the dtype of `gates`, and the new cells in float32.
+        The new hidden values, in the dtype of `ifo`, and the new cells in float32.
     """
-    i, f, o = gates.sigmoid().unbind(-4)
-    new_cell = i.float() * candidate.tanh().float()
+    i, f, o = ifo.sigmoid().unbind(-4)
+    new_cell = i.float() * g.tanh().float()
     if cell is not None:
         new_cell = new_cell + f.float() * cell
-    return o * new_cell.tanh().to(gates.dtype), new_cell
+    return o * new_cell.tanh().to(ifo.dtype), new_cell
 
 
 class BidirectionalConvLSTM(nn.Module):
@@ -42,74 +41,74 @@ class BidirectionalConvLSTM(nn.Module):
     directions at once. Only the hidden share is sequential, and both directions go through it as one grouped
     convolution.
 
-    With a `gate_kernel` of 3, the paper's, one 3x3 convolution makes gates and candidates. With 1 the three gates have
-    1x1 convolutions and only the candidate reads a neighbourhood: half of the arithmetic for as many channels.
+    With a `gate_kernel` of 3, the paper's, one 3x3 convolution makes i, f, o and g. With 1, i, f and o have 1x1
+    convolutions and only g reads a neighbourhood: half of the arithmetic for as many channels. The convolutions of g
+    are then called `input_candidate` and `hidden_candidate`.
     """
 
     def __init__(self, channels: int, hidden: int, *, gate_kernel: int = 3, start: GateStart = "uniform") -> None:
         super().__init__()
         self.hidden = hidden
+        self.gate_kernel = gate_kernel
         gates = GATES if gate_kernel == 3 else GATES - 1
         padding = gate_kernel // 2
         self.input_gates = nn.Conv2d(channels, 2 * gates * hidden, gate_kernel, padding=padding)
         self.hidden_gates = nn.Conv2d(
             2 * hidden, 2 * gates * hidden, gate_kernel, padding=padding, groups=2, bias=False
         )
-        self.input_candidate: nn.Conv2d | None = None
-        self.hidden_candidate: nn.Conv2d | None = None
         if gate_kernel == 1:
             self.input_candidate = nn.Conv2d(channels, 2 * hidden, 3, padding=1)
             self.hidden_candidate = nn.Conv2d(2 * hidden, 2 * hidden, 3, padding=1, groups=2, bias=False)
         if start == "delay_line":
             self._start_as_delay_line()
 
+    def convolutions(self) -> list[tuple[nn.Conv2d, nn.Conv2d]]:
+        """The convolutions over input and hidden values: one pair for i, f, o, g, or one for i, f, o and one for g.
+
+        Output channels are (direction, gate, channel), so g is the last gate of the last pair.
+        """
+        pairs = [(self.input_gates, self.hidden_gates)]
+        return pairs if self.gate_kernel == 3 else [*pairs, (self.input_candidate, self.hidden_candidate)]
+
     @torch.no_grad()
     def _start_as_delay_line(self) -> None:
         """Half of each direction's channels take the input, the other half what the first half held a frame before.
 
-        The input is taken through an orthogonal projection, at full strength; input and output gates are open, forget
-        gates closed. So the neighbours' features stand before the next layer from the first step of training, where
-        gates started at random learn single-image upscaling and never look aside.
+        The input is taken through an orthogonal projection, at full strength; i and o are open, f is closed. So the
+        neighbours' features stand before the next layer from the first step of training, where gates started at random
+        learn single-image upscaling and never look aside.
         """
         half = self.hidden // 2
-        assert self.input_gates.bias is not None
-        biases = self.input_gates.bias.view(2, -1, self.hidden)
-        biases[:, :3] = torch.tensor([2.0, -2.0, 2.0])[:, None]
-        self.hidden_gates.weight.mul_(0.1)
-        if self.input_candidate is None or self.hidden_candidate is None:
-            biases[:, 3] = 0
-            candidate = self.input_gates.weight.view(2, GATES, self.hidden, -1, 3, 3)[:, 3]
-            recurrent = self.hidden_gates.weight.view(2, GATES, self.hidden, self.hidden, 3, 3)[:, 3]
-        else:
-            assert self.input_candidate.bias is not None
-            self.input_candidate.bias.zero_()
-            candidate = self.input_candidate.weight.view(2, self.hidden, -1, 3, 3)
-            recurrent = self.hidden_candidate.weight.mul_(0.1).view(2, self.hidden, self.hidden, 3, 3)
-        candidate.mul_(0.1)
-        projection = torch.empty(2 * half, candidate.shape[2])
+        for _, of_hidden in self.convolutions():
+            of_hidden.weight.mul_(0.1)
+        of_input, of_hidden = self.convolutions()[-1]
+        assert self.input_gates.bias is not None and of_input.bias is not None
+        self.input_gates.bias.view(2, -1, self.hidden)[:, :3] = torch.tensor([2.0, -2.0, 2.0])[:, None]
+        of_input.bias.view(2, -1, self.hidden)[:, -1] = 0
+        g_of_input, g_of_hidden = (
+            each.weight.view(2, -1, self.hidden, *each.weight.shape[1:])[:, -1] for each in (of_input, of_hidden)
+        )  # (2, hidden, C, 3, 3)
+        g_of_input.mul_(0.1)
+        projection = torch.empty(2 * half, g_of_input.shape[2])
         nn.init.orthogonal_(projection)
-        candidate[:, :half, :, 1, 1] += projection.view(2, half, candidate.shape[2])
+        g_of_input[:, :half, :, 1, 1] += projection.view(2, half, g_of_input.shape[2])
         for channel in range(half, self.hidden):
-            recurrent[:, channel, channel - half, 1, 1] += 1.0
+            g_of_hidden[:, channel, channel - half, 1, 1] += 1.0
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
         """(T*B, C, H, W) to (T*B, 2*hidden, H, W): the forward direction's channels, then the backward's."""
-        gates, candidates = self._in_time_order(self.input_gates(x), frames), None
-        if self.input_candidate is not None:
-            candidates = self._in_time_order(self.input_candidate(x), frames)
+        pairs = self.convolutions()
+        shares = [self._in_time_order(of_input(x), frames) for of_input, _ in pairs]
         hidden: Tensor | None = None
         cell: Tensor | None = None
         outputs = []
         for step in range(frames):
-            gate = gates[step]
-            candidate = None if candidates is None else candidates[step]
+            sums = [share[step] for share in shares]
             if hidden is not None:
-                gate = gate + self.hidden_gates(hidden).view_as(gate)
-                if candidate is not None and self.hidden_candidate is not None:
-                    candidate = candidate + self.hidden_candidate(hidden).view_as(candidate)
-            if candidate is None:
-                gate, candidate = gate[:, :, :3], gate[:, :, 3:]
-            joined, cell = lstm_step(gate, candidate[:, :, 0], cell)  # (B, 2, hidden, H, W)
+                sums = [
+                    each + of_hidden(hidden).view_as(each) for each, (_, of_hidden) in zip(sums, pairs, strict=True)
+                ]
+            joined, cell = lstm_step(sums[0][:, :, :3], sums[-1][:, :, -1], cell)  # (B, 2, hidden, H, W)
             hidden = joined.flatten(1, 2)
             outputs.append(joined)
         return torch.cat([torch.cat([outputs[t][:, 0], outputs[frames - 1 - t][:, 1]], dim=1) for t in range(frames)])
@@ -133,45 +132,41 @@ class TemporalComponent(nn.Module):
 
     Layer 0 reads what enters the recurrence: W * Xin where W exists (Eq. 6's 1x1 convolution, which gives the residual
     patterns as many channels going in as coming out), else the input itself. Xin is BN and ReLU of the spatial
-    features. With `dense_input` every layer of a dense pattern reads [Xin, H0 .. H(k-1)].
+    features: the paper does not say so, but the blocks before it end in sums without an activation, so this keeps their
+    pre-activation order. With `dense_input` every layer of a dense pattern reads [Xin, H0 .. H(k-1)].
     """
 
-    def __init__(
-        self,
-        channels: int,
-        *,
-        layers: int,
-        growth: int,
-        pattern: TemporalPattern,
-        norm: NormKind,
-        start: GateStart,
-        gate_kernel: int = 3,
-        dense_input: bool = False,
-    ) -> None:
+    def __init__(self, config: RISTNConfig, channels: int) -> None:
         super().__init__()
-        self.dense = pattern in ("dc", "rdc")
-        self.dense_input = dense_input
-        self.out_channels = 2 * growth * (layers if self.dense else 1)
-        self.before = nn.Sequential(*([nn.BatchNorm2d(channels)] if norm == "batch" else []), nn.ReLU())
-        self.convert = nn.Conv2d(channels, self.out_channels, 1) if pattern in ("rc", "rdc") else None
-        if self.convert is not None and start == "delay_line":
-            nn.init.orthogonal_(self.convert.weight)
-        entering = channels if self.convert is None or dense_input else self.out_channels
+        width = 2 * config.growth
+        self.dense = config.pattern in ("dc", "rdc")
+        self.is_residual = config.pattern in ("rc", "rdc")
+        self.dense_input = config.dense_input
+        self.out_channels = width * (config.lstm_layers if self.dense else 1)
+        self.before = nn.Sequential(*norm_and_relu(channels, config.norm))
+        self.convert: nn.Module = nn.Identity()
+        if self.is_residual:
+            self.convert = nn.Conv2d(channels, self.out_channels, 1)
+            if config.gate_start == "delay_line":
+                nn.init.orthogonal_(self.convert.weight)
+        entering = self.out_channels if self.is_residual and not self.dense_input else channels
         self.layers = nn.ModuleList()
-        for k in range(layers):
-            earlier = 2 * growth * (k if self.dense else min(k, 1))
-            read = entering + earlier if dense_input or k == 0 else earlier
-            self.layers.append(BidirectionalConvLSTM(read, growth, gate_kernel=gate_kernel, start=start))
+        for k in range(config.lstm_layers):
+            earlier = width * (k if self.dense else min(k, 1))
+            read = entering + earlier if self.dense_input or k == 0 else earlier
+            self.layers.append(
+                BidirectionalConvLSTM(read, config.growth, gate_kernel=config.gate_kernel, start=config.gate_start)
+            )
 
     def forward(self, spatial: Tensor, frames: int) -> Tensor:
         """(T*B, C, H, W) to (T*B, `out_channels`, H, W)."""
         x, hierarchy = self.read(spatial, frames)
-        return hierarchy if self.convert is None else hierarchy + self.convert(x)
+        return hierarchy + self.convert(x) if self.is_residual else hierarchy
 
     def read(self, spatial: Tensor, frames: int) -> tuple[Tensor, Tensor]:
         """Xin (T*B, C, H, W) and the hierarchy [H0 .. H(n-1)], or H(n-1), before W * Xin is added to it."""
         x: Tensor = self.before(spatial)
-        entering = x if self.convert is None or self.dense_input else self.convert(x)
+        entering = x if self.dense_input else self.convert(x)
         outputs: list[Tensor] = [entering] if self.dense_input else []
         for layer in self.layers:
             read = entering if not outputs else torch.cat(outputs, dim=1) if self.dense else outputs[-1]

@@ -16,7 +16,7 @@ from ristn_cli.degradation import crop_to_multiple, degrade, quantize
 from ristn_cli.engine.device import Backend
 from ristn_cli.evaluation.metrics import psnr_y, rgb_to_y, temporal_error
 from ristn_cli.model import RISTN, bicubic_upsample
-from ristn_cli.model.inference import InferenceRISTN
+from ristn_cli.model.folded import inference_form
 from ristn_cli.training.material import IMAGE_SUFFIXES, list_clips, list_files, read_clip, read_photo
 from ristn_cli.training.motion import View, shift_still
 from ristn_cli.training.objective import autocast
@@ -115,7 +115,7 @@ def validate(model: RISTN, windows: list[ValidationWindow], backend: Backend, cr
     """
 
     model.eval()
-    network = InferenceRISTN(model).to(backend.device, backend.dtype)
+    network = inference_form(model).to(backend.device, backend.dtype)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch omits it
 
     def upscale(lr: Tensor, keep: slice) -> Tensor:

@@ -2,15 +2,27 @@
 
 import subprocess
 import sys
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from ristn_cli.bench import machine
 from ristn_cli.engine import device, memory
 from ristn_cli.engine.allocator import is_glibc
-from ristn_cli.engine.device import Backend, DeviceError, choose_backend, choose_device, choose_precision, prepare
-from ristn_cli.model import RISTN
+from ristn_cli.engine.device import (
+    Backend,
+    DeviceError,
+    PrecisionName,
+    choose_backend,
+    choose_device,
+    choose_precision,
+    prepare,
+)
+from ristn_cli.engine.memory import Tiling
+from ristn_cli.engine.upscaler import Upscaler
+from ristn_cli.model import RISTN, RISTNConfig
 
 CPU = torch.device("cpu")
 
@@ -51,7 +63,7 @@ def test_what_is_not_served_is_computed_in_float32(
     monkeypatch: pytest.MonkeyPatch, served: set[torch.dtype], expected: torch.dtype
 ) -> None:
     """The machine's own rates are measured in the same type, or shares of them would mean nothing."""
-    monkeypatch.setattr("ristn_cli.model.fused.FUSED_TYPES", served)
+    monkeypatch.setattr("ristn_cli.model.fused.ONEDNN_TYPES", served)
     types = []
     monkeypatch.setattr(machine, "measure_seconds", lambda backend, call, seconds: types.append(call().dtype) or 1.0)
     assert Backend(CPU, "bf16").arithmetic == expected
@@ -162,3 +174,20 @@ def test_free_memory_includes_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(memory, "kept_bytes", lambda: 1 << 50)
     free = memory.free_bytes(CPU)
     assert free is None or 1 << 50 < free < 1 << 51
+
+
+@pytest.mark.parametrize("fields", [{"pattern": "rc"}, {"fusion": "none"}, {"block": "rb"}, {"lstm_layers": 0}])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@torch.inference_mode()
+def test_ablations_are_upscaled_by_the_trained_form(
+    tiny_model: RISTN, fields: dict[str, Any], precision: PrecisionName
+) -> None:
+    torch.manual_seed(0)
+    model = RISTN(RISTNConfig.from_dict(tiny_model.config.to_dict() | fields)).eval()
+    torch.nn.init.normal_(model.reconstruction.last.weight, std=0.05)
+    images = [np.full((9, 11, 3), level, np.uint8) for level in (60, 90, 120)]
+    upscaler = Upscaler(model, Backend(CPU, precision), Tiling(window=3, context=1))
+    assert isinstance(upscaler.model, RISTN)
+    lr = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
+    expected = model(lr[None])[0].clamp(0, 1).mul(255).permute(0, 2, 3, 1).numpy()
+    assert np.abs(np.stack(list(upscaler.upscale(images))) - expected).max() <= (1 if precision == "fp32" else 8)

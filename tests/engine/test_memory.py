@@ -37,8 +37,7 @@ from ristn_cli.engine.memory import (
     window_bytes,
 )
 from ristn_cli.model import CONFIGS, RISTN, RISTNConfig
-from ristn_cli.model.inference import InferenceRISTN
-from ristn_cli.model.temporal import TemporalPattern
+from ristn_cli.model.folded import FoldedRISTN
 
 LITE = CONFIGS["ristn-lite"]
 
@@ -75,9 +74,8 @@ class LiveValues(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("name", ["ristn-lite", "ristn"])
-@pytest.mark.parametrize("pattern", ["rdc", "rc"])
-def test_the_network_is_nowhere_wider(name: str, pattern: TemporalPattern) -> None:
-    check_widest(replace(CONFIGS[name], pattern=pattern, refine_bottlenecks=0))
+def test_the_network_is_nowhere_wider(name: str) -> None:
+    check_widest(replace(CONFIGS[name], refine_bottlenecks=0))
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
@@ -87,10 +85,10 @@ def test_the_network_is_nowhere_wider_where_layers_read_the_input(layers: int, g
 
 
 def check_widest(config: RISTNConfig) -> None:
-    network = InferenceRISTN(RISTN(config))
+    network = FoldedRISTN(RISTN(config))
     frames, height, width = 6, 10, 12
     with torch.inference_mode(), LiveValues() as counted:
-        network.temporal(network.spatial(torch.rand(frames, 3, height, width)), frames, slice(2, 4))
+        network.features(network.spatial(torch.rand(frames, 3, height, width)), frames, slice(2, 4))
     assert counted.peak / (frames * height * width) == pytest.approx(widest_channels(config, frames), rel=0.05)
 
 

@@ -210,8 +210,8 @@ def test_temporal_gain_tells_a_network_that_looks_aside(random_model: RISTN, tmp
 
     assert any(gain != 0 for gain in gains())
     with torch.no_grad():
-        assert random_model.fusion is not None
-        random_model.fusion.matrix[: len(random_model.fusion.matrix) // 2] = 0  # type: ignore[union-attr,index]
+        matrix = random_model.get_parameter("fusion.matrix")
+        matrix[: len(matrix) // 2] = 0
     assert gains() == pytest.approx([0] * 5, abs=1e-6)
 
 

@@ -1,5 +1,6 @@
-"""The whole network: its sizes against formulas and Table 1, its reach, its gradients, and a golden output."""
+"""The whole network: its sizes against formulas and Table 1, its depth, its gradients, and a golden output."""
 
+import copy
 import math
 from dataclasses import asdict, replace
 
@@ -7,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ristn_cli.model import CONFIGS, RISTN, RISTNConfig, bicubic_upsample, count_macs
+from ristn_cli.model.mixing import Recurrent
 
 TINY = RISTNConfig(
     base_channels=4,
@@ -113,8 +115,8 @@ def test_multiply_accumulates_against_pytorchs_own_counter(config: RISTNConfig) 
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(noise(1, frames, 3, size, size))
     with FlopCounterMode(display=False) as of_weights, torch.no_grad():
-        if model.temporal is not None and model.fusion is not None:
-            model.fusion.fold(model.temporal.convert)  # once, however many pixels there are
+        if isinstance(model.mixing, Recurrent):
+            model.mixing.fusion.fold(model.mixing.temporal.convert)  # once, however many pixels there are
     taps = 3 + 9 if config.gate_kernel == 1 else 4 * 9
     never_computed = config.lstm_layers * 2 * taps * config.growth**2 * size**2
     macs = (counter.get_total_flops() - of_weights.get_total_flops()) / 2
@@ -134,59 +136,57 @@ def test_multiply_accumulates_of_the_paper_by_hand() -> None:
     assert count_macs(config) == spatial + temporal + fusion + reconstruction
 
 
-# Reach
+# Depth
 
 
-def measured_reach(config: RISTNConfig, frames: int) -> int:
-    """Largest distance in columns at which the middle pixel of any frame feels an input pixel, by its gradient.
-
-    All weights are positive, so that nothing cancels and no ReLU closes: the gradient is zero only where no path is.
-    """
-    columns = 2 * config.receptive_field(frames) + 5
-    middle = columns // 2
-    torch.manual_seed(0)
-    model = RISTN(config).double().eval()
-    for parameter in model.parameters():
-        parameter.data = 0.02 + 0.1 * torch.rand_like(parameter)
-    reach = 0
-    for t in range(frames):
-        lr = noise(1, frames, 3, 2, columns).double().requires_grad_()
-        model(lr)[0, t, :, :, 4 * middle : 4 * middle + 4].sum().backward()
-        assert lr.grad is not None
-        felt = lr.grad.abs().sum(dim=(0, 1, 2, 3)).nonzero().flatten()
-        reach = max(reach, middle - int(felt.min()), int(felt.max()) - middle)
-    return reach
+def longest_path(output: Tensor) -> int:
+    """Convolutions on the longest path that led to a tensor, by the graph that its gradient would take."""
+    depths: dict[object, int] = {}
+    pending = [output.grad_fn]
+    while pending:
+        node = pending[-1]
+        assert node is not None
+        before = [each for each, _ in node.next_functions if each is not None]
+        unknown = [each for each in before if each not in depths]
+        if unknown:
+            pending += unknown
+        else:
+            depths[node] = max((depths[each] for each in before), default=0) + ("Convolution" in node.name())
+            pending.pop()
+    return depths[output.grad_fn]
 
 
-@pytest.mark.parametrize(
-    ("config", "frames"),
-    [
-        (replace(TINY, branch_one=(1,), branch_two=(2,)), 1),
-        (replace(TINY, branch_one=(1,), branch_two=(0,)), 2),
-        (replace(SMALLEST, lstm_layers=3, pattern="rc"), 3),
-        (replace(SMALLEST, lstm_layers=2, deconvolution_kernel=3), 3),
-        (replace(SMALLEST, deconvolution_kernel=3), 1),
-        (SMALLEST, 2),
-        (replace(SMALLEST, global_skip=True), 2),
-    ],
-)
-def test_the_receptive_field_is_exactly_how_far_a_pixel_is_felt(config: RISTNConfig, frames: int) -> None:
-    assert measured_reach(config, frames) == config.receptive_field(frames)
+def test_the_longest_path_of_the_paper_is_more_than_130_convolutions() -> None:
+    """As the equations have it, one after the other; over two frames, so that hidden values are read."""
+    with torch.device("meta"):
+        model = RISTN(CONFIGS["paper"])
+        mixing = model.mixing
+        assert isinstance(mixing, Recurrent)
+        spatial = model.spatial_features(torch.empty(2, 3, 4, 4))
+        assert longest_path(spatial) == 3 * (6 + 8 + 12 + 10)
+        assert longest_path(model.reconstruction(mixing.fusion(spatial, mixing.temporal(spatial, 2)))) == 134
 
 
-@torch.no_grad()
-def test_nothing_beyond_the_receptive_field_changes_the_output() -> None:
-    model = make_random(replace(TINY, global_skip=True))
-    frames, middle = 3, 40
-    reach = model.config.receptive_field(frames)
-    lr = noise(1, frames, 3, 5, 81)
-    other = lr.clone()
-    other[:, :, :, :, : middle - reach] = 1 - other[:, :, :, :, : middle - reach]
-    other[:, :, :, :, middle + reach + 1 :] = 1 - other[:, :, :, :, middle + reach + 1 :]
-    kept = np.s_[..., 4 * middle : 4 * middle + 4]
-    torch.testing.assert_close(model(other)[kept], model(lr)[kept], rtol=0, atol=1e-6)
-    other[:, :, :, 2, middle + 3] += 1
-    assert (model(other)[kept] - model(lr)[kept]).abs().max() > 1e-4
+# Names of tensors
+
+
+@pytest.mark.parametrize(("layers", "parts"), [(2, ["temporal", "fusion"]), (0, ["mapping"])])
+def test_weights_files_name_the_parts_of_the_mixing(layers: int, parts: list[str]) -> None:
+    model = RISTN(replace(TINY, lstm_layers=layers))
+    names = list(model.state_dict())
+    assert list(dict.fromkeys(name.split(".")[0] for name in names)) == ["spatial", *parts, "refine", "reconstruction"]
+    assert names == [name for name, _ in model.named_parameters()]
+
+
+def test_a_copy_mixes_by_its_own_parts() -> None:
+    model = make_random(TINY)
+    lr = noise(1, 2, 3, 4, 4)
+    with torch.no_grad():
+        expected = model(lr)
+        other = copy.deepcopy(model)
+        for parameter in model.parameters():
+            parameter.zero_()
+        assert torch.equal(other(lr), expected)
 
 
 # Learning
@@ -234,8 +234,7 @@ def test_a_fresh_light_network_learns_through_its_zero_starts() -> None:
 
 def test_the_sparsity_penalty_is_the_sum_of_absolute_values_where_fusion_is_sparse() -> None:
     model = make_random(TINY)
-    assert isinstance(model.fusion, nn.Module)
-    matrix = model.fusion.get_parameter("matrix")
+    matrix = model.get_parameter("fusion.matrix")
     assert model.sparsity_penalty().item() == pytest.approx(np.abs(matrix.detach().numpy()).sum(), rel=1e-5)
     for config in (replace(TINY, fusion="dense"), replace(TINY, fusion="none"), replace(TINY, lstm_layers=0)):
         assert make_random(config).sparsity_penalty().item() == 0
@@ -402,8 +401,7 @@ def test_half_precision_weights_still_carry_the_frame_in_float32() -> None:
 def test_features_are_those_of_the_equations_one_after_the_other(config: RISTNConfig) -> None:
     model = make_random(config)
     rgb = noise(6, 3, 5, 7)  # three frames, a batch of two
-    assert model.temporal is not None
-    assert model.fusion is not None
+    assert isinstance(model.mixing, Recurrent)
     spatial = model.spatial_features(rgb)
-    expected = model.fusion(spatial, model.temporal(spatial, 3))
-    torch.testing.assert_close(model.features(rgb, 3), expected)
+    expected = model.mixing.fusion(spatial, model.mixing.temporal(spatial, 3))
+    torch.testing.assert_close(model.mixing(spatial, 3), expected)

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ristn_cli.model.temporal import BidirectionalConvLSTM, TemporalComponent, TemporalPattern, lstm_step
+from ristn_cli.model.config import RISTNConfig, TemporalPattern
+from ristn_cli.model.temporal import BidirectionalConvLSTM, TemporalComponent, lstm_step
 
 
 def noise(*shape: int, seed: int = 1) -> Tensor:
@@ -98,9 +99,9 @@ def plain_bidirectional(layer: BidirectionalConvLSTM, frames: list[Tensor]) -> l
                     frames[t], layer.input_gates.weight[rows], layer.input_gates.bias[rows], padding=1
                 )
                 sums.append(from_input + F.conv2d(hidden, layer.hidden_gates.weight[rows], padding=1))
-            admit, forget, release = (sums[gate].sigmoid() for gate in range(3))
-            cell = forget * cell + admit * sums[3].tanh()
-            hidden = release * cell.tanh()
+            i, f, o = (sums[gate].sigmoid() for gate in range(3))
+            cell = f * cell + i * sums[3].tanh()
+            hidden = o * cell.tanh()
             outputs[t] = hidden
         halves.append([outputs[t] for t in range(len(frames))])
     return [torch.cat(pair, dim=1) for pair in zip(*halves, strict=True)]
@@ -189,14 +190,8 @@ def test_a_delay_line_without_its_random_share_by_closed_form() -> None:
 def test_connections_of_figure_4(pattern: TemporalPattern, norm: str, layers: int) -> None:
     torch.manual_seed(layers)
     channels, growth, frames = 5, 3, 2
-    component = TemporalComponent(
-        channels,
-        layers=layers,
-        growth=growth,
-        pattern=pattern,
-        norm="batch" if norm == "batch" else "none",
-        start="uniform",
-    ).eval()
+    values = {"lstm_layers": layers, "growth": growth, "pattern": pattern, "norm": norm}
+    component = TemporalComponent(RISTNConfig.from_dict(values), channels).eval()
     read: list[Tensor] = []
     given: list[Tensor] = []
 
@@ -213,8 +208,8 @@ def test_connections_of_figure_4(pattern: TemporalPattern, norm: str, layers: in
     out_channels = 2 * growth * layers if dense else 2 * growth
     assert component.out_channels == y.shape[1] == out_channels
     x_in = F.relu(spatial / math.sqrt(1 + 1e-5) if norm == "batch" else spatial)  # fresh running statistics: 0 and 1
-    assert (component.convert is not None) == residual
-    if component.convert is not None:
+    assert isinstance(component.convert, torch.nn.Conv2d) == residual
+    if isinstance(component.convert, torch.nn.Conv2d):
         w = component.convert.weight[:, :, 0, 0]
         assert component.convert.bias is not None
         entering = torch.einsum("oc,nchw->nohw", w, x_in) + component.convert.bias[:, None, None]
@@ -239,7 +234,7 @@ def test_connections_of_figure_4(pattern: TemporalPattern, norm: str, layers: in
 )
 def test_parameters_at_the_papers_widths(pattern: TemporalPattern, norm_and_conversion: int, widths: list[int]) -> None:
     with torch.device("meta"):
-        component = TemporalComponent(256, layers=10, growth=16, pattern=pattern, norm="batch", start="uniform")
+        component = TemporalComponent(RISTNConfig(pattern=pattern), 256)
     # Two directions of four gates of 16 channels, 3x3: over what is read, with biases, and over the hidden values.
     expected = sum(2 * 4 * 16 * (9 * width + 1) + 2 * 4 * 16 * 9 * 16 for width in widths) + norm_and_conversion
     assert sum(parameter.numel() for parameter in component.parameters()) == expected

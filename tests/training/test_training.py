@@ -22,6 +22,7 @@ from ristn_cli import video
 from ristn_cli.degradation import quantize
 from ristn_cli.engine.device import Backend
 from ristn_cli.model import RISTN, RISTNConfig
+from ristn_cli.model.mixing import Pointwise, Recurrent
 from ristn_cli.training import journal, validation
 from ristn_cli.training import loop as training
 from ristn_cli.training.data import TrainingWindows
@@ -284,7 +285,7 @@ def test_who_makes_the_batches_does_not_matter(folder: Path, tmp_path: Path) -> 
 def test_the_spatial_part_is_handed_to_the_whole_network(folder: Path) -> None:
     recipe = make_recipe(SPATIAL, STAGE)
     run, windows = Run(recipe, CPU), TrainingWindows(recipe, folder)
-    assert run.model.temporal is None
+    assert isinstance(run.model.mixing, Pointwise)
     for step in range(SPATIAL.iterations):
         run.step(*windows[step])
     trained = {name: value.clone() for name, value in run.averaged.state_dict().items()}
@@ -309,7 +310,7 @@ def test_stages_follow_each_other_at_their_steps(folder: Path) -> None:
         rates.append(run.optimizer.param_groups[0]["lr"])
     assert stages == [0, 0, 1, 1]
     assert rates[2:] == [5e-3, 5e-3]
-    assert run.averaged.temporal is not None
+    assert isinstance(run.averaged.mixing, Recurrent)
 
 
 def test_a_stage_that_continues_keeps_network_averages_and_optimiser(folder: Path) -> None:

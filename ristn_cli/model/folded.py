@@ -1,7 +1,9 @@
-"""The network in the form it computes fastest in: the same function as `RISTN`, with fewer and larger operations.
+"""The folded form: the function that the trained network computes, with fewer and larger operations.
 
 Made once from trained weights. What is linear in a row becomes one convolution, normalisation goes into the convolution
 before it, activations and sums into the convolution that makes their input, and the widest maps are made in strips.
+It has the architecture of released networks: RIB, residual dense ConvLSTM layers and a fusion that reads the spatial
+features. Ablations run the trained form.
 """
 
 import copy
@@ -11,20 +13,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ristn_cli.model.fused import Deconvolution, FusedConvolution, widen
+from ristn_cli.model.config import SCALE, RISTNConfig
+from ristn_cli.model.fused import Deconvolution, FusedConvolution, to_compute_dtype
+from ristn_cli.model.mixing import Recurrent
 from ristn_cli.model.reconstruction import Reconstruction
 from ristn_cli.model.recurrence import Layer
-from ristn_cli.model.ristn import RISTN, SCALE, RISTNConfig, bicubic_upsample, normalize_rgb
-from ristn_cli.model.spatial import (
-    ConvolutionalBottleneck,
-    InvertibleBlock,
-    ResidualBlock,
-    ResidualInvertibleBlock,
-    SpatialComponent,
-)
+from ristn_cli.model.ristn import RISTN, bicubic_upsample, normalize_rgb
+from ristn_cli.model.spatial import ConvolutionalBottleneck, ResidualInvertibleBlock, SpatialComponent
 
 STRIP_VALUES = 1 << 24
-"""Values of the widest map that are in memory at once: 32 MiB where computed in half precision."""
+"""Values of the widest map that are in memory at once: 32 MiB if computed in half precision."""
+
+
+def can_fold(config: RISTNConfig) -> bool:
+    """Whether a network has the architecture of the folded form."""
+    is_recurrent = config.lstm_layers > 0 and config.pattern == "rdc" and config.fusion != "none"
+    return is_recurrent and config.block == "rib"
+
+
+def inference_form(trained: RISTN) -> "FoldedRISTN | RISTN":
+    """A copy of the network for inference, in the form that computes fastest: folded if `can_fold`, else as it is.
+
+    Both forms are called alike and compute in the device and type that they are moved to.
+    """
+    if can_fold(trained.config):
+        return FoldedRISTN(trained)
+    return copy.deepcopy(trained).eval().requires_grad_(False)
 
 
 def norm_as_affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
@@ -41,12 +55,11 @@ class Bottleneck(nn.Module):
         super().__init__()
         convolutions = [module for module in trained if isinstance(module, nn.Conv2d)]
         norms = [norm_as_affine(module) for module in trained if isinstance(module, nn.BatchNorm2d)]
-        self.activates = isinstance(trained[0], nn.BatchNorm2d | nn.ReLU)
+        self.entry: nn.Module = nn.Identity() if isinstance(trained[0], nn.Conv2d) else nn.ReLU()
         # Without an activation before the first convolution, the first normalisation is the second convolution's.
-        at_entry = norms.pop(0) if self.activates and norms else None
-        self.entry: Affine | Floor | None = None
+        at_entry = norms.pop(0) if isinstance(trained[0], nn.BatchNorm2d) else None
         if at_entry is not None:
-            self.entry = Floor(*at_entry) if bool((at_entry[0] > 0).all()) else Affine(*at_entry)
+            self.entry = Floor(*at_entry) if bool((at_entry[0] > 0).all()) else NormAndReLU(*at_entry)
         fused = []
         for index, convolution in enumerate(convolutions):
             assert convolution.bias is not None
@@ -64,10 +77,7 @@ class Bottleneck(nn.Module):
 
     def add_to(self, total: Tensor, x: Tensor) -> Tensor:
         """`total`, which is overwritten, plus F(x); both (N, C, H, W)."""
-        if isinstance(self.entry, Floor):
-            x = self.entry(x)
-        elif self.activates:
-            x = F.relu(x) if self.entry is None else F.relu_(self.entry(x))
+        x = self.entry(x)
         *before, last = self.convolutions
         for convolution in before:
             x = convolution(x)
@@ -75,8 +85,8 @@ class Bottleneck(nn.Module):
         return last.add_to(total, x)
 
 
-class Affine(nn.Module):
-    """A normalisation that no convolution stands right before of."""
+class NormAndReLU(nn.Module):
+    """A normalisation without a convolution right before it, and ReLU."""
 
     def __init__(self, scale: Tensor, shift: Tensor) -> None:
         super().__init__()
@@ -85,7 +95,7 @@ class Affine(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to the same shape."""
-        return torch.addcmul(self.shift, x, self.scale)
+        return F.relu_(torch.addcmul(self.shift, x, self.scale))
 
 
 class Floor(nn.Module):
@@ -110,32 +120,21 @@ class Floor(nn.Module):
 
 
 class Block(nn.Module):
-    """RIB, IB or RB, on tensors of its own, so that every sum is made in place."""
+    """RIB, on tensors of its own, so that every sum is made in place."""
 
-    def __init__(self, trained: nn.Module) -> None:
+    def __init__(self, trained: ResidualInvertibleBlock) -> None:
         super().__init__()
-        self.is_residual = isinstance(trained, ResidualInvertibleBlock)
-        core = trained.invertible if isinstance(trained, ResidualInvertibleBlock) else trained
-        assert isinstance(core, InvertibleBlock | ResidualBlock)
-        self.is_split = isinstance(core, InvertibleBlock)
-        self.bottlenecks = nn.ModuleList(Bottleneck(b) for b in core.bottlenecks)  # type: ignore[arg-type]
+        self.bottlenecks = nn.ModuleList(Bottleneck(b) for b in trained.invertible.bottlenecks)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to the same shape; `x` is left as it is."""
-        if not self.is_split:
-            out = x.clone(memory_format=torch.channels_last)
-            for bottleneck in self.bottlenecks:
-                assert isinstance(bottleneck, Bottleneck)
-                out = bottleneck.add_to(out, out)
-            return out
         x0, x1 = (half.contiguous(memory_format=torch.channels_last) for half in x.chunk(2, dim=1))
         if x0.data_ptr() == x.data_ptr():  # a slice that needed no copy
             x0, x1 = x0.clone(), x1.clone()
         for bottleneck in self.bottlenecks:
             assert isinstance(bottleneck, Bottleneck)
             x0, x1 = bottleneck.add_to(x1, x0), x0
-        joined = torch.cat([x0, x1], dim=1)
-        return joined.add_(x) if self.is_residual else joined
+        return torch.cat([x0, x1], dim=1).add_(x)
 
 
 class Spatial(nn.Module):
@@ -145,7 +144,7 @@ class Spatial(nn.Module):
         super().__init__()
         self.base_channels = trained.base_channels
         stages = (stage.children() for stage in trained.stages)
-        self.stages = nn.ModuleList(nn.ModuleList(Block(block) for block in stage) for stage in stages)
+        self.stages = nn.ModuleList(nn.ModuleList(Block(block) for block in stage) for stage in stages)  # type: ignore[arg-type]
 
     def forward(self, rgb: Tensor) -> Tensor:
         """(N, 3, H, W) to (N, C, H, W), channels last."""
@@ -159,33 +158,27 @@ class Spatial(nn.Module):
 class Features(nn.Module):
     """Temporal component and fusion: spatial features in, fused features out."""
 
-    def __init__(self, trained: RISTN) -> None:
+    def __init__(self, trained: Recurrent) -> None:
         super().__init__()
-        temporal, fusion = trained.temporal, trained.fusion
-        assert temporal is not None and fusion is not None
-        self.dense, self.dense_input = temporal.dense, temporal.dense_input
+        temporal, convert = trained.temporal, trained.temporal.convert
+        assert isinstance(convert, nn.Conv2d)
+        self.dense_input = temporal.dense_input
         norm = temporal.before[0]
-        self.entry = Affine(*norm_as_affine(norm)) if isinstance(norm, nn.BatchNorm2d) else None
+        self.entry: nn.Module = NormAndReLU(*norm_as_affine(norm)) if isinstance(norm, nn.BatchNorm2d) else nn.ReLU()
         self.layers = nn.ModuleList(
-            Layer(layer, None if index or self.dense_input else temporal.convert)  # type: ignore[arg-type]
+            Layer(layer, None if index or self.dense_input else convert)  # type: ignore[arg-type]
             for index, layer in enumerate(temporal.layers)
         )
-        convert = None if temporal.convert is None else copy.deepcopy(temporal.convert).double()
-        folded = copy.deepcopy(fusion).double().fold(convert)
-        joined = [part for part in (folded.hierarchy, folded.x, folded.spatial) if part is not None]
-        self.reads_entry, self.reads_spatial = folded.x is not None, folded.spatial is not None
-        weight = torch.cat(joined, dim=1).float()[:, :, None, None]
-        self.fusion = FusedConvolution(weight, folded.bias.float())
+        matrices, bias = copy.deepcopy(trained.fusion).double().fold(copy.deepcopy(convert).double())
+        self.fusion = FusedConvolution(torch.cat(matrices, dim=1).float()[:, :, None, None], bias.float())
 
     def forward(self, spatial: Tensor, frames: int, keep: slice) -> Tensor:
         """(T*B, C, H, W) to (T'*B, C, H, W), the kept frames'."""
-        entering = F.relu(spatial) if self.entry is None else F.relu_(self.entry(spatial))
+        entering: Tensor = self.entry(spatial)
         outputs: list[Tensor] = []
         for layer in self.layers:
-            read = [entering, *outputs] if self.dense_input or not outputs else outputs
-            made = layer(read, frames)
-            outputs = outputs + made if self.dense else made
-        joined = outputs + [entering] * self.reads_entry + [spatial] * self.reads_spatial
+            outputs += layer([entering, *outputs] if self.dense_input or not outputs else outputs, frames)
+        joined = [*outputs, entering, spatial]
         for made, *parts in list(zip(*(part.chunk(frames) for part in (entering, *joined)), strict=True))[keep]:
             made.copy_(self.fusion(torch.cat(parts, dim=1)))  # in the place of what is not read again
         return entering.view(frames, -1, *entering.shape[1:])[keep].flatten(0, 1)
@@ -208,15 +201,15 @@ class Upsampling(nn.Module):
         rows = max(8, STRIP_VALUES // (batch * width * SCALE**2 * self.last.weight.shape[1]))
         for start in range(0, height, rows):
             above, below = min(start, self.HALO), min(max(height - start - rows, 0), self.HALO)
-            strip = widen(x[:, :, start - above : start + rows + below])
+            strip = to_compute_dtype(x[:, :, start - above : start + rows + below])
             for deconvolution in self.deconvolutions:
                 strip = deconvolution(strip)
             rgb: Tensor = self.last(strip)
             yield start, rgb[:, :, 4 * above : rgb.shape[2] - 4 * below]
 
 
-class InferenceRISTN(nn.Module):
-    """What `RISTN` computes, for inference only.
+class FoldedRISTN(nn.Module):
+    """What `RISTN` computes, for inference only and for networks that `can_fold`.
 
     Args:
         trained: the network; it is copied, not changed.
@@ -226,11 +219,12 @@ class InferenceRISTN(nn.Module):
         super().__init__()
         with torch.no_grad():
             trained = copy.deepcopy(trained).eval().float().cpu()  # sums are made in float64, which MPS has not
+            assert can_fold(trained.config) and isinstance(trained.mixing, Recurrent)
             self.config: RISTNConfig = trained.config
             self.spatial_component = Spatial(trained.spatial)
-            self.features = None if trained.temporal is None else Features(trained)
-            self.mapping = trained.mapping
-            self.refine = None if isinstance(trained.refine, nn.Identity) else Block(trained.refine)
+            self.features = Features(trained.mixing)
+            refine = trained.refine
+            self.refine = Block(refine) if isinstance(refine, ResidualInvertibleBlock) else nn.Identity()
             self.upsampling = Upsampling(trained.reconstruction)
         self.requires_grad_(False)
 
@@ -238,7 +232,7 @@ class InferenceRISTN(nn.Module):
         """As `RISTN.forward`: (B, T, 3, H, W) in [0, 1], best in float32, to (B, T', 3, 4H, 4W) in the same dtype."""
         batch, frames = lr.shape[:2]
         time_major = lr.transpose(0, 1)
-        fused = self.temporal(self.spatial(time_major.flatten(0, 1)), frames, keep)
+        fused: Tensor = self.features(self.spatial(time_major.flatten(0, 1)), frames, keep)
         sr = self.reconstruct(fused, time_major[keep].flatten(0, 1))
         return sr.view(-1, batch, *sr.shape[1:]).transpose(0, 1)
 
@@ -248,17 +242,9 @@ class InferenceRISTN(nn.Module):
         features: Tensor = self.spatial_component(rgb.to(self.upsampling.last.weight.dtype))
         return features
 
-    def temporal(self, spatial: Tensor, frames: int, keep: slice = slice(None)) -> Tensor:
-        """Fused features (T'*B, C, H, W) of the kept frames, from the spatial features (T*B, C, H, W).
-
-        Temporal component and fusion; in the single-image network, what stands in their place.
-        """
-        if self.features is not None:
-            fused: Tensor = self.features(spatial, frames, keep)
-            return fused
-        assert self.mapping is not None
-        mapped: Tensor = self.mapping(spatial).unflatten(0, (frames, -1))[keep].flatten(0, 1)
-        return mapped
+    def stage_ends(self) -> tuple[nn.Module, nn.Module]:
+        """The modules with which the spatial and the temporal component end."""
+        return self.spatial_component, self.features.layers[-1]
 
     def reconstruct(self, fused: Tensor, rgb: Tensor) -> Tensor:
         """RGB (N, 3, 4H, 4W) in the dtype of the frames `rgb` (N, 3, H, W), from their fused features (N, C, H, W).
@@ -270,9 +256,7 @@ class InferenceRISTN(nn.Module):
         else:
             sr = rgb.new_zeros(*rgb.shape[:2], SCALE * rgb.shape[2], SCALE * rgb.shape[3])
         for index in range(len(rgb)):
-            refined = fused[index : index + 1]
-            if self.refine is not None:
-                refined = self.refine(refined)
+            refined = self.refine(fused[index : index + 1])
             for start, strip in self.upsampling.strips(refined):
                 sr[index : index + 1, :, SCALE * start : SCALE * start + strip.shape[2]].add_(strip)
         return sr

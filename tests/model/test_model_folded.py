@@ -1,5 +1,6 @@
-"""Inference form: what the trained network computes, for every configuration, by other operations."""
+"""Folded form: the function of the trained network by other operations; ablations run the trained form."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -8,8 +9,8 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ristn_cli.model import CONFIGS, RISTN, RISTNConfig, fused, inference
-from ristn_cli.model.inference import InferenceRISTN
+from ristn_cli.model import CONFIGS, RISTN, RISTNConfig, folded, fused
+from ristn_cli.model.folded import FoldedRISTN, inference_form
 from ristn_cli.model.ristn import bicubic_upsample
 
 SMALL = RISTNConfig(branch_one=(1, 2), branch_two=(2, 1), lstm_layers=3, growth=4, upsampling_channels=(8, 8))
@@ -25,20 +26,19 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
     "normalised refine": {"refine_bottlenecks": 1},
     "gates by 1x1": {"gate_kernel": 1},
-    "gates by 1x1, c": {"gate_kernel": 1, "pattern": "c"},
     "dense input": {"dense_input": True, "normalize_input": True},
-    "dense input without residual": {"dense_input": True, "pattern": "dc", "gate_kernel": 1},
-    "dense input without fusion": {"dense_input": True, "fusion": "none", "gate_kernel": 1},
-    "c": {"pattern": "c"},
-    "rc": {"pattern": "rc"},
-    "dc": {"pattern": "dc"},
-    "no fusion": {"fusion": "none"},
+    "dense input, gates by 1x1": {"dense_input": True, "gate_kernel": 1},
     "dense fusion": {"fusion": "dense"},
+}
+
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "c": {"pattern": "c"},
+    "rc": {"pattern": "rc", "gate_kernel": 1},
+    "dc": {"pattern": "dc", "dense_input": True},
+    "no fusion": {"fusion": "none"},
     "ib": {"block": "ib"},
     "rb": {"block": "rb"},
-    "rb without norm": {"block": "rb", "norm": "none"},
     "image network": {"lstm_layers": 0},
-    "image network without norm": {"lstm_layers": 0, "norm": "none"},
 }
 
 
@@ -71,9 +71,9 @@ def test_equals_the_trained_network(
 ) -> None:
     """Shares of taps outside the frame are right too: frames of one and two pixels are all border."""
     if not is_fused:
-        monkeypatch.setattr(fused, "has_fused_convolutions", lambda x: False)
+        monkeypatch.setattr(fused, "can_fuse", lambda x: False)
     model = trained(replace(SMALL, **fields), positive=positive)
-    form = InferenceRISTN(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    form = FoldedRISTN(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for shape in ((2, 3, 3, 7, 9), (1, 1, 3, 1, 1), (1, 4, 3, 2, 3), (1, 2, 3, 20, 1)):
         lr = torch.rand(shape)
         middle = shape[1] // 2
@@ -82,12 +82,109 @@ def test_equals_the_trained_network(
             torch.testing.assert_close(form(lr, keep), expected, rtol=1e-5, atol=2e-6)
 
 
+@pytest.mark.parametrize("fields", ABLATIONS.values(), ids=ABLATIONS)
+@torch.inference_mode()
+def test_ablations_run_a_copy_of_the_trained_form(fields: dict[str, Any]) -> None:
+    model = trained(replace(SMALL, **fields))
+    lr = torch.rand(1, 3, 3, 7, 6)
+    expected = model(lr, slice(1, 2))
+    form = inference_form(model)
+    assert isinstance(form, RISTN)
+    assert torch.equal(form(lr, slice(1, 2)), expected)
+    form.to(torch.bfloat16)
+    assert torch.equal(model(lr, slice(1, 2)), expected)
+    torch.testing.assert_close(form(lr, slice(1, 2)), expected, rtol=0.1, atol=0.1)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_named_networks_are_folded(name: str) -> None:
+    with torch.device("meta"):
+        assert folded.can_fold(RISTN(CONFIGS[name]).config)
+
+
+@pytest.fixture
+def probe_again() -> Iterator[None]:
+    """The fused operators are called once in a process; here again, and by the next test too."""
+    fused.has_fused_operators.cache_clear()
+    yield
+    fused.has_fused_operators.cache_clear()
+
+
+class Gone:
+    """An operator that a version of PyTorch does not have."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(name)
+
+
+def refuse(*_: Any) -> Any:
+    raise RuntimeError("expected at most 12 arguments but received 14")
+
+
+def forget_activation(x: Any, weight: Any, bias: Any, padding: Any, *_: Any) -> Any:
+    return nn.functional.conv2d(x, weight, bias, padding=padding)
+
+
+class AddNothing:
+    """Does not do what its name says."""
+
+    def binary(self, *_: Any) -> None:
+        return None
+
+
+@pytest.mark.usefixtures("probe_again")
+@pytest.mark.parametrize(
+    ("name", "stand_in"),
+    [
+        ("_convolution_pointwise", refuse),
+        ("_convolution_pointwise", forget_activation),
+        ("_convolution_pointwise_", Gone()),
+        ("_convolution_pointwise_", AddNothing()),
+    ],
+    ids=["other arguments", "other values", "gone", "no sum"],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@torch.inference_mode()
+def test_where_a_fused_operator_does_not_work_the_public_ones_compute(
+    name: str, stand_in: Any, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fused, "ONEDNN_TYPES", frozenset({torch.float32, torch.bfloat16}))
+    model = trained(SMALL)
+    lr = torch.rand(1, 2, 3, 9, 8)
+    form = FoldedRISTN(model).to(dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with monkeypatch.context() as without:
+        without.setattr(fused, "can_fuse", lambda x: False)
+        expected = form(lr)
+    monkeypatch.setattr(torch.ops.mkldnn, name, stand_in)
+    assert torch.equal(form(lr), expected)
+    assert not fused.has_fused_operators(dtype)
+
+
+@pytest.mark.usefixtures("probe_again")
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch has no oneDNN here")  # type: ignore[no-untyped-call]
+@torch.inference_mode()
+def test_the_fused_operators_are_called_once_and_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    probes: list[bool] = []
+    operator = torch.ops.mkldnn._convolution_pointwise
+
+    def count(x: torch.Tensor, *others: Any) -> Any:
+        probes.append(x.shape == (1, 2, 3, 3))
+        return operator(x, *others)
+
+    monkeypatch.setattr(torch.ops.mkldnn, "_convolution_pointwise", count)
+    form = FoldedRISTN(trained(SMALL)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for _ in range(2):
+        form(torch.rand(1, 2, 3, 9, 8))
+    assert probes.count(True) == 1
+    assert len(probes) > 1
+
+
 @pytest.mark.parametrize("has_instructions", [True, False])
 def test_onednn_is_asked_for_the_types_it_computes_in(monkeypatch: pytest.MonkeyPatch, has_instructions: bool) -> None:
     for name in ("_is_mkldnn_bf16_supported", "_is_mkldnn_fp16_supported"):
         monkeypatch.setattr(torch.ops.mkldnn, name, lambda: has_instructions)
     halves = {torch.bfloat16, torch.float16} if has_instructions else set()
-    assert fused.fused_types() == {torch.float32, *halves}
+    assert fused.onednn_types() == {torch.float32, *halves}
 
 
 @pytest.mark.parametrize("fields", VARIANTS.values(), ids=VARIANTS)
@@ -97,12 +194,10 @@ def test_without_half_precision_values_are_kept_in_it_and_computed_in_float32(
     fields: dict[str, Any], positive: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What convolutions and sums make is rounded once, as by instructions for half precision."""
-    if fields.get("lstm_layers") == 0:
-        pytest.skip("its mapping is PyTorch's own convolution")
-    monkeypatch.setattr(fused, "FUSED_TYPES", frozenset({torch.float32}))
+    monkeypatch.setattr(fused, "ONEDNN_TYPES", frozenset({torch.float32}))
     model = trained(replace(SMALL, **fields), positive=positive)
     lr = torch.rand(1, 3, 3, 9, 8)
-    form = InferenceRISTN(model).to(torch.bfloat16).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    form = FoldedRISTN(model).to(torch.bfloat16).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     with Convolutions() as convolutions:
         made = form(lr, slice(1, 2))
     assert convolutions.types == {torch.float32}
@@ -124,11 +219,11 @@ class Convolutions(TorchDispatchMode):
 
 @torch.inference_mode()
 def test_a_processor_without_onednn_computes_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused, "FUSED_TYPES", frozenset())
+    monkeypatch.setattr(fused, "ONEDNN_TYPES", frozenset())
     monkeypatch.setattr(torch.ops.mkldnn, "_convolution_pointwise", lambda *_: pytest.fail("oneDNN is called"))
     model = trained(SMALL)
     lr = torch.rand(1, 2, 3, 9, 8)
-    form = InferenceRISTN(model).to(torch.bfloat16).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    form = FoldedRISTN(model).to(torch.bfloat16).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     torch.testing.assert_close(form(lr), model(lr), rtol=0.05, atol=0.05)
 
 
@@ -136,9 +231,9 @@ def test_a_processor_without_onednn_computes_all_the_same(monkeypatch: pytest.Mo
 def test_strips_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     model = trained(SMALL)
     lr = torch.rand(1, 2, 3, 37, 6)
-    whole = InferenceRISTN(model)(lr)
-    monkeypatch.setattr(inference, "STRIP_VALUES", 1)  # eight rows
-    torch.testing.assert_close(InferenceRISTN(model)(lr), whole, rtol=1e-5, atol=1e-6)
+    whole = FoldedRISTN(model)(lr)
+    monkeypatch.setattr(folded, "STRIP_VALUES", 1)  # eight rows
+    torch.testing.assert_close(FoldedRISTN(model)(lr), whole, rtol=1e-5, atol=1e-6)
 
 
 @torch.inference_mode()
@@ -147,7 +242,7 @@ def test_input_and_network_are_left_as_they_were() -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     lr = torch.rand(1, 2, 3, 8, 8)
     copy = lr.clone()
-    InferenceRISTN(model)(lr)
+    FoldedRISTN(model)(lr)
     assert torch.equal(lr, copy)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
@@ -159,7 +254,7 @@ def test_bfloat16_is_near_float32() -> None:
     lr = torch.rand(1, 5, 3, 24, 24)
     with torch.no_grad():
         model.reconstruction.last.weight.mul_(0.1)  # details are small against the frame, as trained weights have them
-    half = InferenceRISTN(model).to(torch.bfloat16).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    half = FoldedRISTN(model).to(torch.bfloat16).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     error = (half(lr) - model(lr)).square().mean()
     assert -10 * torch.log10(error) > 50
 
@@ -169,7 +264,7 @@ def test_bfloat16_is_near_float32() -> None:
 def test_runs_on_meta(name: str, dtype: torch.dtype) -> None:
     """Shapes and types as on a GPU, for the real sizes, without computing."""
     model = RISTN(CONFIGS[name])
-    form = InferenceRISTN(model).to("meta", dtype)
+    form = FoldedRISTN(model).to("meta", dtype)
     out = form(torch.empty(2, 7, 3, 45, 80, device="meta"), slice(2, 5))
     assert out.shape == (2, 3, 3, 180, 320)
     assert out.dtype == torch.float32
@@ -182,12 +277,12 @@ def test_cells_and_the_skip_stay_in_float32() -> None:
         model.reconstruction.last.weight.zero_()
         assert model.reconstruction.last.bias is not None
         model.reconstruction.last.bias.zero_()
-    half = InferenceRISTN(model).to(torch.bfloat16)
+    half = FoldedRISTN(model).to(torch.bfloat16)
     lr = torch.rand(1, 2, 3, 6, 6)
     assert torch.equal(half(lr)[0], bicubic_upsample(lr[0]))  # which bfloat16 could not hold
     direction = half.features.layers[0].directions[0]  # type: ignore[union-attr,index]
     hidden = torch.empty(1, direction.hidden, 3, 3, dtype=torch.bfloat16)
-    cell = direction.step(torch.randn(1, 4 * direction.hidden, 3, 3).bfloat16(), None, None, hidden)
+    cell = direction.step([torch.randn(1, 4 * direction.hidden, 3, 3).bfloat16()], None, hidden)
     assert cell.dtype == torch.float32
 
 
@@ -196,6 +291,6 @@ def test_the_form_is_made_of_a_copy_on_the_processor(monkeypatch: pytest.MonkeyP
     brought: list[nn.Module] = []
     monkeypatch.setattr(RISTN, "cpu", lambda network: brought.append(network) or nn.Module.cpu(network))
     model = RISTN(SMALL)
-    InferenceRISTN(model)
+    FoldedRISTN(model)
     assert len(brought) == 1
     assert brought[0] is not model
