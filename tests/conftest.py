@@ -65,14 +65,20 @@ def tiny_weights(tiny_model: RISTN, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def notices() -> Iterator[list[str]]:
-    """What is said of a job beside its events."""
+    """What jobs and the engine log."""
     said: list[str] = []
 
     class Keep(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             said.append(record.getMessage())
 
-    handler = Keep(logging.WARNING)
-    logging.getLogger("ristn.job").addHandler(handler)
+    handler = Keep()
+    loggers = [logging.getLogger(f"ristn.{name}") for name in ("job", "engine")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
     yield said
-    logging.getLogger("ristn.job").removeHandler(handler)
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.removeHandler(handler)
+        logger.setLevel(level)

@@ -23,7 +23,18 @@ from torch import Tensor
 
 # Not found by itself where PYTHONSAFEPATH is set.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from findings import Rows, Settings, Skipped, as_tensor, as_values, compute, on_processor, open_model, scene
+from findings import (
+    Rows,
+    Settings,
+    Skipped,
+    as_tensor,
+    as_values,
+    compute,
+    engine_messages,
+    on_processor,
+    open_model,
+    scene,
+)
 
 from ristn_cli.bench.machine import convolution_rate, copy_rate, describe_machine, matrix_rate
 from ristn_cli.bench.measure import Request
@@ -139,18 +150,13 @@ def record_network(settings: Settings, rows: Rows, name: str, precision: str) ->
         return compute(lambda values: called(values, keep), lr, backend)
 
     known = [run(network, lr) for lr in inputs]
-    said: list[str] = []
-
-    def tell(message: str, has_failed: bool) -> None:
-        said.append(message)
-
-    compiled = Upscaler(model, backend, compilation="on", on_compile=tell).recorded
+    compiled = Upscaler(model, backend, compilation="on").recorded
     assert compiled is not None
-    plain = RecordedNetwork(network, CudaRecorder(backend.device), tell)
+    plain = RecordedNetwork(network, CudaRecorder(backend.device))
     for title, recorded, limit in (("recorded", plain, EQUAL), ("compiled and recorded", compiled, HALF)):
         part = f"{name} {precision}, {title}"
-        said.clear()
-        made = np.concatenate([run(recorded, lr) for _ in range(3) for lr in inputs])
+        with engine_messages() as said:
+            made = np.concatenate([run(recorded, lr) for _ in range(3) for lr in inputs])
         rows.compare(part, made, np.concatenate(known * 3), limit)
         count = len(recorded.recordings)
         figure = f"{count}, {'; '.join(said) or 'no messages'}"
@@ -210,15 +216,12 @@ def run_short(
     device = torch.cuda.current_device() if backend.device.index is None else backend.device.index
     whole = Tiling(window=len(window.frames), tile=max(window.frames[0].shape))
     held: list[int] = []
-    said: list[str] = []
-    upscaler = Upscaler(
-        model,
-        backend,
-        whole,
-        compilation=compilation,
-        on_compile=lambda message, has_failed: said.append(message),
-        on_shrink=lambda tiling: held.append(torch.cuda.memory_allocated(device)),
-    )
+
+    def note_memory(message: str) -> None:
+        if message.startswith("memory is short"):
+            held.append(torch.cuda.memory_allocated(device))
+
+    upscaler = Upscaler(model, backend, whole, compilation=compilation)
     upscaler.upscale_window(Window(tuple(image[:32, :32] for image in window.frames), window.keep))  # what always stays
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
@@ -229,7 +232,8 @@ def run_short(
     limit = torch.cuda.memory_reserved(device) + peak // 2
     torch.cuda.set_per_process_memory_fraction(limit / torch.cuda.mem_get_info(device)[1], device)
     try:
-        made = [upscaler.upscale_window(window) for _ in range(3)][-1]  # a shape is recorded when it comes again
+        with engine_messages(note_memory) as said:
+            made = [upscaler.upscale_window(window) for _ in range(3)][-1]  # a shape is recorded when it comes again
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0, device)
     tile, allowed = upscaler.tiling.tile, before + peak // 10

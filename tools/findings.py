@@ -1,6 +1,7 @@
 """What a check of `device_checks.py` is told, what it computes with, and the rows in which it says what it found."""
 
 import json
+import logging
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,27 @@ from ristn_cli.model import RISTN
 
 DETAIL = 0.1
 """Standard deviation of what a network with random weights adds to its output, of a range of 1."""
+
+
+@contextmanager
+def engine_messages(on_message: Callable[[str], None] = lambda message: None) -> Iterator[list[str]]:
+    """Within, what the engine logs, message by message; `on_message` is called with each when it comes."""
+    said: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(record.getMessage())
+            on_message(said[-1])
+
+    handler, logger = Keep(), logging.getLogger("ristn.engine")
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield said
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
 
 
 class Skipped(Exception):

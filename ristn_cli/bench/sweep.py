@@ -42,8 +42,7 @@ class Sweep:
 
 def measure_tiling(network: Network, backend: Backend, tiling: Tiling, width: int, height: int) -> float | None:
     """Seconds a frame of `width` x `height`, from one tile of one window; None when memory is too short for it."""
-    shrunk: list[Tiling] = []
-    upscaler = Upscaler(network.model, backend, tiling, on_shrink=shrunk.append)
+    upscaler = Upscaler(network.model, backend, tiling)
     rows, columns = spans(tiling, width, height)
     images = tuple(make_scene(columns[0].size, rows[0].size, tiling.window))
     first, last = tiling.context, tiling.window - tiling.context
@@ -56,7 +55,7 @@ def measure_tiling(network: Network, backend: Backend, tiling: Tiling, width: in
     except OutOfMemory:
         return None
     seconds = (time.perf_counter() - began) * len(rows) * len(columns) / (last - first)
-    return None if shrunk else seconds
+    return None if upscaler.tiling != tiling else seconds
 
 
 def spans(tiling: Tiling, width: int, height: int) -> tuple[tuple[Span, ...], tuple[Span, ...]]:

@@ -29,7 +29,6 @@ from ristn_cli.printable import OneLineFormatter, printable
 from ristn_cli.typed import MalformedError
 
 if TYPE_CHECKING:
-    from ristn_cli.engine.memory import Tiling
     from ristn_cli.engine.upscaler import Upscaler
 
 FAILED = 1
@@ -139,14 +138,15 @@ def warn(message: str) -> None:
 
 
 class _Shown(logging.Handler):
-    """Shows the warnings of the packages that do the work; the log file has them from the logger above."""
+    """Shows what the packages that do the work log; the log file has it from the logger above."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        show(f"warning: {record.getMessage()}", errors)
+        prefix = "warning: " if record.levelno >= logging.WARNING else ""
+        show(f"{prefix}{record.getMessage()}", errors)
 
 
-for _name in ("ristn.video", "ristn.job"):
-    logging.getLogger(_name).addHandler(_Shown(logging.WARNING))
+for _name, _level in (("video", logging.WARNING), ("job", logging.WARNING), ("engine", logging.INFO)):
+    logging.getLogger(f"ristn.{_name}").addHandler(_Shown(_level))
 
 
 def note(message: str, *, is_shown: bool = True) -> None:
@@ -311,16 +311,8 @@ def build_upscaler(
         default=default,
     )
 
-    def tell(smaller: Tiling) -> None:
-        warn(f"memory is short: going on with tiles of {smaller.tile} pixels and windows of {smaller.window} frames")
-
-    def tell_compilation(message: str, has_failed: bool) -> None:
-        if has_failed:
-            warn(message)
-        else:
-            note(message, is_shown=not quiet)
-
-    return Upscaler(network, backend, tiling, on_shrink=tell, compilation=compilation, on_compile=tell_compilation)
+    logging.getLogger("ristn.engine").setLevel(logging.WARNING if quiet else logging.INFO)
+    return Upscaler(network, backend, tiling, compilation=compilation)
 
 
 def parse_bytes(text: str | None) -> int | None:

@@ -4,6 +4,7 @@ What is compiled is the step of the recurrence, whose many small operations beco
 length of a window, so one compilation serves all of them; of the whole network each length would take minutes.
 """
 
+import logging
 import os
 import threading
 import time
@@ -23,8 +24,7 @@ from ristn_cli.own_files import is_own, own_folder
 
 CompileName = Literal["auto", "on", "off"]
 
-Tell = Callable[[str, bool], None]
-"""Told in one line what compiling took, and false, or why something failed that the work goes on without, and true."""
+log = logging.getLogger("ristn.engine")
 
 RECORDED_SHAPES = 4
 """Recordings that are kept: of the first, the middle and the last window of a shot, and one more."""
@@ -66,16 +66,16 @@ def keep_compiled_code() -> None:
     raise DeviceError(f"other users can change compiled code in {shared}; delete it, or set TMPDIR to another folder")
 
 
-def compile_steps(network: FoldedRISTN | RISTN, tell: Tell, *, backend: str = "inductor") -> None:
+def compile_steps(network: FoldedRISTN | RISTN, *, backend: str = "inductor") -> None:
     """Let the recurrent steps of the folded form run compiled; the trained form stays as it is.
 
-    Compilation happens when a new shape comes, and `tell` is told how long it took. Where it fails, for want of a
-    compiler, say, `tell` is told why, and the steps run as they were. `backend` is one of `torch.compile`'s.
+    Compilation happens when a new shape comes, and the log says how long it took. Where it fails, for want of a
+    compiler, say, the log says why, and the steps run as they were. `backend` is one of `torch.compile`'s.
     """
     try:
         keep_compiled_code()
     except DeviceError as error:
-        tell(f"going on without compilation: {error}", True)
+        log.warning(f"going on without compilation: {error}")
         return
     compiled: Callable[..., Tensor] = torch.compile(advance, dynamic=False, backend=backend)
     seen: set[tuple[object, ...]] = set()
@@ -94,12 +94,12 @@ def compile_steps(network: FoldedRISTN | RISTN, tell: Tell, *, backend: str = "i
         except Exception as error:  # any of a dozen, from three packages and the compiler they call
             has_failed = True
             reason = str(error).strip().splitlines()
-            tell(f"compilation failed, going on without it: {reason[0] if reason else type(error).__name__}", True)
+            log.warning(f"compilation failed, going on without it: {reason[0] if reason else type(error).__name__}")
         if has_failed:  # not in `except`, where the traceback keeps the tensors of the failed attempt
             return advance(gates, candidate, half_cell, hidden)
         if shape not in seen:
             seen.add(shape)
-            tell(f"compiled in {time.monotonic() - began:.1f} s", False)
+            log.info(f"compiled in {time.monotonic() - began:.1f} s")
         return result
 
     for module in network.modules():
@@ -154,13 +154,11 @@ class RecordedNetwork:
     Args:
         network: the network; it is not changed.
         recorder: of its device.
-        tell: told when recording fails; the network then runs as it is.
     """
 
-    def __init__(self, network: FoldedRISTN | RISTN, recorder: Recorder, tell: Tell) -> None:
+    def __init__(self, network: FoldedRISTN | RISTN, recorder: Recorder) -> None:
         self.network = network
         self.recorder: Recorder | None = recorder
-        self.tell = tell
         self.seen: set[tuple[object, ...]] = set()
         self.recordings: dict[tuple[object, ...], Callable[[Tensor], Tensor]] = {}
 
@@ -188,7 +186,7 @@ class RecordedNetwork:
         except RuntimeError as error:
             self.forget()
             self.recorder = None
-            self.tell(f"recording the network failed, going on without it: {str(error).splitlines()[0]}", True)
+            log.warning(f"recording the network failed, going on without it: {str(error).splitlines()[0]}")
             return None
 
     def forget(self) -> None:

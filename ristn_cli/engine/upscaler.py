@@ -5,6 +5,7 @@ The only module that turns images (H, W, 3) into tensors and back. Knows nothing
 
 import hashlib
 import itertools
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,6 @@ from ristn_cli.engine.compilation import (
     CompileName,
     CudaRecorder,
     RecordedNetwork,
-    Tell,
     choose_compilation,
     compile_steps,
 )
@@ -42,6 +42,8 @@ from ristn_cli.engine.windows import Window
 from ristn_cli.model import RISTN, SCALE
 
 Item = TypeVar("Item")
+
+log = logging.getLogger("ristn.engine")
 
 
 KEPT_WEIGHTS = 256
@@ -87,11 +89,7 @@ class Upscaler:
         model: the network; it is copied, not changed.
         backend: device and precision.
         tiling: windows and tiles, or what decides them once the size of the frames is known.
-        on_shrink: told of a smaller tiling, when memory turned out to be too short for the present one.
         compilation: `auto`, `on` or `off`, as of `choose_compilation`.
-        on_compile: told in one line how long compiling took, or that it failed, and which of the two.
-
-    `on_shrink` and `on_compile` may be called by another thread than the one that began the work.
     """
 
     def __init__(
@@ -100,9 +98,7 @@ class Upscaler:
         backend: Backend,
         tiling: Tiling | AutoTiling | None = None,
         *,
-        on_shrink: Callable[[Tiling], None] = lambda tiling: None,
         compilation: CompileName = "auto",
-        on_compile: Tell = lambda message, has_failed: None,
     ) -> None:
         self.backend = backend
         self.auto_tiling = tiling or AutoTiling() if not isinstance(tiling, Tiling) else None
@@ -113,12 +109,11 @@ class Upscaler:
         self.model = prepare(model, backend)
         self.recorded: RecordedNetwork | None = None
         if self.is_compiled:
-            compile_steps(self.model, on_compile)
+            compile_steps(self.model)
             if backend.device.type == "cuda":
-                self.recorded = RecordedNetwork(self.model, CudaRecorder(backend.device), on_compile)
+                self.recorded = RecordedNetwork(self.model, CudaRecorder(backend.device))
         self.transfer = open_transfer(backend.device)
         self._weights: dict[tuple[tuple[Span, ...], int], Tensor] = {}
-        self.on_shrink = on_shrink
 
     def fit(self, width: int, height: int, *, image_bytes: int = 1, encoder_bytes: int = 0) -> None:
         """Choose windows and tiles for frames of `width` x `height` LR pixels, unless they were given.
@@ -216,7 +211,9 @@ class Upscaler:
             if smaller is None or smaller.tile >= self.tiling.tile:
                 break
             self.tiling = smaller
-            self.on_shrink(smaller)
+            log.warning(
+                f"memory is short: going on with tiles of {smaller.tile} pixels and windows of {smaller.window} frames"
+            )
         if arrival is not None:
             yield arrival
             return

@@ -204,10 +204,9 @@ def as_cuda(monkeypatch: pytest.MonkeyPatch, random_model: RISTN) -> None:
     class Recording(Upscaler):
         def __init__(self, model: RISTN, backend: Backend, tiling: Tiling | None = None, **options: Any) -> None:
             is_recorded = options.pop("compilation") == "on"
-            on_compile = options.pop("on_compile", lambda message, has_failed: None)
             super().__init__(model, backend, tiling, compilation="off", **options)
             if is_recorded:
-                self.recorded = RecordedNetwork(self.model, FakeRecorder(), on_compile)
+                self.recorded = RecordedNetwork(self.model, FakeRecorder())
 
     monkeypatch.setattr(findings.Settings, "is_cuda", True)
     monkeypatch.setattr(findings.Settings, "size", lambda self, full, tiny: (5, 64, 48))
