@@ -10,10 +10,10 @@ def main() -> None:
     leave_working_folder()  # before other imports
     import io
 
-    from ristn_cli.engine.allocator import begin_joining, keep_memory
+    from ristn_cli.engine.allocator import restart_without_tcache, keep_memory
     from ristn_cli.printable import install_hooks
 
-    begin_joining()
+    restart_without_tcache()
     keep_memory()  # before any thread
     install_hooks()
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -13,9 +13,9 @@ QUICK = ["--preset", "ultrafast", "--precision", "fp32"]
 
 SHORT_PARTS = """
 from ristn_cli.__main__ import main
-from ristn_cli.engine.allocator import begin_joining
+from ristn_cli.engine.allocator import restart_without_tcache
 
-begin_joining()  # as `main` does, before what takes long to import
+restart_without_tcache()  # as `main` does, before what takes long to import
 from ristn_cli.job import job
 
 job.PART_PIXELS, job.SHORTEST_PART = 1, 6

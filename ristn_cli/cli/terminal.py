@@ -301,7 +301,7 @@ def build_upscaler(
     if default is not None and default.precision != backend.precision:
         default = None  # it was the fastest in another one
     if backend.is_emulated:
-        warn("this processor has no instructions for bf16: that saves memory here, not time")
+        warn("bf16 is emulated on this CPU: it halves memory but is no faster")
     tiling = AutoTiling(
         window=window,
         tile=tile,

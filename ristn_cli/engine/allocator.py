@@ -1,4 +1,4 @@
-"""What the C library and OpenMP are told, so that large tensors and several computing threads cost nothing extra.
+"""Settings of the C library and of OpenMP, so that large tensors and several computing threads cost nothing extra.
 
 Without PyTorch, so that the program can begin with it.
 """
@@ -13,8 +13,8 @@ from pathlib import Path
 THREAD_CACHE = "glibc.malloc.tcache_count"
 """The setting of glibc for how many freed blocks of each size a thread keeps for itself; see its manual, Tunables."""
 
-JOINING = {"GLIBC_TUNABLES": f"{THREAD_CACHE}=0"}
-"""The environment in which a process begins as `begin_joining` has it, where nothing else is set."""
+WITHOUT_TCACHE = {"GLIBC_TUNABLES": f"{THREAD_CACHE}=0"}
+"""Environment variables that start a process as `restart_without_tcache` does."""
 
 
 def keep_memory() -> None:
@@ -40,25 +40,25 @@ def is_glibc() -> bool:
     return name in getattr(os, "confstr_names", {}) and (os.confstr(name) or "").startswith("glibc")
 
 
-def joins_freed_memory() -> bool:
-    """Whether this process began as `begin_joining` has it: what is freed serves for as much again."""
+def has_tcache_disabled() -> bool:
+    """Whether glibc keeps no freed blocks per thread in this process, so that freed memory can be used again."""
     return is_glibc() and f"{THREAD_CACHE}=0" in os.environ.get("GLIBC_TUNABLES", "")
 
 
-def begin_joining() -> None:
-    """Begin this program anew, once, so that glibc joins all that is freed; call it before anything else is done.
+def restart_without_tcache() -> None:
+    """Restart this program, once, without glibc's caches of freed blocks per thread. Call it before anything else.
 
     PyTorch asks for aligned memory, for which glibc cuts some bytes off both ends of a larger block. A thread keeps
-    such bits for small objects of its own. Until they are back, the block between them, when freed, is a little too
-    small for the next tensor of its size, and what is held grows as chance has it. glibc can do without these caches,
-    but asks for that only when a process begins.
+    these bits in its cache. While they are there, the block between them, when freed, is a little too small for the
+    next tensor of the same size, and the memory of the process grows. glibc reads the setting that turns the caches
+    off only when a process starts.
     """
     settings = os.environ.get("GLIBC_TUNABLES", "")
     if not is_glibc() or THREAD_CACHE in settings:
         return
-    told = os.environ | {"GLIBC_TUNABLES": f"{settings}:{THREAD_CACHE}=0".lstrip(":")}
-    with contextlib.suppress(OSError):  # it goes on as it is
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], told)
+    environment = os.environ | {"GLIBC_TUNABLES": f"{settings}:{THREAD_CACHE}=0".lstrip(":")}
+    with contextlib.suppress(OSError):  # the program goes on with the caches
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
 
 def map_memory(size: int) -> mmap.mmap:
@@ -101,7 +101,7 @@ def kept_bytes() -> int:
     return min(held, int(tell().fordblks))
 
 
-def release_team() -> None:
+def stop_openmp_threads() -> None:
     """End the threads that have computed for the calling one, where they are GNU OpenMP's; they come again when needed.
 
     Each thread that computes has a team of its own. Once all teams together have more threads than there are cores, GNU

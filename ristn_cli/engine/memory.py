@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ristn_cli.engine.allocator import joins_freed_memory, kept_bytes
+from ristn_cli.engine.allocator import has_tcache_disabled, kept_bytes
 from ristn_cli.engine.cgroups import free_in_groups
 from ristn_cli.engine.defaults import MachineDefault
 from ristn_cli.engine.tiles import plan_spans
@@ -53,7 +53,7 @@ EVENTS_AHEAD = 4
 
 JOINED_SHARE = 1.1
 SCATTERED_SHARE = 1.5
-"""What the allocator holds for one byte in use, measured on a processor. Where `begin_joining` was called: 0.96 to 1.05
+"""What the allocator holds for one byte in use, measured on a processor. Where `restart_without_tcache` was called: 0.96 to 1.05
 for `ristn-lite`, `ristn` and `paper`; else, from run to run, up to 1.46."""
 
 USABLE_SHARE = 0.8
@@ -92,7 +92,7 @@ class Tiling:
 
 def allocator_share() -> float:
     """What this process's allocator holds for one byte in use."""
-    return JOINED_SHARE if joins_freed_memory() else SCATTERED_SHARE
+    return JOINED_SHARE if has_tcache_disabled() else SCATTERED_SHARE
 
 
 def widest_channels(config: RISTNConfig, window: int) -> float:

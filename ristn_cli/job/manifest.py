@@ -212,7 +212,7 @@ class Manifest:
                 was = before if isinstance(before, str) and len(before) <= MOST_SHOWN else brief(before)
                 shown = "" if isinstance(now, dict) else f" (it was {was}, now it is {now})"
                 raise JobError(
-                    f"{self.folder}: holds an unfinished run with another {name[:MOST_SHOWN]}{shown}; "
+                    f"{self.folder}: contains an unfinished run with another {name[:MOST_SHOWN]}{shown}; "
                     "use --restart to begin afresh"
                 )
         for number, part in enumerate(state.parts, start=1):

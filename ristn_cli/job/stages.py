@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-from ristn_cli.engine.allocator import release_team
+from ristn_cli.engine.allocator import stop_openmp_threads
 from ristn_cli.engine.memory import EVENTS_AHEAD, IMAGES_AHEAD, WINDOWS_AHEAD
 from ristn_cli.engine.transfer import Arrival
 from ristn_cli.engine.upscaler import Upscaler
@@ -60,7 +60,7 @@ def staged_frames(
 ) -> Iterator[Made]:
     """All stages but the encoder, running at the same time as whoever takes the frames."""
     if upscaler.backend.device.type == "cpu":
-        release_team()  # the stage "upscale" has its own
+        stop_openmp_threads()  # the stage "upscale" has its own
     read = pipeline.ahead(windows, WINDOWS_AHEAD, name="read")
     launched = pipeline.ahead(launched_windows(read, upscaler), 1, name="upscale")
     return pipeline.ahead(made_frames(launched, upscaler), IMAGES_AHEAD, name="download")

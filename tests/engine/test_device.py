@@ -116,11 +116,11 @@ def test_lower_precision_is_close(random_model: RISTN) -> None:
 
 TEAM = """
 import os, threading, torch
-from ristn_cli.engine.allocator import release_team
+from ristn_cli.engine.allocator import stop_openmp_threads
 torch.set_num_threads(3)
 torch.rand(1 << 20).exp()
 before = len(os.listdir("/proc/self/task"))
-release_team()
+stop_openmp_threads()
 print(before - len(os.listdir("/proc/self/task")), float(torch.ones(1 << 20).sum()))
 """
 

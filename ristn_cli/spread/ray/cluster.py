@@ -13,7 +13,7 @@ from typing import Any
 import ray
 import torch
 
-from ristn_cli.engine.allocator import JOINING
+from ristn_cli.engine.allocator import WITHOUT_TCACHE
 from ristn_cli.engine.compilation import CompileName
 from ristn_cli.engine.device import Backend
 from ristn_cli.engine.memory import MIB, PROGRAM_BYTES, AutoTiling
@@ -134,7 +134,7 @@ def open_cluster(
             max_restarts=0,
             concurrency_groups={"signs": 1},  # answered while a segment is computed
             scheduling_strategy="SPREAD",
-            runtime_env={"env_vars": JOINING | limit_variables()},  # a cluster that others began does not pass it on
+            runtime_env={"env_vars": WITHOUT_TCACHE | limit_variables()},  # a cluster that others began does not pass it on
         )(SegmentWorker)
 
         def make() -> Any:

@@ -115,7 +115,7 @@ def run_ffmpeg(
         with contextlib.suppress(OSError):
             process.stdin.close()
     if code != 0 and any("Broken pipe" in message for message in messages):
-        raise VideoError(f"{target}: whoever reads it stopped before the end")
+        raise VideoError(f"{target}: the program that reads it closed it before the end")
     if code != 0 or broken is not None:
         said = " | ".join(messages) or (str(broken) if broken else "no message")
         raise VideoError(f"{target}: the final mux failed, ffmpeg ended with {code}: {said}")

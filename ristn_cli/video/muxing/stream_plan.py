@@ -155,7 +155,7 @@ def container_of(target: str | Path) -> Container:
     suffix = Path(target).suffix.lower()
     if not suffix:
         raise VideoError(
-            f"{target}: is no folder that exists, and has no suffix to say what to write; use {', '.join(CONTAINERS)}"
+            f"{target}: is not an existing folder and has no file extension; use {', '.join(CONTAINERS)}"
         )
     if suffix not in CONTAINERS:
         raise VideoError(
