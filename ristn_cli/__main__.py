@@ -10,7 +10,7 @@ def main() -> None:
     leave_working_folder()  # before other imports
     import io
 
-    from ristn_cli.engine.allocator import restart_without_tcache, keep_memory
+    from ristn_cli.engine.allocator import keep_memory, restart_without_tcache
     from ristn_cli.printable import install_hooks
 
     restart_without_tcache()

@@ -53,8 +53,8 @@ EVENTS_AHEAD = 4
 
 JOINED_SHARE = 1.1
 SCATTERED_SHARE = 1.5
-"""What the allocator holds for one byte in use, measured on a processor. Where `restart_without_tcache` was called: 0.96 to 1.05
-for `ristn-lite`, `ristn` and `paper`; else, from run to run, up to 1.46."""
+"""glibc's bytes per byte in use, measured on a processor. Where `restart_without_tcache` was called: 0.96 to 1.05 for
+`ristn-lite`, `ristn` and `paper`. Elsewhere it varied from run to run, up to 1.46."""
 
 USABLE_SHARE = 0.8
 """Of the memory that is free when a job begins: the decoder and other programs need some, too."""

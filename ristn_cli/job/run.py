@@ -20,7 +20,7 @@ from ristn_cli.job.manifest import LOCK_NAME, JobError, Manifest, lock, remove_j
 from ristn_cli.job.options import RunOptions, UpscaleOptions
 from ristn_cli.job.parts import PartMaker, raise_when, write_parts
 from ristn_cli.job.settling import settle_parts, settle_tiling
-from ristn_cli.job.streams import stream_out
+from ristn_cli.job.standard_output import stream_out
 from ristn_cli.own_files import make_private_folder
 from ristn_cli.video import InputStream, VideoError, VideoInfo, interruptible
 

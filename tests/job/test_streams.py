@@ -293,7 +293,7 @@ def test_an_output_that_appears_meanwhile_stays_and_the_work_is_kept(tiny_weight
 
 FAILING = """
 from ristn_cli.__main__ import main
-from ristn_cli.job import streams as stream
+from ristn_cli.job import standard_output as stream
 from ristn_cli.video import VideoError
 
 def fail(path, **_):

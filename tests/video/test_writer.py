@@ -21,7 +21,7 @@ from ristn_cli.video import (
     choose_codec,
     probe,
 )
-from ristn_cli.video.muxing.parts import read_layout
+from ristn_cli.video.muxing.joining import read_layout
 from ristn_cli.video.writing import encoder
 
 

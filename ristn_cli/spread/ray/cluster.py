@@ -134,7 +134,8 @@ def open_cluster(
             max_restarts=0,
             concurrency_groups={"signs": 1},  # answered while a segment is computed
             scheduling_strategy="SPREAD",
-            runtime_env={"env_vars": WITHOUT_TCACHE | limit_variables()},  # a cluster that others began does not pass it on
+            # A cluster that others began does not pass the variables on.
+            runtime_env={"env_vars": WITHOUT_TCACHE | limit_variables()},
         )(SegmentWorker)
 
         def make() -> Any:

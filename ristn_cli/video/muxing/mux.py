@@ -23,8 +23,8 @@ from ristn_cli.own_files import open_new
 from ristn_cli.video.codecs import CODECS
 from ristn_cli.video.formats import file_url
 from ristn_cli.video.muxing.audio_times import drops_hidden_sound
+from ristn_cli.video.muxing.joining import PartLayout, read_layout
 from ristn_cli.video.muxing.output import Output
-from ristn_cli.video.muxing.parts import PartLayout, read_layout
 from ristn_cli.video.muxing.prepared import Clip, Prepared, cut_input, format_seconds, prepare_streams
 from ristn_cli.video.muxing.program import QUIET, as_word, compile_command, run_ffmpeg
 from ristn_cli.video.muxing.stream_plan import Container, container_of

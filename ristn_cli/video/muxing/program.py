@@ -17,7 +17,7 @@ import imageio_ffmpeg
 
 from ristn_cli.video.formats import READ_OPTIONS, file_url
 from ristn_cli.video.interruption import current_check
-from ristn_cli.video.muxing.parts import PartLayout, feed_parts
+from ristn_cli.video.muxing.joining import PartLayout, feed_parts
 from ristn_cli.video.types import VideoError
 
 STDERR_TAIL_LINES = 4

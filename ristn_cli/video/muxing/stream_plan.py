@@ -154,9 +154,7 @@ def container_of(target: str | Path) -> Container:
     """The container that the suffix of `target` names. Raises VideoError for an unknown one."""
     suffix = Path(target).suffix.lower()
     if not suffix:
-        raise VideoError(
-            f"{target}: is not an existing folder and has no file extension; use {', '.join(CONTAINERS)}"
-        )
+        raise VideoError(f"{target}: is not an existing folder and has no file extension; use {', '.join(CONTAINERS)}")
     if suffix not in CONTAINERS:
         raise VideoError(
             f"{target}: cannot write files ending in '{suffix}'; use {', '.join(CONTAINERS)} (.mkv holds the most)"
