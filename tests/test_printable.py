@@ -208,8 +208,9 @@ def test_pages_hold_names_as_text_and_run_nothing_of_them(tmp_path: Path) -> Non
 
 
 def test_scripts_of_pages_never_take_text_for_markup() -> None:
-    folder = Path(make_page.__globals__["__file__"]).parent
-    sources = [path for path in folder.iterdir() if path.suffix in (".js", ".html", ".py")]
+    package = Path(make_page.__globals__["__file__"]).parent
+    folders = (package / "comparison", package / "evaluation")
+    sources = [path for folder in folders for path in folder.iterdir() if path.suffix in (".js", ".html", ".py")]
     assert any(path.suffix == ".js" for path in sources)
     for path in sources:
         text = path.read_text(encoding="utf-8")

@@ -113,7 +113,7 @@ def _format_page(
         "sources": sources,
         "frames": frames,
     }
-    folder = files("ristn_cli.evaluation")
+    folder = files("ristn_cli.comparison")
     body, style, script = (
         folder.joinpath(f"compare.{suffix}").read_text(encoding="utf-8").strip() for suffix in ("html", "css", "js")
     )

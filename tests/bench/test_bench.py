@@ -457,11 +457,11 @@ def test_the_network_is_measured_without_pyav(tiny_weights: Path, tmp_path: Path
     asked.write_text(json.dumps(asdict(replace(request, network_only=True))), encoding="utf-8")
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({blocked}))\n"
-        f"from ristn_cli.bench import child, machine, run\n"
+        f"from ristn_cli.bench import child, machine, suite\n"
         f"for name in ('matrix_rate', 'convolution_rate', 'copy_rate'):\n"
         f"    setattr(child.sys.modules['ristn_cli.bench.measure'], name, lambda backend: 1e9)\n"
         f"child.main({str(asked)!r}, {str(told)!r})\n"
-        f"assert run.make_report([], [], 'cpu').machine.cores >= 1\n"
+        f"assert suite.make_report([], [], 'cpu').machine.cores >= 1\n"
         f"assert 'ristn_cli.video' not in sys.modules\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

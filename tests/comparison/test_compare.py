@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from clips import make_clip, make_picture, rewrite_entries
 from commands import in_process
-from outputs import try_target
 from PIL import Image
 from typer.main import get_command
 
@@ -30,15 +29,16 @@ from ristn_cli.comparison.matching import Moment, open_comparison
 from ristn_cli.comparison.page import PageOptions, save_page
 from ristn_cli.comparison.strip import COLORS, FRAME, LABEL_ROW, MARGIN, compose_strip
 from ristn_cli.video import (
+    Output,
     StreamPlan,
     VideoError,
-    VideoInfo,
     draw_label,
     probe,
     read_frames,
     read_image,
     resize_image,
     to_eight_bits,
+    try_mux,
     write_image,
 )
 
@@ -371,9 +371,9 @@ def test_a_clip_of_deep_inputs_is_tried_with_the_codec_that_it_gets(
     sources = [make_clip(tmp_path / f"{name}.mkv", frames=3, pixel_format="yuv420p10le") for name in ("a", "b")]
     tried: list[object] = []
 
-    def spy(info: VideoInfo, target: Path, **more: object) -> tuple[StreamPlan, ...]:
-        tried.append((more["codec"], info.bit_depth))
-        return try_target(info, target, **more)  # type: ignore[arg-type]
+    def spy(output: Output, target: Path, **more: bool) -> tuple[StreamPlan, ...]:
+        tried.append((output.encoder.codec, output.source.bit_depth))
+        return try_mux(output, target, **more)
 
     monkeypatch.setattr(compare_clip, "try_mux", spy)
     code, _, stderr = in_process("compare", *sources, "--video", tmp_path / "out.mp4")

@@ -364,7 +364,7 @@ def test_subtitles_that_begin_late_are_no_failure(tmp_path: Path) -> None:
 def failing_check(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """A stand-in for whatever nobody thought of; called, it lets the check pass again."""
 
-    def fail(target: Path, **_: object) -> None:
+    def fail(target: Path, *_: object, **__: object) -> None:
         raise VideoError(f"{target}: the finished file fails its check: everything; please report it")
 
     monkeypatch.setattr(finishing, "verify", fail)

@@ -23,7 +23,7 @@ import pytest
 from clips import make_clip, make_picture, packet_times, run_ffmpeg
 from commands import SHORT_PARTS
 
-from ristn_cli.job.job import Interrupted
+from ristn_cli.job.parts import Interrupted
 from ristn_cli.job.pipeline import Cancelled
 from ristn_cli.video import InputStream, RawFormat, ReadOptions, VideoError, interruptible, probe, read_frames
 

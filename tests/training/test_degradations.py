@@ -101,7 +101,7 @@ def digest() -> str:
 
 def test_seeds_decide_alone_in_every_process() -> None:
     ran = subprocess.run(
-        [sys.executable, "-c", CHILD, str(Path(__file__).parents[1])], capture_output=True, text=True, check=True
+        [sys.executable, "-c", CHILD, str(Path(__file__).parent)], capture_output=True, text=True, check=True
     )
     assert ran.stdout.strip() == digest()
     for name in SOURCE:
