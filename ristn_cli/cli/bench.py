@@ -31,6 +31,15 @@ if TYPE_CHECKING:
     from ristn_cli.bench.results import Case, Comparison, Report, Setting
 
 DEFAULT_SIZE = "480x270"
+LABELS = {
+    "decode": "decode",
+    "convert_in": "to RGB",
+    "spatial": "spatial",
+    "temporal": "temporal",
+    "reconstruction": "fusion and reconstruction",
+    "convert_out": "blend, round, from RGB",
+    "encode": "encode",
+}
 NOT_FOR_SWEEP = ("compilation", "memory_limit", "frames", "preset", "network_only")
 
 
@@ -72,14 +81,12 @@ def bench(
     reference: Annotated[
         bool, typer.Option("--reference", help="Also run the plain float32 module, a window for every frame.")
     ] = False,
-    profile: Annotated[bool, typer.Option("--profile", help="Also list the operators the time goes to.")] = False,
     sweep: Annotated[bool, typer.Option("--sweep", help="Look for the fastest precision, tile and window.")] = False,
     save_default: Annotated[
         bool, typer.Option("--save-default", help="Let upscale use what the sweep found, on this machine.")
     ] = False,
     forget_default: Annotated[bool, typer.Option("--forget-default", help="Forget what was saved.")] = False,
     compare: Annotated[Path | None, typer.Option(help="Show ratios to this older report.")] = None,
-    chart: Annotated[Path | None, typer.Option(help="Draw the report into this PNG.")] = None,
     output: Annotated[Path | None, typer.Option(help="Write the report as JSON into this file.")] = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -96,10 +103,10 @@ def bench(
         raise typer.BadParameter("--size is of made frames; a video has its own")
     if save_default and not sweep:
         raise typer.BadParameter("--save-default goes with --sweep")
-    if sweep and (source is not None or reference or profile or compare or chart or window or tile):
+    if sweep and (source is not None or reference or compare or window or tile):
         raise typer.BadParameter(
             "--sweep chooses windows and tiles on made frames, and goes with none of SOURCE, "
-            "--window, --tile, --reference, --profile, --compare, --chart"
+            "--window, --tile, --reference, --compare"
         )
     if sweep:
         given.refuse("--sweep measures the network alone, with its own windows and tiles", *NOT_FOR_SWEEP)
@@ -117,14 +124,11 @@ def bench(
             return
         import torch
 
-        from ristn_cli.bench.chart import check_chart, draw_report
         from ristn_cli.bench.measure import Request
         from ristn_cli.bench.results import compare_reports, read_report
         from ristn_cli.bench.suite import make_report, run_cases
 
         older = None if compare is None else read_report(compare)
-        if chart is not None:
-            check_chart()
         models, precisions = model or ["ristn-lite"], precision or ["auto"]
         cases: list[Case] = []
         settings: list[Setting] = []
@@ -154,7 +158,6 @@ def bench(
                         seconds=seconds,
                         network_only=network_only,
                         with_reference=reference,
-                        with_profile=profile,
                     )
                     for name in models
                     for width, height in sizes
@@ -165,8 +168,6 @@ def bench(
         report = make_report(cases, settings, device)
         if output is not None:
             write_report(report, output)
-        if chart is not None:
-            draw_report(report, chart)
         if as_json:
             write_report(report, None)
             return
@@ -230,9 +231,6 @@ def describe_report(report: Report) -> Iterator[Table | Text]:
     )
     if report.cases:
         yield describe_cases(report.cases)
-    for case in report.cases:
-        if case.profile is not None:
-            yield describe_profile(case)
     if report.sweep:
         yield describe_sweep(report.sweep)
 
@@ -254,7 +252,6 @@ def describe_cases(cases: list[Case]) -> Table:
 
 def case_figures(case: Case) -> Iterator[tuple[str, str]]:
     """Name and value of each figure of a case."""
-    from ristn_cli.bench.chart import LABELS
 
     def seconds(value: float | None) -> str:
         return told(value, lambda known: f"{known:.3f} s")
@@ -282,14 +279,6 @@ def case_figures(case: Case) -> Iterator[tuple[str, str]]:
     yield "bicubic by ffmpeg, a frame", seconds(case.bicubic_seconds_per_frame)
     yield "reference, a frame", seconds(None if reference is None else reference.seconds_per_frame.median)
     yield "  network / reference", told(None if reference is None else reference.ratio, lambda known: f"{known:.3f}")
-
-
-def describe_profile(case: Case) -> Table:
-    """Where one window's time goes."""
-    table = make_table(f"operators of {name_of(case)}", "operator", "calls", "s", "share")
-    for operator in case.profile or []:
-        table.add_row(plain(operator.name), str(operator.calls), f"{operator.seconds:.3f}", f"{operator.share:.1%}")
-    return table
 
 
 def describe_sweep(settings: list[Setting]) -> Table:
