@@ -269,7 +269,7 @@ BF16, FP32 = Backend(CPU, "bf16"), Backend(CPU, "fp32")
 
 def test_a_sweep_finds_the_fastest_precision_then_tile_then_window(network: Network) -> None:
     speeds = {("fp32", 288, 20): 0.5, ("fp32", 128, 20): 0.3, ("fp32", 128, 12): 0.2}
-    found = sweep(network, [BF16, FP32], 400, 160, seconds=60, measure=fake_measure(speeds, 1.0))  # type: ignore[arg-type]
+    found = sweep(network, [BF16, FP32], (400, 160), seconds=60, measure=fake_measure(speeds, 1.0))  # type: ignore[arg-type]
     assert (found.backend.precision, found.tiling.tile, found.tiling.window) == ("fp32", 128, 12)
     best = [setting for setting in found.settings if setting.is_best]
     assert [(s.precision, s.tile, s.window, s.seconds_per_frame) for s in best] == [("fp32", 128, 12, 0.2)]
@@ -282,12 +282,12 @@ SCHEMA_DEFS = {"$defs": SCHEMA["$defs"]}
 
 def test_a_sweep_keeps_to_the_default_within_noise_and_time_and_memory(network: Network) -> None:
     near = fake_measure({("bf16", 128, 20): 0.98}, 1.0)
-    found = sweep(network, [BF16], 400, 160, seconds=60, measure=near)  # type: ignore[arg-type]
+    found = sweep(network, [BF16], (400, 160), seconds=60, measure=near)  # type: ignore[arg-type]
     assert (found.tiling.tile, found.tiling.window) == (288, 20)
-    late = sweep(network, [BF16, FP32], 400, 160, seconds=0, measure=fake_measure({}, 1.0))  # type: ignore[arg-type]
+    late = sweep(network, [BF16, FP32], (400, 160), seconds=0, measure=fake_measure({}, 1.0))  # type: ignore[arg-type]
     assert len(late.settings) == 1
     short = fake_measure({("bf16", 192, 20): None, ("bf16", 128, 20): 0.5}, 1.0)
-    found = sweep(network, [BF16], 400, 160, seconds=60, measure=short)  # type: ignore[arg-type]
+    found = sweep(network, [BF16], (400, 160), seconds=60, measure=short)  # type: ignore[arg-type]
     assert found.tiling.tile == 128
     assert [s.tile for s in found.settings if s.seconds_per_frame is None] == [192]
 
@@ -299,7 +299,7 @@ def test_a_sweep_confirms_what_it_found(network: Network) -> None:
         calls.append(tiling.tile)
         return 0.5 if tiling.tile == 128 and calls.count(128) == 1 else 1.0
 
-    found = sweep(network, [BF16], 400, 160, seconds=60, measure=measure)
+    found = sweep(network, [BF16], (400, 160), seconds=60, measure=measure)
     assert calls[-2:] == [288, 128]
     assert found.tiling.tile == 288
     assert [setting.tile for setting in found.settings if setting.is_best] == [288]
@@ -359,7 +359,7 @@ def test_upscale_uses_what_a_sweep_saved(network: Network, tiny_weights: Path, t
     source = make_clip(tmp_path / "in.mp4", frames=8, width=100, height=60)
     command = ["upscale", source, tmp_path / "out.mp4", "--weights", tiny_weights, "--dry-run"]
     speeds = {("fp32", 96, 20): 0.2, ("fp32", 96, 8): 0.1}
-    found = sweep(network, [FP32], 100, 60, seconds=60, measure=fake_measure(speeds, 1.0))  # type: ignore[arg-type]
+    found = sweep(network, [FP32], (100, 60), seconds=60, measure=fake_measure(speeds, 1.0))  # type: ignore[arg-type]
     save_default(as_default(found, network))
 
     code, stdout, stderr = in_process(*command, "--json")
