@@ -64,7 +64,8 @@ def test_the_example_with_scores_runs() -> None:
 
 def test_the_example_clip_is_what_its_readme_says() -> None:
     info = probe(ROOT / "examples" / "bbb.mp4")
-    assert (info.width, info.height, info.frame_count, info.has_audio) == (320, 180, 75, True)
+    assert (info.width, info.height, info.frame_count) == (320, 180, 75)
+    assert "audio" in {stream.kind for stream in info.streams}
     assert (ROOT / "examples" / "bbb.mp4").stat().st_size < 1_000_000
 
 

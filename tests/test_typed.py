@@ -13,7 +13,6 @@ from typing import Any, Literal
 import pytest
 import torch
 
-from ristn_cli.cli.export_weights import read_figures
 from ristn_cli.engine.defaults import MachineDefault, defaults_file, find_default, forget_defaults, save_default
 from ristn_cli.job.batch import RECORD_NAME, Record
 from ristn_cli.job.border import Border
@@ -290,14 +289,6 @@ def test_a_log_is_read_up_to_an_unfinished_line(tmp_path: Path) -> None:
         path.write_text(f'{line}\n{{"iteration": 2}}\n')
         with pytest.raises(MalformedError, match=r"log\.jsonl: line 1 is not an entry"):
             read_log(path)
-
-
-@pytest.mark.parametrize("text", ["[]", "5", "{}", '{"protocol": 5}', '{"protocol": {"windows": {"a": 1e999}}}', DEEP])
-def test_an_evaluation_of_another_form_is_refused(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "vid4.json"
-    path.write_text(text)
-    with pytest.raises(WeightsError, match=r"vid4\.json: not what ristn evaluate"):
-        read_figures(path)
 
 
 def test_a_checkpoint_is_not_unpickled(tmp_path: Path) -> None:

@@ -35,11 +35,11 @@ from findings import (
     open_model,
     scene,
 )
+from operator_times import profile_operators
 
 from ristn_cli.bench.machine import convolution_rate, copy_rate, describe_machine, matrix_rate
 from ristn_cli.bench.measure import Request
 from ristn_cli.bench.peak_memory import device_memory_bytes
-from ristn_cli.bench.profile import profile_operators
 from ristn_cli.bench.results import Case
 from ristn_cli.bench.suite import make_report, measure_apart
 from ristn_cli.engine.compilation import CompileName, CudaRecorder, RecordedNetwork

@@ -17,7 +17,6 @@ from ristn_cli.bench.arithmetic import count_arithmetic
 from ristn_cli.bench.machine import convolution_rate, copy_rate, matrix_rate, synchronize
 from ristn_cli.bench.networks import open_network
 from ristn_cli.bench.peak_memory import read_peaks
-from ristn_cli.bench.profile import profile_operators
 from ristn_cli.bench.results import STAGES, Case, Limits, Reference, summarize
 from ristn_cli.bench.scene import make_scene
 from ristn_cli.bench.stage_times import StageClock
@@ -57,7 +56,6 @@ class Request:
         seconds: what to spend at most, about; one of each measurement is made in any case.
         network_only: leave out all that reads and writes files.
         with_reference: measure the straightforward module, too.
-        with_profile: and the operators.
     """
 
     network: str
@@ -76,7 +74,6 @@ class Request:
     seconds: float = 60
     network_only: bool = False
     with_reference: bool = False
-    with_profile: bool = False
 
 
 def measure_case(request: Request, folder: Path) -> Case:
@@ -196,7 +193,6 @@ def measure_case(request: Request, folder: Path) -> Case:
         device_memory_bytes=peaks[1],
         bicubic_seconds_per_frame=bicubic,
         reference=None if reference is None else describe_reference(reference_took, timing.median),
-        profile=profile_operators(lambda: upscaler.upscale_window(window), backend) if request.with_profile else None,
     )
 
 

@@ -7,13 +7,13 @@ from typing import Any
 
 from ristn_cli.typed import MalformedError, brief, build, read_json
 
-SCHEMA = "ristn-bench/1"
+SCHEMA = "ristn-bench/2"
 
 STAGES = ("decode", "convert_in", "spatial", "temporal", "reconstruction", "convert_out", "encode")
 
 
 class BenchError(Exception):
-    """A benchmark that cannot be run, read or drawn."""
+    """A benchmark that cannot be run or read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,16 +106,6 @@ class Reference:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Operator:
-    """One of the profiler's operators: time in itself, and its share of all."""
-
-    name: str
-    calls: int
-    seconds: float
-    share: float
-
-
-@dataclass(frozen=True, kw_only=True)
 class Case:
     """One network, size and precision.
 
@@ -144,7 +134,6 @@ class Case:
         bicubic_seconds_per_frame: ffmpeg alone on the same clip, decode, bicubic `scale`, encode; null where not
             measured.
         reference: null where not asked for.
-        profile: null where not asked for.
     """
 
     model: str
@@ -170,7 +159,6 @@ class Case:
     device_memory_bytes: int | None
     bicubic_seconds_per_frame: float | None
     reference: Reference | None
-    profile: list[Operator] | None
 
     @property
     def key(self) -> tuple[str, int, int, str]:

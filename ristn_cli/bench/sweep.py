@@ -66,8 +66,7 @@ def spans(tiling: Tiling, width: int, height: int) -> tuple[tuple[Span, ...], tu
 def sweep(
     network: Network,
     backends: list[Backend],
-    width: int,
-    height: int,
+    size: tuple[int, int],
     *,
     seconds: float,
     tell: Callable[[str], None] = lambda message: None,
@@ -78,12 +77,12 @@ def sweep(
     Args:
         network: what to measure.
         backends: the device in each precision to try; the first is the engine's own choice.
-        width: of a frame in LR pixels.
-        height: of the same.
+        size: width and height of a frame in LR pixels.
         seconds: stop trying after as many; the engine's own setting is measured in any case.
         tell: told of each setting that was measured.
         measure: seconds a frame of a setting.
     """
+    width, height = size
     own = AutoTiling().fit(
         network.model.config,
         backends[0].device,

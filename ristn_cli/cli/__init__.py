@@ -8,12 +8,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from ristn_cli.cli.ablate import ablate
 from ristn_cli.cli.bench import bench
 from ristn_cli.cli.compare import compare
 from ristn_cli.cli.download_weights import download_weights
 from ristn_cli.cli.evaluate import evaluate
-from ristn_cli.cli.export_weights import export_weights
 from ristn_cli.cli.info import info
 from ristn_cli.cli.train import train
 from ristn_cli.cli.upscale import upscale
@@ -57,7 +55,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command(cls=RayCommand)(upscale)
-for command in (info, compare, evaluate, bench, train, download_weights, export_weights, ablate):
+for command in (info, compare, evaluate, bench, train, download_weights):
     app.command()(command)
 
 

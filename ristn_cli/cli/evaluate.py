@@ -88,6 +88,7 @@ def evaluate(
 ) -> None:
     """Measure PSNR and SSIM against the original and against bicubic, as the paper's tables do."""
     with reported_errors(debug):
+        from ristn_cli.evaluation.charts import NO_CHARTS, can_draw
         from ristn_cli.evaluation.dataset import plan_clips
         from ristn_cli.evaluation.failures import Failures, draw_failures
         from ristn_cli.evaluation.gallery import Gallery
@@ -207,6 +208,8 @@ def evaluate(
         if report is not None and gallery is not None:
             write_page(report / "index.html", make_report(results, gallery))
             note(f"report: {report / 'index.html'}")
+            if not can_draw():
+                note(NO_CHARTS)
 
 
 def draw(table: Table) -> RichTable:

@@ -48,7 +48,6 @@ log = logging.getLogger("ristn")
 log.addHandler(logging.NullHandler())
 
 
-ModelOption = Annotated[str, typer.Option(help="Released weights to use.")]
 WeightsOption = Annotated[Path | None, typer.Option(help="Weights file (.safetensors) to use instead.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 PrecisionOption = Annotated[str, typer.Option(help="auto, fp32, fp16 or bf16.")]

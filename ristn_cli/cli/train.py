@@ -26,9 +26,7 @@ from ristn_cli.cli.terminal import (
 
 def train(
     context: typer.Context,
-    recipe: Annotated[
-        str, typer.Argument(help="A .toml file, or one of ristn's: ablation, lite, lite-next, lite-real, paper.")
-    ],
+    recipe: Annotated[str, typer.Argument(help="A .toml file, or one of ristn's: lite, lite-next, lite-real, paper.")],
     data: Annotated[Path, typer.Option(help="Folder that the recipe's folders are in.")] = Path("data"),
     output: Annotated[Path, typer.Option(help="Folder of the run: checkpoint, log, curve, weights.")] = Path("run"),
     minutes: Annotated[float | None, typer.Option(min=0, help="Save and stop after this long.")] = None,

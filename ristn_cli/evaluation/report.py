@@ -6,7 +6,7 @@ from html import escape
 
 import numpy as np
 
-from ristn_cli.evaluation.charts import Series, legend, line_chart, point_chart
+from ristn_cli.evaluation.charts import NO_CHARTS, Series, can_draw, draw_chart
 from ristn_cli.evaluation.gallery import HEAT, HIGHEST_ERROR, MOST_CLIPS, ClipPictures, Gallery
 from ristn_cli.evaluation.tables import (
     Results,
@@ -49,10 +49,7 @@ figcaption { font-size: .9rem; overflow-wrap: anywhere; }
 img { display: block; max-width: 100%; height: auto; }
 .sharp img { image-rendering: pixelated; width: 100%; }
 .grid { display: grid; gap: .8rem; grid-template-columns: repeat(auto-fill, minmax(min(45%, 15rem), 1fr)); }
-.chart { width: 100%; max-width: 44rem; height: auto; font: 13px system-ui, sans-serif; fill: currentColor; }
-.chart .rule { stroke: var(--line); }
-.chart .axis { stroke: currentColor; }
-.legend { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; list-style: none; padding: 0; margin: 0; }
+.chart { width: 100%; max-width: 44rem; height: auto; }
 .scale { height: .8rem; max-width: 20rem; border: 1px solid var(--line); background: linear-gradient(to right, """
     + ", ".join(f"rgb{tuple(int(value) for value in colour)}" for colour in HEAT)
     + """); }
@@ -78,7 +75,7 @@ def make_report(results: Results, gallery: Gallery) -> str:
         html_table(clip_table(results)),
         *([html_table(failure_table(results.failures))] if results.failures else []),
         f'<ul class="protocol">{"".join(f"<li>{escape(line)}</li>" for line in describe_protocol(results))}</ul>',
-        time_chart(results),
+        time_chart(results) if can_draw() else f'<p class="note">{escape(NO_CHARTS.capitalize())}.</p>',
         *sections,
         "</main>",
     ]
@@ -119,8 +116,12 @@ def time_chart(results: Results) -> str:
     """Seconds a frame against PSNR-Y, as Figure 10 has it, of the methods that were timed."""
     timed = [method for method in results.methods if math.isfinite(method.seconds)]
     series = [Series(method.name, [method.seconds], [method.means.psnr_y]) for method in timed]
-    chart = point_chart(
-        series, title="Time against PSNR-Y", x_label="seconds a frame, upscaling alone", y_label="PSNR-Y, dB"
+    chart = draw_chart(
+        series,
+        title="Time against PSNR-Y",
+        x_label="seconds a frame, upscaling alone",
+        y_label="PSNR-Y, dB",
+        as_points=True,
     )
     untimed = [method.name for method in results.methods if not math.isfinite(method.seconds)]
     note = f'<p class="note">No time is known of {escape(", ".join(untimed))}.</p>' if untimed else ""
@@ -140,7 +141,8 @@ def clip_section(results: Results, position: int, gallery: Gallery) -> str:
         Series(name, range(scores.first, scores.first + len(scores.frames)), [f.psnr_y for f in scores.frames])
         for name, scores in rows
     ]
-    chart = line_chart(series, title=f"PSNR-Y over time, {clip.name}", x_label="frame", y_label="PSNR-Y, dB")
+    title = f"PSNR-Y over time, {clip.name}"
+    chart = draw_chart(series, title=title, x_label="frame", y_label="PSNR-Y, dB") if can_draw() else ""
     values = [
         (str(number), *(shown(row.y[at], 2) for row in series)) for at, number in enumerate(map(int, series[0].x))
     ]
@@ -148,8 +150,7 @@ def clip_section(results: Results, position: int, gallery: Gallery) -> str:
         f"PSNR-Y in dB of every frame of {clip.name}", ("frame", *(row.name for row in series)), tuple(values)
     )
     parts.append(
-        f"<h3>PSNR over time</h3>{legend([row.name for row in series])}{chart}"
-        f"<details><summary>The values</summary>{html_table(table)}</details></section>"
+        f"<h3>PSNR over time</h3>{chart}<details><summary>The values</summary>{html_table(table)}</details></section>"
     )
     return "".join(parts)
 

@@ -164,16 +164,6 @@ class VideoInfo:
     stream: object | None = field(default=None, compare=False, repr=False)
 
     @property
-    def has_audio(self) -> bool:
-        """True when there is at least one audio stream."""
-        return any(stream.kind == "audio" for stream in self.streams)
-
-    @property
-    def has_subtitles(self) -> bool:
-        """True when there is at least one subtitle stream."""
-        return any(stream.kind == "subtitle" for stream in self.streams)
-
-    @property
     def has_decoding_times_only(self) -> bool:
         """True when the container holds no presentation times of reordered pictures, and what FFmpeg guesses is wrong.
 

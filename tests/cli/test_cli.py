@@ -101,7 +101,8 @@ def test_upscale_end_to_end(tiny_weights: Path, tmp_path: Path) -> None:
     assert "8 frames" in done.stdout
     assert len(done.stdout.splitlines()) == 1
     info = probe(tmp_path / "out.mp4")
-    assert (info.width, info.height, info.has_audio) == (256, 192, True)
+    assert (info.width, info.height) == (256, 192)
+    assert "audio" in {stream.kind for stream in info.streams}
     assert sorted(path.name for path in tmp_path.glob(".*")) == []
 
 

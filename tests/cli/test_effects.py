@@ -172,7 +172,6 @@ def test_what_has_an_effect_is_taken(room: Path, command: str) -> None:
         ("download-weights --list --dir there", "--dir", "fetches nothing"),
         ("download-weights --list --repo a/b", "--repo", "fetches nothing"),
         ("download-weights --list --revision v1", "--revision", "fetches nothing"),
-        ("ablate --json --markdown", "--markdown", "give one of them"),
     ],
 )
 def test_other_commands(room: Path, command: str, flag: str, reason: str) -> None:

@@ -1,6 +1,5 @@
 """Tables, JSON and the HTML report of an evaluation, from frames that are made here."""
 
-import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -9,7 +8,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from ristn_cli.evaluation.charts import COLOURS, Series, line_chart, point_chart, ticks
+from ristn_cli.evaluation.charts import COLOURS, INK, Series, draw_chart
 from ristn_cli.evaluation.dataset import plan_clips
 from ristn_cli.evaluation.gallery import HEAT, Gallery, Place, find_place, frame_crop, show_error, shrink_to
 from ristn_cli.evaluation.methods import Interpolation, Outputs
@@ -184,33 +183,30 @@ def test_wide_pictures_are_averaged_down() -> None:
 
 
 def test_charts_place_points_by_value() -> None:
-    chart = line_chart(
-        [Series("a", range(3), [20.0, 22.0, 21.0]), Series("<b>", range(3), [19.0, 19.5, 20.0])],
-        title="t",
-        x_label="frame",
-        y_label="dB",
-    )
-    tree = ElementTree.fromstring(chart)
-    first, second = (line.get("points") or "" for line in tree.findall("polyline"))
-    heights = [float(point.split(",")[1]) for point in first.split()]
-    assert heights[1] < heights[2] < heights[0]  # higher is nearer the top
-    assert heights[0] == float(second.split()[2].split(",")[1])  # 20 dB in both
-    assert "<b> from 19.00 to 20.00" in (tree.findtext("desc") or "")
-    points = ElementTree.fromstring(point_chart([Series("slow", [2.0], [25.0])], title="t", x_label="s", y_label="dB"))
-    assert points.find("circle").get("fill") == COLOURS[0]  # type: ignore[union-attr]
-    assert "slow" in [text.text for text in points.findall("text")]
+    rows = [Series("_a $x$", range(3), [20.0, 22.0, 21.0]), Series("<b> \u540d\udcff", range(3), [19.0, 19.5, 20.0])]
+    chart = draw_chart(rows, title="t", x_label="frame", y_label="dB")
+    tree = ElementTree.fromstring(chart.replace("xlink:", ""))
+    lines = {}
+    for path in tree.iter("path"):
+        if (colour := next((c for c in COLOURS if c in (path.get("style") or "")), None)) is not None:
+            lines.setdefault(colour, re.findall(r"[ML] \S+ (\S+)", path.get("d") or ""))  # the first: then the legend's
+    first, second = ([float(y) for y in lines[colour]] for colour in COLOURS[:2])
+    assert first[1] < first[2] < first[0]  # higher is nearer the top
+    assert first[0] == pytest.approx(second[2])  # 20 dB in both
+    assert "<b> \u540d\\xff from 19.00 to 20.00" in (tree.findtext("desc") or "")
+    texts = {text.text for text in tree.iter("text")}
+    assert {"_a $x$", "<b> \u540d\\xff", "frame", "dB"} <= texts
+    assert INK not in chart
 
 
-def test_names_of_points_do_not_meet() -> None:
-    near = [Series("one", [1.0], [24.0]), Series("two", [1.1], [24.1]), Series("far", [9.0], [26.0])]
-    texts = ElementTree.fromstring(point_chart(near, title="t", x_label="s", y_label="dB")).findall("text")
-    heights = {text.text: float(text.get("y") or 0) for text in texts}
-    assert abs(heights["one"] - heights["two"]) >= 14
+def test_a_chart_of_points_has_a_marker_for_each() -> None:
+    rows = [Series("one", [1.0], [24.0]), Series("two", [1.1], [24.1])]
+    chart = draw_chart(rows, title="t", x_label="s", y_label="dB", as_points=True)
+    assert {colour for colour in COLOURS if f"fill: {colour}" in chart} == set(COLOURS[:2])
 
 
-@pytest.mark.parametrize(("low", "high"), [(0, 1), (19.3, 27.2), (25, 25.001), (-3, 1200)])
-def test_ticks_are_few_and_inside(low: float, high: float) -> None:
-    found = ticks(low, high)
-    assert 2 <= len(found) <= 8
-    assert low - 1e-6 <= found[0] < found[-1] <= high + 1e-6
-    assert all(math.isfinite(value) for value in found)
+def test_a_report_without_matplotlib_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ristn_cli.evaluation.charts.find_spec", lambda name: None)
+    page = make_report(*results_of(tmp_path))
+    assert "ristn[train]" in page
+    assert "<svg" not in page

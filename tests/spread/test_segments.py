@@ -164,7 +164,7 @@ def test_a_video_with_sound_and_lossy_parts_is_joined(tmp_path: Path, make_upsca
     with Pool([LocalWorker(name, make_upscaler()) for name in ("a", "b")]) as workers:
         run(source, tmp_path / "out.mp4", make_upscaler(), UpscaleOptions(), make_parts=spread_over(workers))
     assert [frame.time for frame in read_frames(tmp_path / "out.mp4")] == [Fraction(k, 25) for k in range(23)]
-    assert probe(tmp_path / "out.mp4").has_audio
+    assert "audio" in {stream.kind for stream in probe(tmp_path / "out.mp4").streams}
 
 
 class Scripted(LocalWorker):

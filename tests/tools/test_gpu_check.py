@@ -136,7 +136,7 @@ def test_every_check_that_a_processor_can_show_passes(tmp_path: Path, capsys: py
     }
     assert (tmp_path / "table.txt").read_text(encoding="utf-8") in capsys.readouterr().out
     report = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))
-    assert report["schema"] == "ristn-bench/1"
+    assert report["schema"] == "ristn-bench/2"
     assert [case["width"] for case in report["cases"]] == [48]
 
 

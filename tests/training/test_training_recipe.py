@@ -147,7 +147,7 @@ def test_recipes_are_found_by_path_or_name(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"none\.toml: No such file"):
         load_recipe(str(tmp_path / "none.toml"))
     with pytest.raises(
-        RecipeError, match=r"heavy: no such recipe: .* one of ablation, lite, lite-next, lite-real, lite-sharp, paper"
+        RecipeError, match=r"heavy: no such recipe: .* one of lite, lite-next, lite-real, lite-sharp, paper"
     ):
         load_recipe("heavy")
     path.write_bytes(b"\xff\xfe\x00name")

@@ -1,14 +1,24 @@
-"""The operators that a window's time goes to, by PyTorch's profiler."""
+"""Time of each operator of a call, measured by PyTorch's profiler."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from ristn_cli.bench.results import Operator
 from ristn_cli.engine.device import Backend
 
 LONGEST_TABLE = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operator:
+    """An operator of the profiler: seconds in itself, and their share of all."""
+
+    name: str
+    calls: int
+    seconds: float
+    share: float
 
 
 def profile_operators(call: Callable[[], object], backend: Backend) -> list[Operator]:

@@ -1,7 +1,7 @@
 """How long a job takes on a cluster of unequal workers that fail: a simulation of what `ristn upscale --ray` does.
 
-    python examples/simulate_cluster.py
-    python examples/simulate_cluster.py --seconds-per-frame 0.1 --planning-fps 400 --workers 8 64
+    python tools/simulate_cluster.py
+    python tools/simulate_cluster.py --seconds-per-frame 0.1 --planning-fps 400 --workers 8 64
 
 Needs nothing but Python. Every cost is an option; the defaults are stated in docs/scaling.md.
 """

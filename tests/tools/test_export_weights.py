@@ -2,26 +2,23 @@
 
 import hashlib
 import json
-import signal
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 import torch
 from clips import make_clip
 from commands import in_process
 from conftest import TINY
-from typer.testing import CliRunner
+from export_weights import main, read_figures
+from model_card import config_name, describe_measured, fill_card, headline
 
-from ristn_cli.cli import app
-from ristn_cli.cli.export_weights import read_figures
 from ristn_cli.engine.device import Backend
 from ristn_cli.model import CONFIGS, RISTN
 from ristn_cli.training.recipe import DataRecipe, Recipe, StageRecipe
 from ristn_cli.training.state import Run
 from ristn_cli.weights import RELEASES, WeightsError, find_weights, load_weights, read_metadata, save_weights
-from ristn_cli.weights.card import config_name, describe_measured, fill_card, headline
 
 STAGE = StageRecipe(name="all", iterations=10, frames=2, patch=6, batch=2, learning_rate=1e-2, ema=0.5)
 RECIPE = Recipe(name="of-the-test", model=TINY, stages=(STAGE,), data=DataRecipe(clips="", degradation="real"))
@@ -95,18 +92,27 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     return run
 
 
-def export(*arguments: object) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of `ristn export-weights`."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    result = CliRunner().invoke(app, ["export-weights", *map(str, arguments)])
-    for number, handler in before.items():
-        signal.signal(number, handler)
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, result.stdout, result.stderr
+class Export(Protocol):
+    """Exit code, standard output and standard error of the tool."""
+
+    def __call__(self, *arguments: object) -> tuple[int, str, str]: ...
 
 
-def test_a_release_is_the_averaged_network_of_a_checkpoint(run: Run, tmp_path: Path) -> None:
+@pytest.fixture
+def export(capsys: pytest.CaptureFixture[str]) -> Export:
+    """The tool, run in this process."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as ended:  # of argparse
+            code = int(ended.code or 0)
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def test_a_release_is_the_averaged_network_of_a_checkpoint(run: Run, export: Export, tmp_path: Path) -> None:
     run.save(tmp_path / "checkpoint.pt")
     validation = {"psnr_y": 30.0, "bicubic_psnr_y": 29.0, "temporal_gain": 0.25}
     entries = [{"iteration": 2, "validation": {"psnr_y": 1.0}}, {"iteration": 3, "validation": validation}]
@@ -141,7 +147,7 @@ def test_a_release_is_the_averaged_network_of_a_checkpoint(run: Run, tmp_path: P
     assert '    source="compressed",\n    metrics={"psnr_y": 30.0, "temporal_gain": 0.25},\n' in record
 
 
-def test_what_was_measured_goes_into_file_and_card(run: Run, tmp_path: Path) -> None:
+def test_what_was_measured_goes_into_file_and_card(run: Run, export: Export, tmp_path: Path) -> None:
     run.save(tmp_path / "checkpoint.pt")
     output, before = tmp_path / "tiny.safetensors", tmp_path / "before.safetensors"
     assert export(tmp_path / "checkpoint.pt", before)[0] == 0
@@ -169,7 +175,7 @@ def test_what_was_measured_goes_into_file_and_card(run: Run, tmp_path: Path) -> 
     assert fill_card(card.replace("+0.81", "+0.91"), output) == card
 
 
-def test_what_evaluate_writes_is_what_export_reads(run: Run, tmp_path: Path) -> None:
+def test_what_evaluate_writes_is_what_export_reads(run: Run, export: Export, tmp_path: Path) -> None:
     run.save(tmp_path / "checkpoint.pt")
     weights = tmp_path / "tiny.safetensors"
     assert export(tmp_path / "checkpoint.pt", weights)[0] == 0
@@ -183,7 +189,7 @@ def test_what_evaluate_writes_is_what_export_reads(run: Run, tmp_path: Path) -> 
     assert figures["mean"]["bicubic_psnr_y"] > 0
 
 
-def test_failures_go_into_file_and_card_with_their_picture(run: Run, tmp_path: Path) -> None:
+def test_failures_go_into_file_and_card_with_their_picture(run: Run, export: Export, tmp_path: Path) -> None:
     run.save(tmp_path / "checkpoint.pt")
     weights, output = tmp_path / "before.safetensors", tmp_path / "out" / "tiny.safetensors"
     output.parent.mkdir()
@@ -239,7 +245,7 @@ def test_figures_without_a_temporal_gain_have_no_column_of_it() -> None:
 
 
 def test_what_cannot_be_released_is_refused_in_one_line(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run.save(tmp_path / "checkpoint.pt")
     output = tmp_path / "tiny.safetensors"
@@ -278,7 +284,7 @@ class Evil:
 
 
 def test_a_stage_of_still_images_is_released_without_its_temporal_part(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    export: Export, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(CONFIGS, "still", replace(TINY, lstm_layers=0))
     recipe = replace(RECIPE, stages=(replace(STAGE, part="spatial"), STAGE))
@@ -293,3 +299,13 @@ def test_a_card_without_marks_is_refused(tiny_model: RISTN, tmp_path: Path, monk
     save_weights(tiny_model, path, metrics={"recipe": "x", "iterations": 1, "seconds": 1})
     with pytest.raises(WeightsError, match=r"a\.md: has no <!-- facts --> and <!-- end --> around its facts"):
         fill_card("# a\n", path)
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "5", "{}", '{"protocol": 5}', '{"protocol": {"windows": {"a": 1e999}}}', "[" * 100_000]
+)
+def test_an_evaluation_of_another_form_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "vid4.json"
+    path.write_text(text)
+    with pytest.raises(WeightsError, match=r"vid4\.json: not what ristn evaluate"):
+        read_figures(path)

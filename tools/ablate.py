@@ -1,13 +1,45 @@
-"""The paper's ablation tables beside ours, and whether its orderings hold in ours. Shows nothing to anyone."""
+"""Train and evaluate the paper's ablations (Tables 1 to 3) at a small budget, beside the paper's figures.
 
+    python tools/ablate.py --data DATA --test VID4 --output runs/ablation [--table 1] [--iterations 400]
+
+Finished networks are kept: the same command continues after a stop.
+"""
+
+from __future__ import annotations
+
+import argparse
 import math
-from collections.abc import Mapping
+import signal
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from pathlib import Path
+from types import FrameType
 
-from ristn_cli.evaluation.tables import Table
-from ristn_cli.training.ablations import DEPTHS, TABLE_3, VARIANTS, Ablation, AblationResult, Variant
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
+
+from ablation_runs import (  # noqa: E402
+    DEPTHS,
+    TABLE_3,
+    VARIANTS,
+    Ablation,
+    AblationResult,
+    Variant,
+    read_results,
+    run_ablation,
+    score_bicubic,
+)
+
+from ristn_cli.engine.device import DeviceError, choose_backend  # noqa: E402
+from ristn_cli.evaluation.tables import Table, to_markdown  # noqa: E402
+from ristn_cli.printable import printable  # noqa: E402
+from ristn_cli.training.recipe import RecipeError  # noqa: E402
+from ristn_cli.training.state import TrainingError  # noqa: E402
+from ristn_cli.typed import MalformedError  # noqa: E402
+from ristn_cli.video import VideoError  # noqa: E402
+from ristn_cli.weights import WeightsError  # noqa: E402
 
 Results = Mapping[str, AblationResult]
 
@@ -141,16 +173,73 @@ def state_budget(ablation: Ablation, results: Results) -> list[str]:
     ]
 
 
-def ablation_json(ablation: Ablation, results: Results, bicubic: AblationResult) -> dict[str, Any]:
-    """Everything as plain values."""
-    return {
-        "iterations": ablation.make_recipe(VARIANTS[-1]).iterations,
-        "frames": ablation.frames,
-        "bicubic": {"psnr_y": round(bicubic.psnr_y, 4), "ssim_y": round(bicubic.ssim_y, 4)},
-        "variants": [
-            {"table": v.table, "name": v.name, "layers": v.layers, "paper_psnr": v.psnr, "paper_ssim": v.ssim}
-            | ({name: round(value, 4) for name, value in vars(results[v.key]).items()} if v.key in results else {})
-            for v in ablation.variants
-        ],
-        "orderings": [vars(check) | {"holds": check.holds} for check in check_orderings(ablation, results)],
-    }
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options of the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder with train/photos and train/clips")
+    parser.add_argument("--test", type=Path, help="clips to score on, such as Vid4 (default: DATA/validation/clips)")
+    parser.add_argument("--output", type=Path, default=Path("ablation"), help="folder of the runs (default: ablation)")
+    parser.add_argument("--table", type=int, choices=(1, 2, 3), action="append", help="only this table; repeatable")
+    parser.add_argument("--iterations", type=int, help="steps of each network (default: 600)")
+    parser.add_argument("--frames", type=int, default=10, help="frames of each test clip to score (default: 10)")
+    parser.add_argument("--minutes", type=float, help="save and stop after this time (default: no limit)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+    parser.add_argument("--precision", default="auto", help="auto, fp32, fp16 or bf16 (default: auto)")
+    return parser.parse_args(arguments)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train what is missing and print the tables; 1 if a signal stopped the training."""
+    ablation = Ablation(
+        data=options.data,
+        test=options.test or options.data / "validation" / "clips",
+        output=options.output,
+        tables=tuple(sorted(set(options.table or (1, 2, 3)))),
+        iterations=options.iterations,
+        frames=options.frames,
+    )
+    received: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        signal.signal(number, signal.SIG_DFL)  # a second request ends the program at once
+
+    handlers = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        network = ""
+        for done in run_ablation(
+            ablation,
+            choose_backend(options.device, options.precision),
+            minutes=options.minutes,
+            should_stop=lambda: bool(received),
+        ):
+            if done.name != network:
+                network = done.name
+                print(f"network {done.position + 1} of {done.count}: {network}", file=sys.stderr, flush=True)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    results = read_results(ablation)
+    if any(variant.key not in results for variant in ablation.variants):
+        reason = "stopped" if received else "time is up"
+        print(f"{reason} with {len(results)} networks finished; the same command continues", file=sys.stderr)
+        if received:
+            return 1
+    tables = ablation_tables(ablation, results, score_bicubic(ablation))
+    if orderings := check_orderings(ablation, results):
+        tables.append(ordering_table(orderings))
+    print("\n\n".join([*map(to_markdown, tables), *map(printable, state_budget(ablation, results))]))
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code. An expected error is one line on standard error."""
+    try:
+        return run(parse_arguments(arguments))
+    except (DeviceError, RecipeError, TrainingError, MalformedError, VideoError, WeightsError, OSError) as error:
+        print(printable(str(error)), file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

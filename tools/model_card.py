@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ristn_cli.model import CONFIGS, RISTN, RISTNConfig, count_macs
-from ristn_cli.weights.files import read_metadata
-from ristn_cli.weights.finding import file_sha256
-from ristn_cli.weights.records import WeightsError
+from ristn_cli.weights import WeightsError, file_sha256, read_metadata
 
 BARE_CARD = """# {name}
 

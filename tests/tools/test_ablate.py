@@ -6,13 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commands import in_process
+from ablate import ablation_tables, check_orderings, main, ordering_table, state_budget
+from ablation_runs import RESULT, VARIANTS, Ablation, AblationResult, read_results, run_ablation
 
 from ristn_cli.engine.device import Backend
 from ristn_cli.model import RISTN
-from ristn_cli.training import ablations
-from ristn_cli.training.ablation_tables import ablation_tables, check_orderings, ordering_table, state_budget
-from ristn_cli.training.ablations import VARIANTS, Ablation, AblationResult, read_results, run_ablation
 from ristn_cli.video import write_image
 
 CPU = Backend(torch.device("cpu"), "fp32")
@@ -69,26 +67,32 @@ def test_variants_differ_in_what_they_are_named_after_alone(data: Path) -> None:
     assert sizes["ib-0"] == sizes["rib-0"] < sizes["rb-0"] / 3  # as the paper's 1.21, 1.21 and 6.08 M
 
 
-def test_a_micro_run_is_resumed_and_reported(data: Path) -> None:
-    arguments = ["ablate", "--data", data, "--output", data.parent / "runs", "--table", "1", "--iterations", "2"]
-    arguments += ["--frames", "2", "--precision", "fp32"]
-    code, stdout, stderr = in_process(*arguments, "--minutes", "0")
-    assert code == 0, stderr
+def test_a_micro_run_is_resumed_and_reported(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--data", str(data), "--output", str(data.parent / "runs"), "--table", "1", "--iterations", "2"]
+    options += ["--frames", "2", "--precision", "fp32"]
+    assert main([*options, "--minutes", "0"]) == 0
+    stdout, stderr = capsys.readouterr()
     assert "time is up with 0 networks finished" in stderr
-    assert "| RIB | 31.65 / 0.897 | - | - | - |" in in_process(*arguments, "--minutes", "0", "--markdown")[1]
-    code, stdout, stderr = in_process(*arguments, "--json")
-    assert code == 0, stderr
-    found = json.loads(stdout)
-    assert [variant["name"] for variant in found["variants"]] == ["IB", "RB", "RIB"]
-    assert all(
-        abs(v["psnr_y"] - found["bicubic"]["psnr_y"]) < 6 for v in found["variants"]
-    )  # 45 dB on so smooth a clip
-    assert found["orderings"][0]["order"] == ["IB", "RB", "RIB"]
+    assert "| RIB | 31.65 / 0.897 | - | - | - |" in stdout
+    assert main(options) == 0
+    found, stderr = capsys.readouterr()
+    assert "network 3 of 3: rib-0" in stderr
+    cells = [line.strip("| ").split(" | ") for line in found.splitlines()[:6]]
+    assert [row[0] for row in cells[3:]] == ["IB", "RB", "RIB"]
+    psnrs = [float(row[2].split(" / ")[0]) for row in cells[2:]]
+    assert all(abs(psnr - psnrs[0]) < 6 for psnr in psnrs)  # 45 dB on so smooth a clip
+    assert "| Table 1 | IB < RB < RIB |" in found
     times = {path: path.stat().st_mtime_ns for path in (data.parent / "runs").rglob("*.safetensors")}
     assert len(times) == 3
-    code, again, _ = in_process(*arguments, "--json")
-    assert json.loads(again) == found
+    assert main(options) == 0
+    assert capsys.readouterr().out == found
     assert {path: path.stat().st_mtime_ns for path in times} == times  # nothing was trained again
+
+
+def test_a_missing_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--data", str(tmp_path / "none")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "none" in line
 
 
 def test_a_stop_leaves_the_rest_for_later(data: Path) -> None:
@@ -103,7 +107,7 @@ def test_a_stop_leaves_the_rest_for_later(data: Path) -> None:
     # Another budget or other test frames are another result.
     assert read_results(make_ablation(data, tables=(1,), iterations=3)) == {}
     assert read_results(make_ablation(data, tables=(1,), iterations=2, frames=1)) == {}
-    path = ablation.output / "rib-0" / ablations.RESULT
+    path = ablation.output / "rib-0" / RESULT
     assert json.loads(path.read_text(encoding="utf-8"))["clips"] == {"wave": 2}
 
 

@@ -1,7 +1,7 @@
 """The paper's ablations, trained and evaluated: Table 1's blocks, Table 2's fusions, Table 3's recurrent variants.
 
-Every network sees the same windows for the same number of steps. A run of this has one folder for each network; what is
-finished there is not done again.
+Every network sees the same windows for the same number of steps. Each network has a folder; a finished network is not
+trained again.
 """
 
 import json
@@ -24,6 +24,7 @@ from ristn_cli.typed import build, read_json
 from ristn_cli.weights import load_weights
 
 RESULT = "result.json"
+RECIPE = Path(__file__).with_name("ablation.toml")
 
 
 @dataclass(frozen=True)
@@ -147,8 +148,8 @@ class Ablation:
         return tuple(variant for variant in VARIANTS if variant.table in self.tables)
 
     def make_recipe(self, variant: Variant) -> Recipe:
-        """The recipe of a variant: the shipped one with its changes, Table 1's on as many pixels of stills."""
-        base = load_recipe("ablation")
+        """The recipe of a variant: `ablation.toml` with its changes, Table 1's on as many pixels of stills."""
+        base = load_recipe(str(RECIPE))
         (stage,) = base.stages
         if self.iterations is not None:
             stage = replace(stage, iterations=self.iterations, warmup=min(stage.warmup, self.iterations))
@@ -179,7 +180,7 @@ def run_ablation(
     clips = plan_clips(ablation.test, max_frames=ablation.frames)
     finished = read_results(ablation, clips)
     ends = None if minutes is None else time.monotonic() + 60 * minutes
-    cache = FrameCache(int(load_recipe("ablation").data.cache_gib * 2**30))
+    cache = FrameCache(int(load_recipe(str(RECIPE)).data.cache_gib * 2**30))
     pending = {variant.key: variant for variant in ablation.variants}
     for position, (key, variant) in enumerate(pending.items()):
         recipe, folder = ablation.make_recipe(variant), ablation.output / key

@@ -1,27 +1,14 @@
 """The simulation of a cluster against what can be worked out by hand, and the tables that the documents quote."""
 
-import importlib.util
 import random
 import re
 import shlex
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from simulate_cluster import Costs, main, simulate
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def simulation() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("simulate_cluster", ROOT / "examples" / "simulate_cluster.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses look for it
-    spec.loader.exec_module(module)
-    return module
 
 
 FREE = {
@@ -64,35 +51,33 @@ OUTPUT = {"part_megabytes_per_frame": 1.0, "disk_megabytes": 100.0}
     ],
 )
 def test_times_are_those_worked_out_by_hand(
-    simulation: ModuleType, costs: dict[str, float], speeds: list[float], length: int, seconds: float
+    costs: dict[str, float], speeds: list[float], length: int, seconds: float
 ) -> None:
-    outcome = simulation.simulate(simulation.Costs(**(FREE | costs)), speeds, length, random.Random(0))
+    outcome = simulate(Costs(**(FREE | costs)), speeds, length, random.Random(0))
     assert outcome.seconds == pytest.approx(seconds, rel=1e-6)
     assert outcome.ideal_seconds == pytest.approx(2000 / sum(speeds))
     assert outcome.failures == 0
 
 
-def test_failures_cost_time_and_no_segment(simulation: ModuleType) -> None:
-    costs = simulation.Costs(**(FREE | {"failure_hours": 0.05, "start_seconds": 5.0, "hang_share": 0.0}))
-    calm = simulation.Costs(**(FREE | {"start_seconds": 5.0}))
+def test_failures_cost_time_and_no_segment() -> None:
+    costs = Costs(**(FREE | {"failure_hours": 0.05, "start_seconds": 5.0, "hang_share": 0.0}))
+    calm = Costs(**(FREE | {"start_seconds": 5.0}))
     speeds = [1.0, 0.5, 2.0]
-    outcome = simulation.simulate(costs, speeds, 50, random.Random(0))
+    outcome = simulate(costs, speeds, 50, random.Random(0))
     assert outcome.finished == 20
     assert outcome.failures > 0
-    assert outcome.seconds > simulation.simulate(calm, speeds, 50, random.Random(0)).seconds
+    assert outcome.seconds > simulate(calm, speeds, 50, random.Random(0)).seconds
 
 
-def test_a_last_segment_may_be_shorter(simulation: ModuleType) -> None:
-    outcome = simulation.simulate(simulation.Costs(**FREE), [1.0], 300, random.Random(0))
+def test_a_last_segment_may_be_shorter() -> None:
+    outcome = simulate(Costs(**FREE), [1.0], 300, random.Random(0))
     assert (outcome.finished, outcome.seconds) == (4, pytest.approx(2000))
 
 
-def test_the_documents_quote_what_the_command_prints(
-    simulation: ModuleType, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_documents_quote_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
     text = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
-    quoted = re.findall(r"```\npython examples/simulate_cluster.py(.*)\n```\n\n((?:\|.*\n)+)", text)
+    quoted = re.findall(r"```\npython tools/simulate_cluster.py(.*)\n```\n\n((?:\|.*\n)+)", text)
     assert len(quoted) >= 3
     for arguments, rows in quoted:
-        simulation.main(shlex.split(arguments))
+        main(shlex.split(arguments))
         assert capsys.readouterr().out == rows
