@@ -31,13 +31,6 @@ def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # for the processes that a test starts
 
 
-@pytest.fixture(autouse=True)
-def _own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What `ristn bench` saved for the user of this machine must not shape a test."""
-    for name in ("XDG_CONFIG_HOME", "APPDATA"):
-        monkeypatch.setenv(name, str(tmp_path / "configuration"))
-
-
 @pytest.fixture
 def tiny_model() -> RISTN:
     """A network that begins, by its global skip, as exactly bicubic."""

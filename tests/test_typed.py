@@ -13,12 +13,11 @@ from typing import Any, Literal
 import pytest
 import torch
 
-from ristn_cli.engine.defaults import MachineDefault, defaults_file, find_default, forget_defaults, save_default
 from ristn_cli.job.batch import RECORD_NAME, Record
 from ristn_cli.job.border import Border
 from ristn_cli.job.manifest import JobError, Manifest, Part, read_identity
 from ristn_cli.job.options import UpscaleOptions
-from ristn_cli.model import CONFIGS, RISTN, RISTNConfig
+from ristn_cli.model import CONFIGS, RISTN
 from ristn_cli.training.journal import read_log
 from ristn_cli.training.recipe import RecipeError, parse_recipe
 from ristn_cli.training.state import TrainingError, read_checkpoint
@@ -210,18 +209,7 @@ def test_a_record_of_another_form_is_refused_before_the_work(tmp_path: Path, tex
         Record(tmp_path, lambda source: "", UpscaleOptions())
 
 
-# Defaults, recipes, logs, evaluations
-
-
-@pytest.mark.parametrize("text", ["{", "[]", '{"format": "ristn-defaults/1", "defaults": 5}', DEEP])
-def test_defaults_of_another_form_can_be_replaced(text: str) -> None:
-    defaults_file().parent.mkdir(parents=True)
-    defaults_file().write_text(text)
-    with pytest.raises(MalformedError):
-        find_default(RISTNConfig(), torch.device("cpu"))
-    save_default(MachineDefault(network="a", device="b", precision="fp32", window=8, tile=64))
-    assert find_default(RISTNConfig(), torch.device("cpu")) is None
-    assert forget_defaults() == 1
+# Recipes, logs, evaluations
 
 
 RECIPE = """name = "small"

@@ -288,7 +288,7 @@ def check_bench(settings: Settings, rows: Rows) -> None:
                 matrix_flops_per_second=case.limits.matrix_flops_per_second,
                 memory_bytes=memory,
             )
-            report = make_report(cases, [], settings.device)
+            report = make_report(cases, settings.device)
             (settings.folder / "bench.json").write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
 
 

@@ -4,13 +4,14 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
 from ristn_cli.bench.results import Machine
-from ristn_cli.engine.defaults import device_name, processor_name
 from ristn_cli.engine.device import Backend
 
 CONVOLUTION_CHANNELS = (32, 64, 128)
@@ -52,6 +53,21 @@ def describe_machine(chosen: torch.device) -> Machine:
         torch=str(torch.__version__),
         device=device_name(chosen),
     )
+
+
+def processor_name() -> str:
+    """As Linux has it in /proc/cpuinfo, else as Python knows it."""
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        return next(line for line in lines if line.startswith("model name")).partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def device_name(device: torch.device) -> str:
+    """The hardware behind a device: a home folder may be shared by several machines."""
+    if device.type == "cuda":
+        return f"cuda: {torch.cuda.get_device_name(device)}"
+    return f"{device.type}: {processor_name()}"
 
 
 def sizes_for(backend: Backend) -> Sizes:

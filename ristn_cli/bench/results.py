@@ -171,29 +171,13 @@ class Case:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
-    """One setting that a sweep tried; `seconds_per_frame` is null when it needs more memory than there is."""
-
-    model: str
-    width: int
-    height: int
-    precision: str
-    window: int
-    tile: int
-    seconds_per_frame: float | None
-    is_default: bool
-    is_best: bool
-
-
-@dataclass(frozen=True, kw_only=True)
 class Report:
-    """All cases of one run, or what a sweep tried."""
+    """All cases of one run."""
 
     version: str
     created: str
     machine: Machine
     cases: list[Case]
-    sweep: list[Setting]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, the schema's name first."""

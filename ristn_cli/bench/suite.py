@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ristn_cli.bench.machine import describe_machine
 from ristn_cli.bench.measure import Request
-from ristn_cli.bench.results import BenchError, Case, Report, Setting
+from ristn_cli.bench.results import BenchError, Case, Report
 from ristn_cli.engine.device import choose_device
 from ristn_cli.isolation import isolate
 from ristn_cli.typed import build, read_json
@@ -49,14 +49,13 @@ def measure_apart(request: Request) -> Case:
     return case
 
 
-def make_report(cases: Sequence[Case], settings: Sequence[Setting], device: str) -> Report:
+def make_report(cases: Sequence[Case], device: str) -> Report:
     """The report of what was measured on this machine, with the threads that PyTorch has in this process."""
     return Report(
         version=version("ristn"),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         machine=describe_machine(choose_device(device)),
         cases=list(cases),
-        sweep=list(settings),
     )
 
 

@@ -11,7 +11,7 @@ from rich.text import Text
 from ristn_cli.cli.terminal import plain
 
 if TYPE_CHECKING:
-    from ristn_cli.bench.results import Case, Comparison, Report, Setting
+    from ristn_cli.bench.results import Case, Comparison, Report
 
 LABELS = {
     "decode": "decode",
@@ -46,8 +46,6 @@ def describe_report(report: Report) -> Iterator[Table | Text]:
     )
     if report.cases:
         yield describe_cases(report.cases)
-    if report.sweep:
-        yield describe_sweep(report.sweep)
 
 
 def name_of(case: Case) -> str:
@@ -94,25 +92,6 @@ def case_figures(case: Case) -> Iterator[tuple[str, str]]:
     yield "bicubic by ffmpeg, a frame", seconds(case.bicubic_seconds_per_frame)
     yield "reference, a frame", seconds(None if reference is None else reference.seconds_per_frame.median)
     yield "  network / reference", told(None if reference is None else reference.ratio, lambda known: f"{known:.3f}")
-
-
-def describe_sweep(settings: list[Setting]) -> Table:
-    """What was tried, and the best."""
-    table = make_table("sweep", "network", "precision", "tile", "window", "s a frame", "to the default", "")
-    defaults = {(s.model, s.width, s.height): s.seconds_per_frame for s in settings if s.is_default}
-    for setting in settings:
-        base, took = defaults[setting.model, setting.width, setting.height], setting.seconds_per_frame
-        marks = [mark for mark, is_set in (("default", setting.is_default), ("best", setting.is_best)) if is_set]
-        table.add_row(
-            plain(f"{setting.model} {setting.width}x{setting.height}"),
-            plain(setting.precision),
-            str(setting.tile),
-            str(setting.window),
-            told(took, lambda value: f"{value:.3f}"),
-            told(took / base if took and base else None, lambda value: f"{value:.2f}"),
-            ", ".join(marks),
-        )
-    return table
 
 
 def describe_comparison(rows: list[Comparison]) -> Table | str:

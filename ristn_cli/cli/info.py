@@ -158,8 +158,6 @@ def describe_plan(plan: JobPlan) -> Iterator[str]:
     counts = {"windows": plan.windows, "parts": plan.parts, "tiles a window": plan.tiles}
     told = ", ".join(f"{name}: {'unknown' if count is None else count}" for name, count in counts.items())
     yield f"work: {told}, {plan.window_frames} frames a window, {plan.precision} on {plan.device}"
-    if plan.uses_default:
-        yield "windows and tiles: the fastest on this machine, as ristn bench --sweep --save-default found them"
     windows, held = format_bytes(plan.memory_bytes), format_bytes(plan.encoder_bytes)
     yield f"memory: about {windows} for windows, {held} for {plan.encoder}, beside the program"
     needed = (

@@ -275,30 +275,17 @@ def build_upscaler(
     detect_cuts: bool = True,
     memory_limit: int | None = None,
     workers: int = 1,
-    with_default: bool = False,
     compilation: Literal["auto", "on", "off"] = "auto",
     quiet: bool = False,
 ) -> Upscaler:
-    """The engine that the common options describe; what they leave open may be this machine's own default.
-
-    `workers` is how many such engines share the memory.
-    """
-    from ristn_cli.engine.defaults import find_default
-    from ristn_cli.engine.device import choose_backend, choose_device
+    """The engine that the common options describe; `workers` is how many such engines share the memory."""
+    from ristn_cli.engine.device import choose_backend
     from ristn_cli.engine.memory import AutoTiling
     from ristn_cli.engine.upscaler import Upscaler
     from ristn_cli.weights import find_weights, load_weights
 
-    chosen = choose_device(device)
     network = load_weights(weights if weights is not None else find_weights(model))
-    default = None
-    try:
-        default = find_default(network.config, chosen) if with_default else None
-    except MalformedError as error:
-        warn(f"{error}: not used; ristn bench --forget-default removes it")
-    backend = choose_backend(device, default.precision if default is not None and precision == "auto" else precision)
-    if default is not None and default.precision != backend.precision:
-        default = None  # it was the fastest in another one
+    backend = choose_backend(device, precision)
     if backend.is_emulated:
         warn("bf16 is emulated on this CPU: it halves memory but is no faster")
     tiling = AutoTiling(
@@ -307,7 +294,6 @@ def build_upscaler(
         detect_cuts=detect_cuts,
         memory_bytes=memory_limit,
         workers=workers,
-        default=default,
     )
 
     logging.getLogger("ristn.engine").setLevel(logging.WARNING if quiet else logging.INFO)

@@ -143,7 +143,6 @@ class Computers(AbstractContextManager["Computers"]):
             detect_cuts=self._detect_cuts,
             memory_limit=self._memory_limit,
             workers=sharers,
-            with_default=True,
             compilation=self._compilation,
             quiet=self._quiet,
         )

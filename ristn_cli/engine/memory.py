@@ -9,7 +9,6 @@ import torch
 
 from ristn_cli.engine.allocator import has_tcache_disabled, kept_bytes
 from ristn_cli.engine.cgroups import free_in_groups
-from ristn_cli.engine.defaults import MachineDefault
 from ristn_cli.engine.tiles import plan_spans
 from ristn_cli.model import SCALE, RISTNConfig
 
@@ -206,8 +205,6 @@ class AutoTiling:
         workers: how many workers share that memory, each with windows and an encoder of its own.
         other_bytes: of `memory_bytes`, what other processes of the program take on the machine: they share it, too.
         free_bytes: what is free for each worker where it computes; None to ask this machine.
-        default: where neither window nor tile is given: the fastest ones, as measured on this machine; memory still
-            makes them smaller.
     """
 
     window: int | None = None
@@ -217,12 +214,6 @@ class AutoTiling:
     workers: int = 1
     other_bytes: int = 0
     free_bytes: int | None = None
-    default: MachineDefault | None = None
-
-    @property
-    def uses_default(self) -> bool:
-        """Whether windows and tiles are those measured on this machine, as far as they fit."""
-        return self.default is not None and self.window is None and self.tile is None
 
     def room(self, device: torch.device, encoder_bytes: int) -> int | None:
         """What windows of a worker may take beside its encoder of as many bytes, by the limit or else by what is free.
@@ -271,11 +262,8 @@ class AutoTiling:
                 workers=self.workers,
             )
 
-        longest, largest = LONGEST_WINDOW, LARGEST_TILE
-        if self.uses_default and self.default is not None:
-            longest, largest = self.default.window, self.default.tile
-        windows = [self.window] if self.window else range(longest, min(longest, 2 * CONTEXT + 1) - 1, -1)
-        tiles = [self.tile] if self.tile else range(largest, min(largest, SMALLEST_TILE) - 1, -TILE_STEP)
+        windows = [self.window] if self.window else range(LONGEST_WINDOW, 2 * CONTEXT, -1)
+        tiles = [self.tile] if self.tile else range(LARGEST_TILE, SMALLEST_TILE - 1, -TILE_STEP)
         candidates = [
             replace_tile(
                 Tiling(window=window, context=min(CONTEXT, (window - 1) // 2), detect_cuts=self.detect_cuts), tile
@@ -284,8 +272,6 @@ class AutoTiling:
             for tile in tiles
         ]
         fitting = [tiling for tiling in candidates if needed(tiling) <= limit]
-        if self.uses_default and candidates[0] in fitting:
-            return candidates[0]
         if not fitting:
             least = min(map(needed, candidates))
             fitting = [tiling for tiling in candidates if needed(tiling) <= NEAR_SMALLEST * least]

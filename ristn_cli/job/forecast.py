@@ -113,7 +113,6 @@ def describe_job(job: Job, manifest: Manifest, upscaler: Upscaler) -> JobPlan:
         room_bytes=None if automatic is None else automatic.room(upscaler.backend.device, job.encoder_bytes),
         needed_bytes=needed,
         free_bytes=shutil.disk_usage(existing_parent(manifest.folder)).free,
-        uses_default=automatic is not None and automatic.uses_default,
     )
     check_memory(plan, info.path, is_limited=automatic is not None and automatic.memory_bytes is not None)
     return plan

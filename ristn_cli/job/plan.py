@@ -47,7 +47,6 @@ class JobPlan:
         needed_bytes: free disk space that the job needs beside the output, at most, as an estimate.
         free_bytes: what is free there.
         seconds: time the network will take, measured on the first frames; None when it was not measured.
-        uses_default: windows and tiles are the fastest ones of a sweep on this machine, as far as they fit.
     """
 
     width: int
@@ -75,7 +74,6 @@ class JobPlan:
     free_bytes: int
     workers: int = 1
     seconds: float | None = None
-    uses_default: bool = False
 
 
 def count_windows(frames: int, tiling: Tiling, *, continued: int = 0) -> int:

@@ -35,19 +35,8 @@ from ristn_cli.bench.results import (
 )
 from ristn_cli.bench.scene import PAN, make_scene
 from ristn_cli.bench.suite import make_report
-from ristn_cli.bench.sweep import as_default, measure_tiling, sweep, sweep_backends
-from ristn_cli.engine.defaults import (
-    MachineDefault,
-    config_digest,
-    defaults_file,
-    device_name,
-    find_default,
-    forget_defaults,
-    read_defaults,
-    save_default,
-)
-from ristn_cli.engine.device import Backend, DeviceError, choose_backend
-from ristn_cli.engine.memory import AutoTiling, Tiling
+from ristn_cli.engine.device import Backend, choose_backend
+from ristn_cli.engine.memory import Tiling
 from ristn_cli.engine.scenes import difference, scene_windows
 from ristn_cli.engine.transfer import Arrival
 from ristn_cli.engine.upscaler import Upscaler
@@ -85,7 +74,7 @@ def case(_quick_rates: None, tiny_weights: Path, tmp_path: Path) -> Case:
 
 @pytest.fixture
 def report(case: Case) -> Report:
-    return make_report([case], [], "cpu")
+    return make_report([case], "cpu")
 
 
 def test_a_case_agrees_with_itself(case: Case) -> None:
@@ -251,132 +240,12 @@ def test_the_network_alone_computes_what_the_whole_program_does(
     assert happened == [4, "peaks", 4]
 
 
-def fake_measure(seconds: dict[tuple[str, int, int], float | None], otherwise: float) -> object:
-    """Seconds by precision, tile and window."""
-
-    def measure(network: Network, backend: Backend, tiling: Tiling, width: int, height: int) -> float | None:
-        return seconds.get((backend.precision, tiling.tile, tiling.window), otherwise)
-
-    return measure
-
-
 @pytest.fixture
 def network(tiny_model: RISTN) -> Network:
     return Network("tiny", "random", tiny_model)
 
 
-BF16, FP32 = Backend(CPU, "bf16"), Backend(CPU, "fp32")
-
-
-def test_a_sweep_finds_the_fastest_precision_then_tile_then_window(network: Network) -> None:
-    speeds = {("fp32", 288, 20): 0.5, ("fp32", 128, 20): 0.3, ("fp32", 128, 12): 0.2}
-    found = sweep(network, [BF16, FP32], (400, 160), seconds=60, measure=fake_measure(speeds, 1.0))  # type: ignore[arg-type]
-    assert (found.backend.precision, found.tiling.tile, found.tiling.window) == ("fp32", 128, 12)
-    best = [setting for setting in found.settings if setting.is_best]
-    assert [(s.precision, s.tile, s.window, s.seconds_per_frame) for s in best] == [("fp32", 128, 12, 0.2)]
-    assert [(s.precision, s.tile, s.window) for s in found.settings if s.is_default] == [("bf16", 288, 20)]
-    jsonschema.validate([asdict(s) for s in found.settings], {"items": {"$ref": "#/$defs/setting"}, **SCHEMA_DEFS})
-
-
-SCHEMA_DEFS = {"$defs": SCHEMA["$defs"]}
-
-
-def test_a_sweep_keeps_to_the_default_within_noise_and_time_and_memory(network: Network) -> None:
-    near = fake_measure({("bf16", 128, 20): 0.98}, 1.0)
-    found = sweep(network, [BF16], (400, 160), seconds=60, measure=near)  # type: ignore[arg-type]
-    assert (found.tiling.tile, found.tiling.window) == (288, 20)
-    late = sweep(network, [BF16, FP32], (400, 160), seconds=0, measure=fake_measure({}, 1.0))  # type: ignore[arg-type]
-    assert len(late.settings) == 1
-    short = fake_measure({("bf16", 192, 20): None, ("bf16", 128, 20): 0.5}, 1.0)
-    found = sweep(network, [BF16], (400, 160), seconds=60, measure=short)  # type: ignore[arg-type]
-    assert found.tiling.tile == 128
-    assert [s.tile for s in found.settings if s.seconds_per_frame is None] == [192]
-
-
-def test_a_sweep_confirms_what_it_found(network: Network) -> None:
-    calls: list[int] = []
-
-    def measure(network: Network, backend: Backend, tiling: Tiling, width: int, height: int) -> float:
-        calls.append(tiling.tile)
-        return 0.5 if tiling.tile == 128 and calls.count(128) == 1 else 1.0
-
-    found = sweep(network, [BF16], (400, 160), seconds=60, measure=measure)
-    assert calls[-2:] == [288, 128]
-    assert found.tiling.tile == 288
-    assert [setting.tile for setting in found.settings if setting.is_best] == [288]
-
-
-def test_a_setting_is_measured_on_one_tile(network: Network) -> None:
-    seconds = measure_tiling(network, FP32, Tiling(tile=32, window=6), 60, 20)
-    assert seconds is not None
-    assert seconds > 0
-
-
-def test_precisions_to_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ristn_cli.bench.sweep.has_bfloat16_instructions", lambda: False)
-    monkeypatch.setattr("ristn_cli.engine.device.has_bfloat16_instructions", lambda: False)
-    assert [backend.precision for backend in sweep_backends("cpu", None)] == ["fp32"]
-    assert [backend.precision for backend in sweep_backends("cpu", ["bf16", "fp32"])] == ["bf16", "fp32"]
-    with pytest.raises(DeviceError, match="fp16"):
-        sweep_backends("cpu", ["fp16"])
-
-
-def test_defaults_are_kept_apart_and_forgotten(network: Network) -> None:
-    config = network.model.config
-    first = MachineDefault(network=config_digest(config), device=device_name(CPU), precision="fp32", window=8, tile=64)
-    assert find_default(config, CPU) is None
-    assert save_default(replace(first, device="cpu: another")) == defaults_file()
-    save_default(replace(first, window=12))
-    save_default(first)
-    assert find_default(config, CPU) == first
-    assert len(read_defaults()) == 2
-    assert find_default(replace(config, growth=8), CPU) is None
-    assert forget_defaults() == 2
-    assert find_default(config, CPU) is None
-    assert forget_defaults() == 0
-
-
-def test_defaults_of_another_version_are_as_none() -> None:
-    defaults_file().parent.mkdir(parents=True)
-    defaults_file().write_text('{"format": "ristn-defaults/9", "all": 5}', encoding="utf-8")
-    assert read_defaults() == []
-
-
-def test_a_default_holds_where_nothing_is_given_and_memory_allows() -> None:
-    default = MachineDefault(network="", device="", precision="fp32", window=8, tile=96)
-    sizes = {"width": 480, "height": 270, "value_bytes": 4}
-
-    def fit(automatic: AutoTiling) -> tuple[int, int]:
-        tiling = automatic.fit(TINY, CPU, **sizes)
-        return tiling.window, tiling.tile
-
-    assert fit(AutoTiling(default=default, memory_bytes=1 << 33)) == (8, 96)
-    assert fit(AutoTiling(default=default, window=12, memory_bytes=1 << 33)) == (12, 288)
-    assert fit(AutoTiling(default=default, tile=128, memory_bytes=1 << 33)) == (20, 128)
-    assert fit(AutoTiling(default=default, memory_bytes=1 << 20)) != (8, 96)
-
-
-def test_upscale_uses_what_a_sweep_saved(network: Network, tiny_weights: Path, tmp_path: Path) -> None:
-    source = make_clip(tmp_path / "in.mp4", frames=8, width=100, height=60)
-    command = ["upscale", source, tmp_path / "out.mp4", "--weights", tiny_weights, "--dry-run"]
-    speeds = {("fp32", 96, 20): 0.2, ("fp32", 96, 8): 0.1}
-    found = sweep(network, [FP32], (100, 60), seconds=60, measure=fake_measure(speeds, 1.0))  # type: ignore[arg-type]
-    save_default(as_default(found, network))
-
-    code, stdout, stderr = in_process(*command, "--json")
-    assert code == 0, stderr
-    plan = json.loads(stdout)
-    assert (plan["window_frames"], plan["tiles"], plan["precision"], plan["uses_default"]) == (8, 2, "fp32", True)
-    assert "ristn bench" in in_process(*command)[1]
-    for given in (["--window", "12"], ["--precision", "bf16"]):
-        assert json.loads(in_process(*command, "--json", *given)[1])["tiles"] == 1
-    code, _, stderr = in_process(*command[:-1], "--preset", "ultrafast")
-    assert code == 0, stderr
-    assert (probe(tmp_path / "out.mp4").width, probe(tmp_path / "out.mp4").height) == (400, 240)
-
-    code, stdout, _ = in_process("bench", "--forget-default")
-    assert "forgot 1" in stdout
-    assert not json.loads(in_process(*command, "--json", "--overwrite")[1])["uses_default"]
+FP32 = Backend(CPU, "fp32")
 
 
 def test_bench_end_to_end(tiny_weights: Path, tmp_path: Path) -> None:
@@ -417,9 +286,6 @@ def test_the_measuring_process_tells_what_went_wrong(tmp_path: Path) -> None:
     [
         ["--size", "wide"],
         ["--size", "0x10"],
-        ["--save-default"],
-        ["--sweep", "--reference"],
-        ["--sweep", "--save-default", "--size", "32x32", "--size", "64x64"],
         ["clip.mp4", "--size", "32x32"],
     ],
 )
@@ -439,7 +305,7 @@ def test_the_network_is_measured_without_pyav(tiny_weights: Path, tmp_path: Path
         f"for name in ('matrix_rate', 'convolution_rate', 'copy_rate'):\n"
         f"    setattr(child.sys.modules['ristn_cli.bench.measure'], name, lambda backend: 1e9)\n"
         f"child.main({str(asked)!r}, {str(told)!r})\n"
-        f"assert suite.make_report([], [], 'cpu').machine.cores >= 1\n"
+        f"assert suite.make_report([], 'cpu').machine.cores >= 1\n"
         f"assert 'ristn_cli.video' not in sys.modules\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

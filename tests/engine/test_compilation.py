@@ -13,8 +13,6 @@ from jobs import plan_run
 from recorder import FakeRecorder
 from torch import Tensor
 
-from ristn_cli.bench import sweep
-from ristn_cli.bench.networks import Network
 from ristn_cli.engine import compilation as execution
 from ristn_cli.engine.compilation import CudaRecorder, RecordedNetwork, choose_compilation, compile_steps
 from ristn_cli.engine.device import Backend, DeviceError, prepare
@@ -33,7 +31,7 @@ def lr(frames: int, side: int = 8) -> Tensor:
 def test_what_is_timed_was_recorded_before(
     random_model: RISTN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By a plan, and by a sweep: the last window, which is the one that counts, is a replay."""
+    """By a plan: the last window, which is the one that counts, is a replay."""
     recorder = FakeRecorder()
 
     class Recorded(Upscaler):
@@ -49,9 +47,6 @@ def test_what_is_timed_was_recorded_before(
     assert recorder.replayed == 3
     assert plan_run(source, tmp_path / "out.mkv", Recorded(random_model, CPU), speedup=None).seconds is None
     assert recorder.replayed == 3
-    monkeypatch.setattr(sweep, "Upscaler", Recorded)
-    assert sweep.measure_tiling(Network("tiny", "file", random_model), CPU, Tiling(window=6), 24, 24)
-    assert recorder.replayed == 5
 
 
 def test_a_shape_is_recorded_when_it_comes_again(random_model: RISTN) -> None:
