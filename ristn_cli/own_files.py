@@ -243,6 +243,26 @@ def open_own(path: Path) -> BinaryIO:
     raise ForeignFileError(f"{path}: belongs to another user or has other names; remove it")
 
 
+def open_if_own(name: str, flags: int) -> int:
+    """An `opener` for Python's `open`, to read what this user's earlier runs wrote; a pipe is not waited for.
+
+    Raises:
+        ForeignFileError: it is another user's, a link, or not a regular file.
+        OSError: it is missing, or cannot be opened.
+    """
+    path = Path(name)
+    if is_link(path):  # Windows cannot refuse it when the file is opened
+        raise ForeignFileError(f"{path}: is a link, expected a file; remove it")
+    descriptor = os.open(path, flags | NO_FOLLOW | getattr(os, "O_NONBLOCK", 0))
+    found = os.fstat(descriptor)
+    if stat.S_ISREG(found.st_mode) and _is_ours(found, path):
+        return descriptor
+    os.close(descriptor)
+    if stat.S_ISREG(found.st_mode):
+        raise ForeignFileError(f"{path}: belongs to {_user(found.st_uid)}, expected a file of yours; have it removed")
+    raise ForeignFileError(f"{path}: is not a regular file; remove it")
+
+
 @contextlib.contextmanager
 def writing(path: Path, *, overwrite: bool = True) -> Iterator[BinaryIO]:
     """A temporary file beside `path`, which gets its name when all is written and safe from a power cut.

@@ -83,12 +83,16 @@ def load_weights(path: Path) -> RISTN:
     return model.eval()
 
 
-def save_weights(model: RISTN, path: Path, *, metrics: dict[str, Any]) -> None:
-    """Write a weights file whole or not at all: matrices in half precision, vectors in float32."""
+def save_weights(model: RISTN, path: Path, *, metrics: dict[str, Any], overwrite: bool = True) -> None:
+    """Write a weights file whole or not at all: matrices in half precision, vectors in float32.
+
+    Raises:
+        FileExistsError: something has the name, and `overwrite` is false.
+    """
     tensors = {
         name: (tensor.half() if tensor.is_floating_point() and tensor.dim() > 1 else tensor).cpu().contiguous()
         for name, tensor in model.state_dict().items()
     }
     metadata = {"format": FORMAT, "config": json.dumps(model.config.to_dict()), "metrics": json.dumps(metrics)}
-    with writing(path) as file:  # not `save_file`, which makes a file that only its owner can read
+    with writing(path, overwrite=overwrite) as file:  # not `save_file`, which makes a file that only its owner can read
         file.write(save(tensors, metadata=metadata))
