@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import subprocess
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import pytest
 from av.format import ContainerFormat, Flags
@@ -13,9 +17,10 @@ from clips import make_clip, make_picture, run_ffmpeg
 from outputs import join_parts
 
 from ristn_cli.video import check_mux, probe, read_frames
-from ristn_cli.video.formats import FORMATS, READ_OPTIONS, describe_script
+from ristn_cli.video.formats import FORMATS, READ_OPTIONS, describe_script, file_url
 from ristn_cli.video.muxing.program import find_ffmpeg
 from ristn_cli.video.muxing.tags import cover_name
+from ristn_cli.video.steps import scale_bicubic
 from ristn_cli.video.types import VideoError
 from ristn_cli.video.writing.image_file import write_image
 
@@ -77,6 +82,45 @@ def test_the_program_refuses_them_too(folder: Path) -> None:
         command = [find_ffmpeg(), "-v", "error", *given, "-i", str(path), "-f", "null", "-"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert (done.returncode == 0) is expected, done.stderr
+
+
+def test_no_protocol_but_that_of_files_is_allowed(folder: Path) -> None:
+    clip = base64.b64encode((folder / "secret.mp4").read_bytes()).decode()
+    url = f"data:video/mp4;base64,{clip}"
+    av.open(url).close()
+    with pytest.raises(av.error.FFmpegError):
+        av.open(url, options=READ_OPTIONS)
+    av.open(file_url(folder / "secret.mp4"), options=READ_OPTIONS).close()
+
+
+def test_the_program_reads_every_source_by_the_same_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole, cut with subtitles that are converted, and for a comparison of speed."""
+    source = make_clip(tmp_path / "in.mkv", frames=50, audio_tracks=1, subtitles=True)
+    part = make_clip(tmp_path / "part.mp4", frames=25, width=256, height=192)
+    info = probe(source)
+    commands: list[list[str]] = []
+
+    class Recorded(subprocess.Popen):  # type: ignore[type-arg]
+        def __init__(self, command: list[str], *others: Any, **options: Any) -> None:
+            commands.append(command)
+            super().__init__(command, *others, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", Recorded)
+    check_mux(info, tmp_path / "out.mp4")
+    join_parts([part], info, tmp_path / "out.mp4", start=Fraction(1))
+    scale_bicubic(info, tmp_path / "scaled.mp4", width=96, height=72, frames=2, crf=20, preset="ultrafast")
+    read = 0
+    for command in commands:
+        begin = 0
+        for at in (k for k, word in enumerate(command) if word == "-i"):
+            options, name = command[begin:at], command[at + 1]
+            begin = at + 2
+            if name == "pipe:0" or "ffmetadata" in options:  # what this program wrote
+                continue
+            read += 1
+            assert name.startswith("file:/")
+            assert {name: options[options.index(f"-{name}") + 1] for name in READ_OPTIONS} == READ_OPTIONS
+    assert read == 3
 
 
 def test_what_a_film_is_made_of_is_no_script(folder: Path) -> None:
