@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import subprocess
 from fractions import Fraction
 from pathlib import Path
@@ -12,11 +13,11 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from av.format import ContainerFormat, Flags
+from av.format import ContainerFormat, Flags, formats_available
 from clips import make_clip, make_picture, run_ffmpeg
 from outputs import join_parts
 
-from ristn_cli.video import check_mux, probe, read_frames
+from ristn_cli.video import check_mux, formats, probe, read_frames
 from ristn_cli.video.formats import FORMATS, READ_OPTIONS, describe_script, file_url
 from ristn_cli.video.muxing.program import find_ffmpeg
 from ristn_cli.video.muxing.tags import cover_name
@@ -61,6 +62,44 @@ def test_the_formats_that_open_other_files_are_not_among_those_allowed() -> None
     refused = "concat hls dash imf sdp rtsp rtp sap vobsub webm_dash_manifest avisynth vapoursynth dvdvideo lavfi mlv"
     assert allowed.isdisjoint(refused.split())
     assert allowed.isdisjoint(["ffmetadata", "image2pipe", "svg_pipe", "tty", "rawvideo", "data", "alsa", "x11grab"])
+
+
+def documented(title: str) -> str:
+    """What docs/video.md lists after a title in bold."""
+    text = (Path(__file__).parents[2] / "docs" / "video.md").read_text(encoding="utf-8")
+    section = text.partition("\n## Formats that are opened\n")[2].partition("\n## ")[0]
+    found = re.search(rf"- \*\*{title}:\*\* `([^`]+)`", section)
+    assert found is not None, title
+    return " ".join(found[1].split())
+
+
+def test_the_document_lists_the_formats() -> None:
+    for title, names in (
+        ("Containers", formats.CONTAINERS),
+        ("Containers of games", formats.GAME_CONTAINERS),
+        ("Elementary streams", formats.ELEMENTARY_STREAMS),
+        ("Images", formats.IMAGES),
+        ("Sound", formats.SOUND),
+    ):
+        assert documented(title) == names
+    others = documented("Scripts, playlists and others that open further files or the network").split()
+    devices = documented("Devices").split()
+    allowed = {part for name in FORMATS for part in name.split(",")}
+    assert allowed.isdisjoint([*others, *devices])
+    assert {*OPENS_OTHERS} - {"m3u", "asx"} <= {*others}
+    offered = {part for name in formats_available for part in name.split(",") if is_demuxer(part)}
+    rest = offered - allowed - {*others, *devices}
+    assert not [name for name in rest if Flags.no_file in Flags(ContainerFormat(name, "r").flags)]
+    if av.library_versions["libavformat"][:2] == (62, 12):
+        text = (Path(__file__).parents[2] / "docs" / "video.md").read_text(encoding="utf-8")
+        assert f"**All others**, {len(rest)} in FFmpeg 8.1" in text
+
+
+def is_demuxer(name: str) -> bool:
+    try:
+        return ContainerFormat(name, "r").is_input
+    except ValueError:
+        return False
 
 
 def test_no_format_that_needs_no_file_is_allowed() -> None:
