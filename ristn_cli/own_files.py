@@ -7,6 +7,7 @@ import atexit
 import contextlib
 import errno
 import functools
+import importlib
 import os
 import secrets
 import shutil
@@ -70,6 +71,23 @@ def empty_folder() -> Path:
     """A folder of this user's with nothing in it, at a path where no other user can put anything."""
     folder = own_folder("empty")
     return temporary_folder("empty") if any(folder.iterdir()) else folder
+
+
+@contextlib.contextmanager
+def in_empty_folder() -> Iterator[None]:
+    """Within, the working folder is an empty one: some libraries read code or settings from it when they begin."""
+    with contextlib.chdir(empty_folder()):
+        yield
+
+
+def import_apart(name: str) -> None:
+    """Import a library that reads settings from the working folder; call it before there are other threads.
+
+    Matplotlib's settings can have it run LaTeX.
+    """
+    if name not in sys.modules:
+        with in_empty_folder():
+            importlib.import_module(name)
 
 
 def is_own(folder: Path) -> bool:

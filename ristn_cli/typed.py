@@ -32,6 +32,9 @@ MOST_SHOWN = 60
 Opener = Callable[[str, int], int]
 """Opens a file by its name and flags, and gives its descriptor."""
 
+DOT = re.compile(r"(?<!\.)\.(?!\.)")
+"""Between the parts of a key. Rows of dots, as in comments, are none."""
+
 FRACTION = re.compile(r"-?\d{1,40}(/[1-9]\d{0,39})?", re.ASCII)
 
 
@@ -99,6 +102,9 @@ def parse_toml(text: str) -> dict[str, Any]:
     Raises:
         MalformedError: it is no TOML, or nested too deeply.
     """
+    # The time of tomllib grows with the square of a dotted key's length: minutes for one of 100 kB.
+    if any(len(DOT.findall(piece)) > MOST_NESTED for piece in re.split(r"[={,\n]", text)):
+        raise _too_deep()
     try:
         values = tomllib.loads(text)
     except RecursionError as error:

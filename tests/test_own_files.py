@@ -160,6 +160,15 @@ def test_a_planted_job_folder_is_refused(upscaler: Upscaler, shared: Path, victi
     assert not target.exists()
 
 
+@pytest.mark.parametrize("name", ["lock", "manifest.json"])
+def test_a_pipe_in_the_job_folder_is_refused_at_once(upscaler: Upscaler, shared: Path, name: str) -> None:
+    source, target = make_clip(shared / "in.mp4", frames=2, width=32, height=24), shared / "out.mkv"
+    job_folder(target).mkdir(mode=0o700)
+    os.mkfifo(job_folder(target) / name)
+    with pytest.raises((VideoError, JobError, ForeignFileError), match=f"{name}: is "):
+        list(run_job(source, target, upscaler, FAST))
+
+
 @needs_root
 def test_the_job_folder_of_another_user_is_refused(upscaler: Upscaler, shared: Path, victim: Path) -> None:
     source, target = make_clip(shared / "in.mp4", frames=4, width=32, height=24), shared / "out.mkv"
@@ -197,22 +206,25 @@ def test_on_a_disk_without_owners_the_own_folder_is_known(tmp_path: Path, monkey
     make_private_folder(folder)
 
 
+@pytest.mark.parametrize(
+    ("moment", "name"), [("check_disk", "out.mkv"), ("finish", "out.mkv"), ("finish", "%d.png")]
+)
 def test_a_folder_that_is_exchanged_on_the_way_is_not_used(
-    upscaler: Upscaler, shared: Path, monkeypatch: pytest.MonkeyPatch
+    upscaler: Upscaler, shared: Path, monkeypatch: pytest.MonkeyPatch, moment: str, name: str
 ) -> None:
-    source, target = make_clip(shared / "in.mp4", frames=4, width=32, height=24), shared / "out.mkv"
+    source, target = make_clip(shared / "in.mp4", frames=4, width=32, height=24), shared / name
     documents = shared / "documents"
     documents.mkdir()
     for name in ("part-00001.mp4", "joined.mkv", "manifest.json"):
         (documents / name).write_text(KEPT, encoding="utf-8")
-    check_disk = run_module.check_disk
+    step = getattr(run_module, moment)
 
-    def exchange(*arguments: object) -> None:
-        check_disk(*arguments)  # type: ignore[arg-type]
+    def exchange(*arguments: object, **options: object) -> None:
         job_folder(target).rename(shared / "away")
         job_folder(target).symlink_to(documents)
+        step(*arguments, **options)
 
-    monkeypatch.setattr(run_module, "check_disk", exchange)
+    monkeypatch.setattr(run_module, moment, exchange)
     with pytest.raises(ForeignFileError, match="is a link"):
         list(run_job(source, target, upscaler, FAST))
     assert sorted(path.name for path in documents.iterdir()) == ["joined.mkv", "manifest.json", "part-00001.mp4"]
@@ -489,6 +501,9 @@ def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:
         for k in range(3):
             (place / f"up-{k}").symlink_to(root)
     (root / "sub" / "d.mp4").symlink_to(root / "a.mp4")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "e.mp4").touch()
+    (root / "link").symlink_to(tmp_path / "elsewhere")
     assert found_in(root) == ["a.mp4", "sub/b.mp4", "sub/d.mp4", "sub/deep/c.mp4"]
     # A link that is an input itself is followed.
     assert found_in(root / "up-0") == found_in(root)

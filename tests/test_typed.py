@@ -115,10 +115,25 @@ def test_json_that_is_none_is_refused(text: str) -> None:
     assert parse_json("[" * MOST_NESTED + "]" * MOST_NESTED)
 
 
-@pytest.mark.parametrize("text", ["a = " + DEEP, "a = " + "[" * 50 + "]" * 50, "a", "a = 1" + "0" * 5000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a = " + DEEP,
+        "a = " + "[" * 50 + "]" * 50,
+        "a",
+        "a = 1" + "0" * 5000,
+        "a" + ".b" * 200_000 + " = 1",
+        "[a" + ' . "b"' * 100_000 + "]",
+        "a = {b" + ".b" * 200_000 + " = 1}",
+    ],
+)
 def test_toml_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(MalformedError):
         build(dict[str, int], parse_toml(text))
+
+
+def test_dots_in_comments_and_text_are_no_nesting() -> None:
+    assert parse_toml(f"a.b = '{'.' * 90}'  # {'.' * 90}")["a"] == {"b": "." * 90}
 
 
 def test_files_are_regular_and_of_bounded_size(tmp_path: Path) -> None:

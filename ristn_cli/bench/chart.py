@@ -4,7 +4,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ristn_cli.bench.results import STAGES, BenchError, Case, Report
-from ristn_cli.own_files import writing
+from ristn_cli.own_files import import_apart, writing
 
 LABELS = {
     "decode": "decode",
@@ -30,6 +30,7 @@ def draw_report(report: Report, path: Path) -> None:
         BenchError: matplotlib is not installed, or there is nothing to draw.
     """
     check_chart()
+    import_apart("matplotlib")
     from matplotlib.figure import Figure
 
     if not report.cases:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ristn_cli.own_files import open_if_own, write_text, writing
+from ristn_cli.own_files import import_apart, open_if_own, write_text, writing
 from ristn_cli.typed import MalformedError, Opener, build, open_at_once, parse_json, read_text
 
 MOST_LOG_BYTES = 2**30
@@ -112,6 +112,7 @@ def trim_log(path: Path, iteration: int) -> list[dict[str, Any]]:
 
 def draw_curve(history: list[dict[str, Any]], path: Path, title: str) -> None:
     """Learning curve as PNG: loss, validation PSNR-Y against bicubic, and temporal gains, over hours."""
+    import_apart("matplotlib")
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 8), layout="constrained")

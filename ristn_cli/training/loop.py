@@ -16,7 +16,7 @@ from shutil import which
 from typing import Any
 
 from ristn_cli.engine.device import Backend
-from ristn_cli.own_files import open_own
+from ristn_cli.own_files import import_apart, open_own
 from ristn_cli.training.batches import make_batches, make_batches_on, merge_batches
 from ristn_cli.training.data import TrainingWindows
 from ristn_cli.training.journal import draw_curve, trim_log
@@ -90,6 +90,7 @@ def train(
     missing = [name for name in ("matplotlib", "PIL") if find_spec(name) is None]
     if missing:
         raise TrainingError(f"training needs {' and '.join(missing)}: pip install 'ristn[train]'")
+    import_apart("matplotlib")
     with joined_processes(backend) as (backend, rank, world):
         output.mkdir(parents=True, exist_ok=True)
         checkpoint, log = output / "checkpoint.pt", output / "log.jsonl"
