@@ -334,10 +334,11 @@ def test_a_checkpoint_is_not_unpickled(tmp_path: Path) -> None:
 # Weights
 
 
-def write_header(path: Path, config: str) -> None:
-    """A weights file that is nothing but its header."""
+def write_header(path: Path, config: str, *, tensors: int = 0) -> None:
+    """A weights file that is nothing but its header, with names of tensors without a value."""
     metadata = {"format": "ristn-1", "config": config, "metrics": "{}"}
-    header = json.dumps({"__metadata__": metadata}).encode()
+    empty = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+    header = json.dumps({"__metadata__": metadata} | {f"t{k}": empty for k in range(tensors)}).encode()
     path.write_bytes(struct.pack("<Q", len(header)) + header)
 
 
@@ -356,7 +357,7 @@ def write_header(path: Path, config: str) -> None:
 def test_weights_with_absurd_widths_take_no_memory(tmp_path: Path, changes: dict[str, object]) -> None:
     path = tmp_path / "w.safetensors"
     config = replace(CONFIGS["paper"], branch_one=(0,), branch_two=(0,), lstm_layers=0)
-    write_header(path, json.dumps(config.to_dict() | changes))
+    write_header(path, json.dumps(config.to_dict() | changes), tensors=200)
     code = (
         "import resource, sys\n"
         "from pathlib import Path\n"
@@ -368,11 +369,21 @@ def test_weights_with_absurd_widths_take_no_memory(tmp_path: Path, changes: dict
     )
     if changes.get("base_channels") and sys.platform == "linux":  # the one that has to be built to be compared
         done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
-        assert "tensors" in done.stdout
+        assert "tensors do not fit the configuration" in done.stdout
         return
     with pytest.raises(WeightsError, match=r"w\.safetensors: ") as caught:
         load_weights(path)
     assert "\n" not in str(caught.value)
+
+
+def test_weights_with_fewer_tensors_than_layers_are_refused_before_a_network_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ristn_cli.weights.files.RISTN", None)
+    path = tmp_path / "w.safetensors"
+    write_header(path, json.dumps(CONFIGS["paper"].to_dict()), tensors=9)
+    with pytest.raises(WeightsError, match="has 9 tensors, too few for the"):
+        load_weights(path)
 
 
 @pytest.mark.parametrize("config", [DEEP, "[]", "5", '{"growth": ' + "9" * 5000 + "}"])
