@@ -206,9 +206,7 @@ def test_on_a_disk_without_owners_the_own_folder_is_known(tmp_path: Path, monkey
     make_private_folder(folder)
 
 
-@pytest.mark.parametrize(
-    ("moment", "name"), [("check_disk", "out.mkv"), ("finish", "out.mkv"), ("finish", "%d.png")]
-)
+@pytest.mark.parametrize(("moment", "name"), [("check_disk", "out.mkv"), ("finish", "out.mkv"), ("finish", "%d.png")])
 def test_a_folder_that_is_exchanged_on_the_way_is_not_used(
     upscaler: Upscaler, shared: Path, monkeypatch: pytest.MonkeyPatch, moment: str, name: str
 ) -> None:
