@@ -24,7 +24,7 @@ from ristn_cli.training.journal import read_log
 from ristn_cli.training.recipe import RecipeError, parse_recipe
 from ristn_cli.training.state import TrainingError, read_checkpoint
 from ristn_cli.typed import MOST_NESTED, MalformedError, build, parse_json, parse_toml, read_json
-from ristn_cli.weights import WeightsError, load_weights
+from ristn_cli.weights import WeightsError, load_weights, save_weights
 
 DEEP = "[" * 100_000
 
@@ -361,7 +361,7 @@ def test_weights_with_absurd_widths_take_no_memory(tmp_path: Path, changes: dict
     code = (
         "import resource, sys\n"
         "from pathlib import Path\n"
-        "from ristn_cli.weights import WeightsError, load_weights\n"
+        "from ristn_cli.weights import WeightsError, load_weights, save_weights\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try:\n    load_weights(Path(sys.argv[1]))\n"
         "except WeightsError as error:\n    print(error)\n"
@@ -395,6 +395,18 @@ def test_weights_with_an_absurd_header_are_refused(tmp_path: Path, config: str) 
     path.write_bytes(struct.pack("<Q", 2**62) + b"{}")
     with pytest.raises(WeightsError, match="not a safetensors file"):
         load_weights(path)
+
+
+def test_loading_imports_no_algebra(tmp_path: Path, tiny_model: RISTN) -> None:
+    """PyTorch does for some operations on `meta`, which takes half a second."""
+    path = tmp_path / "w.safetensors"
+    save_weights(RISTN(replace(tiny_model.config, gate_start="delay_line")), path, metrics={})
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom ristn_cli.weights import load_weights\n"
+        "print(load_weights(Path(sys.argv[1])).config.gate_start, 'sympy' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout == "delay_line False\n"
 
 
 def test_shapes_are_compared_before_tensors_are_read(tiny_weights: Path, tiny_model: RISTN) -> None:

@@ -5,6 +5,7 @@ Pickled checkpoints are refused: they can execute code.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,9 @@ def load_weights(path: Path) -> RISTN:
                 f"{path}: has {len(names)} tensors, too few for the {layers} layers of its configuration"
             )
         with torch.device("meta"):  # takes no memory, whatever the configuration says
-            model = RISTN(config)
+            # On this device the values of the other start would take PyTorch's import of SymPy, half a second.
+            model = RISTN(replace(config, gate_start="uniform"))
+        model.config = config
         wanted = model.state_dict()
         if differing := sorted(names ^ wanted.keys()):
             what = "is unknown" if differing[0] in names else "is missing"
