@@ -10,10 +10,11 @@ def main() -> None:
     leave_working_folder()  # before other imports
     import io
 
-    from ristn_cli.engine.allocator import restart_without_tcache, keep_memory
+    from ristn_cli.engine.allocator import keep_memory, restart_without_tcache
+
+    restart_without_tcache()  # what was imported before is imported again
     from ristn_cli.printable import install_hooks
 
-    restart_without_tcache()
     keep_memory()  # before any thread
     install_hooks()
     if isinstance(sys.stdout, io.TextIOWrapper):
