@@ -11,9 +11,10 @@ def main() -> None:
     import io
 
     from ristn_cli.engine.allocator import keep_memory, restart_without_tcache
+
+    restart_without_tcache()  # what was imported before is imported again
     from ristn_cli.printable import install_hooks
 
-    restart_without_tcache()
     keep_memory()  # before any thread
     install_hooks()
     if isinstance(sys.stdout, io.TextIOWrapper):

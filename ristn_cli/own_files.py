@@ -7,6 +7,7 @@ import atexit
 import contextlib
 import errno
 import functools
+import importlib
 import os
 import secrets
 import shutil
@@ -70,6 +71,23 @@ def empty_folder() -> Path:
     """A folder of this user's with nothing in it, at a path where no other user can put anything."""
     folder = own_folder("empty")
     return temporary_folder("empty") if any(folder.iterdir()) else folder
+
+
+@contextlib.contextmanager
+def in_empty_folder() -> Iterator[None]:
+    """Within, the working folder is an empty one: some libraries read code or settings from it when they begin."""
+    with contextlib.chdir(empty_folder()):
+        yield
+
+
+def import_apart(name: str) -> None:
+    """Import a library that reads settings from the working folder; call it before there are other threads.
+
+    Matplotlib's settings can have it run LaTeX.
+    """
+    if name not in sys.modules:
+        with in_empty_folder():
+            importlib.import_module(name)
 
 
 def is_own(folder: Path) -> bool:
@@ -241,6 +259,26 @@ def open_own(path: Path) -> BinaryIO:
         return file
     file.close()
     raise ForeignFileError(f"{path}: belongs to another user or has other names; remove it")
+
+
+def open_if_own(name: str, flags: int) -> int:
+    """An `opener` for Python's `open`, to read what this user's earlier runs wrote; a pipe is not waited for.
+
+    Raises:
+        ForeignFileError: it is another user's, a link, or not a regular file.
+        OSError: it is missing, or cannot be opened.
+    """
+    path = Path(name)
+    if is_link(path):  # Windows cannot refuse it when the file is opened
+        raise ForeignFileError(f"{path}: is a link, expected a file; remove it")
+    descriptor = os.open(path, flags | NO_FOLLOW | getattr(os, "O_NONBLOCK", 0))
+    found = os.fstat(descriptor)
+    if stat.S_ISREG(found.st_mode) and _is_ours(found, path):
+        return descriptor
+    os.close(descriptor)
+    if stat.S_ISREG(found.st_mode):
+        raise ForeignFileError(f"{path}: belongs to {_user(found.st_uid)}, expected a file of yours; have it removed")
+    raise ForeignFileError(f"{path}: is not a regular file; remove it")
 
 
 @contextlib.contextmanager

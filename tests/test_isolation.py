@@ -148,6 +148,28 @@ def test_compilation_runs_nothing_in_the_working_folder(trap: Path) -> None:
     assert [stat.S_IMODE(folder.stat().st_mode) for folder in shared.glob("torchinductor*")] == [0o700]
 
 
+DRAWING = """
+import sys
+from pathlib import Path
+from ristn_cli.isolation import leave_working_folder
+leave_working_folder()
+from ristn_cli.training.journal import draw_curve
+from ristn_cli.training.material import font_files
+font_files()
+import matplotlib
+draw_curve([{"seconds": 1, "loss": 1.0}], Path("curve.png"), "a title")
+print(matplotlib.rcParams["text.usetex"])
+"""
+
+
+def test_drawing_takes_no_settings_from_the_working_folder(trap: Path) -> None:
+    """They can have LaTeX run on what they say."""
+    pytest.importorskip("matplotlib", reason="Matplotlib is an extra: pip install 'ristn[train]'")
+    (trap / "matplotlibrc").write_text("text.usetex: True\nforged\x1b[2J: 1\n", encoding="utf-8")
+    assert run(trap, ["ristn"], program=DRAWING) == "False\n"
+    assert (trap / "curve.png").exists()
+
+
 @pytest.mark.skipif(os.name != "posix", reason="Windows keeps the folders of users apart")
 @pytest.mark.parametrize("plant", ["open", "link", "foreign"])
 def test_a_planted_folder_for_compiled_code_is_refused(

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 from clips import make_clip
+from commands import in_process
 from jobs import run_job
 from PIL import Image
-from test_batch import names
 
 from ristn_cli import own_files
 from ristn_cli.engine.device import Backend
@@ -32,10 +32,13 @@ from ristn_cli.own_files import (
     check_place,
     give_name,
     make_private_folder,
+    open_if_own,
     open_new,
     open_own,
     writing,
 )
+from ristn_cli.training.journal import trim_log
+from ristn_cli.training.state import TrainingError, read_checkpoint
 from ristn_cli.video import VideoError, write_image
 from ristn_cli.weights import save_weights
 
@@ -157,6 +160,15 @@ def test_a_planted_job_folder_is_refused(upscaler: Upscaler, shared: Path, victi
     assert not target.exists()
 
 
+@pytest.mark.parametrize("name", ["lock", "manifest.json"])
+def test_a_pipe_in_the_job_folder_is_refused_at_once(upscaler: Upscaler, shared: Path, name: str) -> None:
+    source, target = make_clip(shared / "in.mp4", frames=2, width=32, height=24), shared / "out.mkv"
+    job_folder(target).mkdir(mode=0o700)
+    os.mkfifo(job_folder(target) / name)
+    with pytest.raises((VideoError, JobError, ForeignFileError), match=f"{name}: is "):
+        list(run_job(source, target, upscaler, FAST))
+
+
 @needs_root
 def test_the_job_folder_of_another_user_is_refused(upscaler: Upscaler, shared: Path, victim: Path) -> None:
     source, target = make_clip(shared / "in.mp4", frames=4, width=32, height=24), shared / "out.mkv"
@@ -194,22 +206,23 @@ def test_on_a_disk_without_owners_the_own_folder_is_known(tmp_path: Path, monkey
     make_private_folder(folder)
 
 
+@pytest.mark.parametrize(("moment", "name"), [("check_disk", "out.mkv"), ("finish", "out.mkv"), ("finish", "%d.png")])
 def test_a_folder_that_is_exchanged_on_the_way_is_not_used(
-    upscaler: Upscaler, shared: Path, monkeypatch: pytest.MonkeyPatch
+    upscaler: Upscaler, shared: Path, monkeypatch: pytest.MonkeyPatch, moment: str, name: str
 ) -> None:
-    source, target = make_clip(shared / "in.mp4", frames=4, width=32, height=24), shared / "out.mkv"
+    source, target = make_clip(shared / "in.mp4", frames=4, width=32, height=24), shared / name
     documents = shared / "documents"
     documents.mkdir()
     for name in ("part-00001.mp4", "joined.mkv", "manifest.json"):
         (documents / name).write_text(KEPT, encoding="utf-8")
-    check_disk = run_module.check_disk
+    step = getattr(run_module, moment)
 
-    def exchange(*arguments: object) -> None:
-        check_disk(*arguments)  # type: ignore[arg-type]
+    def exchange(*arguments: object, **options: object) -> None:
         job_folder(target).rename(shared / "away")
         job_folder(target).symlink_to(documents)
+        step(*arguments, **options)
 
-    monkeypatch.setattr(run_module, "check_disk", exchange)
+    monkeypatch.setattr(run_module, moment, exchange)
     with pytest.raises(ForeignFileError, match="is a link"):
         list(run_job(source, target, upscaler, FAST))
     assert sorted(path.name for path in documents.iterdir()) == ["joined.mkv", "manifest.json", "part-00001.mp4"]
@@ -366,6 +379,77 @@ def test_only_an_own_file_is_appended_to(tmp_path: Path, victim: Path) -> None:
             open_own(path)
 
 
+def read_own(path: Path) -> bytes:
+    with open(path, "rb", opener=open_if_own) as file:
+        return file.read()
+
+
+def test_only_an_own_file_is_read_back(tmp_path: Path, victim: Path) -> None:
+    own = tmp_path / "own"
+    own.write_text("own", encoding="utf-8")
+    assert read_own(own) == b"own"
+    (tmp_path / "link").symlink_to(own)
+    (tmp_path / "dead").symlink_to(tmp_path / "nothing")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for name, what in (
+        ("link", "is a link"),
+        ("dead", "is a link"),
+        ("pipe", "is not a regular"),
+        ("folder", "is not a regular"),
+    ):
+        with pytest.raises(ForeignFileError, match=f"{name}: {what}"):
+            read_own(tmp_path / name)
+    with pytest.raises(FileNotFoundError):
+        read_own(tmp_path / "nothing")
+    if os.geteuid() == 0:
+        os.chown(own, OTHER, OTHER)
+        with pytest.raises(ForeignFileError, match=r"own: belongs to the user .*, expected a file of yours"):
+            read_own(own)
+
+
+def plant_record(path: Path, plant: str) -> str:
+    """What another user may put where ristn keeps a file of its own; how it is refused."""
+    if plant == "link":
+        path.symlink_to(path.with_name("elsewhere"))
+    elif plant == "pipe":
+        os.mkfifo(path)
+    else:
+        if os.geteuid() != 0:
+            pytest.skip("only root can act as another user")
+        path.parent.chmod(0o1777)
+        as_other(f"echo '{{}}' > {path.name}", path.parent)
+    return {"link": "is a link", "pipe": "is not a regular file", "foreign": "belongs to the user"}[plant]
+
+
+@pytest.mark.parametrize("plant", ["link", "pipe", "foreign"])
+@pytest.mark.parametrize("name", [batch.RECORD_NAME, batch.AT_WORK_NAME])
+def test_a_planted_record_of_a_batch_is_refused_before_the_work(
+    shared: Path, tmp_path: Path, tiny_weights: Path, name: str, plant: str
+) -> None:
+    make_clip(tmp_path / "in.mp4", frames=2, width=32, height=24)
+    reason = plant_record(shared / name, plant)
+    code, _, stderr = in_process("upscale", tmp_path / "in.mp4", shared, "--weights", tiny_weights)
+    assert code == 1
+    (line,) = stderr.splitlines()
+    assert line.startswith(f"error: {shared / name}: {reason}")
+    assert line.endswith("or use another output folder")
+    assert [path.name for path in shared.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("plant", ["link", "pipe", "foreign"])
+def test_a_planted_state_of_a_training_run_is_refused(shared: Path, plant: str) -> None:
+    for name, read in (
+        ("checkpoint.pt", lambda path: read_checkpoint(path, advice="", opener=open_if_own)),
+        ("log.jsonl", lambda path: trim_log(path, 5)),
+    ):
+        reason = plant_record(shared / name, plant)
+        if plant == "link":
+            (shared / "elsewhere").touch()
+        with pytest.raises((TrainingError, ForeignFileError), match=f"{name}: {reason}"):
+            read(shared / name)
+
+
 @needs_root
 def test_a_link_of_another_user_on_the_way_is_refused(upscaler: Upscaler, shared: Path, tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mp4", frames=2, width=32, height=24)
@@ -399,6 +483,13 @@ def test_the_former_temporary_names_are_not_followed(tmp_path: Path, victim: Pat
         record.add(item, 2)
 
 
+def found_in(folder: Path) -> list[str]:
+    """Inputs that a recursive batch finds in a folder, as paths in it."""
+    target = folder.with_name("out")
+    items = batch.plan_batch([folder], target, codec="auto", suffix=None, recursive=True, stills=False)
+    return sorted(str(item.source.relative_to(folder)) for item in items)
+
+
 def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:
     root = tmp_path / "in"
     (root / "sub" / "deep").mkdir(parents=True)
@@ -408,10 +499,12 @@ def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:
         for k in range(3):
             (place / f"up-{k}").symlink_to(root)
     (root / "sub" / "d.mp4").symlink_to(root / "a.mp4")
-    found = names(root, tmp_path / "out", recursive=True, stills=False)
-    assert sorted(found) == ["a.mp4", "sub/b.mp4", "sub/d.mp4", "sub/deep/c.mp4"]
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "e.mp4").touch()
+    (root / "link").symlink_to(tmp_path / "elsewhere")
+    assert found_in(root) == ["a.mp4", "sub/b.mp4", "sub/d.mp4", "sub/deep/c.mp4"]
     # A link that is an input itself is followed.
-    assert sorted(names(root / "up-0", tmp_path / "out", recursive=True, stills=False)) == sorted(found)
+    assert found_in(root / "up-0") == found_in(root)
 
 
 def test_each_folder_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -422,4 +515,4 @@ def test_each_folder_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "in" / "a" / "b" / "x.mp4").touch()
     identity = batch.identity
     monkeypatch.setattr(batch, "identity", lambda path: identity(tmp_path / "in" if path.name == "b" else path))
-    assert sorted(names(tmp_path / "in", tmp_path / "out", recursive=True, stills=False)) == ["a/w.mp4", "v.mp4"]
+    assert found_in(tmp_path / "in") == ["a/w.mp4", "v.mp4"]

@@ -22,7 +22,7 @@ from ristn_cli.training.journal import read_log
 from ristn_cli.training.recipe import RecipeError, parse_recipe
 from ristn_cli.training.state import TrainingError, read_checkpoint
 from ristn_cli.typed import MOST_NESTED, MalformedError, build, parse_json, parse_toml, read_json
-from ristn_cli.weights import WeightsError, load_weights
+from ristn_cli.weights import WeightsError, load_weights, save_weights
 
 DEEP = "[" * 100_000
 
@@ -113,10 +113,25 @@ def test_json_that_is_none_is_refused(text: str) -> None:
     assert parse_json("[" * MOST_NESTED + "]" * MOST_NESTED)
 
 
-@pytest.mark.parametrize("text", ["a = " + DEEP, "a = " + "[" * 50 + "]" * 50, "a", "a = 1" + "0" * 5000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a = " + DEEP,
+        "a = " + "[" * 50 + "]" * 50,
+        "a",
+        "a = 1" + "0" * 5000,
+        "a" + ".b" * 200_000 + " = 1",
+        "[a" + ' . "b"' * 100_000 + "]",
+        "a = {b" + ".b" * 200_000 + " = 1}",
+    ],
+)
 def test_toml_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(MalformedError):
         build(dict[str, int], parse_toml(text))
+
+
+def test_dots_in_comments_and_text_are_no_nesting() -> None:
+    assert parse_toml(f"a.b = '{'.' * 90}'  # {'.' * 90}")["a"] == {"b": "." * 90}
 
 
 def test_files_are_regular_and_of_bounded_size(tmp_path: Path) -> None:
@@ -298,10 +313,11 @@ def test_a_checkpoint_is_not_unpickled(tmp_path: Path) -> None:
 # Weights
 
 
-def write_header(path: Path, config: str) -> None:
-    """A weights file that is nothing but its header."""
+def write_header(path: Path, config: str, *, tensors: int = 0) -> None:
+    """A weights file that is nothing but its header, with names of tensors without a value."""
     metadata = {"format": "ristn-1", "config": config, "metrics": "{}"}
-    header = json.dumps({"__metadata__": metadata}).encode()
+    empty = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+    header = json.dumps({"__metadata__": metadata} | {f"t{k}": empty for k in range(tensors)}).encode()
     path.write_bytes(struct.pack("<Q", len(header)) + header)
 
 
@@ -320,11 +336,11 @@ def write_header(path: Path, config: str) -> None:
 def test_weights_with_absurd_widths_take_no_memory(tmp_path: Path, changes: dict[str, object]) -> None:
     path = tmp_path / "w.safetensors"
     config = replace(CONFIGS["paper"], branch_one=(0,), branch_two=(0,), lstm_layers=0)
-    write_header(path, json.dumps(config.to_dict() | changes))
+    write_header(path, json.dumps(config.to_dict() | changes), tensors=200)
     code = (
         "import resource, sys\n"
         "from pathlib import Path\n"
-        "from ristn_cli.weights import WeightsError, load_weights\n"
+        "from ristn_cli.weights import WeightsError, load_weights, save_weights\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try:\n    load_weights(Path(sys.argv[1]))\n"
         "except WeightsError as error:\n    print(error)\n"
@@ -332,11 +348,21 @@ def test_weights_with_absurd_widths_take_no_memory(tmp_path: Path, changes: dict
     )
     if changes.get("base_channels") and sys.platform == "linux":  # the one that has to be built to be compared
         done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
-        assert "tensors" in done.stdout
+        assert "tensors do not fit the configuration" in done.stdout
         return
     with pytest.raises(WeightsError, match=r"w\.safetensors: ") as caught:
         load_weights(path)
     assert "\n" not in str(caught.value)
+
+
+def test_weights_with_fewer_tensors_than_layers_are_refused_before_a_network_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ristn_cli.weights.files.RISTN", None)
+    path = tmp_path / "w.safetensors"
+    write_header(path, json.dumps(CONFIGS["paper"].to_dict()), tensors=9)
+    with pytest.raises(WeightsError, match="has 9 tensors, too few for the"):
+        load_weights(path)
 
 
 @pytest.mark.parametrize("config", [DEEP, "[]", "5", '{"growth": ' + "9" * 5000 + "}"])
@@ -348,6 +374,18 @@ def test_weights_with_an_absurd_header_are_refused(tmp_path: Path, config: str) 
     path.write_bytes(struct.pack("<Q", 2**62) + b"{}")
     with pytest.raises(WeightsError, match="not a safetensors file"):
         load_weights(path)
+
+
+def test_loading_imports_no_algebra(tmp_path: Path, tiny_model: RISTN) -> None:
+    """PyTorch does for some operations on `meta`, which takes half a second."""
+    path = tmp_path / "w.safetensors"
+    save_weights(RISTN(replace(tiny_model.config, gate_start="delay_line")), path, metrics={})
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom ristn_cli.weights import load_weights\n"
+        "print(load_weights(Path(sys.argv[1])).config.gate_start, 'sympy' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout == "delay_line False\n"
 
 
 def test_shapes_are_compared_before_tensors_are_read(tiny_weights: Path, tiny_model: RISTN) -> None:

@@ -26,7 +26,9 @@ def download_weights(
         str | None, typer.Option("--repo", metavar="OWNER/NAME", help="Repository on the Hub to fetch from.")
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the repository.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Fetch even what is there.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Fetch even what is there, and replace other files of the name.")
+    ] = False,
     debug: DebugOption = False,
 ) -> None:
     """Fetch released weights from the Hugging Face Hub, checked by their SHA-256.
@@ -57,6 +59,7 @@ def download_weights(
                         repository=repository,
                         revision=revision,
                         force=force,
+                        overwrite=force or folder is None,
                         on_progress=partial(show_received, bar, task),
                     )
             show(f"{release.name}: {there}, SHA-256 {release.sha256[:12]}...")

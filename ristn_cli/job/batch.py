@@ -17,7 +17,7 @@ from ristn_cli.job.checks import plain_text
 from ristn_cli.job.job import job_folder
 from ristn_cli.job.manifest import JobError, fingerprint
 from ristn_cli.job.options import UpscaleOptions
-from ristn_cli.own_files import is_link, write_text
+from ristn_cli.own_files import ForeignFileError, is_link, open_if_own, write_text
 from ristn_cli.typed import MalformedError, build, read_json
 from ristn_cli.video import (
     CONTAINERS,
@@ -187,7 +187,7 @@ class Record:
         options: what shapes the outputs.
 
     Raises:
-        JobError: there is a record that cannot be read.
+        JobError: there is a record that cannot be read, or one that another user put there.
     """
 
     def __init__(self, folder: Path, network_of: Callable[[Path], str], options: UpscaleOptions) -> None:
@@ -246,19 +246,24 @@ class Record:
 
     def _read(self) -> dict[str, _Entry]:
         try:
-            entries: dict[str, _Entry] = build(dict[str, _Entry], read_json(self.path), str(self.path))
+            values = read_json(self.path, opener=open_if_own)
+            entries: dict[str, _Entry] = build(dict[str, _Entry], values, str(self.path))
         except (FileNotFoundError, NotADirectoryError):
             return {}
+        except ForeignFileError as error:
+            raise JobError(f"{error}, or use another output folder") from error
         except MalformedError as error:
             raise JobError(f"{error}: not a record of finished outputs; remove the file to begin afresh") from error
         return entries
 
     def _read_at_work(self) -> list[str]:
         try:
-            names = json.loads(self._at_work.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            names: list[str] = build(list[str], read_json(self._at_work, opener=open_if_own))
+        except ForeignFileError as error:
+            raise JobError(f"{error}, or use another output folder") from error
+        except (OSError, MalformedError):
             return []
-        return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+        return names
 
     def _write_at_work(self, names: set[str]) -> None:
         if not names:

@@ -14,10 +14,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 from ristn_cli.job.border import MOST_FRAMES, Border
-from ristn_cli.own_files import TEMPORARY_PATTERN, ForeignFileError, check_owner, write_text
+from ristn_cli.own_files import TEMPORARY_PATTERN, ForeignFileError, check_owner, open_if_own, open_own, write_text
 from ristn_cli.typed import MOST_SHOWN, MalformedError, brief, build, read_json
 from ristn_cli.video import check_interruption
 from ristn_cli.weights import file_sha256
@@ -77,8 +77,9 @@ def lock(path: Path) -> Iterator[None]:
 
     Raises:
         JobError: another process holds it.
+        ForeignFileError: it is no file of this user.
     """
-    with path.open("a+") as file:
+    with open_own(path) as file:
         try:
             _lock(file)
         except OSError as error:
@@ -86,7 +87,7 @@ def lock(path: Path) -> Iterator[None]:
         yield
 
 
-def _lock(file: IO[str]) -> None:
+def _lock(file: BinaryIO) -> None:
     if os.name == "nt":
         import msvcrt
 
@@ -146,7 +147,7 @@ class _State:
 
 def _read_state(path: Path) -> _State:
     """Raises MalformedError for a file of another form, OSError for one that cannot be read."""
-    values = read_json(path)
+    values = read_json(path, opener=open_if_own)
     state: _State = build(_State, values, str(path))
     if any(re.fullmatch(r"[1-9][0-9]{0,8}", number) is None for number in state.ahead):
         raise MalformedError(f"{path}: ahead has a number that is none of a part")
@@ -194,13 +195,10 @@ class Manifest:
         """
         try:
             check_owner(self.folder)
+            state = _read_state(self.path)
         except ForeignFileError as error:
             raise JobError(str(error)) from error
-        except OSError:
-            return
-        try:
-            state = _read_state(self.path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return
         except MalformedError as error:
             raise JobError(

@@ -5,8 +5,10 @@ import json
 import re
 from itertools import count
 from pathlib import Path
+from typing import Any
 
-from ristn_cli.own_files import write_text
+from ristn_cli.own_files import is_link, open_if_own, write_text
+from ristn_cli.typed import build, read_json
 from ristn_cli.video import VideoError
 
 UNVERIFIED = "unverified"
@@ -46,12 +48,13 @@ def read_unverified(note: Path, wanted: Path) -> Path | None:
     """What an earlier run of the same job kept, as its `note` names it; None where it is gone or was changed."""
     form = f"{re.escape(wanted.stem)}\\.unverified(-[0-9]+)?{re.escape(wanted.suffix)}"
     try:
-        values = json.loads(note.read_text(encoding="utf-8"))
-        if re.fullmatch(form, values["name"]) is None:  # no other file is ever replaced
+        values = build(dict[str, Any], read_json(note, opener=open_if_own))
+        name = build(str, values.get("name"))
+        if re.fullmatch(form, name) is None:  # no other file is ever replaced
             return None
-        kept = wanted.with_name(values["name"])
-        return kept if state_of(kept) == values["state"] else None
-    except (OSError, ValueError, KeyError, TypeError):
+        kept = wanted.with_name(name)
+        return kept if not is_link(kept) and state_of(kept) == values.get("state") else None
+    except (OSError, ValueError):
         return None
 
 

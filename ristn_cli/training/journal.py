@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ristn_cli.own_files import write_text, writing
-from ristn_cli.typed import MalformedError, build, parse_json, read_text
+from ristn_cli.own_files import import_apart, open_if_own, write_text, writing
+from ristn_cli.typed import MalformedError, Opener, build, open_at_once, parse_json, read_text
 
 MOST_LOG_BYTES = 2**30
 
@@ -52,8 +52,8 @@ class _Entry:
 _ENTRY_NAMES = frozenset(item.name for item in fields(_Entry))
 
 
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """Entries of a log, up to a line that a killed run did not finish; none where there is no log.
+def read_log(path: Path, *, opener: Opener = open_at_once) -> list[dict[str, Any]]:
+    """Entries of a log, opened by `opener`, up to a line that a killed run did not finish; none where there is no log.
 
     Raises:
         MalformedError: a line before the last is no entry, or the file is none of text.
@@ -61,7 +61,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     entries: list[dict[str, Any]] = []
     if not path.exists():
         return entries
-    lines = read_text(path, most_bytes=MOST_LOG_BYTES).splitlines()
+    lines = read_text(path, most_bytes=MOST_LOG_BYTES, opener=opener).splitlines()
     for number, line in enumerate(lines, start=1):
         try:
             values = parse_json(line)
@@ -105,13 +105,14 @@ def trim_log(path: Path, iteration: int) -> list[dict[str, Any]]:
     """Entries up to `iteration`; what a killed run wrote after its last checkpoint is cut off, for it comes again."""
     if not path.exists():
         return []
-    entries = [entry for entry in read_log(path) if entry["iteration"] <= iteration]
+    entries = [entry for entry in read_log(path, opener=open_if_own) if entry["iteration"] <= iteration]
     write_text(path, "".join(json.dumps(entry) + "\n" for entry in entries))
     return entries
 
 
 def draw_curve(history: list[dict[str, Any]], path: Path, title: str) -> None:
     """Learning curve as PNG: loss, validation PSNR-Y against bicubic, and temporal gains, over hours."""
+    import_apart("matplotlib")
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 8), layout="constrained")

@@ -16,7 +16,7 @@ from shutil import which
 from typing import Any
 
 from ristn_cli.engine.device import Backend
-from ristn_cli.own_files import open_own
+from ristn_cli.own_files import import_apart, open_own
 from ristn_cli.training.batches import make_batches, make_batches_on, merge_batches
 from ristn_cli.training.data import TrainingWindows
 from ristn_cli.training.journal import draw_curve, trim_log
@@ -82,19 +82,25 @@ def train(
 
     Raises:
         RecipeError: no training material, or the recipe compares features and the network for them is missing.
-        TrainingError: what the `train` extra installs is missing, the checkpoint or a training file cannot be used, or
-            the loss is no longer a number.
+        TrainingError: what the `train` extra installs is missing, the checkpoint or a training file cannot be used, an
+            output of a new run exists already, or the loss is no longer a number.
     """
     if recipe.compile and backend.device.type == "cpu" and not has_compiler():
         raise TrainingError(f"{recipe.name}: compile = true needs a C++ compiler; install one, or set compile = false")
     missing = [name for name in ("matplotlib", "PIL") if find_spec(name) is None]
     if missing:
         raise TrainingError(f"training needs {' and '.join(missing)}: pip install 'ristn[train]'")
+    import_apart("matplotlib")
     with joined_processes(backend) as (backend, rank, world):
         output.mkdir(parents=True, exist_ok=True)
         checkpoint, log = output / "checkpoint.pt", output / "log.jsonl"
+        curve, weights = output / "curve.png", output / f"{recipe.name}.safetensors"
+        is_resumed = os.path.lexists(checkpoint)
+        if not is_resumed:
+            refuse_existing(weights, *([] if log.exists() else [curve]))
+        may_replace = is_resumed and weights.exists()  # the result of this run before stages were added
         run = Run(recipe, backend)
-        if checkpoint.exists():
+        if is_resumed:
             run.restore(checkpoint)
         elif recipe.start_from:
             run.start_from(locate_weights(recipe.start_from))
@@ -167,7 +173,7 @@ def train(
                 if stopping or has_passed(recipe.checkpoint_every):
                     run.save(checkpoint)
                 if (due or stopping) and history:
-                    draw_curve(history, output / "curve.png", recipe.name)
+                    draw_curve(history, curve, recipe.name)
             if logged or stopping:
                 yield done
                 steps, report_began, pixels_before = 0, time.monotonic(), run.lr_pixels
@@ -181,7 +187,19 @@ def train(
             }
             if run.start_sha256:
                 metadata["start_sha256"] = run.start_sha256
-            save_weights(run.averaged, output / f"{recipe.name}.safetensors", metrics=newest | metadata)
+            try:
+                save_weights(run.averaged, weights, metrics=newest | metadata, overwrite=may_replace)
+            except FileExistsError as error:
+                raise TrainingError(
+                    f"{weights}: already exists, written by another program during training; rename it, and the same "
+                    "command writes the weights"
+                ) from error
+
+
+def refuse_existing(*outputs: Path) -> None:
+    """Raise TrainingError for a file with the name of an output, before the first step of a new run."""
+    if taken := next(filter(os.path.lexists, outputs), None):
+        raise TrainingError(f"{taken}: already exists; rename it, or use another --output")
 
 
 def locate_weights(name: str) -> Path:

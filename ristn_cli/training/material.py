@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ristn_cli.own_files import import_apart
+
 PAGES = 256
 """Different pages of rendered text."""
 
@@ -120,6 +122,7 @@ class FrameCache:
 @lru_cache(maxsize=1)
 def font_files() -> list[str]:
     """Outline fonts that matplotlib carries: text can be rendered on any machine that can train."""
+    import_apart("matplotlib")
     import matplotlib
 
     return sorted(str(path) for path in (Path(matplotlib.get_data_path()) / "fonts" / "ttf").glob("DejaVu*.ttf"))

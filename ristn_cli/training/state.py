@@ -15,7 +15,7 @@ from ristn_cli.engine.allocator import keep_memory
 from ristn_cli.engine.compilation import keep_compiled_code
 from ristn_cli.engine.device import Backend
 from ristn_cli.model import RISTN
-from ristn_cli.own_files import writing
+from ristn_cli.own_files import ForeignFileError, open_if_own, writing
 from ristn_cli.training.balance import BalancedTerms
 from ristn_cli.training.features import load_feature_network
 from ristn_cli.training.losses import make_target
@@ -29,7 +29,7 @@ from ristn_cli.training.objective import (
 )
 from ristn_cli.training.processes import process_count
 from ristn_cli.training.recipe import Recipe, StageRecipe, changed_field
-from ristn_cli.typed import build
+from ristn_cli.typed import Opener, build, open_at_once
 from ristn_cli.weights import file_sha256, load_weights
 
 
@@ -70,16 +70,19 @@ class _Counts:
             raise ValueError("a count is below 0")
 
 
-def read_checkpoint(path: Path, *, advice: str) -> dict[str, Any]:
-    """What `Run.save` wrote; nothing but plain values and tensors is unpickled.
+def read_checkpoint(path: Path, *, advice: str, opener: Opener = open_at_once) -> dict[str, Any]:
+    """What `Run.save` wrote, opened by `opener`; nothing but plain values and tensors is unpickled.
 
     Raises:
         TrainingError: it cannot be read; `advice` says what to do.
     """
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        with open(path, "rb", opener=opener) as file:
+            state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
         build(_Counts, {item.name: state[item.name] for item in fields(_Counts) if item.name in state})
         return state | {"recipe": dict(state["recipe"])}
+    except ForeignFileError as error:
+        raise TrainingError(str(error)) from error
     except Exception as error:
         reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
         raise TrainingError(f"{path}: not a readable checkpoint ({reason}); {advice}") from error
@@ -291,7 +294,7 @@ class Run:
         Raises:
             TrainingError: it is damaged, or of another recipe.
         """
-        state = read_checkpoint(path, advice="remove it to start afresh")
+        state = read_checkpoint(path, advice="remove it to start afresh", opener=open_if_own)
         stored, wanted = state["recipe"], self.recipe.to_dict()
         for recipe in (stored, wanted):  # stages that have not begun may change
             recipe["stages"] = list(recipe["stages"])[: state["stage_index"] + 1]

@@ -11,21 +11,21 @@ from pathlib import Path
 CONTAINERS = (
     "matroska,webm mov,mp4,m4a,3gp,3g2,mj2 avi mpegts mpegtsraw mpeg flv live_flv asf asf_o ogg rm ivr mxf gxf lxf nut "
     "nsv pva nuv ty wtv dv swf ivf yuv4mpegpipe cine r3d dxa film_cpk filmstrip flic vivo ingenient kux lvf luodat ifv "
-    "pmp moflex mtv vividas iv8 lmlm4 sdr2 simbiosis_imx smjpeg dhav mxg mpjpeg nc"
+    "pmp moflex mtv vividas iv8 lmlm4 sdr2 simbiosis_imx smjpeg dhav hxvs mxg mpjpeg nc"
 )
 GAME_CONTAINERS = (
-    "4xm bethsoftvid bfi bink bmv c93 cdxl dsicin ea gdv hnm idcin iff ipmovie jv mgsts mm mods mv mvi paf psxstr rl2 "
-    "roq rpl siff sga smk smush thp tiertexseq vmd wc3movie wsvqa xmv yop usm anm frm tmv avs cdg pdv"
+    "4xm bethsoftvid bfi bink bmv c93 cdxl dfa dsicin ea gdv hnm idcin iff ipmovie jv mgsts mm mods mv mvi paf psxstr "
+    "rl2 roq rpl siff sga smk smush thp tiertexseq vmd wc3movie wsvqa xmv yop usm anm frm tmv avs cdg pdv"
 )
 ELEMENTARY_STREAMS = (
     "h261 h263 h264 hevc vvc evc av1 obu apv mpegvideo m4v vc1 vc1test dirac cavsvideo avs2 avs3 mjpeg mjpeg_2000 "
     "dnxhd ipu ser"
 )
 IMAGES = (
-    "image2 apng gif webp_anim jpegxl_anim ico fits bmp_pipe cri_pipe dds_pipe dpx_pipe exr_pipe gem_pipe gif_pipe "
-    "hdr_pipe j2k_pipe jpeg_pipe jpegls_pipe jpegxl_pipe jpegxs_pipe pam_pipe pbm_pipe pcx_pipe pfm_pipe pgm_pipe "
-    "pgmyuv_pipe pgx_pipe phm_pipe photocd_pipe pictor_pipe png_pipe ppm_pipe psd_pipe qdraw_pipe qoi_pipe sgi_pipe "
-    "sunrast_pipe tiff_pipe vbn_pipe webp_pipe xbm_pipe xpm_pipe xwd_pipe"
+    "image2 apng gif webp_anim jpegxl_anim ico fits alias_pix brender_pix txd bmp_pipe cri_pipe dds_pipe dpx_pipe "
+    "exr_pipe gem_pipe gif_pipe hdr_pipe j2k_pipe jpeg_pipe jpegls_pipe jpegxl_pipe jpegxs_pipe pam_pipe pbm_pipe "
+    "pcx_pipe pfm_pipe pgm_pipe pgmyuv_pipe pgx_pipe phm_pipe photocd_pipe pictor_pipe png_pipe ppm_pipe psd_pipe "
+    "qdraw_pipe qoi_pipe sgi_pipe sunrast_pipe tiff_pipe vbn_pipe webp_pipe xbm_pipe xpm_pipe xwd_pipe"
 )
 SOUND = "mp3 flac wav w64 aac ac3 eac3 aiff caf ape wv tta"
 """They may hold a cover; and of those that do not one can say what they are."""

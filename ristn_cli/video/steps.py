@@ -8,6 +8,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ristn_cli.video.convert import FrameBuilder, RgbReader
+from ristn_cli.video.formats import READ_OPTIONS, file_url
 from ristn_cli.video.muxing.program import find_ffmpeg
 from ristn_cli.video.reading.source import open_input
 from ristn_cli.video.types import VideoError, VideoInfo
@@ -31,8 +32,11 @@ def scale_bicubic(
     Raises:
         VideoError: ffmpeg failed.
     """
-    command = [find_ffmpeg(), "-nostdin", "-hide_banner", "-loglevel", "error", "-y", "-i", str(source.path)]
+    command = [find_ffmpeg(), "-nostdin", "-hide_banner", "-loglevel", "error", "-y"]
+    command += [word for name, value in READ_OPTIONS.items() for word in (f"-{name}", value)]
     command += [
+        "-i",
+        file_url(source.path),
         "-map",
         f"0:{source.video_index}",
         "-frames:v",
@@ -40,7 +44,7 @@ def scale_bicubic(
         "-vf",
         f"scale={width}:{height}:flags=bicubic",
     ]
-    command += ["-pix_fmt", "yuv420p", "-c:v", "libx264", "-crf", str(crf), "-preset", preset, str(target)]
+    command += ["-pix_fmt", "yuv420p", "-c:v", "libx264", "-crf", str(crf), "-preset", preset, file_url(target)]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode != 0:
         said = " | ".join(done.stderr.strip().splitlines()[-4:])

@@ -5,6 +5,7 @@ Pickled checkpoints are refused: they can execute code.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,9 @@ def load_weights(path: Path) -> RISTN:
                 f"{path}: has {len(names)} tensors, too few for the {layers} layers of its configuration"
             )
         with torch.device("meta"):  # takes no memory, whatever the configuration says
-            model = RISTN(config)
+            # On this device the values of the other start would take PyTorch's import of SymPy, half a second.
+            model = RISTN(replace(config, gate_start="uniform"))
+        model.config = config
         wanted = model.state_dict()
         if differing := sorted(names ^ wanted.keys()):
             what = "is unknown" if differing[0] in names else "is missing"
@@ -83,12 +86,16 @@ def load_weights(path: Path) -> RISTN:
     return model.eval()
 
 
-def save_weights(model: RISTN, path: Path, *, metrics: dict[str, Any]) -> None:
-    """Write a weights file whole or not at all: matrices in half precision, vectors in float32."""
+def save_weights(model: RISTN, path: Path, *, metrics: dict[str, Any], overwrite: bool = True) -> None:
+    """Write a weights file whole or not at all: matrices in half precision, vectors in float32.
+
+    Raises:
+        FileExistsError: something has the name, and `overwrite` is false.
+    """
     tensors = {
         name: (tensor.half() if tensor.is_floating_point() and tensor.dim() > 1 else tensor).cpu().contiguous()
         for name, tensor in model.state_dict().items()
     }
     metadata = {"format": FORMAT, "config": json.dumps(model.config.to_dict()), "metrics": json.dumps(metrics)}
-    with writing(path) as file:  # not `save_file`, which makes a file that only its owner can read
+    with writing(path, overwrite=overwrite) as file:  # not `save_file`, which makes a file that only its owner can read
         file.write(save(tensors, metadata=metadata))

@@ -4,6 +4,7 @@ Asks the network for nothing that is already there.
 """
 
 import hashlib
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -73,6 +74,7 @@ def obtain(
     revision: str | None = None,
     endpoint: str | None = None,
     force: bool = False,
+    overwrite: bool = True,
     on_progress: Callable[[int], None] = lambda received: None,
 ) -> Path:
     """Put the released bytes at `target`: left if they are there, copied if they are at hand, else fetched.
@@ -84,18 +86,22 @@ def obtain(
         revision: of the repository: branch, tag or commit; likewise.
         endpoint: URL of the Hub, instead of `HF_ENDPOINT`.
         force: fetch, whatever is there.
+        overwrite: replace another file at `target`.
         on_progress: told the bytes received, those of an earlier, broken transfer included.
 
     Raises:
-        WeightsError: offline, no such repository, revision or file, no network, no space, or other bytes.
+        WeightsError: offline, no such repository, revision or file, no network, no space, other bytes, or another file
+            at `target` that is not to be replaced.
     """
     if not force and is_released(target, release):
         return target
     try:
+        if not overwrite and os.path.lexists(target):
+            raise FileExistsError
         target.parent.mkdir(parents=True, exist_ok=True)
         at_hand = None if force or repository or revision else locate(release)
         if at_hand is not None:
-            copy_whole(at_hand, target)
+            copy_whole(at_hand, target, overwrite=overwrite)
             return target
         fetch_file(
             target,
@@ -105,14 +111,19 @@ def obtain(
             size=release.size,
             sha256=release.sha256,
             endpoint=endpoint,
+            overwrite=overwrite,
             on_progress=on_progress,
         )
     except OSError as error:
+        if isinstance(error, FileExistsError) and os.path.lexists(target):
+            raise WeightsError(
+                f"{target}: already exists and is not the released file; use --force to replace it, or another --dir"
+            ) from error
         raise WeightsError(f"{target}: cannot be written: {error.strerror or error}") from error
     return target
 
 
-def copy_whole(source: Path, target: Path) -> None:
-    """Copy a file under its name whole or not at all."""
-    with source.open("rb") as original, writing(target) as copy:
+def copy_whole(source: Path, target: Path, *, overwrite: bool = True) -> None:
+    """Copy a file under its name whole or not at all. Raises FileExistsError as `writing` does."""
+    with source.open("rb") as original, writing(target, overwrite=overwrite) as copy:
         shutil.copyfileobj(original, copy)

@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import BinaryIO
 
-from ristn_cli.own_files import ForeignFileError, is_link, open_own
+from ristn_cli.own_files import ForeignFileError, give_name, is_link, open_own
 from ristn_cli.weights.records import WeightsError
 
 TRIES = 5
@@ -49,6 +49,7 @@ def fetch_file(
     size: int,
     sha256: str,
     endpoint: str | None,
+    overwrite: bool,
     on_progress: Callable[[int], None],
 ) -> None:
     """Fetch a file to `target`, whole and of the expected bytes or not at all; see `weights.obtain`.
@@ -95,7 +96,7 @@ def fetch_file(
         if found != sha256:
             incomplete.unlink()
             raise unexpected(file_name, where, revision, found, sha256)
-        incomplete.replace(target)
+        give_name(incomplete, target, overwrite=overwrite)
 
 
 @contextmanager

@@ -266,6 +266,28 @@ def test_a_run_goes_on_with_stages_that_its_recipe_has_got_since(
         carry_out(make_recipe(first), folder, tmp_path / "grown")
 
 
+@pytest.mark.parametrize("name", ["tiny.safetensors", "curve.png"])
+def test_a_new_run_replaces_no_other_file(folder: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(TrainingError, match=f"{name}: already exists; rename it, or use another --output"):
+        carry_out(make_recipe(), folder, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_weights_that_appear_during_a_run_are_kept(folder: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "tiny.safetensors"
+    run = train(make_recipe(), data=folder, output=tmp_path, backend=CPU, workers=0)
+    next(run)
+    weights.write_text("mine")
+    with pytest.raises(TrainingError, match=r"tiny\.safetensors: already exists, written by another program"):
+        list(run)
+    assert weights.read_text() == "mine"
+    weights.rename(tmp_path / "other")
+    carry_out(make_recipe(), folder, tmp_path)
+    assert read_metadata(weights)["metrics"]["recipe"] == "tiny"
+
+
 def test_minutes_stop_a_run_to_be_gone_on_with(folder: Path, tmp_path: Path) -> None:
     run = train(make_recipe(), data=folder, output=tmp_path, backend=CPU, workers=0, minutes=0)
     assert [progress.iteration for progress in run] == [1]

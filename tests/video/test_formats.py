@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import base64
 import os
+import re
 import subprocess
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import pytest
-from av.format import ContainerFormat, Flags
+from av.format import ContainerFormat, Flags, formats_available
 from clips import make_clip, make_picture, run_ffmpeg
 from outputs import join_parts
 
-from ristn_cli.video import check_mux, probe, read_frames
-from ristn_cli.video.formats import FORMATS, READ_OPTIONS, describe_script
+from ristn_cli.video import check_mux, formats, probe, read_frames
+from ristn_cli.video.formats import FORMATS, READ_OPTIONS, describe_script, file_url
 from ristn_cli.video.muxing.program import find_ffmpeg
 from ristn_cli.video.muxing.tags import cover_name
+from ristn_cli.video.steps import scale_bicubic
 from ristn_cli.video.types import VideoError
 from ristn_cli.video.writing.image_file import write_image
 
@@ -58,6 +64,44 @@ def test_the_formats_that_open_other_files_are_not_among_those_allowed() -> None
     assert allowed.isdisjoint(["ffmetadata", "image2pipe", "svg_pipe", "tty", "rawvideo", "data", "alsa", "x11grab"])
 
 
+def documented(title: str) -> str:
+    """What docs/video.md lists after a title in bold."""
+    text = (Path(__file__).parents[2] / "docs" / "video.md").read_text(encoding="utf-8")
+    section = text.partition("\n## Formats that are opened\n")[2].partition("\n## ")[0]
+    found = re.search(rf"- \*\*{title}:\*\* `([^`]+)`", section)
+    assert found is not None, title
+    return " ".join(found[1].split())
+
+
+def test_the_document_lists_the_formats() -> None:
+    for title, names in (
+        ("Containers", formats.CONTAINERS),
+        ("Containers of games", formats.GAME_CONTAINERS),
+        ("Elementary streams", formats.ELEMENTARY_STREAMS),
+        ("Images", formats.IMAGES),
+        ("Sound", formats.SOUND),
+    ):
+        assert documented(title) == names
+    others = documented("Scripts, playlists and others that open further files or the network").split()
+    devices = documented("Devices").split()
+    allowed = {part for name in FORMATS for part in name.split(",")}
+    assert allowed.isdisjoint([*others, *devices])
+    assert {*OPENS_OTHERS} - {"m3u", "asx"} <= {*others}
+    offered = {part for name in formats_available for part in name.split(",") if is_demuxer(part)}
+    rest = offered - allowed - {*others, *devices}
+    assert not [name for name in rest if Flags.no_file in Flags(ContainerFormat(name, "r").flags)]
+    if av.library_versions["libavformat"][:2] == (62, 12):
+        text = (Path(__file__).parents[2] / "docs" / "video.md").read_text(encoding="utf-8")
+        assert f"**All others**, {len(rest)} in FFmpeg 8.1" in text
+
+
+def is_demuxer(name: str) -> bool:
+    try:
+        return ContainerFormat(name, "r").is_input
+    except ValueError:
+        return False
+
+
 def test_no_format_that_needs_no_file_is_allowed() -> None:
     """Devices and protocols have the flag that they open themselves; of ours only those for images do."""
     for name in FORMATS:
@@ -77,6 +121,45 @@ def test_the_program_refuses_them_too(folder: Path) -> None:
         command = [find_ffmpeg(), "-v", "error", *given, "-i", str(path), "-f", "null", "-"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert (done.returncode == 0) is expected, done.stderr
+
+
+def test_no_protocol_but_that_of_files_is_allowed(folder: Path) -> None:
+    clip = base64.b64encode((folder / "secret.mp4").read_bytes()).decode()
+    url = f"data:video/mp4;base64,{clip}"
+    av.open(url).close()
+    with pytest.raises(av.error.FFmpegError):
+        av.open(url, options=READ_OPTIONS)
+    av.open(file_url(folder / "secret.mp4"), options=READ_OPTIONS).close()
+
+
+def test_the_program_reads_every_source_by_the_same_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole, cut with subtitles that are converted, and for a comparison of speed."""
+    source = make_clip(tmp_path / "in.mkv", frames=50, audio_tracks=1, subtitles=True)
+    part = make_clip(tmp_path / "part.mp4", frames=25, width=256, height=192)
+    info = probe(source)
+    commands: list[list[str]] = []
+
+    class Recorded(subprocess.Popen):  # type: ignore[type-arg]
+        def __init__(self, command: list[str], *others: Any, **options: Any) -> None:
+            commands.append(command)
+            super().__init__(command, *others, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", Recorded)
+    check_mux(info, tmp_path / "out.mp4")
+    join_parts([part], info, tmp_path / "out.mp4", start=Fraction(1))
+    scale_bicubic(info, tmp_path / "scaled.mp4", width=96, height=72, frames=2, crf=20, preset="ultrafast")
+    read = 0
+    for command in commands:
+        begin = 0
+        for at in (k for k, word in enumerate(command) if word == "-i"):
+            options, name = command[begin:at], command[at + 1]
+            begin = at + 2
+            if name == "pipe:0" or "ffmetadata" in options:  # what this program wrote
+                continue
+            read += 1
+            assert name.startswith("file:/")
+            assert {name: options[options.index(f"-{name}") + 1] for name in READ_OPTIONS} == READ_OPTIONS
+    assert read == 3
 
 
 def test_what_a_film_is_made_of_is_no_script(folder: Path) -> None:

@@ -357,6 +357,38 @@ def test_planted_links_are_not_followed(release: Release, hub: Hub, tmp_path: Pa
         assert f"{link}: is a link, expected a file; remove it" in stderr
 
 
+@pytest.mark.parametrize("is_bundled", [True, False])
+def test_another_file_of_the_name_is_replaced_only_by_force(
+    release: Release, hub: Hub, tmp_path: Path, is_bundled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "there"
+    folder.mkdir()
+    target = folder / "tiny.safetensors"
+    if is_bundled:
+        bundle(release, hub, tmp_path / "bundled")
+    exists = os.path.lexists
+
+    def appears_late(path: Path) -> bool:
+        if path == target and not exists(target):
+            target.write_text("mine", encoding="utf-8")
+            return False
+        return exists(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os.path, "lexists", appears_late)
+        for _ in range(2):  # it appears after the first check, and before the second one
+            code, _, stderr = run("tiny", "--dir", folder)
+            assert code == 1
+            assert stderr == (
+                f"error: {target}: already exists and is not the released file; use --force to replace it, or another "
+                "--dir\n"
+            )
+            assert target.read_text(encoding="utf-8") == "mine"
+    assert run("tiny", "--dir", folder, "--force")[0] == 0
+    assert file_sha256(target) == release.sha256
+    assert list(folder.iterdir()) == [target]
+
+
 def test_a_cache_that_cannot_be_written_is_one_line(
     release: Release, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,6 @@ from ray._private import ray_constants
 
 from ristn_cli.isolation import isolate_children
 from ristn_cli.job.manifest import JobError
-from ristn_cli.own_files import empty_folder
 
 log = logging.getLogger("ristn.job")
 
@@ -112,10 +111,3 @@ def on_loopback() -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
-
-
-@contextlib.contextmanager
-def in_empty_folder() -> Iterator[None]:
-    """Begin Ray in an empty folder: workers import modules from the folder that it was begun in before any others."""
-    with contextlib.chdir(empty_folder()):
-        yield

@@ -20,7 +20,8 @@ from ristn_cli.engine.memory import MIB, PROGRAM_BYTES, AutoTiling
 from ristn_cli.engine.upscaler import Upscaler, fingerprint
 from ristn_cli.job.manifest import JobError
 from ristn_cli.model import RISTN
-from ristn_cli.spread.ray.access import in_empty_folder, on_loopback, own_cluster, use_token
+from ristn_cli.own_files import in_empty_folder
+from ristn_cli.spread.ray.access import on_loopback, own_cluster, use_token
 from ristn_cli.spread.ray.ray_worker import RayWorker
 from ristn_cli.spread.ray.worker import Hello, SegmentWorker
 from ristn_cli.spread.segments import WorkerLost
@@ -207,6 +208,7 @@ def connect(
             else:
                 use_token()
             stack.callback(ray.shutdown)
+            # Its workers import modules from the folder that it was begun in before any others.
             with in_empty_folder(), on_loopback() if address == LOCAL else contextlib.nullcontext():
                 ray.init(address=address, **options)
         except JobError:
