@@ -19,7 +19,8 @@ from ristn_cli.job.manifest import JobError, Manifest, Part, read_identity
 from ristn_cli.job.options import UpscaleOptions
 from ristn_cli.model import CONFIGS, RISTN
 from ristn_cli.training.journal import read_log
-from ristn_cli.training.recipe import RecipeError, parse_recipe
+from ristn_cli.training.recipe import RecipeError
+from ristn_cli.training.recipe_file import parse_recipe
 from ristn_cli.training.state import TrainingError, read_checkpoint
 from ristn_cli.typed import MOST_NESTED, MalformedError, build, parse_json, parse_toml, read_json
 from ristn_cli.weights import WeightsError, load_weights, save_weights

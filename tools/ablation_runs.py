@@ -19,7 +19,8 @@ from ristn_cli.evaluation.scoring import Protocol, evaluate_clip, mean_scores
 from ristn_cli.own_files import write_text
 from ristn_cli.training.loop import train
 from ristn_cli.training.material import FrameCache
-from ristn_cli.training.recipe import Recipe, changed_field, load_recipe
+from ristn_cli.training.recipe import Recipe
+from ristn_cli.training.recipe_file import changed_field, load_recipe
 from ristn_cli.typed import build, read_json
 from ristn_cli.weights import load_weights
 

@@ -20,7 +20,8 @@ from PIL import Image
 from torch import Tensor
 
 from ristn_cli.training.material import IMAGE_SUFFIXES, list_clips, list_files, read_clip, read_photo
-from ristn_cli.training.recipe import Recipe, load_recipe
+from ristn_cli.training.recipe import Recipe
+from ristn_cli.training.recipe_file import load_recipe
 from ristn_cli.training.validation import load_validation
 
 SCALES = (1.0, 0.75, 0.6)

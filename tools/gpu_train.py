@@ -24,7 +24,8 @@ from ristn_cli.engine.device import Backend
 from ristn_cli.training.data import TrainingWindows
 from ristn_cli.training.loop import train
 from ristn_cli.training.material import PAGES, FrameCache, read_source
-from ristn_cli.training.recipe import Recipe, load_recipe
+from ristn_cli.training.recipe import Recipe
+from ristn_cli.training.recipe_file import load_recipe
 
 LARGEST_CHECKPOINT = 16 << 20
 """Bytes that a checkpoint may have to travel back."""

@@ -9,7 +9,7 @@ from ristn_cli.bench.measure import Request, measure_case
 from ristn_cli.bench.results import BenchError
 from ristn_cli.engine.allocator import keep_memory
 from ristn_cli.engine.device import DeviceError
-from ristn_cli.engine.upscaler import OutOfMemory
+from ristn_cli.engine.short_memory import OutOfMemory
 from ristn_cli.weights import WeightsError
 
 EXPECTED = (BenchError, DeviceError, OutOfMemory, WeightsError, OSError)

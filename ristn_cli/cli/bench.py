@@ -8,21 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ristn_cli.cli.bench_tables import describe_comparison, describe_report
-from ristn_cli.cli.effects import Given
-from ristn_cli.cli.info import JsonOption
-from ristn_cli.cli.terminal import (
+from ristn_cli.cli.arguments import (
     CompileOption,
     DebugOption,
     DeviceOption,
     MemoryOption,
     TileOption,
     WindowOption,
-    console,
-    note,
     parse_bytes,
-    reported_errors,
 )
+from ristn_cli.cli.bench_tables import describe_comparison, describe_report
+from ristn_cli.cli.effects import Given
+from ristn_cli.cli.info import JsonOption
+from ristn_cli.cli.terminal import console, note, reported_errors
 
 if TYPE_CHECKING:
     from ristn_cli.bench.results import Report

@@ -10,8 +10,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from ristn_cli.cli.arguments import DebugOption, parse_time
 from ristn_cli.cli.effects import Given
-from ristn_cli.cli.terminal import DebugOption, parse_time, progress_bar, reported_errors, show
+from ristn_cli.cli.terminal import progress_bar, reported_errors, show
 
 IMAGE_SUFFIXES = (".png", ".jpg")
 DEFAULT_OUTPUT = Path("compare.html")

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TransferSpeedColumn
 
+from ristn_cli.cli.arguments import DebugOption
 from ristn_cli.cli.effects import Given
-from ristn_cli.cli.terminal import DebugOption, PlainColumn, errors, reported_errors, show
+from ristn_cli.cli.terminal import PlainColumn, errors, reported_errors, show
 
 if TYPE_CHECKING:
     from ristn_cli.weights import Release

@@ -11,8 +11,7 @@ import typer
 from rich.progress import TaskID
 from rich.table import Table as RichTable
 
-from ristn_cli.cli.effects import Given
-from ristn_cli.cli.terminal import (
+from ristn_cli.cli.arguments import (
     DebugOption,
     DeviceOption,
     MaxFramesOption,
@@ -21,15 +20,10 @@ from ristn_cli.cli.terminal import (
     TileOption,
     WeightsOption,
     WindowOption,
-    build_upscaler,
-    console,
-    note,
     parse_bytes,
-    plain,
-    progress_bar,
-    reported_errors,
-    show,
 )
+from ristn_cli.cli.effects import Given
+from ristn_cli.cli.terminal import build_upscaler, console, note, plain, progress_bar, reported_errors, show
 from ristn_cli.printable import printable
 
 if TYPE_CHECKING:

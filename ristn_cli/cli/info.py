@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ristn_cli.cli.arguments import DebugOption, VideoStreamOption
 from ristn_cli.cli.effects import Given
-from ristn_cli.cli.terminal import DebugOption, VideoStreamOption, format_seconds, reported_errors, show
+from ristn_cli.cli.terminal import format_seconds, reported_errors, show
 
 if TYPE_CHECKING:
     from ristn_cli.job.plan import JobPlan

@@ -10,14 +10,12 @@ import logging
 import math
 import os
 import queue
-import re
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 from rich.console import Console
@@ -46,35 +44,6 @@ console = Console(soft_wrap=True, highlight=False)
 errors = Console(stderr=True, soft_wrap=True, highlight=False)
 log = logging.getLogger("ristn")
 log.addHandler(logging.NullHandler())
-
-
-WeightsOption = Annotated[Path | None, typer.Option(help="Weights file (.safetensors) to use instead.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-PrecisionOption = Annotated[str, typer.Option(help="auto, fp32, fp16 or bf16.")]
-TileOption = Annotated[int | None, typer.Option(min=32, help="Largest side of a tile in source pixels.")]
-WindowOption = Annotated[int | None, typer.Option(min=1, help="Frames that the network reads together.")]
-CompileOption = Annotated[
-    Literal["auto", "on", "off"], typer.Option("--compile", help="Compile the network; auto does so on CUDA.")
-]
-MemoryOption = Annotated[
-    str | None,
-    typer.Option(
-        help="Memory for the whole program on a machine, workers and encoders included, or a GPU's for windows, such "
-        "as 4GiB; more is faster. "
-        "Default: by network and free memory."
-    ),
-]
-VideoStreamOption = Annotated[
-    int | None,
-    typer.Option(
-        min=0,
-        metavar="N",
-        help="Take video stream N, counted from 0 among the video streams; else the one with more than one frame, the "
-        "default flag, the largest picture.",
-    ),
-]
-MaxFramesOption = Annotated[int | None, typer.Option(min=1, help="Stop after as many frames.")]
-DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 @contextmanager
@@ -228,7 +197,7 @@ def expected_errors() -> tuple[type[Exception], ...]:
     """The errors that are told in one line, without a traceback."""
     from ristn_cli.bench.results import BenchError
     from ristn_cli.engine.device import DeviceError
-    from ristn_cli.engine.upscaler import OutOfMemory
+    from ristn_cli.engine.short_memory import OutOfMemory
     from ristn_cli.job.manifest import JobError
     from ristn_cli.training.recipe import RecipeError
     from ristn_cli.training.state import TrainingError
@@ -298,39 +267,6 @@ def build_upscaler(
 
     logging.getLogger("ristn.engine").setLevel(logging.WARNING if quiet else logging.INFO)
     return Upscaler(network, backend, tiling, compilation=compilation)
-
-
-def parse_bytes(text: str | None) -> int | None:
-    """Bytes of `4GiB`, `500 MB`, `2g` or `1000000`.
-
-    Raises:
-        typer.BadParameter: it is none of these.
-    """
-    if text is None:
-        return None
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b?)\s*", text, re.IGNORECASE)
-    if found is None or float(found[1]) <= 0:
-        raise typer.BadParameter(f"{text!r} is not an amount of memory; expected such as 4GiB or 500MB")
-    base = 1000 if found[3].lower() == "b" else 1024
-    return int(float(found[1]) * base ** " kmgt".index(found[2].lower() or " "))
-
-
-def parse_time(text: str) -> Fraction:
-    """Seconds of `90`, `1:30`, `0:01:30` or `1:30.5`.
-
-    Raises:
-        typer.BadParameter: it is none of these.
-    """
-    try:
-        parts = [Fraction(part) for part in text.split(":")]
-    except (ValueError, ArithmeticError):
-        parts = []
-    if not 1 <= len(parts) <= 3 or any(part < 0 for part in parts) or any(part >= 60 for part in parts[1:]):
-        raise typer.BadParameter(f"{text!r} is not a time; expected seconds, M:SS or H:MM:SS")
-    seconds = Fraction(0)
-    for part in parts:
-        seconds = 60 * seconds + part
-    return seconds
 
 
 def format_seconds(seconds: float | None) -> str:

@@ -10,18 +10,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from ristn_cli.cli.arguments import DebugOption, DeviceOption, PrecisionOption
 from ristn_cli.cli.effects import Given
-from ristn_cli.cli.terminal import (
-    DebugOption,
-    DeviceOption,
-    PrecisionOption,
-    console,
-    format_seconds,
-    note,
-    progress_bar,
-    reported_errors,
-    stop_requests,
-)
+from ristn_cli.cli.terminal import console, format_seconds, note, progress_bar, reported_errors, stop_requests
 
 
 def train(
@@ -55,7 +46,7 @@ def train(
     with reported_errors(debug):
         from ristn_cli.engine.device import choose_backend
         from ristn_cli.training.loop import train as run_training
-        from ristn_cli.training.recipe import load_recipe
+        from ristn_cli.training.recipe_file import load_recipe
 
         chosen = load_recipe(recipe)
         if start_from is not None:

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from contextlib import ExitStack
-from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
+from ristn_cli.cli.arguments import (
+    CompileOption,
+    DebugOption,
+    MaxFramesOption,
+    MemoryOption,
+    PrecisionOption,
+    TileOption,
+    VideoStreamOption,
+    WeightsOption,
+    WindowOption,
+    parse_bytes,
+    parse_encoder_arguments,
+    parse_rate,
+    parse_raw,
+    parse_size,
+    parse_time,
+)
 from ristn_cli.cli.effects import (
     BY_KIND,
     STREAM,
@@ -21,26 +36,11 @@ from ristn_cli.cli.effects import (
     check_words,
     kind_of,
 )
+from ristn_cli.cli.engines import Engines
 from ristn_cli.cli.info import JsonOption
 from ristn_cli.cli.several import run_batch, show_plans
-from ristn_cli.cli.terminal import (
-    CompileOption,
-    DebugOption,
-    MaxFramesOption,
-    MemoryOption,
-    PrecisionOption,
-    TileOption,
-    VideoStreamOption,
-    WeightsOption,
-    WindowOption,
-    console,
-    errors,
-    parse_bytes,
-    parse_time,
-    reported_errors,
-    show,
-)
-from ristn_cli.cli.work import Engines, ProgressMode, Work
+from ristn_cli.cli.terminal import console, errors, reported_errors, show
+from ristn_cli.cli.work import ProgressMode, Work
 from ristn_cli.cli.workers import (
     Computers,
     DevicesOption,
@@ -49,63 +49,6 @@ from ristn_cli.cli.workers import (
     RayWorkersOption,
     check_ray_options,
 )
-
-if TYPE_CHECKING:
-    from ristn_cli.video import RawFormat
-
-
-def parse_encoder_arguments(given: list[str]) -> dict[str, str]:
-    """`key=value` pairs as a dictionary.
-
-    Raises:
-        typer.BadParameter: one is no such pair.
-    """
-    pairs = [argument.partition("=") for argument in given]
-    for key, equals, value in pairs:
-        if not (key and equals and value):
-            raise typer.BadParameter(f"{key + equals + value!r} is not an encoder option; expected key=value")
-    return {key: value for key, _, value in pairs}
-
-
-def parse_size(text: str | None) -> tuple[int, int] | None:
-    """Width and height of `1920x1080`.
-
-    Raises:
-        typer.BadParameter: it is no size.
-    """
-    if text is None:
-        return None
-    found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
-    if found is None:
-        raise typer.BadParameter(f"{text!r} is not a size; expected WIDTHxHEIGHT such as 1920x1080")
-    return int(found[1]), int(found[2])
-
-
-def parse_rate(text: str) -> Fraction:
-    """Frames a second of `24`, `23.976` or `24000/1001`.
-
-    Raises:
-        typer.BadParameter: it is none of these.
-    """
-    try:
-        rate = Fraction(text)
-    except (ValueError, ArithmeticError):
-        rate = Fraction(0)
-    if not 0 < rate <= 1000:
-        raise typer.BadParameter(f"{text!r} is not a rate; expected frames a second such as 25 or 24000/1001")
-    return rate
-
-
-def parse_raw(size: str | None, rate: str, pixel_format: str) -> RawFormat | None:
-    """What raw frames on standard input are; None when no size is given.
-
-    Raises:
-        typer.BadParameter: the size is none.
-    """
-    from ristn_cli.video import RawFormat
-
-    parsed = parse_size(size)
-    return None if parsed is None else RawFormat(*parsed, parse_rate(rate), pixel_format)
 
 
 def check_streams(sources: list[Path], target: Path, *, dry_run: bool) -> None:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from ristn_cli.engine.upscaler import Upscaler
     from ristn_cli.job.parts import PartMaker
     from ristn_cli.job.progress import Progress
-    from ristn_cli.spread.pool import LocalWorker, Pool
+    from ristn_cli.spread.local_worker import LocalWorker
+    from ristn_cli.spread.pool import Pool
     from ristn_cli.spread.ray import Cluster
 
 DevicesOption = Annotated[
@@ -149,7 +150,8 @@ class Computers(AbstractContextManager["Computers"]):
 
     def _open_local(self, model: str, names: list[str]) -> Devices:
         from ristn_cli.engine.device import DeviceError
-        from ristn_cli.spread.pool import LocalWorker, Pool
+        from ristn_cli.spread.local_worker import LocalWorker
+        from ristn_cli.spread.pool import Pool
         from ristn_cli.spread.scheduling import spread_over
 
         upscalers = [self._build(model, name, count_sharers(names)) for name in names]

@@ -1,11 +1,14 @@
 """The one home of devices and precisions: what the machine has, and what runs fast on it."""
 
+import contextlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
 
-from ristn_cli.engine.allocator import keep_memory
+from ristn_cli.engine.allocator import keep_memory, kept_bytes
+from ristn_cli.engine.cgroups import free_in_groups
 from ristn_cli.model import RISTN
 from ristn_cli.model.folded import FoldedRISTN, inference_form
 from ristn_cli.model.fused import compute_dtype
@@ -124,3 +127,17 @@ def release_memory(backend: Backend) -> None:
         torch.cuda.empty_cache()
     elif backend.device.type == "mps":
         torch.mps.empty_cache()
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Memory that is free on the device, within the limits set for this process; None when nothing tells."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = []
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        free.append(1024 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1]))
+    in_groups = free_in_groups()
+    if in_groups is not None:
+        free.append(in_groups)
+    return min(free) + kept_bytes() if free else None

@@ -1,14 +1,12 @@
 """How much memory a window takes, and the tiling that fits. Arithmetic, save for asking the machine what is free."""
 
-import contextlib
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
-from ristn_cli.engine.allocator import has_tcache_disabled, kept_bytes
-from ristn_cli.engine.cgroups import free_in_groups
+from ristn_cli.engine.allocator import has_tcache_disabled
+from ristn_cli.engine.device import free_bytes
 from ristn_cli.engine.tiles import plan_spans
 from ristn_cli.model import SCALE, RISTNConfig
 
@@ -295,17 +293,3 @@ def replace_tile(tiling: Tiling, tile: int) -> Tiling:
 def count_tiles(width: int, height: int, tiling: Tiling) -> int:
     """How many tiles a frame of `width` x `height` LR pixels is cut into."""
     return len(plan_spans(width, tiling.tile, tiling.overlap)) * len(plan_spans(height, tiling.tile, tiling.overlap))
-
-
-def free_bytes(device: torch.device) -> int | None:
-    """Memory that is free on the device, within the limits set for this process; None when nothing tells."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    free = []
-    with contextlib.suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        free.append(1024 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1]))
-    in_groups = free_in_groups()
-    if in_groups is not None:
-        free.append(in_groups)
-    return min(free) + kept_bytes() if free else None

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ristn_cli.engine.blending import blend_weights, weigh_ends
 from ristn_cli.engine.compilation import (
     CompileName,
     CudaRecorder,
@@ -23,22 +24,14 @@ from ristn_cli.engine.compilation import (
     choose_compilation,
     compile_steps,
 )
-from ristn_cli.engine.device import Backend, DeviceError, prepare, release_memory
-from ristn_cli.engine.memory import (
-    MIB,
-    AutoTiling,
-    Tiling,
-    free_bytes,
-    most_kept,
-    replace_tile,
-    shrink,
-    window_bytes,
-)
+from ristn_cli.engine.device import Backend, DeviceError, free_bytes, prepare, release_memory
+from ristn_cli.engine.memory import MIB, AutoTiling, Tiling, most_kept, replace_tile, shrink, window_bytes
 from ristn_cli.engine.rounding import write_levels
 from ristn_cli.engine.scenes import scene_windows
-from ristn_cli.engine.tiles import Span, blend_weights, plan_spans
+from ristn_cli.engine.short_memory import OutOfMemory, typed_memory_errors
+from ristn_cli.engine.tiles import Span, plan_spans
 from ristn_cli.engine.transfer import Arrival, open_transfer
-from ristn_cli.engine.windows import Window
+from ristn_cli.engine.windows import Window, split_window
 from ristn_cli.model import RISTN, SCALE
 
 Item = TypeVar("Item")
@@ -48,27 +41,6 @@ log = logging.getLogger("ristn.engine")
 
 KEPT_WEIGHTS = 256
 """Of tiles along an axis: more than any frame has."""
-
-
-SHORTAGES = ("can't allocate memory", "not enough memory", "out of memory")
-"""By these a plain RuntimeError of PyTorch tells of short memory: on Linux, on Windows, and of MPS."""
-
-
-class OutOfMemory(Exception):
-    """The device cannot hold what the tiling asks of it."""
-
-
-@contextmanager
-def typed_memory_errors() -> Iterator[None]:
-    """Raise `OutOfMemory` for the several errors by which PyTorch and NumPy say that memory is short."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise OutOfMemory(str(error)) from error
-    except RuntimeError as error:
-        if not any(shortage in str(error) for shortage in SHORTAGES):
-            raise
-        raise OutOfMemory(str(error)) from error
 
 
 @contextmanager
@@ -309,23 +281,6 @@ class Upscaler:
         return self.transfer.download(output, is_finite)
 
 
-def weigh_ends(values: Tensor, axis: int, weights: Tensor, first: int, last: int) -> None:
-    """Weigh the `first` and `last` pixels along an axis, in place: those between, which no other tile reaches, weigh 1.
-
-    Args:
-        values: of a tile.
-        axis: of `values`.
-        weights: of all pixels along it.
-        first: how many are shared with the tile before.
-        last: how many are shared with the one behind; some of them may be among the first.
-    """
-    begin = max(first, len(weights) - last)
-    for part in (slice(first), slice(begin, None)):
-        pixels = range(len(weights))[part]
-        share = weights[part].view(-1, *[1] * (values.ndim - axis - 1))
-        values.narrow(axis, pixels.start, len(pixels)).mul_(share)
-
-
 def fingerprint(model: RISTN) -> str:
     """SHA-256 over the network's tensors: what tells one set of weights from another."""
     digest = hashlib.sha256()
@@ -333,16 +288,3 @@ def fingerprint(model: RISTN) -> str:
         digest.update(name.encode())
         digest.update(tensor.float().cpu().numpy().tobytes())
     return digest.hexdigest()
-
-
-def split_window(window: Window[Item], context: int) -> tuple[Window[Item], Window[Item]] | None:
-    """Two windows that keep what one did, each with as much context where there are frames; None when it keeps one."""
-    first, last = range(len(window.frames))[window.keep][0], range(len(window.frames))[window.keep][-1]
-    if first == last:
-        return None
-    middle = (first + last + 1) // 2
-    begin = middle - min(context, middle)
-    return (
-        Window(window.frames[: middle + context], slice(first, middle)),
-        Window(window.frames[begin:], slice(middle - begin, last + 1 - begin)),
-    )

@@ -66,3 +66,16 @@ def slide_windows(frames: Iterable[Item], length: int, context: int, *, continue
     for frame in frames:
         yield from cutter.push(frame)
     yield from cutter.finish()
+
+
+def split_window(window: Window[Item], context: int) -> tuple[Window[Item], Window[Item]] | None:
+    """Two windows that keep what one did, each with as much context where there are frames; None when it keeps one."""
+    first, last = range(len(window.frames))[window.keep][0], range(len(window.frames))[window.keep][-1]
+    if first == last:
+        return None
+    middle = (first + last + 1) // 2
+    begin = middle - min(context, middle)
+    return (
+        Window(window.frames[: middle + context], slice(first, middle)),
+        Window(window.frames[begin:], slice(middle - begin, last + 1 - begin)),
+    )

@@ -6,23 +6,18 @@ A worker is a thread here that drives one device, of this process or of another 
 import bisect
 import itertools
 import logging
-import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
-from ristn_cli.engine.memory import Tiling
-from ristn_cli.engine.upscaler import OutOfMemory, Upscaler
-from ristn_cli.job.job import Job
-from ristn_cli.job.manifest import JobError, Part
+from ristn_cli.job.manifest import JobError
 from ristn_cli.job.pipeline import AT_ONCE_SECONDS, GRACE_SECONDS
 from ristn_cli.job.progress import SPEED_SECONDS, WorkerProgress
-from ristn_cli.spread.segments import Pulse, Segment, WorkerLost, compute_segment
+from ristn_cli.spread.segments import Pulse, WorkerLost
+from ristn_cli.spread.tasks import Computed, Failed, Task, Worker
 from ristn_cli.weights import file_sha256
 
 log = logging.getLogger("ristn.job")
@@ -35,106 +30,6 @@ STARTS = 5
 
 WAITING_SECONDS = 10.0
 """Without any worker for as long, it is said that the work waits."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SegmentJob:
-    """A job as workers need it: `tiling` are its windows and tiles, `network` is the fingerprint of its network, one of
-    those that the workers were given. `key` tells the run from others."""
-
-    key: str
-    job: Job
-    tiling: Tiling
-    network: str
-
-
-class Worker(Protocol):
-    """What computes segments, one at a time. Its methods are called by one thread, but for `stop`."""
-
-    @property
-    def name(self) -> str:
-        """By which people know it."""
-
-    def start(self) -> None:
-        """Make ready, or ready again after a loss, however long it takes. Raises WorkerLost."""
-
-    def compute(self, work: SegmentJob, segment: Segment, path: Path, pulse: Pulse) -> Part:
-        """Make a segment's part at `path`. Raises WorkerLost, or the errors of the job."""
-
-    def stop(self) -> None:
-        """End what `start` or `compute` is at, soon, with any error; give back what is held."""
-
-
-class LocalWorker:
-    """A device of this process.
-
-    Args:
-        name: by which people know it.
-        upscaler: of that device; nobody else uses it.
-    """
-
-    def __init__(self, name: str, upscaler: Upscaler) -> None:
-        self.name = name
-        self.upscaler = upscaler
-        self._upscalers = {upscaler.fingerprint: upscaler}
-        self._key = ""
-        self._pulse: Pulse | None = None
-        self._is_stopped = False
-
-    def add(self, upscaler: Upscaler) -> None:
-        """Give it another network, for the jobs that name it."""
-        self._upscalers[upscaler.fingerprint] = upscaler
-
-    def start(self) -> None:
-        """A device of this process is always ready."""
-
-    def compute(self, work: SegmentJob, segment: Segment, path: Path, pulse: Pulse) -> Part:
-        """Make a segment's part. Raises WorkerLost when memory is short here: another device may have more."""
-        if work.key != self._key:
-            wanted = self._upscalers[work.network]
-            if wanted is not self.upscaler:
-                self.upscaler.rest()
-            self._key, self.upscaler = work.key, wanted
-            self.upscaler.tiling = work.tiling
-        self._pulse = pulse
-        if self._is_stopped:
-            pulse.stopped.set()
-        try:
-            return compute_segment(work.job, segment, self.upscaler, path, pulse)
-        except OutOfMemory as error:
-            raise WorkerLost(str(error)) from error
-
-    def stop(self) -> None:
-        """End at the next layer of the network."""
-        self._is_stopped = True
-        if self._pulse is not None:
-            self._pulse.stopped.set()
-
-
-@dataclass(frozen=True)
-class Computed:
-    """A segment's part is finished by a worker."""
-
-    segment: Segment
-    part: Part
-
-
-@dataclass(frozen=True)
-class Failed:
-    """A job cannot go on."""
-
-    error: BaseException
-
-
-@dataclass
-class Task:
-    """A segment that waits or is at work. What becomes of it goes to `events`."""
-
-    work: SegmentJob
-    segment: Segment
-    events: "queue.SimpleQueue[object]"
-    failed_on: list[str] = field(default_factory=list)
-    pulse: Pulse = field(default_factory=Pulse)
 
 
 class _Seat:

@@ -15,8 +15,9 @@ from ristn_cli.job.manifest import Manifest, Part
 from ristn_cli.job.parts import Interrupted, PartMaker
 from ristn_cli.job.pipeline import Cancelled
 from ristn_cli.job.progress import Meter, Progress
-from ristn_cli.spread.pool import Computed, Failed, Pool, SegmentJob, Task
+from ristn_cli.spread.pool import Pool
 from ristn_cli.spread.segments import Segment, plan_segments
+from ristn_cli.spread.tasks import Computed, Failed, SegmentJob, Task
 from ristn_cli.video import interruptible
 
 POLL_SECONDS = 0.5

@@ -3,15 +3,12 @@
 import re
 import sys
 from collections.abc import Iterable
-from dataclasses import MISSING, asdict, dataclass, field, fields
-from importlib import resources
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ristn_cli.model import CONFIGS, SCALE, RISTNConfig
+from ristn_cli.model import SCALE, RISTNConfig
 from ristn_cli.training.degradation_recipe import DegradationRecipe
 from ristn_cli.training.loss_recipe import LossRecipe
-from ristn_cli.typed import MalformedError, brief, build, parse_toml, read_text
 
 
 class RecipeError(Exception):
@@ -301,92 +298,3 @@ class Recipe:
 
 HOW_CARRIED_OUT = {"compile", "validate_every", "checkpoint_every"}
 """Fields that do not change what is learned: they may be others when a run goes on."""
-
-
-def changed_field(stored: dict[str, Any], wanted: dict[str, Any]) -> str:
-    """Name of the first field in which two `Recipe.to_dict()` differ; empty if they learn the same.
-
-    Fields that `stored` lacks count as their defaults: recipes grow fields, and runs outlive the change.
-    """
-    stored = with_defaults(Recipe, stored)
-    stored["data"] = with_defaults(DataRecipe, stored.get("data", {}))
-    stored["degradations"] = with_defaults(DegradationRecipe, stored.get("degradations", {}))
-    stored["stages"] = [with_defaults(StageRecipe, stage) for stage in stored.get("stages", [])]
-    for stage in stored["stages"]:
-        stage["terms"] = with_defaults(LossRecipe, stage.get("terms", {}))
-    names = sorted({*wanted, *stored} - HOW_CARRIED_OUT)
-    return next((name for name in names if stored.get(name) != wanted.get(name)), "")
-
-
-def with_defaults(kind: type, values: dict[str, Any]) -> dict[str, Any]:
-    """Values of a recipe's table, with the defaults of what is not in it."""
-    return {item.name: item.default for item in fields(kind) if item.default is not MISSING} | values
-
-
-def loss_table(value: Any, where: str) -> dict[str, Any]:
-    """A `loss` of a recipe or a stage as a table: a name alone is that of the error of the pixels."""
-    if isinstance(value, str):
-        return {"pixel": value}
-    if not isinstance(value, dict):
-        raise MalformedError(f"{where} is {brief(value)}, expected a table or the name of an error")
-    return value
-
-
-def spread_loss(tables: dict[str, Any]) -> dict[str, Any]:
-    """The tables of a recipe's file with its `[loss]` in each stage, where it counts unless the stage has its own."""
-    common = loss_table(tables.get("loss", {}), "[loss]")
-    tables = {name: value for name, value in tables.items() if name != "loss"}
-    stages = tables.get("stages")
-    if not isinstance(stages, list) or not all(isinstance(stage, dict) for stage in stages):
-        return tables  # which is refused as it is
-    spread = []
-    for stage in stages:
-        if "terms" in stage:
-            raise MalformedError("[[stages]]: unknown key 'terms'")
-        loss = common | loss_table(stage.get("loss", {}), "[[stages]]: loss")
-        terms = {name: value for name, value in loss.items() if name != "pixel"}
-        pixel = {"loss": loss["pixel"]} if "pixel" in loss else {}
-        spread.append({name: value for name, value in stage.items() if name != "loss"} | pixel | {"terms": terms})
-    return tables | {"stages": spread}
-
-
-def parse_recipe(text: str, where: str = "recipe") -> Recipe:
-    """Recipe from TOML text.
-
-    Raises:
-        RecipeError: not TOML, an unknown key, or a value that cannot be; the message begins with `where`.
-    """
-    try:
-        tables = {"stages": []} | spread_loss(parse_toml(text))
-        model = build(dict[str, Any], tables.get("model", {}), f"{where}: [model]")
-        preset = build(str, model.pop("preset", "paper"), f"{where}: [model]")
-        if preset not in CONFIGS:
-            raise RecipeError(f"{where}: unknown preset {preset[:50]!r}: expected one of {', '.join(CONFIGS)}")
-        recipe: Recipe = build(Recipe, tables | {"model": CONFIGS[preset].to_dict() | model}, where)
-        return recipe
-    except MalformedError as error:
-        message = str(error).replace("].terms", "].loss")  # as the file has it
-        raise RecipeError(message if message.startswith(where) else f"{where}: {message}") from error
-    except ValueError as error:
-        raise RecipeError(f"{where}: {error}") from error
-
-
-def load_recipe(name: str) -> Recipe:
-    """Recipe from a path, or one that comes with ristn by its name (`lite`, `paper`).
-
-    Raises:
-        RecipeError: no such recipe, or one that cannot be read.
-    """
-    path = Path(name)
-    if path.suffix == ".toml":
-        try:
-            return parse_recipe(read_text(path, most_bytes=MOST_RECIPE_BYTES), name)
-        except OSError as error:
-            raise RecipeError(f"{name}: {error.strerror}") from error
-        except MalformedError as error:
-            raise RecipeError(f"{error}; expected a recipe in TOML") from error
-    shipped = resources.files("ristn_cli.training") / "recipes"
-    names = sorted(item.name.removesuffix(".toml") for item in shipped.iterdir() if item.name.endswith(".toml"))
-    if name not in names:
-        raise RecipeError(f"{name}: no such recipe: give a .toml file or one of {', '.join(names)}")
-    return parse_recipe((shipped / f"{name}.toml").read_text(encoding="utf-8"), name)

@@ -28,7 +28,8 @@ from ristn_cli.training.objective import (
     within_border,
 )
 from ristn_cli.training.processes import process_count
-from ristn_cli.training.recipe import Recipe, StageRecipe, changed_field
+from ristn_cli.training.recipe import Recipe, StageRecipe
+from ristn_cli.training.recipe_file import changed_field
 from ristn_cli.typed import Opener, build, open_at_once
 from ristn_cli.weights import file_sha256, load_weights
 

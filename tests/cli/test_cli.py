@@ -17,7 +17,8 @@ import typer
 from clips import make_clip, make_sound
 from commands import QUICK, SHORT_PARTS, in_process, ristn
 
-from ristn_cli.cli.terminal import format_seconds, parse_time
+from ristn_cli.cli.arguments import parse_time
+from ristn_cli.cli.terminal import format_seconds
 from ristn_cli.cli.work import shown_progress
 from ristn_cli.engine.allocator import is_glibc
 from ristn_cli.job.progress import Progress

@@ -15,8 +15,8 @@ from jobs import plan_run
 
 from ristn_cli import weights
 from ristn_cli.cli import workers
+from ristn_cli.cli.engines import Engines
 from ristn_cli.cli.info import describe_shortage
-from ristn_cli.cli.work import Engines
 from ristn_cli.cli.workers import Computers, Devices, count_sharers, shared_cores
 from ristn_cli.engine import memory, upscaler
 from ristn_cli.engine.device import Backend

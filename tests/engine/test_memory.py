@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ristn_cli.engine.allocator import is_glibc
+from ristn_cli.engine.device import free_bytes
 from ristn_cli.engine.memory import (
     CONTEXT,
     LARGEST_TILE,
@@ -27,7 +28,6 @@ from ristn_cli.engine.memory import (
     USABLE_SHARE,
     AutoTiling,
     Tiling,
-    free_bytes,
     most_kept,
     queue_bytes,
     relative_time,

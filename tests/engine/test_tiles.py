@@ -5,7 +5,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from ristn_cli.engine.tiles import FEATHER, blend_weights, plan_spans
+from ristn_cli.engine.blending import FEATHER, blend_weights
+from ristn_cli.engine.tiles import plan_spans
 
 
 @pytest.mark.parametrize("length", [1, 7, 63, 64, 65, 100, 479, 1080])

@@ -16,8 +16,9 @@ from ristn_cli.engine import transfer
 from ristn_cli.engine.allocator import map_memory
 from ristn_cli.engine.device import Backend, DeviceError
 from ristn_cli.engine.memory import Tiling
+from ristn_cli.engine.short_memory import OutOfMemory
 from ristn_cli.engine.transfer import Arrival, CudaTransfer, PlainTransfer, open_transfer
-from ristn_cli.engine.upscaler import OutOfMemory, Upscaler
+from ristn_cli.engine.upscaler import Upscaler
 from ristn_cli.engine.windows import Window
 from ristn_cli.model import CONFIGS, RISTN
 

@@ -13,17 +13,12 @@ from clips import make_picture
 from PIL import Image
 from torch import Tensor, nn
 
+from ristn_cli.engine.blending import weigh_ends
 from ristn_cli.engine.device import Backend
 from ristn_cli.engine.memory import Tiling
-from ristn_cli.engine.upscaler import (
-    OutOfMemory,
-    Upscaler,
-    split_window,
-    stoppable,
-    typed_memory_errors,
-    weigh_ends,
-)
-from ristn_cli.engine.windows import Window
+from ristn_cli.engine.short_memory import OutOfMemory, typed_memory_errors
+from ristn_cli.engine.upscaler import Upscaler, stoppable
+from ristn_cli.engine.windows import Window, split_window
 from ristn_cli.evaluation.metrics import psnr
 from ristn_cli.model import RISTN
 from ristn_cli.video import ReadOptions, read_frames

@@ -17,9 +17,10 @@ from commands import QUICK, in_process
 from PIL import Image
 
 from ristn_cli.cli import terminal
+from ristn_cli.cli.engines import Engines
 from ristn_cli.cli.several import run_batch
 from ristn_cli.cli.terminal import EXIT_CODES, Stopped, stop_requests
-from ristn_cli.cli.work import Engines, Finished
+from ristn_cli.cli.work import Finished
 from ristn_cli.job import run as run_module
 from ristn_cli.job.batch import Item, Record, is_batch, plan_batch
 from ristn_cli.job.manifest import JobError

@@ -15,7 +15,8 @@ from PIL import Image
 
 from ristn_cli.engine.device import Backend, DeviceError
 from ristn_cli.engine.memory import Tiling
-from ristn_cli.engine.upscaler import OutOfMemory, Upscaler
+from ristn_cli.engine.short_memory import OutOfMemory
+from ristn_cli.engine.upscaler import Upscaler
 from ristn_cli.evaluation.metrics import psnr
 from ristn_cli.job import forecast, manifest
 from ristn_cli.job.job import job_folder

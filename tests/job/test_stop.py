@@ -30,7 +30,8 @@ from ristn_cli.job.options import UpscaleOptions
 from ristn_cli.job.parts import Interrupted
 from ristn_cli.model import RISTN
 from ristn_cli.spread import scheduling as spread
-from ristn_cli.spread.pool import LocalWorker, Pool
+from ristn_cli.spread.local_worker import LocalWorker
+from ristn_cli.spread.pool import Pool
 from ristn_cli.spread.scheduling import spread_over
 from ristn_cli.video import check_interruption, interruptible, probe, read_frames
 from ristn_cli.video.muxing.program import ended_when_interrupted

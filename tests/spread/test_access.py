@@ -15,8 +15,8 @@ from jobs import make_job
 
 from ristn_cli.engine.memory import MIB, Tiling
 from ristn_cli.job.manifest import JobError
-from ristn_cli.spread.pool import SegmentJob
 from ristn_cli.spread.segments import WorkerLost
+from ristn_cli.spread.tasks import SegmentJob
 
 ray = pytest.importorskip("ray", reason="Ray is an extra: pip install 'ristn[ray]'")
 

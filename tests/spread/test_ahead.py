@@ -13,8 +13,9 @@ from commands import in_process
 
 from ristn_cli import video
 from ristn_cli.cli.ahead import Background
+from ristn_cli.cli.engines import Engines
 from ristn_cli.cli.terminal import StopRequest
-from ristn_cli.cli.work import Engines, Work
+from ristn_cli.cli.work import Work
 from ristn_cli.cli.workers import Devices
 from ristn_cli.engine.device import Backend
 from ristn_cli.engine.memory import MIB, AutoTiling, Tiling

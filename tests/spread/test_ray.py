@@ -32,9 +32,10 @@ from ristn_cli.job.manifest import JobError, Part, fingerprint
 from ristn_cli.job.options import UpscaleOptions
 from ristn_cli.job.progress import Progress
 from ristn_cli.model import RISTN
-from ristn_cli.spread.pool import Pool, SegmentJob
+from ristn_cli.spread.pool import Pool
 from ristn_cli.spread.scheduling import spread_over
 from ristn_cli.spread.segments import Pulse, Segment
+from ristn_cli.spread.tasks import SegmentJob
 from ristn_cli.video import read_frames
 from ristn_cli.weights import ModelChoice, load_weights, save_weights
 

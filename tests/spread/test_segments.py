@@ -21,7 +21,8 @@ from ristn_cli.cli import app
 from ristn_cli.cli.workers import complete_ray, describe_workers
 from ristn_cli.engine.device import Backend
 from ristn_cli.engine.memory import Tiling
-from ristn_cli.engine.upscaler import OutOfMemory, Upscaler
+from ristn_cli.engine.short_memory import OutOfMemory
+from ristn_cli.engine.upscaler import Upscaler
 from ristn_cli.job.events import Warnings
 from ristn_cli.job.job import SHORTEST_PART, job_folder
 from ristn_cli.job.manifest import JobError, Manifest, Part
@@ -31,9 +32,11 @@ from ristn_cli.job.progress import Progress, WorkerProgress
 from ristn_cli.job.settling import settle_parts
 from ristn_cli.model import RISTN
 from ristn_cli.spread import pool
-from ristn_cli.spread.pool import LocalWorker, Pool, SegmentJob
+from ristn_cli.spread.local_worker import LocalWorker
+from ristn_cli.spread.pool import Pool
 from ristn_cli.spread.scheduling import spread_over
 from ristn_cli.spread.segments import Pulse, Segment, SegmentError, WorkerLost, compute_segment, plan_segments
+from ristn_cli.spread.tasks import SegmentJob
 from ristn_cli.video import probe, read_frames
 from ristn_cli.weights import file_sha256
 

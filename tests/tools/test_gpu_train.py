@@ -21,7 +21,8 @@ from ristn_cli.training.batches import make_batches_on, merge_batches
 from ristn_cli.training.data import TrainingWindows
 from ristn_cli.training.loop import train
 from ristn_cli.training.material import list_clips, read_clip
-from ristn_cli.training.recipe import DataRecipe, Recipe, StageRecipe, load_recipe
+from ristn_cli.training.recipe import DataRecipe, Recipe, StageRecipe
+from ristn_cli.training.recipe_file import load_recipe
 from ristn_cli.training.state import TrainingError
 from ristn_cli.training.validation import load_validation
 from ristn_cli.video import write_image

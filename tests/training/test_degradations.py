@@ -23,7 +23,8 @@ from ristn_cli.training.degradations.planes import convolve, gaussian, smooth, t
 from ristn_cli.training.degradations.sensor import add_grain, add_low_light_noise, correlated_noise, low_light_profile
 from ristn_cli.training.degradations.sharpness import sharpen, upscale_before
 from ristn_cli.training.footage import degrade_footage, draw_compression, draw_noise
-from ristn_cli.training.recipe import DataRecipe, parse_recipe
+from ristn_cli.training.recipe import DataRecipe
+from ristn_cli.training.recipe_file import parse_recipe
 from ristn_cli.video import Compression
 
 

@@ -18,7 +18,8 @@ from ristn_cli.training.data import TrainingWindows
 from ristn_cli.training.loop import train
 from ristn_cli.training.loss_recipe import LossRecipe
 from ristn_cli.training.objective import frame_error, training_loss
-from ristn_cli.training.recipe import RecipeError, changed_field, load_recipe, parse_recipe
+from ristn_cli.training.recipe import RecipeError
+from ristn_cli.training.recipe_file import changed_field, load_recipe, parse_recipe
 from ristn_cli.training.state import Run
 
 __all__ = ["folder"]  # the fixture

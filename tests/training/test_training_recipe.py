@@ -7,7 +7,8 @@ import pytest
 
 from ristn_cli.model import CONFIGS
 from ristn_cli.training.degradation_recipe import DegradationRecipe
-from ristn_cli.training.recipe import RecipeError, StageRecipe, changed_field, load_recipe, parse_recipe
+from ristn_cli.training.recipe import RecipeError, StageRecipe
+from ristn_cli.training.recipe_file import changed_field, load_recipe, parse_recipe
 
 SMALL = """
 name = "small"

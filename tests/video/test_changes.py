@@ -23,7 +23,8 @@ from ristn_cli.job.checks import examine
 from ristn_cli.job.options import UpscaleOptions
 from ristn_cli.job.parts import Interrupted
 from ristn_cli.model import RISTN
-from ristn_cli.spread.pool import LocalWorker, Pool
+from ristn_cli.spread.local_worker import LocalWorker
+from ristn_cli.spread.pool import Pool
 from ristn_cli.spread.scheduling import spread_over
 from ristn_cli.video import ReadOptions, VideoError, probe, read_frames, write_image
 from ristn_cli.video.reading.layout import Layout

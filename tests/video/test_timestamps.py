@@ -29,7 +29,8 @@ from ristn_cli.job.manifest import Part
 from ristn_cli.job.options import UpscaleOptions
 from ristn_cli.job.parts import Interrupted
 from ristn_cli.model import RISTN
-from ristn_cli.spread.pool import LocalWorker, Pool
+from ristn_cli.spread.local_worker import LocalWorker
+from ristn_cli.spread.pool import Pool
 from ristn_cli.spread.scheduling import spread_over
 from ristn_cli.typed import build
 from ristn_cli.video import Clock, ReadOptions, VideoInfo, probe, read_frames

@@ -18,9 +18,9 @@ from ray.exceptions import GetTimeoutError, RayError
 from ristn_cli.engine.device import DeviceError
 from ristn_cli.job.manifest import Part, fingerprint
 from ristn_cli.own_files import open_new
-from ristn_cli.spread.pool import SegmentJob
 from ristn_cli.spread.ray.worker import Hello, Refused, Seen, source_files, versions
 from ristn_cli.spread.segments import Pulse, Segment, WorkerLost
+from ristn_cli.spread.tasks import SegmentJob
 from ristn_cli.video import VideoError
 
 PIECE_BYTES = 8 << 20

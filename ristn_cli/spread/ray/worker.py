@@ -16,17 +16,17 @@ from typing import Any
 import torch
 
 from ristn_cli.engine.compilation import CompileName
-from ristn_cli.engine.device import DeviceError, PrecisionName, choose_backend
-from ristn_cli.engine.memory import free_bytes
-from ristn_cli.engine.upscaler import OutOfMemory, Upscaler
+from ristn_cli.engine.device import DeviceError, PrecisionName, choose_backend, free_bytes
+from ristn_cli.engine.short_memory import OutOfMemory
+from ristn_cli.engine.upscaler import Upscaler
 from ristn_cli.engine.upscaler import fingerprint as fingerprint_network
 from ristn_cli.isolation import isolate_children
 from ristn_cli.job.job import Job
 from ristn_cli.job.manifest import Part, fingerprint
 from ristn_cli.model import RISTN
 from ristn_cli.own_files import check_owner
-from ristn_cli.spread.pool import SegmentJob
 from ristn_cli.spread.segments import Pulse, Segment, compute_segment
+from ristn_cli.spread.tasks import SegmentJob
 from ristn_cli.video import VideoError, VideoInfo
 
 
