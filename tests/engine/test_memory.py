@@ -25,6 +25,7 @@ from ristn_cli.engine.memory import (
     PROGRAM_BYTES,
     SMALLEST_TILE,
     TILE_STEP,
+    TRAINED_SHARE,
     USABLE_SHARE,
     AutoTiling,
     Tiling,
@@ -45,7 +46,7 @@ LITE = CONFIGS["ristn-lite"]
 def test_widest_place_by_hand() -> None:
     """Spatial 64, twice, and four layers of 32; for one frame 64 and the layers again, and gates and cells."""
     assert widest_channels(LITE, 10) == 2 * 64 + 4 * 32 + (64 + 4 * 32 + 160) / 10
-    assert widest_channels(replace(LITE, lstm_layers=0), 10) == 2 * 64 + 32
+    assert widest_channels(replace(LITE, lstm_layers=0), 10) == TRAINED_SHARE * (2 * 64 + 32)
 
 
 class LiveValues(TorchDispatchMode):
