@@ -9,15 +9,16 @@ import pytest
 import torch
 
 from ristn_cli.bench import machine
-from ristn_cli.engine import device, memory
+from ristn_cli.engine import device
 from ristn_cli.engine.allocator import is_glibc
-from ristn_cli.engine.device import , free_bytes(
+from ristn_cli.engine.device import (
     Backend,
     DeviceError,
     PrecisionName,
     choose_backend,
     choose_device,
     choose_precision,
+    free_bytes,
     prepare,
 )
 from ristn_cli.engine.memory import Tiling
