@@ -120,7 +120,7 @@ def test_a_benchmark_tells_nothing_of_who_made_it(home: Path, monkeypatch: pytes
     request = Request(
         network=weights, width=32, height=32, device="cpu", precision="fp32", seconds=1.0, network_only=True
     )
-    report = make_report([measure_case(request, home)], [], "cpu")
+    report = make_report([measure_case(request, home)], "cpu")
     assert_tells_nothing(json.dumps(report.to_dict()).encode(), "a report of bench")
 
 

@@ -126,6 +126,8 @@ def check_job(
         VideoError: the source cannot be read, the target cannot hold its streams or cannot be written, or the encoder
             is missing or refuses its options.
     """
+    if isinstance(source, InputStream) and options.start is not None:
+        raise VideoError(f"{source}: cannot be sought for --start; let the program that writes to it begin there")
     if isinstance(source, VideoInfo):
         info = source
     else:
@@ -200,10 +202,8 @@ def check_stream_source(info: VideoInfo, options: UpscaleOptions, *, loses_other
     With `loses_others`, sound and subtitles must have been given up: the output could hold them.
 
     Raises:
-        VideoError: the options ask for what a stream that is read once cannot give.
+        VideoError: the output could hold streams that cannot be read from there.
     """
-    if options.start is not None:
-        raise VideoError(f"{info.path}: cannot be sought for --start; let the program that writes to it begin there")
     check_matrix(info.color, info.path)
     if not loses_others:  # images and Y4M hold nothing but pictures, and the plan says so
         return replace(info, chapters=())

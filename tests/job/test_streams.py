@@ -293,13 +293,13 @@ def test_an_output_that_appears_meanwhile_stays_and_the_work_is_kept(tiny_weight
 
 FAILING = """
 from ristn_cli.__main__ import main
-from ristn_cli.job import standard_output as stream
+from ristn_cli.job import finishing
 from ristn_cli.video import VideoError
 
-def fail(path, **_):
+def fail(path, *_, **__):
     raise VideoError(f"{path}: fails its check")
 
-stream.verify = fail
+finishing.verify = fail
 main()
 """
 """The command, with a last check that always fails: a stand-in for a fault of the mux."""
@@ -339,7 +339,7 @@ def test_nobody_reads_the_output(tiny_weights: Path, tmp_path: Path) -> None:
         ([], b"", "standard input: is not a video"),
         ([], b"just text", "standard input: is not a video"),
         (["--raw-size", "4x4", "--raw-format", "nonsense"], b"", "check --raw-size and --raw-format"),
-        (["--start", "1"], b"", "cannot be searched for --start"),
+        (["--start", "1"], b"", "cannot be sought for --start"),
     ],
 )
 def test_bad_streams_are_one_line(

@@ -23,6 +23,8 @@ CLEAN = Release(
 )
 BOTH = {"ristn-lite": CLEAN, "real": replace(CLEAN, name="real", source="compressed")}
 
+ROOT = Path(__file__).parents[2]
+
 
 @pytest.fixture(scope="module")
 def info(tmp_path_factory: pytest.TempPathFactory) -> VideoInfo:
@@ -71,10 +73,11 @@ def test_a_length_is_taken_from_the_duration_or_not_known(info: VideoInfo) -> No
 
 
 def test_the_document_has_the_same_limit_and_options() -> None:
-    document = (Path(__file__).parents[2] / "docs" / "weights.md").read_text(encoding="utf-8")
+    document = (ROOT / "docs" / "weights.md").read_text(encoding="utf-8")
     assert f"spends {CLEAN_BITS_PER_PIXEL} bits a pixel or more" in document
     commands = get_command(app).commands.values()  # type: ignore[attr-defined]
     known = {name for command in commands for option in command.params for name in option.opts}
+    known |= set(re.findall(r'"(--[a-z][a-z-]+)"', (ROOT / "tools" / "export_weights.py").read_text(encoding="utf-8")))
     named = set(re.findall(r"--[a-z][a-z-]+", document))
     assert "--measured" in named
     assert named <= known
