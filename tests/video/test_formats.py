@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import os
 import re
+import shutil
+import struct
 import subprocess
 from fractions import Fraction
 from pathlib import Path
@@ -160,6 +162,33 @@ def test_the_program_reads_every_source_by_the_same_rules(tmp_path: Path, monkey
             assert name.startswith("file:/")
             assert {name: options[options.index(f"-{name}") + 1] for name in READ_OPTIONS} == READ_OPTIONS
     assert read == 3
+
+
+def refer_to(path: Path, other: Path) -> None:
+    """Let a MOV say that its samples lie in another file, by its absolute path."""
+    data, name = bytearray(path.read_bytes()), os.fsencode(f"disk{other}").replace(b"/", b":")
+    at = data.find(b"dref") - 4
+    record = bytes(10) + b"\x04" + b"disk".ljust(27, b"\0") + bytes(12 + 1 + 63 + 16 + 4 + 16)
+    record += struct.pack(">hH", 2, len(name)) + name + bytes(len(name) % 2) + struct.pack(">h", -1)
+    entry = struct.pack(">I4sI", 12 + len(record), b"alis", 0) + record
+    table = struct.pack(">I4sII", 16 + len(entry), b"dref", 0, 1) + entry
+    before = int.from_bytes(data[at : at + 4], "big")
+    data[at : at + before] = table
+    for box in (b"moov", b"trak", b"mdia", b"minf", b"dinf"):
+        size = data.rfind(box, 0, at) - 4
+        data[size : size + 4] = (int.from_bytes(data[size : size + 4], "big") + len(table) - before).to_bytes(4, "big")
+    path.write_bytes(data)
+
+
+def test_a_container_that_names_another_file_is_opened_without_it(tmp_path: Path) -> None:
+    path = make_clip(tmp_path / "film.mov", frames=5)
+    shutil.copy(path, tmp_path / "secret.mov")
+    refer_to(path, tmp_path / "secret.mov")
+    follow = {"enable_drefs": "1", "use_absolute_path": "1"}  # the file does what it should for who wants it
+    with av.open(str(path), options=follow) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 5
+    with pytest.raises(VideoError, match=r"film\.mov: no frames in the video stream"):
+        probe(path)
 
 
 def test_what_a_film_is_made_of_is_no_script(folder: Path) -> None:
