@@ -198,10 +198,13 @@ def test_what_a_film_is_made_of_is_no_script(folder: Path) -> None:
     assert describe_script(diary) is None
 
 
-def test_an_image_named_like_a_pattern_is_itself(tmp_path: Path) -> None:
-    for name, level in (("a%d.png", 200), ("a0.png", 20)):
-        write_image(tmp_path / name, np.full((16, 16, 3), level, np.uint8))
-    (frame,) = read_frames(probe(tmp_path / "a%d.png"))
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_an_image_named_like_a_pattern_is_itself(tmp_path: Path, kind: type[np.uint8 | np.uint16]) -> None:
+    for name, level, side in (("a%d.png", 200, 16), ("a0.png", 20, 32)):
+        write_image(tmp_path / name, np.full((side, side, 3), level, kind))
+    info = probe(tmp_path / "a%d.png")
+    assert (info.width, info.height) == (16, 16)
+    (frame,) = read_frames(info)
     assert frame.image.mean() == 200
 
 
