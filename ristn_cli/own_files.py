@@ -292,7 +292,7 @@ def writing(path: Path, *, overwrite: bool = True) -> Iterator[BinaryIO]:
         FileExistsError: something has the name, and `overwrite` is false.
         OSError: the file cannot be written.
     """
-    if _is_device(path.absolute()):
+    if is_device(path):
         with path.open("wb") as file:
             yield file
         return
@@ -313,8 +313,9 @@ def writing(path: Path, *, overwrite: bool = True) -> Iterator[BinaryIO]:
         raise
 
 
-def _is_device(path: Path) -> bool:
-    """Whether an absolute path is one of the system's names for devices and open files, some of which are links."""
+def is_device(path: Path) -> bool:
+    """Whether a path is one of the system's names for devices and open files, some of which are links."""
+    path = path.absolute()
     return path.parent in (Path("/dev"), Path("/dev/fd")) or path.is_relative_to("/proc")
 
 

@@ -18,6 +18,7 @@ from ristn_cli.cli.arguments import (
     parse_bytes,
 )
 from ristn_cli.cli.bench_tables import describe_comparison, describe_report
+from ristn_cli.cli.compare import check_targets
 from ristn_cli.cli.effects import Given
 from ristn_cli.cli.info import JsonOption
 from ristn_cli.cli.terminal import console, note, reported_errors
@@ -68,6 +69,7 @@ def bench(
     ] = False,
     compare: Annotated[Path | None, typer.Option(help="Show ratios to this older report.")] = None,
     output: Annotated[Path | None, typer.Option(help="Write the report as JSON into this file.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing report.")] = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -81,6 +83,10 @@ def bench(
         given.refuse("--network-only writes no file", "frames", "preset")
     if as_json:
         given.refuse("--json prints the report alone, without ratios; give one of them", "compare")
+    if output is None:
+        given.refuse("it is for --output, which was not asked for", "overwrite")
+    else:
+        check_targets([output], [path for path in (source, compare) if path is not None], overwrite)
     with reported_errors(debug):
         import torch
 
@@ -120,7 +126,7 @@ def bench(
         )
         report = make_report(cases, device)
         if output is not None:
-            write_report(report, output)
+            write_report(report, output, overwrite=overwrite)
         if as_json:
             write_report(report, None)
             return
@@ -130,7 +136,7 @@ def bench(
             console.print(describe_comparison(compare_reports(report, older)))
 
 
-def write_report(report: Report, path: Path | None) -> None:
+def write_report(report: Report, path: Path | None, *, overwrite: bool = False) -> None:
     """The report as JSON, into a file or on stdout."""
     import json
 
@@ -140,4 +146,4 @@ def write_report(report: Report, path: Path | None) -> None:
     if path is None:
         sys.stdout.write(text)
     else:
-        write_text(path, text)
+        write_text(path, text, overwrite=overwrite)

@@ -37,6 +37,7 @@ def check_targets(targets: list[Path], sources: list[Path], overwrite: bool) -> 
     Raises:
         typer.BadParameter: two outputs of one name, an output that is an input, or one that exists already.
     """
+    from ristn_cli.own_files import is_device
     from ristn_cli.video import InputFiles
 
     resolved = [target.resolve() for target in targets]
@@ -46,7 +47,7 @@ def check_targets(targets: list[Path], sources: list[Path], overwrite: bool) -> 
             raise typer.BadParameter(f"{target} is named for two outputs; give each its own name")
         if inputs.find(target) is not None:
             raise typer.BadParameter(f"{target} is one of the inputs; give the output another name")
-        if os.path.lexists(target) and not overwrite:
+        if os.path.lexists(target) and not overwrite and not is_device(target):
             raise typer.BadParameter(f"{target} exists; add --overwrite to replace it")
 
 

@@ -22,6 +22,7 @@ from ristn_cli.cli.arguments import (
     WindowOption,
     parse_bytes,
 )
+from ristn_cli.cli.compare import check_targets
 from ristn_cli.cli.effects import Given
 from ristn_cli.cli.terminal import build_upscaler, console, note, plain, progress_bar, reported_errors, show
 from ristn_cli.printable import printable
@@ -78,9 +79,12 @@ def evaluate(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, every frame's scores in it.")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables as Markdown.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing report or picture.")] = False,
     debug: DebugOption = False,
 ) -> None:
     """Measure PSNR and SSIM against the original and against bicubic, as the paper's tables do."""
+    page = None if report is None else report / "index.html"
+    check_targets([path for path in (page, failures) if path is not None], [], overwrite)
     with reported_errors(debug):
         from ristn_cli.evaluation.charts import NO_CHARTS, can_draw
         from ristn_cli.evaluation.dataset import plan_clips
@@ -111,6 +115,8 @@ def evaluate(
             typed.refuse("LR frames are made by it, and those of --lr are taken as they are", "degradation")
         if failures is None:
             typed.refuse("it is for --failures, which was not asked for", "failures_count")
+        if page is None and failures is None:
+            typed.refuse("it is for --report and --failures, which were not asked for", "overwrite")
         if as_json:
             typed.refuse("--json prints one object instead of tables; give one of them", "markdown")
         if stills:
@@ -197,11 +203,11 @@ def evaluate(
         if failures is not None and chosen is not None:
             if chosen:
                 failures.parent.mkdir(parents=True, exist_ok=True)
-                write_image(failures, draw_failures(chosen, networks[0].name))
+                write_image(failures, draw_failures(chosen, networks[0].name), overwrite=overwrite)
             note(f"failures: {failures}" if chosen else "failures: none, every place is above 40 dB; no picture")
-        if report is not None and gallery is not None:
-            write_page(report / "index.html", make_report(results, gallery))
-            note(f"report: {report / 'index.html'}")
+        if page is not None and gallery is not None:
+            write_page(page, make_report(results, gallery), overwrite=overwrite)
+            note(f"report: {page}")
             if not can_draw():
                 note(NO_CHARTS)
 

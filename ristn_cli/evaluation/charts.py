@@ -9,6 +9,7 @@ from html import escape
 from importlib.util import find_spec
 from typing import Any
 
+from ristn_cli.own_files import import_apart
 from ristn_cli.printable import printable
 
 COLOURS = ("#888888", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -46,6 +47,7 @@ def draw_chart(series: Sequence[Series], *, title: str, x_label: str, y_label: s
         y_label: beside it, with the unit.
         as_points: markers without lines; the horizontal axis begins at 0.
     """
+    import_apart("matplotlib")
     import matplotlib
     from matplotlib.figure import Figure
 

@@ -293,6 +293,14 @@ def test_wrong_usage(arguments: list[str]) -> None:
     assert in_process("bench", *arguments)[0] == 2
 
 
+def test_an_older_report_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    path.write_text("mine")
+    code, _, stderr = in_process("bench", "--output", path)
+    assert (code, path.read_text()) == (2, "mine")
+    assert "exists; add --overwrite" in " ".join(stderr.replace("│", "").split())
+
+
 def test_the_network_is_measured_without_pyav(tiny_weights: Path, tmp_path: Path) -> None:
     """In a process that cannot import it, nor the ffmpeg program."""
     blocked = ("av", "ffmpeg", "imageio", "imageio_ffmpeg")

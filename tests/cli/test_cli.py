@@ -458,6 +458,10 @@ def test_evaluate_scores_outputs_and_writes_a_report(tmp_path: Path) -> None:
     assert code == 0, stderr
     assert list(json.loads(stdout)["clips"]) == [f"frame_{number:04}" for number in range(3)]
     assert "Temporal profiles" not in (tmp_path / "index.html").read_text(encoding="utf-8")
+    code, _, stderr = in_process(*arguments)
+    assert code == 2
+    assert "index.html exists; add --overwrite" in " ".join(stderr.replace("│", "").split())
+    assert in_process(*arguments, "--overwrite")[0] == 0
     code, _, stderr = in_process("evaluate", clip, "--sr", frames.parent, "--skip", "2")
     assert code == 2
     assert "leaves none to score" in stderr

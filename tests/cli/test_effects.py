@@ -152,6 +152,8 @@ def test_what_has_an_effect_is_taken(room: Path, command: str) -> None:
         ("evaluate a.mkv --sr shot --temporal-gain", "--temporal-gain", "no network"),
         ("evaluate a.mkv --lr shot --degradation BD", "--degradation", "taken as they are"),
         ("evaluate a.mkv --failures-count 2", "--failures-count", "was not asked for"),
+        ("evaluate a.mkv --overwrite", "--overwrite", "were not asked for"),
+        ("bench --overwrite", "--overwrite", "was not asked for"),
         ("evaluate a.mkv --json --markdown", "--markdown", "give one of them"),
         ("evaluate shot --stills --max-frames 2", "--max-frames", "a single frame"),
         ("bench --network-only --preset fast", "--preset", "writes no file"),

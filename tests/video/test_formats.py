@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import os
 import re
+import shutil
+import struct
 import subprocess
 from fractions import Fraction
 from pathlib import Path
@@ -162,6 +164,33 @@ def test_the_program_reads_every_source_by_the_same_rules(tmp_path: Path, monkey
     assert read == 3
 
 
+def refer_to(path: Path, other: Path) -> None:
+    """Let a MOV say that its samples lie in another file, by its absolute path."""
+    data, name = bytearray(path.read_bytes()), os.fsencode(f"disk{other}").replace(b"/", b":")
+    at = data.find(b"dref") - 4
+    record = bytes(10) + b"\x04" + b"disk".ljust(27, b"\0") + bytes(12 + 1 + 63 + 16 + 4 + 16)
+    record += struct.pack(">hH", 2, len(name)) + name + bytes(len(name) % 2) + struct.pack(">h", -1)
+    entry = struct.pack(">I4sI", 12 + len(record), b"alis", 0) + record
+    table = struct.pack(">I4sII", 16 + len(entry), b"dref", 0, 1) + entry
+    before = int.from_bytes(data[at : at + 4], "big")
+    data[at : at + before] = table
+    for box in (b"moov", b"trak", b"mdia", b"minf", b"dinf"):
+        size = data.rfind(box, 0, at) - 4
+        data[size : size + 4] = (int.from_bytes(data[size : size + 4], "big") + len(table) - before).to_bytes(4, "big")
+    path.write_bytes(data)
+
+
+def test_a_container_that_names_another_file_is_opened_without_it(tmp_path: Path) -> None:
+    path = make_clip(tmp_path / "film.mov", frames=5)
+    shutil.copy(path, tmp_path / "secret.mov")
+    refer_to(path, tmp_path / "secret.mov")
+    follow = {"enable_drefs": "1", "use_absolute_path": "1"}  # the file does what it should for who wants it
+    with av.open(str(path), options=follow) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 5
+    with pytest.raises(VideoError, match=r"film\.mov: no frames in the video stream"):
+        probe(path)
+
+
 def test_what_a_film_is_made_of_is_no_script(folder: Path) -> None:
     assert describe_script(folder / "secret.mp4") is None
     diary = folder / "diary.txt"
@@ -169,10 +198,13 @@ def test_what_a_film_is_made_of_is_no_script(folder: Path) -> None:
     assert describe_script(diary) is None
 
 
-def test_an_image_named_like_a_pattern_is_itself(tmp_path: Path) -> None:
-    for name, level in (("a%d.png", 200), ("a0.png", 20)):
-        write_image(tmp_path / name, np.full((16, 16, 3), level, np.uint8))
-    (frame,) = read_frames(probe(tmp_path / "a%d.png"))
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_an_image_named_like_a_pattern_is_itself(tmp_path: Path, kind: type[np.uint8 | np.uint16]) -> None:
+    for name, level, side in (("a%d.png", 200, 16), ("a0.png", 20, 32)):
+        write_image(tmp_path / name, np.full((side, side, 3), level, kind))
+    info = probe(tmp_path / "a%d.png")
+    assert (info.width, info.height) == (16, 16)
+    (frame,) = read_frames(info)
     assert frame.image.mean() == 200
 
 
