@@ -627,8 +627,7 @@ def torchrun(module: str, function: str, folder: Path, tmp_path: Path) -> None:
     for _ in range(3):
         done = subprocess.run(
             [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)],
-            env=os.environ
-            | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, (here, *here.parents[:2])))},
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path},
             capture_output=True,
             text=True,
             timeout=120,
