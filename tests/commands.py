@@ -11,17 +11,8 @@ from ristn_cli.cli import app
 COMMAND = [sys.executable, "-m", "ristn_cli"]
 QUICK = ["--preset", "ultrafast", "--precision", "fp32"]
 
-SHORT_PARTS = """
-from ristn_cli.__main__ import main
-from ristn_cli.engine.allocator import restart_without_tcache
-
-restart_without_tcache()  # as `main` does, before what takes long to import
-from ristn_cli.job import job
-
-job.PART_PIXELS, job.SHORTEST_PART = 1, 6
-main()
-"""
-"""The command, with parts of six frames."""
+SHORT_PARTS = ["--segment-frames", "6"]
+"""Parts of a window or two, so that a small clip has several."""
 
 
 def ristn(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -20,6 +20,11 @@ from ristn_cli.spread.segments import Segment, plan_segments
 from ristn_cli.video import InputStream, VideoInfo
 
 
+def short(**options: Any) -> UpscaleOptions:
+    """Options with parts of a window or two, so that a small clip has several."""
+    return UpscaleOptions(**{"segment_frames": 4, **options})
+
+
 class Asked(threading.Event):
     """An event that is set when a function says so."""
 

@@ -8,7 +8,6 @@ import os
 import random
 import resource
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,8 +18,8 @@ import numpy as np
 import pytest
 import torch
 from clips import make_clip, packet_times, run_ffmpeg, stop_after
-from commands import SHORT_PARTS
-from jobs import run_job
+from commands import COMMAND, SHORT_PARTS
+from jobs import run_job, short
 
 from ristn_cli.engine.device import Backend
 from ristn_cli.engine.memory import Tiling
@@ -33,20 +32,14 @@ from ristn_cli.video import VideoError, read_frames
 from ristn_cli.video.writing import sequence
 
 KILLS = int(os.environ.get("RISTN_KILLS", "4"))
-LOSSLESS = UpscaleOptions(codec="ffv1")
-LOSSLESS_MP4 = UpscaleOptions(preset="ultrafast", crf=0)
+LOSSLESS = short(codec="ffv1")
+LOSSLESS_MP4 = short(preset="ultrafast", crf=0)
 CPU = Backend(torch.device("cpu"), "fp32")
 
 
 @pytest.fixture
 def upscaler(tiny_model: RISTN) -> Upscaler:
     return Upscaler(tiny_model, CPU, Tiling(window=6, context=2))
-
-
-@pytest.fixture(autouse=True)
-def _short_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ristn_cli.job.job.PART_PIXELS", 1)
-    monkeypatch.setattr("ristn_cli.job.job.SHORTEST_PART", 4)
 
 
 def run(source: Path, target: Path, upscaler: Upscaler, options: UpscaleOptions, **keywords: object) -> int:
@@ -150,7 +143,7 @@ def test_corrupt_packets_are_concealed_and_reported(upscaler: Upscaler, tmp_path
     before = images(source)
     corrupt_packet(source, 10)
     told: list[str] = []
-    frames = run(source, tmp_path / "out.mp4", upscaler, UpscaleOptions(preset="ultrafast"), on_damage=told.append)
+    frames = run(source, tmp_path / "out.mp4", upscaler, short(preset="ultrafast"), on_damage=told.append)
     assert told
     assert all(message.startswith(str(source)) and "\n" not in message for message in told)
     assert 15 <= frames <= 20
@@ -159,7 +152,7 @@ def test_corrupt_packets_are_concealed_and_reported(upscaler: Upscaler, tmp_path
     assert abs(after[:5].mean() - before[:5].mean()) < 2
     assert packet_times(tmp_path / "out.mp4", 1) == packet_times(source, 1)
     with pytest.raises(VideoError, match=r"in\.mp4: .*--strict"):
-        run(source, tmp_path / "strict.mp4", upscaler, UpscaleOptions(preset="ultrafast", strict=True))
+        run(source, tmp_path / "strict.mp4", upscaler, short(preset="ultrafast", strict=True))
     assert not (tmp_path / "strict.mp4").exists()
 
 
@@ -169,13 +162,13 @@ def test_an_input_cut_in_the_middle(upscaler: Upscaler, tmp_path: Path) -> None:
     whole = images(source)
     source.write_bytes(source.read_bytes()[: source.stat().st_size * 6 // 10])
     told: list[str] = []
-    frames = run(source, tmp_path / "out.mkv", upscaler, UpscaleOptions(preset="ultrafast"), on_damage=told.append)
+    frames = run(source, tmp_path / "out.mkv", upscaler, short(preset="ultrafast"), on_damage=told.append)
     assert 5 <= frames < 20
     assert any("cut short" in message for message in told)
     after = images(tmp_path / "out.mkv")
     assert abs(after[:5].mean() - whole[:5].mean()) < 2
     with pytest.raises(VideoError, match="--strict"):
-        run(source, tmp_path / "strict.mkv", upscaler, UpscaleOptions(preset="ultrafast", strict=True))
+        run(source, tmp_path / "strict.mkv", upscaler, short(preset="ultrafast", strict=True))
 
 
 def test_kills_at_random_moments(tiny_weights: Path, tmp_path: Path) -> None:
@@ -185,7 +178,7 @@ def test_kills_at_random_moments(tiny_weights: Path, tmp_path: Path) -> None:
 
     def begin(target: Path) -> subprocess.Popen[str]:
         """The job, at work: its plan is made and its first line of progress told."""
-        command = [sys.executable, "-c", SHORT_PARTS, "upscale", source, target, *options, "--progress", "json"]
+        command = [*COMMAND, "upscale", source, target, *options, *SHORT_PARTS, "--progress", "json"]
         process = subprocess.Popen([str(word) for word in command], stderr=subprocess.PIPE, text=True)
         assert process.stderr is not None
         line = process.stderr.readline()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from clips import make_clip
-from jobs import run_job
+from jobs import run_job, short
 from PIL import Image
 from windows import needs_descriptors, open_files_stay
 
@@ -17,24 +17,17 @@ from ristn_cli.engine.upscaler import Upscaler
 from ristn_cli.job import run
 from ristn_cli.job.checks import OutputStream
 from ristn_cli.job.manifest import lock
-from ristn_cli.job.options import UpscaleOptions
 from ristn_cli.model import RISTN
 from ristn_cli.video import VideoError, read_frames
 from ristn_cli.weights.hub import sole_use
 
 pytestmark = needs_descriptors
-FAST = UpscaleOptions(preset="ultrafast")
+FAST = short(preset="ultrafast")
 
 
 @pytest.fixture
 def upscaler(tiny_model: RISTN) -> Upscaler:
     return Upscaler(tiny_model, Backend(torch.device("cpu"), "fp32"), Tiling(window=6, context=2))
-
-
-@pytest.fixture(autouse=True)
-def _short_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ristn_cli.job.job.PART_PIXELS", 1)
-    monkeypatch.setattr("ristn_cli.job.job.SHORTEST_PART", 4)
 
 
 @pytest.fixture

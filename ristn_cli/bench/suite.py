@@ -28,13 +28,13 @@ def measure_apart(request: Request) -> Case:
         BenchError: what the measurement failed with, or that its process did not live to tell.
     """
     with tempfile.TemporaryDirectory(prefix="ristn-bench-") as name:
-        asked, told = Path(name, "request.json"), Path(name, "result.json")
-        asked.write_text(json.dumps(asdict(request)), encoding="utf-8")
-        command = [sys.executable, "-P", "-m", "ristn_cli.bench.child", str(asked), str(told)]
+        request_file, result_file = Path(name, "request.json"), Path(name, "result.json")
+        request_file.write_text(json.dumps(asdict(request)), encoding="utf-8")
+        command = [sys.executable, "-P", "-m", "ristn_cli.bench.child", str(request_file), str(result_file)]
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", check=False, env=isolate(os.environ)
         )
-        if not told.is_file():
+        if not result_file.is_file():
             said = " | ".join(done.stderr.strip().splitlines()[-LAST_LINES:])
             killed = (
                 "; most likely memory ran out: try smaller frames, --tile or --window" if done.returncode < 0 else ""
@@ -42,7 +42,7 @@ def measure_apart(request: Request) -> Case:
             raise BenchError(
                 f"measuring {request.network} ended with {done.returncode}{killed}: {said or 'no message'}"
             )
-        result = read_json(told)
+        result = read_json(result_file)
     if "error" in result:
         raise BenchError(f"{request.network}: {result['error']}")
     case: Case = build(Case, result)
@@ -59,11 +59,11 @@ def make_report(cases: Sequence[Case], device: str) -> Report:
     )
 
 
-def run_cases(requests: Sequence[Request], tell: Callable[[str], None]) -> list[Case]:
-    """Measure each case; `tell` is told of each before it begins."""
+def run_cases(requests: Sequence[Request], report: Callable[[str], None]) -> list[Case]:
+    """Measure each case; `tell` is result_file of each before it begins."""
     cases = []
     for request in requests:
         size = request.source or f"{request.width}x{request.height}"
-        tell(f"measuring {request.network}, {size}, {request.precision}")
+        report(f"measuring {request.network}, {size}, {request.precision}")
         cases.append(measure_apart(request))
     return cases

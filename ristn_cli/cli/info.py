@@ -157,8 +157,8 @@ def describe_plan(plan: JobPlan) -> Iterator[str]:
     if plan.resumed_frames:
         yield f"an unfinished run lies there: goes on after its {plan.resumed_frames} frames"
     counts = {"windows": plan.windows, "parts": plan.parts, "tiles a window": plan.tiles}
-    told = ", ".join(f"{name}: {'unknown' if count is None else count}" for name, count in counts.items())
-    yield f"work: {told}, {plan.window_frames} frames a window, {plan.precision} on {plan.device}"
+    amounts = ", ".join(f"{name}: {'unknown' if count is None else count}" for name, count in counts.items())
+    yield f"work: {amounts}, {plan.window_frames} frames a window, {plan.precision} on {plan.device}"
     windows, held = format_bytes(plan.memory_bytes), format_bytes(plan.encoder_bytes)
     yield f"memory: about {windows} for windows, {held} for {plan.encoder}, beside the program"
     needed = (

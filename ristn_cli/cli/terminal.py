@@ -154,7 +154,7 @@ def stop_requests(stop: StopRequest | None = None) -> Iterator[StopRequest]:
     A request that came too late to end the work within is kept for `heed_stop`.
     """
     request = stop or StopRequest()
-    to_tell: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    messages: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
     def receive(number: int, frame: Any) -> None:
         if request.signal is not None:
@@ -162,14 +162,14 @@ def stop_requests(stop: StopRequest | None = None) -> Iterator[StopRequest]:
         request.signal = signal.Signals(number)
         request.set()
         # A handler may run in the middle of a write to the terminal or to the log, so it must not write itself.
-        to_tell.put("finishing what is in flight; once more stops at once")
+        messages.put("finishing what is in flight; once more stops at once")
 
-    def tell() -> None:
-        while (message := to_tell.get()) is not None:
+    def show_messages() -> None:
+        while (message := messages.get()) is not None:
             note(message)
 
-    teller = threading.Thread(target=tell, name="signals", daemon=True)
-    teller.start()
+    printer = threading.Thread(target=show_messages, name="signals", daemon=True)
+    printer.start()
     for number in EXIT_CODES:
         signal.signal(number, receive)
     try:
@@ -177,8 +177,8 @@ def stop_requests(stop: StopRequest | None = None) -> Iterator[StopRequest]:
     finally:
         for number in EXIT_CODES:
             signal.signal(number, stop_at_once)
-        to_tell.put(None)
-        teller.join()
+        messages.put(None)
+        printer.join()
     if request.signal is not None:
         late_requests.append(request.signal)
 

@@ -90,15 +90,15 @@ def kept_bytes() -> int:
 
     An upper bound: what was never written to counts too, up to what the process holds.
     """
-    tell = getattr(ctypes.CDLL(None), "mallinfo2", None) if sys.platform == "linux" else None
-    if tell is None:
+    mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None) if sys.platform == "linux" else None
+    if mallinfo is None:
         return 0
-    tell.restype = MallInfo
+    mallinfo.restype = MallInfo
     try:
         held = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return 0
-    return min(held, int(tell().fordblks))
+    return min(held, int(mallinfo().fordblks))
 
 
 def stop_openmp_threads() -> None:

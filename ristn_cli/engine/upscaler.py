@@ -191,7 +191,7 @@ class Upscaler:
             return
         halves = split_window(window, self.tiling.context)
         if halves is None:
-            raise OutOfMemory(self._tell_need(window))
+            raise OutOfMemory(self._describe_need(window))
         for half in halves:
             yield from self.launch_window(half)
 
@@ -216,7 +216,7 @@ class Upscaler:
             self._weights[key] = torch.from_numpy(blend_weights(spans, index, SCALE)).to(device)
         return self._weights[key]
 
-    def _tell_need(self, window: Window[np.ndarray]) -> str:
+    def _describe_need(self, window: Window[np.ndarray]) -> str:
         """What even the smallest tile and window take, and what there is."""
         height, width, _ = window.frames[0].shape
         tiling = replace(self.tiling, window=len(window.frames), context=(len(window.frames) - 1) // 2)

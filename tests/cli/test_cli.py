@@ -15,7 +15,7 @@ import av
 import pytest
 import typer
 from clips import make_clip, make_sound
-from commands import QUICK, SHORT_PARTS, in_process, ristn
+from commands import COMMAND, QUICK, SHORT_PARTS, in_process, ristn
 
 from ristn_cli.cli.arguments import parse_time
 from ristn_cli.cli.terminal import format_seconds
@@ -385,7 +385,7 @@ def test_a_signal_ends_after_a_part_and_the_same_command_goes_on(
 ) -> None:
     source = make_clip(tmp_path / "in.mp4", frames=80, width=112, height=80)
     arguments = ["upscale", source, tmp_path / "out.mp4", "--weights", tiny_weights, *QUICK, "--window", "6"]
-    command = [sys.executable, "-c", SHORT_PARTS, *map(str, arguments)]
+    command = [*COMMAND, *map(str, arguments), *SHORT_PARTS]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     folder = tmp_path / ".out.mp4.ristn"
     deadline = time.monotonic() + 60
@@ -405,7 +405,7 @@ def test_a_signal_ends_after_a_part_and_the_same_command_goes_on(
 def test_a_killed_run_is_taken_up_again(tiny_weights: Path, tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mp4", frames=60, width=112, height=80)
     arguments = ["upscale", source, tmp_path / "out.mp4", "--weights", tiny_weights, *QUICK, "--window", "6"]
-    command = [sys.executable, "-c", SHORT_PARTS, *map(str, arguments)]
+    command = [*COMMAND, *map(str, arguments), *SHORT_PARTS]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     manifest = tmp_path / ".out.mp4.ristn" / "manifest.json"
     deadline = time.monotonic() + 60

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from clips import make_clip, packet_times, stop_after
-from jobs import plan_run, run_job
+from jobs import plan_run, run_job, short
 from PIL import Image
 
 from ristn_cli.engine.device import Backend, DeviceError
@@ -27,19 +27,12 @@ from ristn_cli.model import RISTN
 from ristn_cli.video import VideoError, probe, read_frames
 
 CPU = Backend(torch.device("cpu"), "fp32")
-FAST = UpscaleOptions(preset="ultrafast")
+FAST = short(preset="ultrafast")
 
 
 @pytest.fixture
 def upscaler(random_model: RISTN) -> Upscaler:
     return Upscaler(random_model, CPU, Tiling(window=6, context=2))
-
-
-@pytest.fixture
-def short_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parts of one window or two, so that a small clip has several."""
-    monkeypatch.setattr("ristn_cli.job.job.PART_PIXELS", 1)
-    monkeypatch.setattr("ristn_cli.job.job.SHORTEST_PART", 4)
 
 
 def run(
@@ -56,7 +49,7 @@ def test_frames_keep_their_times_and_their_pictures(tiny_model: RISTN, tmp_path:
     """With a network that is bicubic, every output frame is the bicubic of its own source frame."""
     source = make_clip(tmp_path / "in.mp4", frames=13, audio_tracks=2, subtitles=True, chapters=True)
     target = tmp_path / "out.mp4"
-    counts = run(source, target, Upscaler(tiny_model, CPU), UpscaleOptions(preset="ultrafast", crf=1))
+    counts = run(source, target, Upscaler(tiny_model, CPU), short(preset="ultrafast", crf=1))
     assert counts[0] == 0
     assert counts[-1] == 13
     before, after = list(read_frames(source)), list(read_frames(target))
@@ -95,7 +88,6 @@ def test_ten_bits_stay_ten_bits(upscaler: Upscaler, tmp_path: Path) -> None:
     assert (info.codec, info.bit_depth) == ("hevc", 10)
 
 
-@pytest.mark.usefixtures("short_parts")
 @pytest.mark.parametrize("parts_before_stop", [1, 2, 3])
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
     upscaler: Upscaler, tmp_path: Path, parts_before_stop: int
@@ -115,14 +107,12 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
     assert sorted(path.name for path in tmp_path.glob(".*")) == []
 
 
-@pytest.mark.usefixtures("short_parts")
-def test_parts_do_not_show(upscaler: Upscaler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_do_not_show(upscaler: Upscaler, tmp_path: Path) -> None:
     """The network reads across the borders of parts: only the encoder starts anew there."""
     source = make_clip(tmp_path / "in.mp4", frames=17, width=32, height=32)
-    options = UpscaleOptions(preset="ultrafast", crf=1)
+    options = short(preset="ultrafast", crf=1)
     run(source, tmp_path / "parts.mp4", upscaler, options)
-    monkeypatch.setattr("ristn_cli.job.job.SHORTEST_PART", 1000)
-    run(source, tmp_path / "one.mp4", upscaler, options)
+    run(source, tmp_path / "one.mp4", upscaler, replace(options, segment_frames=1000))
     for one, many in zip(images(tmp_path / "one.mp4"), images(tmp_path / "parts.mp4"), strict=True):
         assert psnr(one, many) > 45
 
@@ -132,7 +122,6 @@ def interrupt(source: Path, target: Path, upscaler: Upscaler, options: UpscaleOp
         run(source, target, upscaler, options, should_stop=stop_after(target))
 
 
-@pytest.mark.usefixtures("short_parts")
 def test_a_damaged_part_is_made_again(upscaler: Upscaler, tmp_path: Path) -> None:
     source, target = make_clip(tmp_path / "in.mp4", frames=12, width=32, height=32), tmp_path / "out.mp4"
     interrupt(source, target, upscaler)
@@ -142,19 +131,17 @@ def test_a_damaged_part_is_made_again(upscaler: Upscaler, tmp_path: Path) -> Non
     assert len(images(target)) == 12
 
 
-@pytest.mark.usefixtures("short_parts")
 def test_a_whole_number_is_the_same_option_whatever_its_type(upscaler: Upscaler, tmp_path: Path) -> None:
     """As a job that is begun from Python and resumed on the command line, which reads 20 as 20.0."""
     source, target = make_clip(tmp_path / "in.mp4", frames=12, width=32, height=32), tmp_path / "out.mp4"
-    interrupt(source, target, upscaler, UpscaleOptions(preset="ultrafast", crf=20))
-    assert run(source, target, upscaler, UpscaleOptions(preset="ultrafast", crf=20.0))[0] > 0
+    interrupt(source, target, upscaler, short(preset="ultrafast", crf=20))
+    assert run(source, target, upscaler, short(preset="ultrafast", crf=20.0))[0] > 0
 
 
-@pytest.mark.usefixtures("short_parts")
 def test_another_option_or_input_is_refused_by_name_until_restart(upscaler: Upscaler, tmp_path: Path) -> None:
     source, target = make_clip(tmp_path / "in.mp4", frames=12, width=32, height=32), tmp_path / "out.mp4"
     interrupt(source, target, upscaler)
-    other = UpscaleOptions(preset="ultrafast", crf=30)
+    other = short(preset="ultrafast", crf=30)
     with pytest.raises(JobError, match=r"another crf \(it was 17, now it is 30\); use --restart"):
         run(source, target, upscaler, other)
     make_clip(source, frames=11, width=32, height=32)
@@ -164,7 +151,6 @@ def test_another_option_or_input_is_refused_by_name_until_restart(upscaler: Upsc
     assert len(images(target)) == 11
 
 
-@pytest.mark.usefixtures("short_parts")
 def test_two_runs_on_one_output_are_kept_apart(upscaler: Upscaler, tmp_path: Path) -> None:
     source, target = make_clip(tmp_path / "in.mp4", frames=12, width=32, height=32), tmp_path / "out.mp4"
     first = run_job(source, target, upscaler, FAST)
@@ -177,10 +163,10 @@ def test_two_runs_on_one_output_are_kept_apart(upscaler: Upscaler, tmp_path: Pat
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (UpscaleOptions(preset="ultrafast", max_frames=7), range(0, 7)),
-        (UpscaleOptions(preset="ultrafast", start=Fraction(1, 5)), range(5, 20)),
-        (UpscaleOptions(preset="ultrafast", start=Fraction(1, 5), end=Fraction(2, 5)), range(5, 10)),
-        (UpscaleOptions(preset="ultrafast", start=Fraction(1, 5), max_frames=3), range(5, 8)),
+        (short(preset="ultrafast", max_frames=7), range(0, 7)),
+        (short(preset="ultrafast", start=Fraction(1, 5)), range(5, 20)),
+        (short(preset="ultrafast", start=Fraction(1, 5), end=Fraction(2, 5)), range(5, 10)),
+        (short(preset="ultrafast", start=Fraction(1, 5), max_frames=3), range(5, 8)),
     ],
 )
 def test_a_range_is_frame_exact_and_sound_is_cut_with_it(
@@ -197,10 +183,9 @@ def test_a_range_is_frame_exact_and_sound_is_cut_with_it(
     assert abs(seconds - Fraction(len(expected), 25)) < Fraction(2, 25)
 
 
-@pytest.mark.usefixtures("short_parts")
 def test_a_range_resumes_too(upscaler: Upscaler, tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mp4", frames=30, width=32, height=32)
-    options = UpscaleOptions(preset="ultrafast", start=Fraction(1, 5), max_frames=17)
+    options = short(preset="ultrafast", start=Fraction(1, 5), max_frames=17)
     run(source, tmp_path / "whole.mp4", upscaler, options)
     interrupt(source, tmp_path / "out.mp4", upscaler, options)
     assert run(source, tmp_path / "out.mp4", upscaler, options)[-1] == 17
@@ -210,7 +195,7 @@ def test_a_range_resumes_too(upscaler: Upscaler, tmp_path: Path) -> None:
 def test_an_empty_range_is_an_error(upscaler: Upscaler, tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mp4", frames=5)
     with pytest.raises(VideoError, match="no frames"):
-        run(source, tmp_path / "out.mp4", upscaler, UpscaleOptions(preset="ultrafast", start=Fraction(10)))
+        run(source, tmp_path / "out.mp4", upscaler, short(preset="ultrafast", start=Fraction(10)))
     assert not list(tmp_path.glob("*out*"))
 
 
@@ -245,7 +230,6 @@ def test_what_can_be_refused_is_refused_before_the_first_frame(upscaler: Upscale
     assert len(images(existing)) == 2
 
 
-@pytest.mark.usefixtures("short_parts")
 def test_a_plan_tells_what_an_unfinished_run_left(upscaler: Upscaler, tmp_path: Path) -> None:
     source, target = make_clip(tmp_path / "in.mp4", frames=23, width=32, height=32), tmp_path / "out.mp4"
     fresh = plan_run(source, target, upscaler, FAST)
@@ -258,14 +242,13 @@ def test_a_plan_tells_what_an_unfinished_run_left(upscaler: Upscaler, tmp_path: 
     assert resumed.windows < 10
     assert plan_run(source, target, upscaler, FAST, restart=True).resumed_frames == 0
     with pytest.raises(JobError, match="another crf"):
-        plan_run(source, target, upscaler, UpscaleOptions(preset="ultrafast", crf=30))
+        plan_run(source, target, upscaler, short(preset="ultrafast", crf=30))
     told: list[object] = []
     run(source, target, upscaler, on_plan=told.append)
     assert told == [replace(resumed, seconds=None, free_bytes=told[0].free_bytes)]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("option", [{"pixel_format": "yuv444p"}, {"encoder_options": {"g": "3"}}])
-@pytest.mark.usefixtures("short_parts")
 def test_encoder_options_are_part_of_a_job(upscaler: Upscaler, tmp_path: Path, option: dict[str, object]) -> None:
     source, target = make_clip(tmp_path / "in.mp4", frames=12, width=32, height=32), tmp_path / "out.mp4"
     interrupt(source, target, upscaler)
@@ -297,7 +280,6 @@ def test_a_plan_refuses_what_the_job_would(upscaler: Upscaler, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", ["", "shot_%03d.png"])
-@pytest.mark.usefixtures("short_parts")
 def test_numbered_images_are_a_video(upscaler: Upscaler, tmp_path: Path, name: str) -> None:
     folder, target = tmp_path / "images", tmp_path / "out.mp4"
     folder.mkdir()
@@ -309,7 +291,6 @@ def test_numbered_images_are_a_video(upscaler: Upscaler, tmp_path: Path, name: s
     assert len(images(target)) == 12
 
 
-@pytest.mark.usefixtures("short_parts")
 def test_finished_parts_outlive_a_failure_before_they_are_taken_up(
     upscaler: Upscaler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -358,14 +339,14 @@ def test_a_failed_verification_keeps_what_was_made(
 
 def test_more_frames_than_there_are_is_no_trim(upscaler: Upscaler, tmp_path: Path) -> None:
     source, target = make_clip(tmp_path / "in.mp4", frames=5, audio_tracks=1), tmp_path / "out.mp4"
-    run(source, target, upscaler, UpscaleOptions(preset="ultrafast", max_frames=50))
+    run(source, target, upscaler, short(preset="ultrafast", max_frames=50))
     assert packet_times(target, 1) == packet_times(source, 1)
 
 
 def test_all_intra_parts_with_early_frames_are_joined(upscaler: Upscaler, tmp_path: Path) -> None:
     """FFV1 has a keyframe a frame; a source that begins before zero must not look out of order."""
     source = make_clip(tmp_path / "in.mkv", frames=6, width=32, height=32)
-    run(source, tmp_path / "out.mkv", upscaler, UpscaleOptions(codec="ffv1"))
+    run(source, tmp_path / "out.mkv", upscaler, short(codec="ffv1"))
     assert len(images(tmp_path / "out.mkv")) == 6
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from clips import make_clip, stop_after
-from jobs import run_job
+from jobs import run_job, short
 
 from ristn_cli.engine import memory
 from ristn_cli.engine.device import Backend
@@ -24,14 +24,13 @@ from ristn_cli.engine.windows import Window
 from ristn_cli.job import pipeline, stages
 from ristn_cli.job.job import job_folder
 from ristn_cli.job.manifest import Manifest
-from ristn_cli.job.options import UpscaleOptions
 from ristn_cli.job.parts import Interrupted
 from ristn_cli.job.pipeline import Cancelled, Pipeline
 from ristn_cli.model import RISTN
 from ristn_cli.video import Frame, FrameWriter, read_frames
 
 LIMIT_SECONDS = 60
-LOSSLESS = UpscaleOptions(codec="ffv1")
+LOSSLESS = short(codec="ffv1")
 NAMES = {"read", "upscale", "download", "encode"}
 
 
@@ -177,12 +176,6 @@ def test_what_is_stuck_outside_of_python_is_left_behind(monkeypatch: pytest.Monk
 @pytest.fixture
 def upscaler(random_model: RISTN) -> Upscaler:
     return Upscaler(random_model, Backend(torch.device("cpu"), "fp32"), Tiling(window=6, context=2))
-
-
-@pytest.fixture(autouse=True)
-def _short_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ristn_cli.job.job.PART_PIXELS", 1)
-    monkeypatch.setattr("ristn_cli.job.job.SHORTEST_PART", 4)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from clips import stop_after
-from jobs import run_job
+from jobs import run_job, short
 from PIL import Image
 
 from ristn_cli.engine.device import Backend
@@ -26,7 +26,7 @@ from ristn_cli.job.repeats import join_repeats
 from ristn_cli.model import RISTN
 from ristn_cli.video import Frame, read_frames
 
-LOSSLESS = UpscaleOptions(codec="ffv1")
+LOSSLESS = short(codec="ffv1")
 PULLDOWN = [0, 0, 1, 1, 1, 2, 2, 3, 3, 3, 4, 4, 5, 5, 5, 6, 7, 7, 8, 8, 8, 8, 8, 9, 10, 10, 11, 11, 12]
 """Which picture each frame shows: mostly film at 60 fields a second."""
 
@@ -73,12 +73,6 @@ def test_a_stream_taken_up_at_any_run_goes_on_with_the_same_runs(longest: int, m
 @pytest.fixture
 def upscaler(random_model: RISTN) -> Upscaler:
     return Upscaler(random_model, Backend(torch.device("cpu"), "fp32"), Tiling(window=5, context=2))
-
-
-@pytest.fixture(autouse=True)
-def _short_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ristn_cli.job.job.PART_PIXELS", 1)
-    monkeypatch.setattr("ristn_cli.job.job.SHORTEST_PART", 4)
 
 
 def make_source(folder: Path, numbers: list[int]) -> Path:
@@ -129,7 +123,7 @@ def test_so_it_does_where_plain_frames_go_to_a_stream(
 ) -> None:
     kept = count_kept(upscaler, monkeypatch)
     stdout = io.BytesIO()
-    frames = run(make_source(tmp_path / "in", PULLDOWN), OutputStream(file=stdout), upscaler, UpscaleOptions())
+    frames = run(make_source(tmp_path / "in", PULLDOWN), OutputStream(file=stdout), upscaler, short())
     assert frames == stdout.getvalue().count(b"FRAME\n") == len(PULLDOWN)
     assert sum(kept) == len(set(PULLDOWN))
 

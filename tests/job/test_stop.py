@@ -16,7 +16,7 @@ import pytest
 import torch
 from av.video.frame import VideoFrame
 from clips import make_clip, stop_after
-from jobs import run_job
+from jobs import run_job, short
 from PIL import Image
 
 from ristn_cli.engine.device import Backend
@@ -204,15 +204,13 @@ def test_a_stop_at_the_end_keeps_the_parts(
 def test_a_stop_while_finished_parts_are_checked_computes_nothing(
     upscaler: Upscaler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ristn_cli.job.job.PART_PIXELS", 1)
-    monkeypatch.setattr("ristn_cli.job.job.SHORTEST_PART", 4)
     source, target = make_clip(tmp_path / "in.mkv", frames=20, width=32, height=32), tmp_path / "out.mkv"
     with pytest.raises(Interrupted):
-        run(source, target, upscaler, stop_after(target, 3))
+        run(source, target, upscaler, stop_after(target, 3), short(codec="ffv1"))
     flag = stop_in(monkeypatch, manifest, "file_sha256")
     forbid(monkeypatch, run_module, "describe_job")
     with pytest.raises(Interrupted):
-        run(source, target, upscaler, flag)
+        run(source, target, upscaler, flag, short(codec="ffv1"))
     assert len(list(job_folder(target).glob("part-*"))) == 3
 
 

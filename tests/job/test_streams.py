@@ -21,14 +21,13 @@ import av
 import numpy as np
 import pytest
 from clips import make_clip, make_picture, packet_times, run_ffmpeg
-from commands import SHORT_PARTS
+from commands import COMMAND, SHORT_PARTS
 
 from ristn_cli.job.parts import Interrupted
 from ristn_cli.job.pipeline import Cancelled
 from ristn_cli.video import InputStream, RawFormat, ReadOptions, VideoError, interruptible, probe, read_frames
 
 QUICK = ["--preset", "ultrafast", "--precision", "fp32"]
-SHORT = [sys.executable, "-c", SHORT_PARTS]
 
 
 def quick_for(target: object, options: Sequence[object]) -> list[str]:
@@ -149,7 +148,7 @@ def begin_with_socket(weights: Path, target: object, *options: object) -> tuple[
     with socket.create_server(("127.0.0.1", 0)) as server:
         near = socket.create_connection(server.getsockname())
         far, _ = server.accept()
-    command = [*SHORT, "upscale", "-", target, "--weights", weights, *quick_for(target, options)]
+    command = [*COMMAND, "upscale", "-", target, "--weights", weights, *quick_for(target, options), *SHORT_PARTS]
     command += ["--window", "6", *options]
     with far:
         process = subprocess.Popen(

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from clips import make_clip
-from jobs import make_job, run_job, segments_of
+from jobs import make_job, run_job, segments_of, short
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -41,15 +41,8 @@ from ristn_cli.video import probe, read_frames
 from ristn_cli.weights import file_sha256
 
 CPU = Backend(torch.device("cpu"), "fp32")
-LOSSLESS = UpscaleOptions(codec="ffv1")
+LOSSLESS = short(codec="ffv1")
 TILING = Tiling(window=6, context=2)
-
-
-@pytest.fixture(autouse=True)
-def _short_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parts of one window or two, so that a small clip has several."""
-    monkeypatch.setattr("ristn_cli.job.job.PART_PIXELS", 1)
-    monkeypatch.setattr("ristn_cli.job.job.SHORTEST_PART", 4)
 
 
 @pytest.fixture
@@ -165,7 +158,7 @@ def test_two_devices_give_the_frames_of_one(shots: Path, tmp_path: Path, make_up
 def test_a_video_with_sound_and_lossy_parts_is_joined(tmp_path: Path, make_upscaler: Callable[[], Upscaler]) -> None:
     source = make_clip(tmp_path / "in.mp4", frames=23, width=32, height=32, audio_tracks=1)
     with Pool([LocalWorker(name, make_upscaler()) for name in ("a", "b")]) as workers:
-        run(source, tmp_path / "out.mp4", make_upscaler(), UpscaleOptions(), make_parts=spread_over(workers))
+        run(source, tmp_path / "out.mp4", make_upscaler(), short(), make_parts=spread_over(workers))
     assert [frame.time for frame in read_frames(tmp_path / "out.mp4")] == [Fraction(k, 25) for k in range(23)]
     assert "audio" in {stream.kind for stream in probe(tmp_path / "out.mp4").streams}
 
@@ -507,10 +500,7 @@ def test_workers_without_a_cluster_are_wrong_usage(tmp_path: Path) -> None:
     assert "go with --ray" in done.output
 
 
-def test_segments_are_short_enough_for_the_workers(
-    tmp_path: Path, make_upscaler: Callable[[], Upscaler], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ristn_cli.job.job.PART_PIXELS", 1 << 40)
+def test_segments_are_short_enough_for_the_workers(tmp_path: Path) -> None:
     source, target = make_clip(tmp_path / "in.mkv", frames=480, width=32, height=32), tmp_path / "out.mkv"
     job = make_job(source, target)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from clips import make_clip, make_picture, run_ffmpeg, stop_after
-from jobs import plan_run, run_job
+from jobs import plan_run, run_job, short
 from outputs import verify_file
 from PIL import Image
 
@@ -222,10 +222,8 @@ def test_a_rotation_turns_it_too(tmp_path: Path) -> None:
 
 
 def test_a_resumed_run_has_the_same(upscaler: Upscaler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ristn_cli.job.job.PART_PIXELS", 1)
-    monkeypatch.setattr("ristn_cli.job.job.SHORTEST_PART", 3)
     source = encode(tmp_path / "in.mkv", [make_alpha(index) for index in range(10)])
-    options = UpscaleOptions(codec="ffv1", scale=2)
+    options = short(codec="ffv1", scale=2, segment_frames=3)
     run(source, tmp_path / "whole.mkv", upscaler, options)
     should_stop = stop_after(tmp_path / "out.mkv")
     with pytest.raises(Interrupted):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from clips import join_packets, make_clip, make_picture, run_ffmpeg, stop_after
-from jobs import plan_run, run_job
+from jobs import plan_run, run_job, short
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -202,13 +202,11 @@ def test_resumed_and_spread_runs_give_the_frames_of_a_straight_one(
     caplog: pytest.LogCaptureFixture,
     deinterlace: str,
 ) -> None:
-    monkeypatch.setattr("ristn_cli.job.job.PART_PIXELS", 1)
-    monkeypatch.setattr("ristn_cli.job.job.SHORTEST_PART", 4)
 
     def make_upscaler() -> Upscaler:
         return Upscaler(random_model, CPU, Tiling(window=6, context=1))
 
-    options = UpscaleOptions(codec="ffv1", deinterlace=deinterlace)  # type: ignore[arg-type]
+    options = short(codec="ffv1", deinterlace=deinterlace)  # type: ignore[arg-type]
     list(run_job(brief, tmp_path / "straight.mkv", make_upscaler(), options))
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     whole = images(tmp_path / "straight.mkv")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from clips import make_clip, packet_times, run_ffmpeg, stop_after
-from jobs import plan_run, run_job
+from jobs import plan_run, run_job, short
 
 from ristn_cli.engine.device import Backend
 from ristn_cli.engine.memory import Tiling
@@ -187,10 +187,8 @@ class TestFrames:
 def test_a_job_resumes_to_the_frames_of_an_uninterrupted_one(
     random_model: RISTN, tmp_path: Path, hybrid: Path, mode: Deinterlace, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ristn_cli.job.job.PART_PIXELS", 1)
-    monkeypatch.setattr("ristn_cli.job.job.SHORTEST_PART", 5)
     upscaler = Upscaler(random_model, CPU, Tiling(window=7, context=1))
-    options = UpscaleOptions(preset="ultrafast", deinterlace=mode, scale=2, max_frames=26)
+    options = short(preset="ultrafast", deinterlace=mode, scale=2, max_frames=26, segment_frames=5)
     target, whole = tmp_path / f"out{suffix}", tmp_path / f"whole{suffix}"
     list(run_job(hybrid, whole, upscaler, options))
     for _ in range(3):

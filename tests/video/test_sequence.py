@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from clips import make_clip, make_picture, stop_after
-from jobs import plan_run, run_job
+from jobs import plan_run, run_job, short
 
 from ristn_cli.engine.device import Backend
 from ristn_cli.engine.memory import Tiling
@@ -24,12 +24,6 @@ from ristn_cli.video.writing.sequence import image_name, is_numbered
 @pytest.fixture
 def upscaler(random_model: RISTN) -> Upscaler:
     return Upscaler(random_model, Backend(torch.device("cpu"), "fp32"), Tiling(window=6, context=2))
-
-
-@pytest.fixture(autouse=True)
-def _short_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ristn_cli.job.job.PART_PIXELS", 1)
-    monkeypatch.setattr("ristn_cli.job.job.SHORTEST_PART", 4)
 
 
 def run(source: Path, target: Path, upscaler: Upscaler, options: UpscaleOptions | None = None, **more: object) -> int:
@@ -80,7 +74,7 @@ def test_a_damaged_part_is_made_anew(upscaler: Upscaler, tmp_path: Path) -> None
     (part,) = job_folder(target).glob("part-*")
     with zipfile.ZipFile(part, "w") as archive:
         archive.writestr("00000000.png", b"half")
-    progress = list(run_job(source, target, upscaler))
+    progress = list(run_job(source, target, upscaler, short()))
     assert progress[0].resumed_frames == 0
     assert len(images(target.parent)) == 9
 
@@ -123,7 +117,7 @@ def test_many_images_that_stay_are_one_warning(
     for number in range(1, 31):
         (tmp_path / "out" / f"{number}.png").touch()
     (tmp_path / "out" / "timestamps.txt").write_text("of an earlier run")
-    run(source, tmp_path / "out" / "%d.png", upscaler, UpscaleOptions(max_frames=2), overwrite=True)
+    run(source, tmp_path / "out" / "%d.png", upscaler, short(max_frames=2), overwrite=True)
     assert len(list((tmp_path / "out").iterdir())) == 31
     (warning,) = caplog.messages
     assert "29 other files stay, which this run did not write: 3.png, 4.png, 5.png" in warning
@@ -180,10 +174,10 @@ def test_one_image_holds_one_frame(upscaler: Upscaler, tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mp4", frames=3, width=32, height=32)
     with pytest.raises(VideoError, match=r"a\.png: is one image, .*a_%05d\.png, or use --max-frames 1"):
         run(source, tmp_path / "a.png", upscaler)
-    assert run(source, tmp_path / "a.png", upscaler, UpscaleOptions(max_frames=1, start=Fraction(1, 25))) == 1
+    assert run(source, tmp_path / "a.png", upscaler, short(max_frames=1, start=Fraction(1, 25))) == 1
     assert read_image(tmp_path / "a.png").shape == (128, 128, 3)
     with pytest.raises(VideoError, match="already exists"):
-        run(source, tmp_path / "a.png", upscaler, UpscaleOptions(max_frames=1))
+        run(source, tmp_path / "a.png", upscaler, short(max_frames=1))
 
 
 def test_deep_pictures_need_a_deep_kind(upscaler: Upscaler, tmp_path: Path) -> None:
@@ -198,7 +192,7 @@ def test_images_become_images_and_a_video_at_a_given_rate(upscaler: Upscaler, tm
         write_image(tmp_path / "in" / f"shot{index}.png", make_picture(index, 32, 24))
     assert run(tmp_path / "in", tmp_path / "out" / "a%d.jpg", upscaler) == 5
     assert images(tmp_path / "out").shape == (5, 96, 128, 3)
-    options = UpscaleOptions(image_rate=Fraction(24000, 1001), preset="ultrafast")
+    options = short(image_rate=Fraction(24000, 1001), preset="ultrafast")
     run(tmp_path / "in" / "shot%d.png", tmp_path / "out.mp4", upscaler, options)
     assert probe(tmp_path / "out.mp4").rate == Fraction(24000, 1001)
     assert [frame.time for frame in read_frames(tmp_path / "out.mp4")] == [k * Fraction(1001, 24000) for k in range(5)]

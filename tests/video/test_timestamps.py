@@ -18,7 +18,7 @@ import torch
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from clips import make_clip, make_flv, make_picture, make_reordered_flv, packet_times, run_ffmpeg, stop_after
-from jobs import run_job, segments_of
+from jobs import run_job, segments_of, short
 
 from ristn_cli.engine.device import Backend
 from ristn_cli.engine.memory import Tiling
@@ -26,7 +26,6 @@ from ristn_cli.engine.upscaler import Upscaler
 from ristn_cli.job.border import Border
 from ristn_cli.job.job import job_folder
 from ristn_cli.job.manifest import Part
-from ristn_cli.job.options import UpscaleOptions
 from ristn_cli.job.parts import Interrupted
 from ristn_cli.model import RISTN
 from ristn_cli.spread.local_worker import LocalWorker
@@ -38,7 +37,7 @@ from ristn_cli.video.reading.timestamps import Estimator
 
 MILLISECOND = Fraction(1, 1000)
 CPU = Backend(torch.device("cpu"), "fp32")
-LOSSLESS = UpscaleOptions(codec="ffv1")
+LOSSLESS = short(codec="ffv1")
 
 
 def ffmpeg_times(path: Path) -> list[Fraction]:
@@ -324,12 +323,6 @@ def upscaler(random_model: RISTN) -> Upscaler:
     return Upscaler(random_model, CPU, Tiling(window=6, context=2))
 
 
-@pytest.fixture
-def _short_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ristn_cli.job.job.PART_PIXELS", 1)
-    monkeypatch.setattr("ristn_cli.job.job.SHORTEST_PART", 4)
-
-
 def shown(path: Path) -> tuple[list[Fraction], np.ndarray]:
     frames = list(read_frames(path))
     return [frame.time for frame in frames], np.stack([frame.image for frame in frames])
@@ -348,7 +341,7 @@ def test_the_output_has_these_times_and_audio_in_step(
 ) -> None:
     target = tmp_path / f"out{suffix}"
     damage: list[str] = []
-    options = UpscaleOptions(preset="ultrafast", start=start)
+    options = short(preset="ultrafast", start=start)
     list(run_job(source, target, upscaler, options, on_damage=damage.append))
     assert damage == []
     frames = [frame.time for frame in read_frames(source, ReadOptions(start=start))]
@@ -361,7 +354,6 @@ def test_the_output_has_these_times_and_audio_in_step(
         assert float(packet_times(target, 1)[0][0] - times[0]) == pytest.approx(float(expected), abs=0.002)
 
 
-@pytest.mark.usefixtures("_short_parts")
 @pytest.mark.parametrize(("kind", "stops_after"), [("flv", 1), ("flv", 3), ("avi", 2), ("ivf", 2)])
 def test_a_resumed_run_has_the_times_of_a_straight_one(
     source: Path, upscaler: Upscaler, tmp_path: Path, kind: str, stops_after: int
@@ -377,7 +369,6 @@ def test_a_resumed_run_has_the_times_of_a_straight_one(
     assert_same(target, tmp_path / "whole.mkv")
 
 
-@pytest.mark.usefixtures("_short_parts")
 @pytest.mark.parametrize("kind", ["flv", "ivf"])
 def test_several_workers_give_the_times_of_one(
     source: Path, random_model: RISTN, upscaler: Upscaler, tmp_path: Path, kind: str
@@ -391,7 +382,6 @@ def test_several_workers_give_the_times_of_one(
     assert_same(tmp_path / "two.mkv", tmp_path / "one.mkv")
 
 
-@pytest.mark.usefixtures("_short_parts")
 def test_a_border_tells_what_the_times_behind_it_depend_on(source: Path, upscaler: Upscaler, tmp_path: Path) -> None:
     segments = list(segments_of(source, tmp_path, upscaler, LOSSLESS))
     assert len(segments) > 2

@@ -169,7 +169,7 @@ class Matcher:
             if pair[0] != pair[1]
         ]
         if is_scaled or others:
-            self._tell(path or self._info.path, layout, time, is_scaled, has_bars, others)
+            self._report_change(path or self._info.path, layout, time, is_scaled, has_bars, others)
         else:
             self._has_seen_first = True
         image = _to_depth(image, self._is_deep)
@@ -193,7 +193,7 @@ class Matcher:
         framed[top : top + height, left : left + width] = image
         return framed
 
-    def _tell(
+    def _report_change(
         self, path: Path, layout: Layout, time: Fraction, is_scaled: bool, has_bars: bool, others: list[tuple[str, str]]
     ) -> None:
         if self._has_reported:
