@@ -32,7 +32,7 @@ def make_table(title: str, *columns: str) -> Table:
     return table
 
 
-def format_value(value: float | None, form: Callable[[float], str]) -> str:
+def shown(value: float | None, form: Callable[[float], str]) -> str:
     """A figure, or a dash for none."""
     return "-" if value is None else form(value)
 
@@ -67,7 +67,7 @@ def case_figures(case: Case) -> Iterator[tuple[str, str]]:
     """Name and value of each figure of a case."""
 
     def seconds(value: float | None) -> str:
-        return format_value(value, lambda known: f"{known:.3f} s")
+        return shown(value, lambda known: f"{known:.3f} s")
 
     took, rates, flops, whole, reference = case.network, case.limits, case.arithmetic, case.end_to_end, case.reference
     yield "window, tile, tiles", f"{case.window}, {case.tile}, {case.tiles}"
@@ -75,7 +75,7 @@ def case_figures(case: Case) -> Iterator[tuple[str, str]]:
     yield "  lowest to highest", f"{took.lowest:.3f}-{took.highest:.3f} s ({took.repeats}x)"
     yield "  frames a second", f"{case.frames_per_second:.2f}"
     for stage, label in LABELS.items():
-        yield f"  {label}", format_value(case.stages[stage], lambda known: f"{1000 * known:.1f} ms")
+        yield f"  {label}", shown(case.stages[stage], lambda known: f"{1000 * known:.1f} ms")
     yield "arithmetic of the network, a frame", f"{flops.network_flops / 1e9:.1f} GFLOP"
     yield "  executed, with context and overlap", f"{flops.executed_flops / 1e9:.1f} GFLOP"
     yield "machine: matrix product", f"{rates.matrix_flops_per_second / 1e9:.0f} GFLOP/s"
@@ -85,10 +85,10 @@ def case_figures(case: Case) -> Iterator[tuple[str, str]]:
     yield "  executed", f"{case.executed_share:.0%}"
     yield "end to end, a frame", seconds(None if whole is None else whole.seconds_per_frame)
     yield "  network alone on the same clip", seconds(None if whole is None else whole.network_seconds_per_frame)
-    yield "  ratio", format_value(None if whole is None else whole.ratio, lambda known: f"{known:.2f}")
+    yield "  ratio", shown(None if whole is None else whole.ratio, lambda known: f"{known:.2f}")
     yield (
         "peak memory of the process",
-        format_value(case.peak_memory_bytes, lambda known: f"{known / (1 << 20):.0f} MiB"),
+        shown(case.peak_memory_bytes, lambda known: f"{known / (1 << 20):.0f} MiB"),
     )
     if case.device_memory_bytes is not None:
         yield "  of the device", f"{case.device_memory_bytes / (1 << 20):.0f} MiB"
@@ -96,7 +96,7 @@ def case_figures(case: Case) -> Iterator[tuple[str, str]]:
     yield "reference, a frame", seconds(None if reference is None else reference.seconds_per_frame.median)
     yield (
         "  network / reference",
-        format_value(None if reference is None else reference.ratio, lambda known: f"{known:.3f}"),
+        shown(None if reference is None else reference.ratio, lambda known: f"{known:.3f}"),
     )
 
 
@@ -109,8 +109,8 @@ def describe_comparison(rows: list[Comparison]) -> Table | str:
         table.add_row(
             plain(row.case),
             row.figure,
-            format_value(row.now, lambda value: f"{value:.4g}"),
-            format_value(row.then, lambda value: f"{value:.4g}"),
-            format_value(row.ratio, lambda value: f"{value:.3f}"),
+            shown(row.now, lambda value: f"{value:.4g}"),
+            shown(row.then, lambda value: f"{value:.4g}"),
+            shown(row.ratio, lambda value: f"{value:.3f}"),
         )
     return table
