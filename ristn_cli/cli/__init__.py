@@ -12,10 +12,10 @@ from ristn_cli.cli.bench import bench
 from ristn_cli.cli.compare import compare
 from ristn_cli.cli.download_weights import download_weights
 from ristn_cli.cli.evaluate import evaluate
+from ristn_cli.cli.help_groups import GroupedCommand
 from ristn_cli.cli.info import info
 from ristn_cli.cli.train import train
 from ristn_cli.cli.upscale import upscale
-from ristn_cli.cli.workers import RayCommand
 from ristn_cli.printable import printable
 
 USAGE_ERROR: type[Any] = typer.BadParameter.__bases__[0]
@@ -54,7 +54,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-app.command(cls=RayCommand)(upscale)
+app.command(cls=GroupedCommand)(upscale)
 for command in (info, compare, evaluate, bench, train, download_weights):
     app.command()(command)
 

@@ -12,20 +12,21 @@ import typer
 if TYPE_CHECKING:
     from ristn_cli.video import RawFormat
 
-WeightsOption = Annotated[Path | None, typer.Option(help="Weights file (.safetensors) to use instead.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-PrecisionOption = Annotated[str, typer.Option(help="auto, fp32, fp16 or bf16.")]
-TileOption = Annotated[int | None, typer.Option(min=32, help="Largest side of a tile in source pixels.")]
+WeightsOption = Annotated[
+    Path | None, typer.Option(help="Weights file (.safetensors) to use instead of released weights.")
+]
+DeviceOption = Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:N or mps.")]
+PrecisionOption = Annotated[str, typer.Option(help="Precision: auto, fp32, fp16 or bf16.")]
+TileOption = Annotated[int | None, typer.Option(min=32, help="Largest side of a tile, in source pixels.")]
 WindowOption = Annotated[int | None, typer.Option(min=1, help="Frames that the network reads together.")]
 CompileOption = Annotated[
-    Literal["auto", "on", "off"], typer.Option("--compile", help="Compile the network; auto does so on CUDA.")
+    Literal["auto", "on", "off"], typer.Option("--compile", help="Compile the network. auto: on CUDA.")
 ]
 MemoryOption = Annotated[
     str | None,
     typer.Option(
-        help="Memory for the whole program on a machine, workers and encoders included, or a GPU's for windows, such "
-        "as 4GiB; more is faster. "
-        "Default: by network and free memory."
+        help="Memory limit, e.g. 4GiB, for the program with its workers and encoders, or on a GPU for the network. "
+        "More is faster. Default: by network and free memory."
     ),
 ]
 VideoStreamOption = Annotated[
@@ -33,11 +34,11 @@ VideoStreamOption = Annotated[
     typer.Option(
         min=0,
         metavar="N",
-        help="Take video stream N, counted from 0 among the video streams; else the one with more than one frame, the "
-        "default flag, the largest picture.",
+        help="Number of the video stream to use, from 0. Default: the one with more than one frame, the default flag, "
+        "the largest picture.",
     ),
 ]
-MaxFramesOption = Annotated[int | None, typer.Option(min=1, help="Stop after as many frames.")]
+MaxFramesOption = Annotated[int | None, typer.Option(min=1, help="Number of frames after which to stop.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 

@@ -48,27 +48,34 @@ def bench(
     ] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option(help="Network: ristn-lite, ristn, paper, paper-2x2 or a .safetensors file; may be repeated."),
+        typer.Option(help="Network: ristn-lite, ristn, paper, paper-2x2 or a .safetensors file. May be repeated."),
     ] = None,
     size: Annotated[
-        list[str] | None, typer.Option(help=f"Of the frames before upscaling; {DEFAULT_SIZE}; may be repeated.")
+        list[str] | None,
+        typer.Option(help=f"Size of the frames before upscaling. May be repeated. Default: {DEFAULT_SIZE}."),
     ] = None,
-    precision: Annotated[list[str] | None, typer.Option(help="auto, fp32, fp16 or bf16; may be repeated.")] = None,
+    precision: Annotated[
+        list[str] | None, typer.Option(help="Precision: auto, fp32, fp16 or bf16. May be repeated.")
+    ] = None,
     device: DeviceOption = "auto",
     compilation: CompileOption = "auto",
     window: WindowOption = None,
     tile: TileOption = None,
     memory_limit: MemoryOption = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Of PyTorch; all cores if not given.")] = None,
-    frames: Annotated[int | None, typer.Option(min=1, help="Of the clip that goes from end to end.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of PyTorch. Default: all cores.")] = None,
+    frames: Annotated[
+        int | None, typer.Option(min=1, help="Number of frames of the clip that is upscaled end to end.")
+    ] = None,
     preset: Annotated[str, typer.Option(help="Speed preset of the encoder.")] = "veryfast",
-    seconds: Annotated[float, typer.Option(min=1, help="About how long a case may take.")] = 60,
-    network_only: Annotated[bool, typer.Option("--network-only", help="Leave out reading and writing files.")] = False,
-    reference: Annotated[
-        bool, typer.Option("--reference", help="Also run the plain float32 module, a window for every frame.")
+    seconds: Annotated[float, typer.Option(min=1, help="Approximate time limit of a case, in seconds.")] = 60,
+    network_only: Annotated[
+        bool, typer.Option("--network-only", help="Measure the network alone, without files.")
     ] = False,
-    compare: Annotated[Path | None, typer.Option(help="Show ratios to this older report.")] = None,
-    output: Annotated[Path | None, typer.Option(help="Write the report as JSON into this file.")] = None,
+    reference: Annotated[
+        bool, typer.Option("--reference", help="Also measure the plain float32 module, one window for every frame.")
+    ] = False,
+    compare: Annotated[Path | None, typer.Option(help="Older report to show ratios to.")] = None,
+    output: Annotated[Path | None, typer.Option(help="JSON file to write the report to.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing report.")] = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,

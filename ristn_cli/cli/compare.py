@@ -57,38 +57,42 @@ def compare(
         list[Path], typer.Argument(help="Two or more videos, images or folders of images of one scene.")
     ],
     output: Annotated[
-        Path | None, typer.Option(help="HTML page to write; compare.html unless only --png or --video is asked for.")
+        Path | None, typer.Option(help="HTML page to write. Default: compare.html, unless --png or --video is given.")
     ] = None,
     png: Annotated[
-        Path | None, typer.Option(help="Also a picture: the scene, and enlarged crops of every input.")
+        Path | None, typer.Option(help="Picture to write: the scene, and enlarged crops of every input.")
     ] = None,
     video: Annotated[
-        Path | None, typer.Option(help="Also a split-screen clip, with the sound of the first video.")
+        Path | None, typer.Option(help="Split-screen clip to write, with the audio of the first video.")
     ] = None,
     label: Annotated[
-        list[str] | None, typer.Option(help="Name to show for an input, in their order; repeat it. Else file names.")
+        list[str] | None, typer.Option(help="Label of an input, in their order. May be repeated. Default: file names.")
     ] = None,
     frames: Annotated[
-        int | None, typer.Option(min=1, help="Frames in the page; else up to 12, as many as fit into --limit.")
+        int | None,
+        typer.Option(min=1, help="Number of frames in the page. Default: up to 12, as many as fit into --limit."),
     ] = None,
     every: Annotated[
-        int | None, typer.Option(min=1, help="Take each k-th frame, from the start on; else spread over the range.")
+        int | None, typer.Option(min=1, help="Take every k-th frame. Default: frames spread over the range.")
     ] = None,
-    start: Annotated[str | None, typer.Option(help="Begin here: seconds, M:SS or H:MM:SS.")] = None,
-    end: Annotated[str | None, typer.Option(help="Stop here: seconds, M:SS or H:MM:SS.")] = None,
+    start: Annotated[str | None, typer.Option(help="Time at which to begin: seconds, M:SS or H:MM:SS.")] = None,
+    end: Annotated[str | None, typer.Option(help="Time at which to stop: seconds, M:SS or H:MM:SS.")] = None,
     offset: Annotated[
-        str | None, typer.Option(help="Where in the first input all others begin, if they are cut from it.")
+        str | None, typer.Option(help="Time in the first input at which the others begin, if they were cut from it.")
     ] = None,
     scaling: Annotated[
-        Literal["nearest", "bicubic"], typer.Option(help="How smaller inputs are enlarged to the largest.")
+        Literal["nearest", "bicubic"],
+        typer.Option(help="Method that enlarges smaller inputs to the size of the largest."),
     ] = "bicubic",
     crop: Annotated[
         list[str] | None,
-        typer.Option(help="x,y,width,height to enlarge for --png, in pixels of the largest input; repeat it."),
+        typer.Option(
+            help="Crop that --png enlarges, as x,y,width,height in pixels of the largest input. May be repeated."
+        ),
     ] = None,
-    limit: Annotated[float, typer.Option(min=0.1, help="Largest size of the page in megabytes.")] = 20,
+    limit: Annotated[float, typer.Option(min=0.1, help="Largest size of the page, in megabytes.")] = 20,
     quality: Annotated[
-        int | None, typer.Option(min=1, max=100, help="JPEG of this quality in the page; else lossless PNG.")
+        int | None, typer.Option(min=1, max=100, help="JPEG quality of the page's pictures. Default: lossless PNG.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")] = False,
     debug: DebugOption = False,

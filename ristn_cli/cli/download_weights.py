@@ -20,16 +20,18 @@ if TYPE_CHECKING:
 def download_weights(
     context: typer.Context,
     names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Released weights.")] = None,
-    all_of_them: Annotated[bool, typer.Option("--all", help="All released weights.")] = False,
-    list_them: Annotated[bool, typer.Option("--list", help="Show what is released and where it lies here.")] = False,
-    folder: Annotated[Path | None, typer.Option("--dir", help="Put the files here rather than into the cache.")] = None,
+    all_of_them: Annotated[bool, typer.Option("--all", help="Download all released weights.")] = False,
+    list_them: Annotated[
+        bool, typer.Option("--list", help="Show the released weights and where they are on this machine.")
+    ] = False,
+    folder: Annotated[
+        Path | None, typer.Option("--dir", help="Folder to put the files into instead of the cache.")
+    ] = None,
     repository: Annotated[
-        str | None, typer.Option("--repo", metavar="OWNER/NAME", help="Repository on the Hub to fetch from.")
+        str | None, typer.Option("--repo", metavar="OWNER/NAME", help="Repository on the Hub to download from.")
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the repository.")] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Fetch even what is there, and replace other files of the name.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Download again, and replace existing files.")] = False,
     debug: DebugOption = False,
 ) -> None:
     """Fetch released weights from the Hugging Face Hub, checked by their SHA-256.

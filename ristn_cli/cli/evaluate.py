@@ -40,12 +40,14 @@ def evaluate(
     dataset: Annotated[Path, typer.Argument(help="A clip, or a folder of clips: the ground truth.")],
     model: Annotated[
         list[str] | None,
-        typer.Option(help="bicubic, lanczos, released weights or a .safetensors file; repeat it to compare several."),
+        typer.Option(
+            help="Method to score: bicubic, lanczos, released weights or a .safetensors file. May be repeated."
+        ),
     ] = None,
     weights: WeightsOption = None,
     sr: Annotated[
         list[Path] | None,
-        typer.Option(help="Frames that others made, a clip each by its name: scored instead of a network."),
+        typer.Option(help="Folder of frames that others made, a clip each by its name, to score instead of a network."),
     ] = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
@@ -53,31 +55,41 @@ def evaluate(
     window: WindowOption = None,
     memory_limit: MemoryOption = None,
     degradation: Annotated[
-        Literal["BI", "BD"], typer.Option(help="How LR is made: bicubic, or blurred and decimated.")
+        Literal["BI", "BD"],
+        typer.Option(help="Degradation that makes LR: bicubic (BI), or blurred and decimated (BD)."),
     ] = "BI",
     crf: Annotated[
         int | None,
-        typer.Option(min=0, max=51, help="Compress the LR clip by x264 at this rate factor before anything reads it."),
+        typer.Option(min=0, max=51, help="Compress the LR clip with x264 at this rate factor first."),
     ] = None,
-    lr: Annotated[Path | None, typer.Option(help="LR frames, a clip each by its name, instead of making them.")] = None,
+    lr: Annotated[
+        Path | None, typer.Option(help="Folder of LR frames, a clip each by its name, to use instead of making them.")
+    ] = None,
     stills: Annotated[
-        bool, typer.Option("--stills", help="Every image of the folder is a clip of one frame, as in Set5.")
+        bool, typer.Option("--stills", help="Treat every image of the folder as a clip of one frame, as in Set5.")
     ] = False,
-    skip: Annotated[int, typer.Option(min=0, help="Frames at each end of a clip that are not scored.")] = 0,
+    skip: Annotated[int, typer.Option(min=0, help="Number of frames at each end of a clip that are not scored.")] = 0,
     max_frames: MaxFramesOption = None,
-    rgb: Annotated[bool, typer.Option("--rgb", help="Also PSNR and SSIM on RGB.")] = False,
+    rgb: Annotated[bool, typer.Option("--rgb", help="Also measure PSNR and SSIM on RGB.")] = False,
     temporal_gain: Annotated[
-        bool, typer.Option("--temporal-gain", help="Also PSNR with true neighbours minus PSNR with the frame repeated.")
+        bool,
+        typer.Option(
+            "--temporal-gain", help="Also measure PSNR with true neighbours minus PSNR with the frame repeated."
+        ),
     ] = False,
-    vmaf: Annotated[bool, typer.Option("--vmaf", help="Also VMAF, where ffmpeg has libvmaf.")] = False,
+    vmaf: Annotated[bool, typer.Option("--vmaf", help="Also measure VMAF, if ffmpeg has libvmaf.")] = False,
     failures: Annotated[
-        Path | None, typer.Option(help="Also find where the network gains least over bicubic; a PNG that shows it.")
+        Path | None, typer.Option(help="PNG to write: the places where the network gains least over bicubic.")
     ] = None,
-    failures_count: Annotated[int, typer.Option(min=1, max=12, help="Places that --failures shows at most.")] = 4,
+    failures_count: Annotated[
+        int, typer.Option(min=1, max=12, help="Largest number of places that --failures shows.")
+    ] = 4,
     report: Annotated[
-        Path | None, typer.Option(help="Folder for index.html: tables, pictures and curves in one file.")
+        Path | None, typer.Option(help="Folder to write index.html into: tables, pictures and curves in one file.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, every frame's scores in it.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object with the scores of every frame.")
+    ] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables as Markdown.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing report or picture.")] = False,
     debug: DebugOption = False,

@@ -18,15 +18,15 @@ from ristn_cli.cli.terminal import console, format_seconds, note, progress_bar, 
 def train(
     context: typer.Context,
     recipe: Annotated[str, typer.Argument(help="A .toml file, or one of ristn's: lite, lite-next, lite-real, paper.")],
-    data: Annotated[Path, typer.Option(help="Folder that the recipe's folders are in.")] = Path("data"),
+    data: Annotated[Path, typer.Option(help="Folder with the recipe's data folders.")] = Path("data"),
     output: Annotated[Path, typer.Option(help="Folder of the run: checkpoint, log, curve, weights.")] = Path("run"),
-    minutes: Annotated[float | None, typer.Option(min=0, help="Save and stop after this long.")] = None,
+    minutes: Annotated[float | None, typer.Option(min=0, help="Time after which to save and stop, in minutes.")] = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     start_from: Annotated[
-        str | None, typer.Option(help="Begin with released weights by name or a .safetensors file: fine-tuning.")
+        str | None, typer.Option(help="Weights to start from, by name or as a .safetensors file.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 1,
+    workers: Annotated[int, typer.Option(min=0, help="Number of processes that prepare batches.")] = 1,
     compare: Annotated[
         Path | None,
         typer.Option(

@@ -94,12 +94,12 @@ def upscale(
         list[Path],
         typer.Argument(
             metavar="IN... OUT",
-            help="What to upscale: videos, stills, folders; and the file to write, whose suffix chooses the container, "
-            "or a folder for several.",
+            help="The videos, images or folders to upscale, then the file to write (its extension chooses the "
+            "container) or the folder for several outputs. - is standard input or output.",
         ),
     ],
     model: Annotated[
-        str, typer.Option(help="Released weights to use; auto chooses by how the source is compressed.")
+        str, typer.Option(help="Released weights. auto chooses by how strongly the source is compressed.")
     ] = "auto",
     weights: WeightsOption = None,
     device: DevicesOption = "auto",
@@ -109,76 +109,85 @@ def upscale(
     window: WindowOption = None,
     memory_limit: MemoryOption = None,
     no_scene_cuts: Annotated[
-        bool, typer.Option("--no-scene-cuts", help="Read neighbouring frames across scene cuts, too.")
+        bool, typer.Option("--no-scene-cuts", help="Ignore scene cuts: let frames read neighbours from another shot.")
     ] = False,
     codec: Annotated[
-        str, typer.Option(help="h264, hevc, av1, prores, ffv1, or *_nvenc; auto is h264, hevc for 10-bit sources.")
+        str, typer.Option(help="h264, hevc, av1, prores, ffv1 or *_nvenc. auto is h264, or hevc for 10-bit sources.")
     ] = "auto",
-    crf: Annotated[float, typer.Option(min=0, max=63, help="Constant rate factor: lower is better and larger.")] = 17,
+    crf: Annotated[
+        float, typer.Option(min=0, max=63, help="Constant rate factor of the encoder. Lower is better and larger.")
+    ] = 17,
     preset: Annotated[str, typer.Option(help="Speed preset of the encoder.")] = "medium",
     pix_fmt: Annotated[
-        str | None, typer.Option(help="Pixel format of the output, by FFmpeg's name, such as yuv444p10le.")
+        str | None, typer.Option(help="Pixel format of the output, by FFmpeg's name, e.g. yuv444p10le.")
     ] = None,
     encoder_arg: Annotated[
-        list[str] | None, typer.Option(help="key=value for the encoder, by FFmpeg's names; may be repeated.")
+        list[str] | None, typer.Option(help="Option of the encoder as key=value, by FFmpeg's names. May be repeated.")
     ] = None,
     video_stream: VideoStreamOption = None,
-    start: Annotated[str | None, typer.Option(help="Begin here: seconds, M:SS or H:MM:SS.")] = None,
-    end: Annotated[str | None, typer.Option(help="Stop here: seconds, M:SS or H:MM:SS.")] = None,
+    start: Annotated[str | None, typer.Option(help="Time at which to begin: seconds, M:SS or H:MM:SS.")] = None,
+    end: Annotated[str | None, typer.Option(help="Time at which to stop: seconds, M:SS or H:MM:SS.")] = None,
     max_frames: MaxFramesOption = None,
-    no_audio: Annotated[bool, typer.Option("--no-audio", help="Leave out the sound.")] = False,
+    no_audio: Annotated[bool, typer.Option("--no-audio", help="Leave out the audio.")] = False,
     no_subtitles: Annotated[bool, typer.Option("--no-subtitles", help="Leave out the subtitles.")] = False,
     scale: Annotated[
-        Literal["2", "3", "4"] | None, typer.Option(help="Times the size of the input; 2 and 3 by Lanczos from 4.")
+        Literal["2", "3", "4"] | None,
+        typer.Option(help="Scale factor. 2 and 3 are downscaled from 4x with Lanczos. [default: 4]"),
     ] = None,
-    size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT of the output, by Lanczos from the 4x result.")] = None,
+    size: Annotated[
+        str | None, typer.Option(help="Size of the output as WIDTHxHEIGHT, resampled from 4x with Lanczos.")
+    ] = None,
     fit: Annotated[
-        Literal["1080p", "2160p"] | None, typer.Option(help="As large as fits, 4x at most, by Lanczos from 4x.")
+        Literal["1080p", "2160p"] | None, typer.Option(help="Fit the output into this size, at most 4x, with Lanczos.")
     ] = None,
-    square_pixels: Annotated[
-        bool, typer.Option("--square-pixels", help="Resample to pixels as wide as they are high.")
-    ] = False,
+    square_pixels: Annotated[bool, typer.Option("--square-pixels", help="Resample to square pixels.")] = False,
     deinterlace: Annotated[
         Literal["auto", "off", "frame", "field"],
-        typer.Option(help="auto: interlaced frames; off: none; frame: all; field: all, at twice the rate."),
+        typer.Option(help="Frames to deinterlace. auto: interlaced ones; frame: all; field: all, at twice the rate."),
     ] = "auto",
-    drop_alpha: Annotated[bool, typer.Option("--drop-alpha", help="Go on without the source's transparency.")] = False,
+    drop_alpha: Annotated[bool, typer.Option("--drop-alpha", help="Leave out the alpha channel.")] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Fail where the source is damaged, or its frames change in size or format.")
+        bool, typer.Option("--strict", help="Fail if the source is damaged or its frames change in size or format.")
     ] = False,
     rate: Annotated[
-        str | None, typer.Option(help="Frames a second of numbered images, such as 24 or 24000/1001; else 25.")
+        str | None, typer.Option(help="Frame rate of numbered images, e.g. 24 or 24000/1001. [default: 25]")
     ] = None,
     raw_size: Annotated[
-        str | None, typer.Option(help="WxH: raw frames of this size come in on -; else it is a Y4M or Matroska stream.")
+        str | None,
+        typer.Option(help="Size of raw frames on standard input as WxH. Without it, the input has a header."),
     ] = None,
-    raw_rate: Annotated[str, typer.Option(help="Frames a second of raw frames.")] = "25",
-    raw_format: Annotated[str, typer.Option(help="Pixel format of raw frames, such as rgb24.")] = "yuv420p",
-    stdout_format: Annotated[Literal["y4m", "matroska"], typer.Option(help="What goes out to -.")] = "y4m",
-    recursive: Annotated[bool, typer.Option("--recursive", help="Look into the folders of folders, too.")] = False,
+    raw_rate: Annotated[str, typer.Option(help="Frame rate of raw frames.")] = "25",
+    raw_format: Annotated[str, typer.Option(help="Pixel format of raw frames, e.g. rgb24.")] = "yuv420p",
+    stdout_format: Annotated[Literal["y4m", "matroska"], typer.Option(help="Format of standard output.")] = "y4m",
+    recursive: Annotated[
+        bool, typer.Option("--recursive", help="Search the subfolders of input folders, too.")
+    ] = False,
     suffix: Annotated[
-        str | None, typer.Option(help="Of the outputs in a folder, such as .mkv, or .png for numbered images.")
+        str | None, typer.Option(help="File extension of outputs written to a folder, e.g. .mkv.")
     ] = None,
-    stills: Annotated[bool, typer.Option("--stills", help="Take each image of a folder for a still.")] = False,
+    stills: Annotated[bool, typer.Option("--stills", help="Treat each image in a folder as a separate still.")] = False,
     segment_frames: Annotated[
-        int | None, typer.Option(min=1, help="Frames after which a part ends; else their size and the workers decide.")
+        int | None,
+        typer.Option(min=1, help="Length of the parts that a stopped job resumes from. Default: by frame size."),
     ] = None,
     ray: RayOption = None,
     ray_workers: RayWorkersOption = None,
     ray_threads: RayThreadsOption = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
-    restart: Annotated[bool, typer.Option("--restart", help="Forget what an earlier, unfinished run did.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and how long it takes.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Discard the finished parts of an earlier run.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan and the expected time, and do nothing.")
+    ] = False,
     as_json: JsonOption = False,
     no_disk_check: Annotated[
-        bool, typer.Option("--no-disk-check", help="Begin even if the disk seems too small.")
+        bool, typer.Option("--no-disk-check", help="Start even if the disk seems too small.")
     ] = False,
     progress: Annotated[
-        ProgressMode, typer.Option(help="auto is a bar on a terminal; json: a line each on stderr.")
+        ProgressMode, typer.Option(help="Progress on stderr. auto: a bar on terminals; json: one object a line.")
     ] = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show only warnings and errors.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the plan before the work.")] = False,
-    log_file: Annotated[Path | None, typer.Option(help="Append what happens to this file.")] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the plan before starting.")] = False,
+    log_file: Annotated[Path | None, typer.Option(help="File to append a log to.")] = None,
     debug: DebugOption = False,
 ) -> None:
     """Upscale a video 4x, keeping its timestamps, sound, subtitles and everything else."""

@@ -24,19 +24,23 @@ if TYPE_CHECKING:
     from ristn_cli.spread.ray import Cluster
 
 DevicesOption = Annotated[
-    str, typer.Option(help="auto, cpu, cuda, cuda:N or mps; several of a kind, as cuda:0,cuda:1, share the work.")
+    str,
+    typer.Option(
+        help="Device: auto, cpu, cuda, cuda:N or mps. Several of one kind, e.g. cuda:0,cuda:1, share the work."
+    ),
 ]
 RayOption = Annotated[
     str | None,
     typer.Option(
-        metavar="[ADDRESS]", help="Work on a Ray cluster: auto, HOST:PORT, ray://HOST:PORT; without, on this machine's."
+        metavar="[ADDRESS]",
+        help="Use a Ray cluster: auto, HOST:PORT or ray://HOST:PORT. Without ADDRESS, start one on this machine.",
     ),
 ]
 RayWorkersOption = Annotated[
-    int | None, typer.Option(min=1, help="Workers on the cluster; else all that it has room for.")
+    int | None, typer.Option(min=1, help="Number of workers. Default: as many as the cluster has room for.")
 ]
 RayThreadsOption = Annotated[
-    int | None, typer.Option(min=1, help="Processor cores of each worker; else at most 16 workers share a machine.")
+    int | None, typer.Option(min=1, help="CPU cores per worker. Default: at most 16 workers per machine.")
 ]
 
 
