@@ -148,7 +148,9 @@ def begin_with_socket(weights: Path, target: object, *options: object) -> tuple[
     with socket.create_server(("127.0.0.1", 0)) as server:
         near = socket.create_connection(server.getsockname())
         far, _ = server.accept()
-    command = [*COMMAND, "upscale", "-", target, "--weights", weights, *quick_for(target, options), *SHORT_PARTS]
+    command = [*COMMAND, "upscale", "-", target, "--weights", weights, *quick_for(target, options)]
+    if target != "-" or "matroska" in options:  # Y4M has no parts
+        command += SHORT_PARTS
     command += ["--window", "6", *options]
     with far:
         process = subprocess.Popen(

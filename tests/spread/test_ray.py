@@ -99,6 +99,7 @@ def expected(model: RISTN, clip: Path, tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture
 def _machine() -> Iterator[None]:
     """A cluster of this machine that outlives the workers of one test."""
+    ray.shutdown()  # whatever an earlier test, of any file, left
     with cluster.connect(cluster.LOCAL, 2, NEEDS, STORE_BYTES):
         yield
 

@@ -229,7 +229,7 @@ def test_failures_go_into_file_and_card_with_their_picture(run: Run, export: Exp
     assert code == 1
     assert "has no <!-- failures -->" in stderr
     assert not (tmp_path / "b.safetensors").exists()
-    code, _, stderr = in_process(*arguments, "--model", "ristn-lite")
+    code, _, stderr = in_process(*arguments, "--model", "ristn-lite", "--overwrite")
     assert code == 2
     assert "--failures shows one network" in stderr
 

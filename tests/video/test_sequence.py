@@ -27,7 +27,7 @@ def upscaler(random_model: RISTN) -> Upscaler:
 
 
 def run(source: Path, target: Path, upscaler: Upscaler, options: UpscaleOptions | None = None, **more: object) -> int:
-    return list(run_job(source, target, upscaler, options, **more))[-1].frames  # type: ignore[arg-type]
+    return list(run_job(source, target, upscaler, options or short(), **more))[-1].frames  # type: ignore[arg-type]
 
 
 def images(folder: Path) -> np.ndarray:
