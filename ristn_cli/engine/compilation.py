@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Literal, Protocol, get_args
@@ -26,8 +26,8 @@ CompileName = Literal["auto", "on", "off"]
 
 log = logging.getLogger("ristn.engine")
 
-RECORDED_SHAPES = 4
-"""Recordings that are kept: of the first, the middle and the last window of a shot, and one more."""
+RECORDED_SHAPES = 6
+"""Recordings that are kept: the first, the middle and the last window of a shot, two sizes of still tiles, one more."""
 
 
 def choose_compilation(name: str, device: torch.device) -> bool:
@@ -162,9 +162,10 @@ class RecordedNetwork:
         self.seen: set[tuple[object, ...]] = set()
         self.recordings: dict[tuple[object, ...], Callable[[Tensor], Tensor]] = {}
 
-    def __call__(self, lr: Tensor, keep: slice = slice(None)) -> Tensor:
+    def __call__(self, lr: Tensor, keep: slice | Sequence[int] = slice(None)) -> Tensor:
         """As `RISTN.forward`."""
-        key = (tuple(lr.shape), lr.dtype, keep.indices(lr.shape[1]))
+        keep = range(lr.shape[1])[keep] if isinstance(keep, slice) else keep
+        key = (tuple(lr.shape), lr.dtype, tuple(keep))
         recording = self.recordings.pop(key, None)
         if recording is None and self.recorder is not None and key in self.seen:
             recording = self.record(self.recorder, lr, keep)
@@ -175,7 +176,7 @@ class RecordedNetwork:
         self.recordings[key] = recording  # behind all others: the first is the one longest unused
         return recording(lr)
 
-    def record(self, recorder: Recorder, lr: Tensor, keep: slice) -> Callable[[Tensor], Tensor] | None:
+    def record(self, recorder: Recorder, lr: Tensor, keep: Sequence[int]) -> Callable[[Tensor], Tensor] | None:
         """Make room for a recording, and make it; None when it fails."""
         while len(self.recordings) >= RECORDED_SHAPES:
             del self.recordings[next(iter(self.recordings))]

@@ -1,7 +1,8 @@
 """How much memory a window takes, and the tiling that fits. Arithmetic, save for asking the machine what is free."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -13,15 +14,17 @@ from ristn_cli.model.folded import can_fold
 
 MIB = 1 << 20
 
-FULL_HD = 1920 * 1080
-IMAGES_BYTES = 1024 * MIB
-TILE_PIXELS = 580_000
-"""What images may take up to FULL_HD LR pixels, in proportion beyond, and LR pixels of a tile in all its frames, while
-nothing else is said: with program and encoder about 3 GiB in all for `ristn-lite` from 1920x1080. More makes windows
-longer, and so faster."""
+PLANNED_SHARE = 0.5
+"""Of the memory that is free when a job begins, what is planned with while no limit is given."""
 
-ENCODER_BYTES = 50
-"""That x264 holds for each pixel of a large picture. What it does not need for smaller ones, images may take."""
+SLOW = 1.25
+"""Times the least time in USABLE_SHARE, from which on PLANNED_SHARE is too little."""
+
+UNKNOWN_FREE = 6 << 30
+"""Bytes that are taken to be free where nothing tells."""
+
+NEAR_FASTEST = 1.02
+"""Times the least time that fits: of the tilings within, the one that needs the least memory is taken."""
 
 PROGRAM_BYTES = 400 * MIB
 """What a process takes on a processor before it reads the first frame: libraries, and the network's weights."""
@@ -33,9 +36,9 @@ LONGEST_WINDOW = 20
 CONTEXT = 2
 """Frames, and of them those at each inner end that are read only."""
 
-LARGEST_TILE = 288
+LARGEST_TILE = 512
 SMALLEST_TILE = 32
-"""LR pixels a side. Above the largest nothing is gained, below the smallest a tile is all overlap."""
+"""LR pixels a side. Above the largest little is gained, below the smallest a tile is all overlap."""
 
 TILE_STEP = 16
 """LR pixels between the sides that are tried."""
@@ -55,10 +58,14 @@ SCATTERED_SHARE = 1.5
 `ristn-lite`, `ristn` and `paper`. Elsewhere it varied from run to run, up to 1.46."""
 
 USABLE_SHARE = 0.8
-"""Of the memory that is free when a job begins: the decoder and other programs need some, too."""
+"""Of the memory that is free when a job begins, what it may take: the decoder and other programs need some, too."""
 
 NEAR_SMALLEST = 1.25
 """Where nothing fits: times the least memory that may be taken, as the very smallest tiles are all overlap."""
+
+
+MOST_TOLERANCE = 8
+"""Levels: what differs by more is no noise of a good source."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,13 +78,16 @@ class Tiling:
         tile: largest side of a tile in LR pixels, overlap included.
         overlap: LR pixels that a tile reads beyond its share, on each side.
         detect_cuts: windows end at scene cuts, so that no frame reads another shot.
+        still_tolerance: levels of 8 bits by which a still block may differ and be computed once; 0 for equal ones only,
+            None to compute all of every frame.
     """
 
     window: int = LONGEST_WINDOW
     context: int = CONTEXT
-    tile: int = LARGEST_TILE
+    tile: int = 288
     overlap: int = 8
     detect_cuts: bool = True
+    still_tolerance: int | None = 0
 
     def __post_init__(self) -> None:
         if self.context < 0 or self.window <= 2 * self.context:
@@ -86,6 +96,8 @@ class Tiling:
             )
         if self.overlap < 0 or self.tile <= 2 * self.overlap:
             raise ValueError(f"a tile of {self.tile} pixels is all overlap with {self.overlap} pixels on each side")
+        if self.still_tolerance is not None and not 0 <= self.still_tolerance <= MOST_TOLERANCE:
+            raise ValueError(f"a tolerance of {self.still_tolerance} levels is not within 0 and {MOST_TOLERANCE}")
 
 
 TRAINED_SHARE = 5
@@ -179,13 +191,6 @@ def needed_bytes(
     return window_bytes(config, tiling, value_bytes=value_bytes, **size) + queue_bytes(tiling, **size) + shared
 
 
-def wanted_bytes(config: RISTNConfig, *, width: int, height: int, value_bytes: int) -> int:
-    """What windows of `width` x `height` LR pixels take at most while nothing else is said."""
-    network = allocator_share() * TILE_PIXELS * widest_channels(config, LONGEST_WINDOW) * value_bytes
-    spared = max(0, FULL_HD - width * height) * SCALE**2 * ENCODER_BYTES
-    return math.ceil(IMAGES_BYTES * max(1, width * height / FULL_HD) + network) + spared
-
-
 def relative_time(tiling: Tiling, *, width: int, height: int) -> float:
     """Time of a finished frame, in units of what reading a frame takes without overlaps, or finishing one.
 
@@ -201,11 +206,12 @@ class AutoTiling:
     """A tiling that the size of the frames and the memory decide, save for what is given.
 
     Attributes:
-        window: frames read together; None for what the size of the frames allows.
+        window: frames read together; None for what the memory allows.
         tile: largest side of a tile in LR pixels; None for what the memory allows.
         detect_cuts: as in `Tiling`.
+        still_tolerance: as in `Tiling`.
         memory_bytes: on a processor what the whole program may take on a machine, encoders included, on a GPU what
-            windows may of the GPU's own memory; None for `wanted_bytes`, or what is free.
+            windows may of the GPU's own memory; None for a share of what is free.
         workers: how many workers share that memory, each with windows and an encoder of its own.
         other_bytes: of `memory_bytes`, what other processes of the program take on the machine: they share it, too.
         free_bytes: what is free for each worker where it computes; None to ask this machine.
@@ -214,15 +220,16 @@ class AutoTiling:
     window: int | None = None
     tile: int | None = None
     detect_cuts: bool = True
+    still_tolerance: int | None = 0
     memory_bytes: int | None = None
     workers: int = 1
     other_bytes: int = 0
     free_bytes: int | None = None
 
-    def room(self, device: torch.device, encoder_bytes: int) -> int | None:
+    def room(self, device: torch.device, encoder_bytes: int, share: float = USABLE_SHARE) -> int | None:
         """What windows of a worker may take beside its encoder of as many bytes, by the limit or else by what is free.
 
-        It may be negative; None when nothing tells what is free.
+        It may be negative; None when nothing tells what is free. Without a limit it is a `share` of what is free.
         """
         beside = 0 if device.type == "cuda" else encoder_bytes
         if self.memory_bytes is not None:
@@ -231,7 +238,7 @@ class AutoTiling:
         free = self.free_bytes
         if free is None and (found := free_bytes(device)) is not None:
             free = found // self.workers
-        return None if free is None else math.floor(USABLE_SHARE * free) - beside
+        return None if free is None else math.floor(share * free) - beside
 
     def fit(
         self,
@@ -246,40 +253,72 @@ class AutoTiling:
     ) -> Tiling:
         """The tiling for frames of `width` x `height` LR pixels; arguments as of `window_bytes`.
 
-        Of those that fit beside an encoder of `encoder_bytes`, the one of the least `relative_time`. Where none does it
-        is one of the smallest: the device has the last word.
+        It is the fastest of those that fit beside an encoder of `encoder_bytes` into the limit, or else into
+        PLANNED_SHARE of what is free, unless that is SLOW beside the fastest in USABLE_SHARE. Where none fits it is
+        one of the smallest: the device has the last word.
         """
-        limit = self.room(device, encoder_bytes)
-        if self.memory_bytes is None:
-            wanted = wanted_bytes(config, width=width, height=height, value_bytes=value_bytes)
-            limit = wanted if limit is None else min(limit, wanted)
-        assert limit is not None
+        candidates = self.candidates(
+            config, width=width, height=height, value_bytes=value_bytes, image_bytes=image_bytes
+        )
+        chosen: list[Candidate] = []
+        for share in (USABLE_SHARE, PLANNED_SHARE):
+            limit = self.room(device, encoder_bytes, share)
+            limit = math.floor(share * UNKNOWN_FREE) if limit is None else limit
+            fitting = [each for each in candidates if each.bytes <= limit]
+            if not fitting:
+                break
+            candidates = fitting
+            chosen.append(fastest(fitting))
+        if not chosen:
+            least = min(each.bytes for each in candidates)
+            return fastest([each for each in candidates if each.bytes <= NEAR_SMALLEST * least]).tiling
+        bold, prudent = chosen[0], chosen[-1]
+        return (bold if prudent.time > SLOW * bold.time else prudent).tiling
 
-        def needed(tiling: Tiling) -> int:
-            return needed_bytes(
-                config,
-                tiling,
-                width=width,
-                height=height,
-                value_bytes=value_bytes,
-                image_bytes=image_bytes,
-                workers=self.workers,
-            )
+    def more_memory(self, tiling: Tiling, config: RISTNConfig, **sizes: int) -> "Candidate | None":
+        """The fastest tiling of all, and its share of the time that `tiling` takes; None unless it is faster.
 
-        windows = [self.window] if self.window else range(LONGEST_WINDOW, 2 * CONTEXT, -1)
-        tiles = [self.tile] if self.tile else range(LARGEST_TILE, SMALLEST_TILE - 1, -TILE_STEP)
-        candidates = [
-            replace_tile(
-                Tiling(window=window, context=min(CONTEXT, (window - 1) // 2), detect_cuts=self.detect_cuts), tile
+        `sizes` are those of `candidates`.
+        """
+        best = fastest(self.candidates(config, **sizes))
+        share = best.time / relative_time(tiling, width=sizes["width"], height=sizes["height"])
+        return replace(best, time=share) if share < 1 / NEAR_FASTEST else None
+
+    def candidates(
+        self, config: RISTNConfig, *, width: int, height: int, value_bytes: int, image_bytes: int = 1
+    ) -> list["Candidate"]:
+        """All tilings that may be chosen; arguments as of `window_bytes`."""
+        size = {"width": width, "height": height}
+        found = []
+        for window in [self.window] if self.window else range(LONGEST_WINDOW, 2 * CONTEXT, -1):
+            plain = Tiling(
+                window=window,
+                context=min(CONTEXT, (window - 1) // 2),
+                detect_cuts=self.detect_cuts,
+                still_tolerance=self.still_tolerance,
             )
-            for window in windows
-            for tile in tiles
-        ]
-        fitting = [tiling for tiling in candidates if needed(tiling) <= limit]
-        if not fitting:
-            least = min(map(needed, candidates))
-            fitting = [tiling for tiling in candidates if needed(tiling) <= NEAR_SMALLEST * least]
-        return min(fitting, key=lambda tiling: (relative_time(tiling, width=width, height=height), needed(tiling)))
+            for tile in [self.tile] if self.tile else range(LARGEST_TILE, SMALLEST_TILE - 1, -TILE_STEP):
+                tiling = replace_tile(plain, tile)
+                needed = needed_bytes(
+                    config, tiling, value_bytes=value_bytes, image_bytes=image_bytes, workers=self.workers, **size
+                )
+                found.append(Candidate(relative_time(tiling, **size), needed, tiling))
+        return found
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A tiling, its `relative_time`, and the memory that it needs in bytes."""
+
+    time: float
+    bytes: int
+    tiling: Tiling
+
+
+def fastest(candidates: Sequence[Candidate]) -> Candidate:
+    """Of those within NEAR_FASTEST of the least time, the one that needs the least memory."""
+    within = NEAR_FASTEST * min(each.time for each in candidates)
+    return min((each for each in candidates if each.time <= within), key=lambda each: (each.bytes, each.time))
 
 
 def shrink(tiling: Tiling) -> Tiling | None:

@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TypeVar
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ristn_cli.engine.bars import Picture, bars_around, find_picture
 from ristn_cli.engine.blending import blend_weights, weigh_ends
 from ristn_cli.engine.compilation import (
     CompileName,
@@ -29,7 +30,9 @@ from ristn_cli.engine.memory import MIB, AutoTiling, Tiling, most_kept, replace_
 from ristn_cli.engine.rounding import write_levels
 from ristn_cli.engine.scenes import scene_windows
 from ristn_cli.engine.short_memory import OutOfMemory, typed_memory_errors
-from ristn_cli.engine.tiles import Span, plan_spans
+from ristn_cli.engine.still import MOST_FRAMES, find_changes
+from ristn_cli.engine.tile_plan import Strip, TilePlanner, tiles_cost
+from ristn_cli.engine.tiles import Span
 from ristn_cli.engine.transfer import Arrival, open_transfer
 from ristn_cli.engine.windows import Window, split_window
 from ristn_cli.model import RISTN, SCALE
@@ -237,31 +240,63 @@ class Upscaler:
             "end other programs, or upscale smaller pictures"
         )
 
+    def computed_share(self, images: Sequence[np.ndarray]) -> float:
+        """What consecutive images, computed together, cost beside images of which everything changes.
+
+        Args:
+            images: (H, W, 3), of one type and size.
+        """
+        window = Window(tuple(images), slice(0, len(images)))
+        height, width, _ = images[0].shape
+        everything = TilePlanner(self.tiling, window, Picture(Span(0, height), Span(0, width))).plan()
+        return tiles_cost(self._plan(window)[2]) / tiles_cost(everything)
+
+    def _plan(self, window: Window[np.ndarray]) -> tuple[Picture, tuple[np.ndarray, ...], list[Strip]]:
+        """The picture within the bars of a window, its images as the network is to read them, and its tiles."""
+        tolerance = self.tiling.still_tolerance
+        height, width, _ = window.frames[0].shape
+        picture = Picture(Span(0, height), Span(0, width))
+        images, changes = window.frames, None
+        if tolerance is not None:
+            picture = find_picture(images, tolerance)
+            images = tuple(picture.crop(image) for image in images)
+        if not images[0].size:
+            return picture, images, []
+        if tolerance is not None and len(images) <= MOST_FRAMES:
+            changes = find_changes(images, tolerance)
+            images = changes.images
+        planner = TilePlanner(self.tiling, window, picture, changes)
+        return picture, images, planner.plan(follows_content=self.recorded is None)
+
     @torch.inference_mode()
     def _launch_window(self, window: Window[np.ndarray]) -> Arrival:
-        dtype = window.frames[0].dtype
         height, width, _ = window.frames[0].shape
-        peak = np.iinfo(dtype).max
-        frames = self.transfer.upload(window.frames)
+        peak = np.iinfo(window.frames[0].dtype).max
+        picture, images, strips = self._plan(window)
+        frames = self.transfer.upload(images)
         device = frames[0].device
         kept = len(range(len(frames))[window.keep])
         # A tensor a frame, so that each can go when it is encoded.
         shape = (SCALE * height, SCALE * width, 3)
         output = [self.transfer.empty(shape, frames[0].dtype) for _ in range(kept)]
+        inside = [picture.crop(image, SCALE) for image in output]
         is_finite = torch.ones((), dtype=torch.bool, device=device)
-        rows = plan_spans(height, self.tiling.tile, self.tiling.overlap)
-        columns = plan_spans(width, self.tiling.tile, self.tiling.overlap)
+        rows = tuple(strip.row for strip in strips)
         above: Tensor | None = None  # what the tiles above have added to rows that these share
-        for r, row in enumerate(rows):
+        for r, strip in enumerate(strips):
+            row, columns = strip.row, strip.columns
             down = self._blend_weights(rows, r, device)
             done = SCALE * ((rows[r + 1].start if r + 1 < len(rows) else row.stop) - row.start)
-            below = torch.empty(kept, SCALE * row.size - done, SCALE * width, 3, device=device)
+            below = torch.empty(kept, SCALE * row.size - done, SCALE * picture.columns.size, 3, device=device)
             left: Tensor | None = None  # the same of the tile to the left, in columns
             for c, column in enumerate(columns):
                 across = self._blend_weights(columns, c, device)
-                pieces = [frame[row.start : row.stop, column.start : column.stop].float() for frame in frames]
-                tile = torch.stack(pieces).permute(0, 3, 1, 2) / peak
-                sr = (self.recorded or self.model)(tile[None], window.keep)[0].permute(0, 2, 3, 1)  # (T', h, w, 3)
+                plan = strip.frames[c]
+                read = [frames[index][row.start : row.stop, column.start : column.stop].float() for index in plan.read]
+                tile = torch.stack(read).permute(0, 3, 1, 2) / peak
+                sr = (self.recorded or self.model)(tile[None], plan.finished)[0].permute(0, 2, 3, 1)  # (T', h, w, 3)
+                if len(sr) < kept or self.recorded is not None:
+                    sr = torch.stack([sr[index] for index in plan.shared])
                 end = SCALE * ((columns[c + 1].start if c + 1 < len(columns) else column.stop) - column.start)
                 weigh_ends(sr, 1, down, 0 if above is None else above.shape[1], sr.shape[1] - done)
                 weigh_ends(sr, 2, across, 0 if left is None else left.shape[2], sr.shape[2] - end)
@@ -274,10 +309,15 @@ class Upscaler:
                     finished[:, : above.shape[1]].add_(above[:, :, at])
                 below[:, :, at] = finished[:, done:]
                 values = finished[:, :done]
-                levels = [image[SCALE * row.start : SCALE * row.start + done, at] for image in output]
+                levels = [image[SCALE * row.start : SCALE * row.start + done, at] for image in inside]
                 is_finite &= write_levels(values, levels, peak)
                 del sr, finished, values  # or they would stay while the network makes the next tile
             above = below
+        if bars := bars_around(picture, height, width, SCALE):
+            colour = torch.from_numpy(window.frames[0][0, 0].copy()).to(output[0])
+            for image in output:
+                for bar in bars:
+                    image[bar].copy_(colour)
         return self.transfer.download(output, is_finite)
 
 

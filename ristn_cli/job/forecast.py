@@ -3,11 +3,17 @@
 Writes nothing where the output goes.
 """
 
+import contextlib
 import math
 import shutil
+import statistics
 import time
+from collections.abc import Iterator
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
+
+import numpy as np
 
 from ristn_cli.engine.memory import PROGRAM_BYTES, USABLE_SHARE, count_tiles, needed_bytes
 from ristn_cli.engine.tiles import plan_spans
@@ -19,11 +25,15 @@ from ristn_cli.job.manifest import Manifest
 from ristn_cli.job.options import RunOptions, UpscaleOptions, choose_deinterlacing
 from ristn_cli.job.plan import JobPlan, count_parts, count_windows, estimate_disk, format_bytes
 from ristn_cli.job.reading import read_source
+from ristn_cli.job.repeats import join_repeats
 from ristn_cli.job.settling import settle_parts, settle_tiling
 from ristn_cli.video import VideoError, VideoInfo
 
 MEASURED_SIDE = 96
 """LR pixels: the largest side of the piece of the first window that a time estimate is measured on."""
+
+SAMPLES = 5
+"""Places of the source where it is looked how much of the frames is still."""
 
 LONG_SECONDS = 2.0
 """A measurement that took as long is not repeated."""
@@ -72,6 +82,15 @@ def describe_job(job: Job, manifest: Manifest, upscaler: Upscaler) -> JobPlan:
     border = manifest.border
     automatic = upscaler.auto_tiling
     workers = 1 if automatic is None else automatic.workers
+    sizes = {
+        "width": info.width,
+        "height": info.height,
+        "value_bytes": upscaler.backend.dtype.itemsize,
+        "image_bytes": 1 if info.bit_depth <= 8 else 2,
+    }
+    on_card = upscaler.backend.device.type == "cuda"
+    beside = PROGRAM_BYTES + workers * job.encoder_bytes
+    more = None if automatic is None else automatic.more_memory(upscaler.tiling, upscaler.config, **sizes)
     needed = None
     if left is not None and job.is_resumable and job.target not in (Y4M, MATROSKA):  # a stream leaves nothing behind
         finished = sum(path.stat().st_size for path in manifest.files)
@@ -100,17 +119,10 @@ def describe_job(job: Job, manifest: Manifest, upscaler: Upscaler) -> JobPlan:
         device=str(upscaler.backend.device),
         precision=upscaler.backend.precision,
         workers=workers,
-        memory_bytes=needed_bytes(
-            upscaler.config,
-            upscaler.tiling,
-            width=info.width,
-            height=info.height,
-            value_bytes=upscaler.backend.dtype.itemsize,
-            image_bytes=1 if info.bit_depth <= 8 else 2,
-            workers=workers,
-        ),
+        memory_bytes=needed_bytes(upscaler.config, upscaler.tiling, workers=workers, **sizes),
         encoder_bytes=job.encoder_bytes,
         room_bytes=None if automatic is None else automatic.room(upscaler.backend.device, job.encoder_bytes),
+        faster=None if more is None else (more.bytes if on_card else beside + workers * more.bytes, more.time),
         needed_bytes=needed,
         free_bytes=shutil.disk_usage(existing_parent(manifest.folder)).free,
     )
@@ -158,20 +170,54 @@ def check_disk(plan: JobPlan, target: Path) -> None:
 
 
 def measure_window(job: Job, upscaler: Upscaler) -> float:
-    """Seconds of one window of whole frames, from a piece of the first one. Raises VideoError for an empty range.
+    """Seconds of one window of whole frames, on average over the source. Raises VideoError for an empty range.
 
-    The piece is at most MEASURED_SIDE pixels a side. It is computed twice, unless that takes long: at first, memory
-    is still cold. Before that the network is compiled and recorded, where it is: a job does so once.
+    A piece of the first window is computed as if everything in it moved, and its time is scaled to whole frames and
+    to the share of them that the content asks for.
     """
-    info, tiling = job.source, upscaler.tiling
-    count = min(tiling.window, job.options.max_frames or tiling.window)
-    frames = tuple(frame.image for frame in read_source(job, max_frames=count))
-    if not frames:
-        raise no_frames(info)
-    rows = plan_spans(info.height, tiling.tile, tiling.overlap)
-    columns = plan_spans(info.width, tiling.tile, tiling.overlap)
+    count = min(upscaler.tiling.window, job.options.max_frames or upscaler.tiling.window)
+    images = tuple(frame.image for frame in read_source(job, max_frames=count))
+    if not images:
+        raise no_frames(job.source)
+    tiling = upscaler.tiling
+    upscaler.tiling = replace(tiling, still_tolerance=None)
+    try:
+        seconds = measure_moving_window(images, upscaler)
+    finally:
+        upscaler.tiling = tiling
+    if tiling.still_tolerance is None:
+        return seconds
+    return seconds * statistics.fmean(computed_shares(job, upscaler, count))
+
+
+def computed_shares(job: Job, upscaler: Upscaler, count: int) -> Iterator[float]:
+    """What the content of runs of `count` frames, spread over the source, asks to be computed: shares up to 1."""
+    first, length = job.options.start or Fraction(0), Fraction(0)
+    if job.frames is not None and job.is_resumable:
+        length = max(length, (job.frames - count) / job.output.shape.rate)
+    for place in range(SAMPLES if length else 1):
+        start = first + length * place / (SAMPLES - 1)
+        sample = replace(job, options=replace(job.options, start=start))
+        with contextlib.suppress(VideoError):  # the place cannot be decoded; the job itself will say so
+            images = [run[0].image for run in join_repeats(read_source(sample, max_frames=count, reports_change=False))]
+            if images:
+                yield upscaler.computed_share(images) * len(images) / count
+                continue
+        yield 1.0
+
+
+def measure_moving_window(images: tuple[np.ndarray, ...], upscaler: Upscaler) -> float:
+    """Seconds of a window of these images, measured on a piece of at most MEASURED_SIDE pixels a side.
+
+    It is computed twice, unless that takes long: at first, memory is still cold. Before that the network is compiled
+    and recorded, where it is: a job does so once.
+    """
+    tiling = upscaler.tiling
+    height, width, _ = images[0].shape
+    rows = plan_spans(height, tiling.tile, tiling.overlap)
+    columns = plan_spans(width, tiling.tile, tiling.overlap)
     height, width = min(MEASURED_SIDE, rows[0].size), min(MEASURED_SIDE, columns[0].size)
-    piece = tuple(image[:height, :width] for image in frames)
+    piece = tuple(image[:height, :width] for image in images)
     is_whole = len(piece) == tiling.window
     keep = slice(tiling.context, tiling.window - tiling.context) if is_whole else slice(0, len(piece))
     window = Window(piece, keep)

@@ -44,6 +44,8 @@ class JobPlan:
         encoder_bytes: what the encoder holds in main memory; an estimate.
         room_bytes: what windows may take beside program and encoder, by the limit or by what is free; None where
             nothing tells.
+        faster: what the program would take in all with more memory, in bytes, and the time as a share of this plan's;
+            None where that is no faster.
         needed_bytes: free disk space that the job needs beside the output, at most, as an estimate.
         free_bytes: what is free there.
         seconds: time the network will take, measured on the first frames; None when it was not measured.
@@ -70,6 +72,7 @@ class JobPlan:
     memory_bytes: int
     encoder_bytes: int
     room_bytes: int | None
+    faster: tuple[int, float] | None
     needed_bytes: int | None
     free_bytes: int
     workers: int = 1

@@ -7,7 +7,7 @@ features. Ablations run the trained form.
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -172,16 +172,17 @@ class Features(nn.Module):
         matrices, bias = copy.deepcopy(trained.fusion).double().fold(copy.deepcopy(convert).double())
         self.fusion = FusedConvolution(torch.cat(matrices, dim=1).float()[:, :, None, None], bias.float())
 
-    def forward(self, spatial: Tensor, frames: int, keep: slice) -> Tensor:
-        """(T*B, C, H, W) to (T'*B, C, H, W), the kept frames'."""
+    def forward(self, spatial: Tensor, frames: int, keep: Sequence[int]) -> Tensor:
+        """(T*B, C, H, W) to the same shape, made for the frames in `keep` only."""
         entering: Tensor = self.entry(spatial)
         outputs: list[Tensor] = []
         for layer in self.layers:
             outputs += layer([entering, *outputs] if self.dense_input or not outputs else outputs, frames)
         joined = [*outputs, entering, spatial]
-        for made, *parts in list(zip(*(part.chunk(frames) for part in (entering, *joined)), strict=True))[keep]:
+        by_frame = list(zip(*(part.chunk(frames) for part in (entering, *joined)), strict=True))
+        for made, *parts in (by_frame[index] for index in keep):
             made.copy_(self.fusion(torch.cat(parts, dim=1)))  # in the place of what is not read again
-        return entering.view(frames, -1, *entering.shape[1:])[keep].flatten(0, 1)
+        return entering
 
 
 class Upsampling(nn.Module):
@@ -228,12 +229,14 @@ class FoldedRISTN(nn.Module):
             self.upsampling = Upsampling(trained.reconstruction)
         self.requires_grad_(False)
 
-    def forward(self, lr: Tensor, keep: slice = slice(None)) -> Tensor:
+    def forward(self, lr: Tensor, keep: slice | Sequence[int] = slice(None)) -> Tensor:
         """As `RISTN.forward`: (B, T, 3, H, W) in [0, 1], best in float32, to (B, T', 3, 4H, 4W) in the same dtype."""
         batch, frames = lr.shape[:2]
-        time_major = lr.transpose(0, 1)
-        fused: Tensor = self.features(self.spatial(time_major.flatten(0, 1)), frames, keep)
-        sr = self.reconstruct(fused, time_major[keep].flatten(0, 1))
+        kept = range(frames)[keep] if isinstance(keep, slice) else keep
+        rgb = lr.transpose(0, 1).flatten(0, 1)
+        fused: Tensor = self.features(self.spatial(rgb), frames, kept)
+        images = [(image[None], features[None]) for image, features in zip(rgb, fused, strict=True)]
+        sr = self.reconstruct([images[index * batch + each] for index in kept for each in range(batch)])
         return sr.view(-1, batch, *sr.shape[1:]).transpose(0, 1)
 
     def spatial(self, rgb: Tensor) -> Tensor:
@@ -246,17 +249,17 @@ class FoldedRISTN(nn.Module):
         """The modules with which the spatial and the temporal component end."""
         return self.spatial_component, self.features.layers[-1]
 
-    def reconstruct(self, fused: Tensor, rgb: Tensor) -> Tensor:
-        """RGB (N, 3, 4H, 4W) in the dtype of the frames `rgb` (N, 3, H, W), from their fused features (N, C, H, W).
+    def reconstruct(self, images: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        """RGB (N, 3, 4H, 4W) of N frames (1, 3, H, W), in their dtype, from the fused features (1, C, H, W) of each.
 
         Refinement, upsampling and global skip, frame by frame: what is wide is never there for all of them.
         """
+        rgb = torch.cat([image for image, _ in images])
         if self.config.global_skip:
             sr = bicubic_upsample(rgb)
         else:
             sr = rgb.new_zeros(*rgb.shape[:2], SCALE * rgb.shape[2], SCALE * rgb.shape[3])
-        for index in range(len(rgb)):
-            refined = self.refine(fused[index : index + 1])
-            for start, strip in self.upsampling.strips(refined):
-                sr[index : index + 1, :, SCALE * start : SCALE * start + strip.shape[2]].add_(strip)
+        for made, (_, fused) in zip(sr, images, strict=True):
+            for start, strip in self.upsampling.strips(self.refine(fused)):
+                made[:, SCALE * start : SCALE * start + strip.shape[2]].add_(strip[0])
         return sr

@@ -1,5 +1,7 @@
 """RISTN: the whole network."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -56,13 +58,13 @@ class RISTN(nn.Module):
             zero_start=config.global_skip,
         )
 
-    def forward(self, lr: Tensor, keep: slice = slice(None)) -> Tensor:
+    def forward(self, lr: Tensor, keep: slice | Sequence[int] = slice(None)) -> Tensor:
         """Upscale a window of frames.
 
         Args:
             lr: (B, T, 3, H, W) RGB in [0, 1]; any T, H, W >= 1. The global skip keeps its precision: pass float32,
                 whatever the precision of the weights.
-            keep: the frames of the window to reconstruct; the others are read only.
+            keep: the frames of the window to reconstruct; the others are only read.
 
         Returns:
             (B, T', 3, 4H, 4W) in the dtype of `lr`, not clamped to [0, 1].
@@ -71,6 +73,7 @@ class RISTN(nn.Module):
         time_major = lr.transpose(0, 1)  # (T, B, 3, H, W)
         spatial = self.spatial_features(time_major.flatten(0, 1))  # (T*B, C, H, W)
         fused = self.mixing(spatial, frames).unflatten(0, (frames, batch))  # type: ignore[no-untyped-call]
+        keep = keep if isinstance(keep, slice) else list(keep)
         kept = fused[keep].flatten(0, 1)  # (T'*B, C, H, W)
         sr: Tensor = self.reconstruction(self.refine(kept)).to(lr.dtype)
         if self.config.global_skip:

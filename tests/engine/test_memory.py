@@ -21,7 +21,9 @@ from ristn_cli.engine.memory import (
     LARGEST_TILE,
     LONGEST_WINDOW,
     MIB,
+    NEAR_FASTEST,
     NEAR_SMALLEST,
+    PLANNED_SHARE,
     PROGRAM_BYTES,
     SMALLEST_TILE,
     TILE_STEP,
@@ -33,7 +35,6 @@ from ristn_cli.engine.memory import (
     queue_bytes,
     relative_time,
     shrink,
-    wanted_bytes,
     widest_channels,
     window_bytes,
 )
@@ -89,7 +90,7 @@ def check_widest(config: RISTNConfig) -> None:
     network = FoldedRISTN(RISTN(config))
     frames, height, width = 6, 10, 12
     with torch.inference_mode(), LiveValues() as counted:
-        network.features(network.spatial(torch.rand(frames, 3, height, width)), frames, slice(2, 4))
+        network.features(network.spatial(torch.rand(frames, 3, height, width)), frames, range(2, 4))
     assert counted.peak / (frames * height * width) == pytest.approx(widest_channels(config, frames), rel=0.05)
 
 
@@ -104,12 +105,12 @@ def test_a_window_grows_with_all_that_it_holds() -> None:
 
 @pytest.mark.parametrize(
     ("width", "height", "window", "tile"),
-    [(480, 270, 20, 288), (1280, 720, 17, 288), (1920, 1080, 9, 160), (3840, 2160, 8, 272)],
+    [(480, 270, 18, 512), (1280, 720, 18, 352), (1920, 1080, 12, 368), (3840, 2160, 8, 304)],
 )
 def test_windows_are_shorter_and_tiles_smaller_for_large_frames(
     width: int, height: int, window: int, tile: int
 ) -> None:
-    fitted = AutoTiling(free_bytes=1 << 40).fit(LITE, torch.device("cpu"), width=width, height=height, value_bytes=2)
+    fitted = AutoTiling(free_bytes=6 << 30).fit(LITE, torch.device("cpu"), width=width, height=height, value_bytes=2)
     assert (fitted.window, fitted.tile) == (window, tile)
 
 
@@ -119,7 +120,7 @@ def test_more_memory_makes_longer_windows() -> None:
         return fitted.window, fitted.tile
 
     chosen_windows = [chosen((gib << 30) + PROGRAM_BYTES) for gib in (2, 4, 8)]
-    assert chosen_windows == [(10, 272), (16, 288), (LONGEST_WINDOW, 288)]
+    assert chosen_windows == [(10, 240), (15, 320), (LONGEST_WINDOW, 384)]
 
 
 @pytest.mark.parametrize("limits", [{"memory_bytes": 4096 * MIB}, {"free_bytes": 1536 * MIB}])
@@ -202,7 +203,13 @@ def test_what_is_fitted_is_the_fastest_that_fits_or_that_is_near_the_smallest(
     most = limit if least <= limit else NEAR_SMALLEST * least
     assert needed(fitted) <= most
     times = [relative_time(other, width=width, height=height) for other in others if needed(other) <= most]
-    assert relative_time(fitted, width=width, height=height) == min(times)
+    assert min(times) <= relative_time(fitted, width=width, height=height) <= NEAR_FASTEST * min(times)
+    as_fast = [
+        other
+        for other in others
+        if needed(other) <= most and relative_time(other, width=width, height=height) <= NEAR_FASTEST * min(times)
+    ]
+    assert needed(fitted) == min(map(needed, as_fast))
 
 
 def test_shrinking_ends_with_the_smallest_tile_and_one_frame() -> None:
@@ -221,7 +228,7 @@ def test_free_memory_is_asked_of_the_machine() -> None:
     assert free is None or 16 * MIB < free < 1 << 50
 
 
-def test_wider_networks_want_more_and_none_more_than_a_share_of_what_is_free() -> None:
+def test_half_of_what_is_free_is_planned_with_unless_that_is_slow() -> None:
     sizes = {"width": 1920, "height": 1080}
 
     def needed(name: str, value_bytes: int, **limits: int) -> int:
@@ -229,15 +236,33 @@ def test_wider_networks_want_more_and_none_more_than_a_share_of_what_is_free() -
         own = window_bytes(CONFIGS[name], fitted, **sizes, value_bytes=value_bytes)
         return own + queue_bytes(fitted, **sizes)
 
-    def wanted(name: str, value_bytes: int) -> int:
-        return wanted_bytes(CONFIGS[name], **sizes, value_bytes=value_bytes)
-
-    plenty, short = 1 << 40, 3072 * MIB
-    assert needed("ristn-lite", 2, free_bytes=plenty) <= wanted("ristn-lite", 2) < 1664 * MIB
-    assert wanted("ristn-lite", 2) < needed("ristn-lite", 4, free_bytes=plenty) <= wanted("ristn-lite", 4)
-    assert wanted("ristn-lite", 2) < needed("paper", 2, free_bytes=plenty) <= wanted("paper", 2)
-    assert needed("paper", 2, free_bytes=short) <= USABLE_SHARE * short
+    plenty, enough, short = 1 << 40, 20 << 30, 2560 * MIB
+    assert needed("ristn-lite", 2, free_bytes=plenty) < needed("ristn-lite", 4, free_bytes=plenty)
+    assert needed("ristn-lite", 2, free_bytes=plenty) < needed("paper", 2, free_bytes=plenty)
+    assert needed("paper", 2, free_bytes=enough) <= PLANNED_SHARE * enough
+    assert PLANNED_SHARE * short < needed("ristn-lite", 2, free_bytes=short) <= USABLE_SHARE * short
     assert needed("paper", 2, free_bytes=short, memory_bytes=2 * short) > short
+
+
+def test_full_hd_with_plenty_free_takes_nearly_the_least_time() -> None:
+    sizes = {"width": 1920, "height": 1080}
+    automatic = AutoTiling(free_bytes=20 << 30)
+    fitted = automatic.fit(LITE, torch.device("cpu"), value_bytes=2, encoder_bytes=2 << 30, **sizes)
+    assert relative_time(fitted, **sizes) < 2.45
+    assert automatic.more_memory(fitted, LITE, value_bytes=2, **sizes) is None
+
+
+def test_more_memory_tells_what_it_needs_and_what_it_saves() -> None:
+    sizes = {"width": 1920, "height": 1080}
+    automatic = AutoTiling(free_bytes=4 << 30)
+    fitted = automatic.fit(LITE, torch.device("cpu"), value_bytes=2, **sizes)
+    more = automatic.more_memory(fitted, LITE, value_bytes=2, **sizes)
+    assert more is not None
+    assert more.bytes > 4 << 30
+    assert more.time == pytest.approx(relative_time(more.tiling, **sizes) / relative_time(fitted, **sizes))
+    assert more.time < 0.9
+    enough = AutoTiling(memory_bytes=more.bytes + PROGRAM_BYTES).fit(LITE, torch.device("cpu"), value_bytes=2, **sizes)
+    assert relative_time(enough, **sizes) <= NEAR_FASTEST * relative_time(more.tiling, **sizes)
 
 
 def test_what_was_asked_for_is_not_made_smaller() -> None:
@@ -267,7 +292,8 @@ window = Window((np.zeros((16, 16, 3), np.uint8),) * 5, slice(2, 3))
 upscaler.upscale_window(window)  # what is loaded at first use
 upscaler.fit(width, height)
 before = peak()
-frames = tuple(np.full((height, width, 3), level, np.uint8) for level in range(upscaler.tiling.window))
+generator = np.random.default_rng(0)
+frames = tuple(generator.integers(0, 256, (upscaler.tiling.window, height, width, 3)).astype(np.uint8))
 upscaler.upscale_window(Window(frames, slice(0, 20)))
 config = upscaler.model.config
 print(peak() - before, window_bytes(config, upscaler.tiling, width=width, height=height, value_bytes=value))

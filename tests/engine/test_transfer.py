@@ -26,6 +26,11 @@ CPU = torch.device("cpu")
 META = torch.device("meta")
 
 
+def noise(count: int, height: int, width: int, dtype: type = np.uint8) -> tuple[np.ndarray, ...]:
+    """Images of which nothing is still, and nothing a bar."""
+    return tuple(np.random.default_rng(0).integers(0, 256, (count, height, width, 3)).astype(dtype))
+
+
 class CountingTransfer:
     """The way to a device that computes nothing, and cannot be waited for: any attempt raises."""
 
@@ -55,7 +60,7 @@ class CountingTransfer:
 def test_integers_cross_once_each_way_and_nothing_waits(name: str, dtype: type, levels: torch.dtype) -> None:
     upscaler = Upscaler(RISTN(CONFIGS[name]), Backend(META, "fp16"), Tiling(tile=64))
     upscaler.transfer = counting = CountingTransfer()
-    images = tuple(np.zeros((72, 100, 3), dtype) for _ in range(6))
+    images = noise(6, 72, 100, dtype)
     list(upscaler.launch_window(Window(images, slice(0, 4))))
     assert counting.sent == [(levels, 6 * images[0].nbytes)]
     assert counting.fetched == [(levels, (288, 400, 3))] * 4
@@ -65,7 +70,7 @@ def test_integers_cross_once_each_way_and_nothing_waits(name: str, dtype: type, 
 def test_large_images_are_the_same_as_small_ones(
     random_model: RISTN, monkeypatch: pytest.MonkeyPatch, dtype: type
 ) -> None:
-    images = tuple(np.random.default_rng(0).integers(0, 256, (4, 20, 24, 3)).astype(dtype))
+    images = noise(4, 20, 24, dtype)
     upscaler = Upscaler(random_model, Backend(CPU, "fp32"))
     small = upscaler.upscale_window(Window(images, slice(1, 3)))
     sizes: list[int] = []
@@ -89,7 +94,7 @@ def test_where_large_images_find_no_memory_work_goes_on(
     monkeypatch.setattr(transfer, "LARGE_IMAGE", 1)
     monkeypatch.setattr(runtime.mmap, "mmap", fail_once)
     upscaler = Upscaler(random_model, Backend(CPU, "fp32"))
-    images = tuple(np.zeros((48, 48, 3), np.uint8) for _ in range(4))
+    images = noise(4, 48, 48)
     assert len(upscaler.upscale_window(Window(images, slice(0, 4)))) == 4
     assert len(notices) == 1
 
@@ -97,7 +102,7 @@ def test_where_large_images_find_no_memory_work_goes_on(
 def test_blending_weights_cross_once(random_model: RISTN, monkeypatch: pytest.MonkeyPatch) -> None:
     upscaler = Upscaler(random_model, Backend(META, "fp16"), Tiling(tile=40))
     upscaler.transfer = CountingTransfer()
-    window = Window(tuple(np.zeros((72, 100, 3), np.uint8) for _ in range(3)), slice(0, 3))
+    window = Window(noise(3, 72, 100), slice(0, 3))
     list(upscaler.launch_window(window))
     monkeypatch.setattr(torch, "from_numpy", lambda _: pytest.fail("something crosses again"))
     there = torch.empty(3, 72, 100, 3, dtype=torch.uint8, device=META).unbind()
@@ -108,7 +113,7 @@ def test_blending_weights_cross_once(random_model: RISTN, monkeypatch: pytest.Mo
 def test_a_device_without_room_for_the_images_gets_half_of_them(random_model: RISTN) -> None:
     upscaler = Upscaler(random_model, Backend(META, "fp16"), Tiling(tile=32))
     upscaler.transfer = counting = CountingTransfer()
-    images = tuple(np.zeros((32, 32, 3), np.uint8) for _ in range(9))
+    images = noise(9, 32, 32)
     counting.free = 5 * images[0].nbytes
     arrivals = list(upscaler.launch_window(Window(images, slice(0, 9))))
     assert sum(len(arrival.images) for arrival in arrivals) == len(counting.fetched) == 9
@@ -121,7 +126,7 @@ def test_what_is_no_number_is_told_when_it_arrives(random_model: RISTN) -> None:
     with torch.no_grad():
         random_model.reconstruction.last.bias.fill_(torch.inf)  # type: ignore[union-attr]
     upscaler = Upscaler(random_model, Backend(CPU, "fp32"))
-    (launched,) = upscaler.launch_window(Window((np.zeros((8, 8, 3), np.uint8),), slice(0, 1)))
+    (launched,) = upscaler.launch_window(Window(noise(1, 8, 8), slice(0, 1)))
     with pytest.raises(DeviceError, match="overflowed in fp32; use --precision fp32"):
         upscaler.collect(launched)
 

@@ -351,7 +351,7 @@ def test_all_intra_parts_with_early_frames_are_joined(upscaler: Upscaler, tmp_pa
 
 
 def test_short_memory_and_overflow_are_typed(upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch) -> None:
-    image = np.zeros((8, 8, 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (8, 8, 3)).astype(np.uint8)
 
     def fail(*_: object) -> torch.Tensor:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
