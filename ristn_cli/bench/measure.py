@@ -96,7 +96,10 @@ def measure_case(request: Request, folder: Path) -> Case:
 
         source = probe(request.source)
     width, height = (request.width, request.height) if source is None else (source.width, source.height)
-    automatic = AutoTiling(window=request.window, tile=request.tile, memory_bytes=request.memory_bytes)
+    # All of every frame is computed, so that figures of two sources can be compared.
+    automatic = AutoTiling(
+        window=request.window, tile=request.tile, memory_bytes=request.memory_bytes, still_tolerance=None
+    )
     is_deep = source is not None and source.bit_depth > 8
     held = 0
     if not request.network_only:
