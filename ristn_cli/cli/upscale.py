@@ -308,4 +308,4 @@ def upscale(
             return
         finished = work.run(source, target, source.name)
         if not quiet:
-            show(finished.summary, errors if target == STREAM else console)
+            show(f"{target}: {finished.summary}", errors if target == STREAM else console)

@@ -18,6 +18,7 @@ from clips import make_clip, make_sound
 from commands import COMMAND, QUICK, SHORT_PARTS, in_process, ristn
 
 from ristn_cli.cli.arguments import parse_time
+from ristn_cli.cli.job_bar import JobBar
 from ristn_cli.cli.terminal import format_seconds
 from ristn_cli.cli.work import shown_progress
 from ristn_cli.engine.allocator import is_glibc
@@ -274,7 +275,7 @@ def test_progress_as_json_and_the_log(tiny_weights: Path, tmp_path: Path) -> Non
     assert all(set(line) == {"frames", "total", "fps", "elapsed", "remaining", "part"} for line in lines)
     logged = (tmp_path / "log").read_text()
     assert "upscale to 256x192 h264" in logged
-    assert "16 frames in" in logged
+    assert "16 frames of 256x192, " in logged
     code, stdout, stderr = in_process(*plain, "--quiet")
     assert (code, stdout, stderr) == (0, "", "")
     code, stdout, stderr = in_process(*plain, "--verbose", "--progress", "none")
@@ -285,12 +286,12 @@ def test_progress_as_json_and_the_log(tiny_weights: Path, tmp_path: Path) -> Non
 
 def test_progress_of_unknown_length(capsys: pytest.CaptureFixture[str]) -> None:
     done = Progress(frames=7, total=None, part=2, elapsed_seconds=3.5, frames_per_second=2.0)
-    with shown_progress("json", "in.mp4") as show:
+    with shown_progress("json", JobBar("in.mp4", "tiny")) as show:
         show(done)
     line = capsys.readouterr().err
     assert json.loads(line) == {"frames": 7, "total": None, "fps": 2, "elapsed": 3.5, "remaining": None, "part": 2}
     for mode in ("bar", "auto", "none"):
-        with shown_progress(mode, "in.mp4") as show:
+        with shown_progress(mode, JobBar("in.mp4", "tiny")) as show:
             show(done)
         err = capsys.readouterr().err
         assert ("in.mp4" in err and "2.00 fps" in err) if mode == "bar" else err == ""
@@ -434,7 +435,7 @@ def test_evaluate_prints_tables_and_json(tiny_weights: Path, tmp_path: Path) -> 
     scores = json.loads(stdout)
     assert scores["clips"]["clip"] == {"frames": 4, "scored": 2}
     assert scores["protocol"]["skip"] == 1
-    assert list(scores["methods"]) == ["bicubic", "lanczos", "tiny"]
+    assert list(scores["methods"]) == ["bicubic", "tiny", "lanczos"]
     # The tiny network is exactly bicubic, and reads its neighbours to no effect.
     bicubic, tiny = scores["methods"]["bicubic"]["mean"], scores["methods"]["tiny"]["mean"]
     assert tiny["psnr_y"] == pytest.approx(bicubic["psnr_y"], abs=0.02)
