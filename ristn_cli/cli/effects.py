@@ -184,16 +184,17 @@ def check_inputs(given: Given, kinds: Collection[Kind], values: Mapping[str, Any
     Raises:
         typer.BadParameter: there is such an option.
     """
-    if set(kinds) <= {"video"} and values["images"] != "stills":
-        given.refuse("it is for numbered images and stills; a video has its own frame rate", "images")
+    if set(kinds) <= {"video"}:
+        is_rate = values["images"] != "stills"
+        reason = "; a video has its own frame rate" if is_rate else ", and no input is one"
+        given.refuse(f"it is for numbered images and stills{reason}", "images")
     if "video" in kinds:
         return
     given.refuse_drop(values, "images have nothing else", *BESIDE_FRAMES)
     given.refuse("images are not deinterlaced", "deinterlace")
     if set(kinds) == {"still"}:
         given.refuse("the input is a single frame", *RANGE, "window", "no_scene_cuts", "segment_frames")
-    if set(kinds) == {"images"}:
-        given.refuse("numbered images have a single video stream", "video_stream")
+    given.refuse("images have a single video stream", "video_stream")
 
 
 def kind_of(source: Path, found: VideoInfo | None) -> Kind:

@@ -209,6 +209,8 @@ def upscale(
         progress = "json"
     if ray is None:
         given.refuse("it is for a cluster; give --ray, too", "ray_workers")
+    elif "," in device:
+        given.refuse("a list is for this process; with --ray, --ray-workers says how many share the work", "device")
     workers, cores = parse_ray_workers(ray_workers)
     if STREAM in paths and (ray is not None or "," in device):
         raise typer.BadParameter("- cannot be cut into segments: --ray and several devices go with files")

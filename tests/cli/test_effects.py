@@ -80,6 +80,7 @@ REFUSED = {
     # what is for inputs of another kind
     "a.mkv b.mkv --images 25": "a video has its own frame rate",
     "films out --images 25": "a video has its own frame rate",
+    "films out --recursive --images stills": "no input is one",
     "shot new/%03d.png --images 25": "which have no frame rate",
     "shot b.mkv --drop audio": "images have nothing else",
     "shot b.mkv --drop covers": "images have nothing else",
@@ -88,6 +89,8 @@ REFUSED = {
     "photo.png b.png --deinterlace frame": "images are not deinterlaced",
     "photo.png b.png --deinterlace off": "images are not deinterlaced",
     "shot b.mkv --video-stream 0": "a single video stream",
+    "photo.png b.png --video-stream 0": "a single video stream",
+    "photo.png shot out --video-stream 0": "a single video stream",
     "photo.png b.mkv --no-scene-cuts": "a single frame",
     "photo.png b.mkv --segment-frames 8": "a single frame",
     "photo.png b.png --window 5": "a single frame",
@@ -98,11 +101,12 @@ REFUSED = {
     "a.mkv b.mkv --quiet --verbose": "--quiet hides the plan",
     "a.mkv b.mkv --window 1 --no-scene-cuts": "no neighbouring frame is read",
     "a.mkv b.mkv --ray-workers 2": "give --ray, too",
+    "a.mkv b.mkv --ray --device cpu,cpu": "--ray-workers says how many",
 }
 
 ALWAYS_EFFECTIVE = {
     **dict.fromkeys(("model", "size", "square_pixels"), "shape every output"),
-    **dict.fromkeys(("device", "precision", "compilation", "tile", "memory_limit", "ray"), "how the network computes"),
+    **dict.fromkeys(("precision", "compilation", "tile", "memory_limit", "ray"), "how the network computes"),
     **dict.fromkeys(("progress", "as_json", "quiet", "log_file", "debug"), "what is told"),
     "strict": "any input may be damaged",
     "dry_run": "goes behind any command",
@@ -151,7 +155,7 @@ def test_upscale(room: Path, command: str) -> None:
         "shot new/%03d.png --images 24 --end 1",
         "shot out --format mkv --images 24",
         "photo.png b.mkv --images 24",
-        "films out --recursive --images stills --format .mkv",
+        "films stills out --recursive --images stills --format .mkv",
         "films stills out --recursive --images 24 --crf 20",
         "stills out --images stills",
         "a.mkv photo.png out --crf 20 --deinterlace frame",
