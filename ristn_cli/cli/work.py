@@ -119,7 +119,7 @@ class Finished:
 
     frames: int
     made: str
-    compare: str | None
+    compare: str | None = None
 
     @property
     def summary(self) -> str:
