@@ -6,15 +6,13 @@
 import sys
 from pathlib import Path
 
-from ristn_cli import Upscaler, choose_backend, find_weights, load_weights
+import ristn_cli as ristn
 from ristn_cli.video import ReadOptions, read_frames, write_image
 
-source = Path(__file__).with_name("bbb.mp4")
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else "frames")
 count = int(sys.argv[2]) if len(sys.argv) > 2 else None
-
-upscaler = Upscaler(load_weights(find_weights("ristn-lite")), choose_backend())
-frames = (frame.image for frame in read_frames(source, ReadOptions(max_frames=count)))
+upscaler = ristn.Upscaler(ristn.load_weights(ristn.find_weights("ristn-lite")), ristn.choose_backend())
+frames = (frame.image for frame in read_frames(Path(__file__).with_name("bbb.mp4"), ReadOptions(max_frames=count)))
 folder.mkdir(parents=True, exist_ok=True)
 for number, image in enumerate(upscaler.upscale(frames)):
     write_image(folder / f"{number:04}.png", image)

@@ -21,7 +21,7 @@ from ristn_cli.video import (
 )
 
 SHAPE = ("width", "height", "rate", "time_base", "sample_aspect_ratio")
-STREAMS = ("with_audio", "with_subtitles", "drop_unsupported")
+STREAMS = ("drop", "drop_unsupported")
 
 
 def open_writer(path: Path, *, color: Color | None = None, codec: str | None = None, **settings: Any) -> FrameWriter:

@@ -9,6 +9,8 @@ from clips import make_clip
 from typer.main import get_command
 
 from ristn_cli.cli import app
+from ristn_cli.cli.arguments import DROPPABLE
+from ristn_cli.cli.old_spellings import FLAGS, PIECES, WITH_VALUE
 from ristn_cli.video import CODECS, StreamInfo, VideoError, VideoInfo, check_mux, probe
 from ristn_cli.video.muxing.stream_plan import container_of
 
@@ -76,13 +78,16 @@ def make_tables(info: VideoInfo) -> list[str]:
 
 def test_the_tables_are_true(info: VideoInfo) -> None:
     streams = DOCUMENT.read_text(encoding="utf-8").partition("\n## Streams\n")[2].partition("\n## ")[0]
+    streams, _, dropped = streams.partition("\n| `--drop` |")
     written = [line for line in streams.splitlines() if line.startswith("|")]
     assert written == make_tables(info)
+    assert tuple(sorted(re.findall(r"^\| `(\w+)` \|", dropped, re.MULTILINE))) == tuple(sorted(DROPPABLE))
 
 
 def test_every_documented_option_exists() -> None:
     commands = get_command(app).commands.values()  # type: ignore[attr-defined]
     known = {name for command in commands for option in command.params for name in option.opts}
+    known |= {*WITH_VALUE, *FLAGS, *PIECES}
     named = set(re.findall(r"`(--[a-z-]+)", DOCUMENT.read_text(encoding="utf-8")))
     assert named
     assert named <= known

@@ -174,7 +174,7 @@ def test_an_input_cut_in_the_middle(upscaler: Upscaler, tmp_path: Path) -> None:
 def test_kills_at_random_moments(tiny_weights: Path, tmp_path: Path) -> None:
     """SIGKILL between the first frame and the end, the mux and the verification included; then a run to the end."""
     source = make_clip(tmp_path / "in.mp4", frames=60, width=96, height=64, audio_tracks=1)
-    options = ["--weights", tiny_weights, "--preset", "ultrafast", "--precision", "fp32", "--window", "6"]
+    options = ["--model", tiny_weights, "--preset", "ultrafast", "--precision", "fp32", "--window", "6"]
 
     def begin(target: Path) -> subprocess.Popen[str]:
         """The job, at work: its plan is made and its first line of progress told."""

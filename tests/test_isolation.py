@@ -83,7 +83,7 @@ def run(trap: Path, command: list[object], program: str = SCRIPT, **settings: st
 
 def upscaling(weights: Path) -> list[object]:
     options = ["--device", "cpu", "--precision", "fp32", "--preset", "ultrafast", "--overwrite"]
-    return ["upscale", "in.mkv", "out.mkv", "--weights", weights, *options]
+    return ["upscale", "in.mkv", "out.mkv", "--model", weights, *options]
 
 
 def test_the_command_runs_nothing_in_the_working_folder(trap: Path, tiny_weights: Path) -> None:
@@ -112,7 +112,7 @@ def test_workers_of_ray_run_nothing_in_the_working_folder(trap: Path, tiny_weigh
     pytest.importorskip("ray", reason="Ray is an extra: pip install 'ristn[ray]'")
     set_modules(trap, f"{OUTSIDE} {STANDARD}")
     set_programs(trap)
-    command = ["ristn", *upscaling(tiny_weights), "--ray", "--ray-workers", "1", "--ray-threads", "1"]
+    command = ["ristn", *upscaling(tiny_weights), "--ray", "--ray-workers", "1x1"]
     run(trap, command, PATH=f"{os.pathsep}{os.environ['PATH']}")
 
 

@@ -429,7 +429,7 @@ def test_a_planted_record_of_a_batch_is_refused_before_the_work(
 ) -> None:
     make_clip(tmp_path / "in.mp4", frames=2, width=32, height=24)
     reason = plant_record(shared / name, plant)
-    code, _, stderr = in_process("upscale", tmp_path / "in.mp4", shared, "--weights", tiny_weights)
+    code, _, stderr = in_process("upscale", tmp_path / "in.mp4", shared, "--model", tiny_weights)
     assert code == 1
     (line,) = stderr.splitlines()
     assert line.startswith(f"error: {shared / name}: {reason}")

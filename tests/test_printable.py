@@ -90,9 +90,7 @@ def test_info_shows_a_hostile_file(hostile: Path) -> None:
 def test_upscale_and_its_log_are_harmless(hostile: Path, tiny_weights: Path, tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
     target = hostile.with_name(f"out {NAME}")
-    done = run(
-        "upscale", hostile, target, "--weights", tiny_weights, "--verbose", "--log-file", log, "--progress", "bar"
-    )
+    done = run("upscale", hostile, target, "--model", tiny_weights, "--verbose", "--log-file", log, "--progress", "bar")
     assert done.returncode == 0, done.stderr
     assert target.exists()
     assert SHOWN in done.stdout
@@ -106,7 +104,7 @@ def test_upscale_and_its_log_are_harmless(hostile: Path, tiny_weights: Path, tmp
 def test_errors_are_harmless(tmp_path: Path, tiny_weights: Path) -> None:
     missing, log = tmp_path / NAME, tmp_path / "log.txt"
     for arguments in (
-        ("upscale", missing, tmp_path / "out.mp4", "--weights", tiny_weights, "--log-file", log),
+        ("upscale", missing, tmp_path / "out.mp4", "--model", tiny_weights, "--log-file", log),
         ("info", f"--{NAME}"),  # an error of the command line
         ("compare", missing, missing, "--png", NAME),
         ("info", missing, "--debug"),  # a traceback
@@ -165,14 +163,14 @@ def test_errors_of_the_system_name_the_file_in_one_line(tmp_path: Path, tiny_wei
     other.symlink_to(loop)
     folder.mkdir()
     long = tmp_path / f"{'x' * 300}.mp4"
-    weights = ("--weights", tiny_weights)
+    weights = ("--model", tiny_weights)
     for arguments, named, reason in (
         (("info", long), long, "too long; give it a shorter name"),
         (("info", loop), loop, "is a link that leads to no file"),
         (("info", source / "in.mp4"), source, "no such file or directory"),
         (("upscale", source, long, *weights), long, "too long; give it a shorter name"),
         (("upscale", source, source / "out.mp4", *weights), source, "no such folder"),
-        (("upscale", source, tmp_path / "out.mp4", "--weights", loop), loop, "no such weights file"),
+        (("upscale", source, tmp_path / "out.mp4", "--model", loop), loop, "no such weights file"),
         (("upscale", source, tmp_path / "out.mp4", *weights, "--log-file", folder), folder, "name a file"),
         (("upscale", source, tmp_path / "out.mp4", *weights, "--log-file", loop), loop, "a loop of links"),
         (("info", "/dev/null"), "/dev/null", "is not a video"),

@@ -84,7 +84,7 @@ def test_results_tell_nothing_of_who_made_them(name: str, home: Path) -> None:
     if "%" in name:
         target.parent.mkdir()
     codec = ["--codec", "av1"] if name.endswith(".webm") else []
-    ristn("upscale", source, target, *codec, "--weights", home / "tiny.safetensors", *QUICK)
+    ristn("upscale", source, target, *codec, "--model", home / "tiny.safetensors", *QUICK)
     results = sorted(target.parent.glob("*.png")) if "%" in name else [target]
     assert results
     for result in results:
@@ -106,7 +106,7 @@ def test_pages_pictures_and_reports_tell_nothing_of_who_made_them(home: Path) ->
     noise = np.random.default_rng(0)
     for index in range(3):
         Image.fromarray(noise.integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(dataset / f"{index}.png")
-    arguments = ["evaluate", dataset.parent, "--weights", home / "tiny.safetensors", *QUICK]
+    arguments = ["evaluate", dataset.parent, "--model", home / "tiny.safetensors", *QUICK]
     said = ristn(*arguments, "--report", home / "report", "--failures", home / "failures.png", "--json")
     assert_tells_nothing(said.encode(), "the scores as JSON")
     assert_tells_nothing(Path("report/index.html").read_bytes(), "a report of evaluate")
@@ -126,7 +126,7 @@ def test_a_benchmark_tells_nothing_of_who_made_it(home: Path, monkeypatch: pytes
 
 def test_progress_tells_nothing_of_who_made_it(home: Path) -> None:
     make_clip(home / "in.mkv", frames=8)
-    command = ["upscale", "in.mkv", "out.mkv", "--weights", "tiny.safetensors", *QUICK, "--progress", "json"]
+    command = ["upscale", "in.mkv", "out.mkv", "--model", "tiny.safetensors", *QUICK, "--progress", "json"]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
     assert_tells_nothing(done.output.encode(), "the progress")

@@ -178,7 +178,7 @@ def try_file(path: Path, scratch: Path, command: Sequence[str], options: argpars
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment.setdefault("OMP_NUM_THREADS", "1")
     before = path.stat()
-    words = [*command, "upscale", str(path), str(target), "--weights", str(scratch / "tiny.safetensors")]
+    words = [*command, "upscale", str(path), str(target), "--model", str(scratch / "tiny.safetensors")]
     words += ["--codec", options.codec, "--precision", "fp32", "--progress", "json"]
     words += ["--preset", "ultrafast"] if has_preset(options.codec) else []
     words += [] if options.max_frames is None else ["--max-frames", str(options.max_frames)]

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 if TYPE_CHECKING:
     from ristn_cli.video import RawFormat
 
-WeightsOption = Annotated[
-    Path | None, typer.Option(help="Weights file (.safetensors) to use instead of released weights.")
-]
-DeviceOption = Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:N or mps.")]
-PrecisionOption = Annotated[str, typer.Option(help="Precision: auto, fp32, fp16 or bf16.")]
-TileOption = Annotated[int | None, typer.Option(min=32, help="Largest side of a tile, in source pixels.")]
-WindowOption = Annotated[int | None, typer.Option(min=1, help="Frames that the network reads together.")]
+DROPPABLE = ("audio", "subtitles", "alpha", "attachments", "chapters", "covers", "data", "metadata", "videos")
+"""What `--drop` can leave out."""
+
+DeviceOption = Annotated[str, typer.Option(metavar="NAME", help="Device: auto, cpu, cuda, cuda:N or mps.")]
+PrecisionOption = Annotated[str, typer.Option(metavar="NAME", help="Precision: auto, fp32, fp16 or bf16.")]
+TileOption = Annotated[int | None, typer.Option(min=32, metavar="N", help="Largest side of a tile, in source pixels.")]
+WindowOption = Annotated[int | None, typer.Option(min=1, metavar="N", help="Frames that the network reads together.")]
 CompileOption = Annotated[
     Literal["auto", "on", "off"], typer.Option("--compile", help="Compile the network. auto: on CUDA.")
 ]
 MemoryOption = Annotated[
     str | None,
     typer.Option(
+        metavar="SIZE",
         help="Memory limit, e.g. 4GiB, for the program with its workers and encoders, or on a GPU for the network. "
-        "More is faster. Default: by network and free memory."
+        "More is faster. Default: by network and free memory.",
     ),
 ]
 VideoStreamOption = Annotated[
@@ -38,7 +41,7 @@ VideoStreamOption = Annotated[
         "the largest picture.",
     ),
 ]
-MaxFramesOption = Annotated[int | None, typer.Option(min=1, help="Number of frames after which to stop.")]
+MaxFramesOption = Annotated[int | None, typer.Option(min=1, metavar="N", help="Number of frames after which to stop.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -88,18 +91,61 @@ def parse_encoder_arguments(given: list[str]) -> dict[str, str]:
     return {key: value for key, _, value in pairs}
 
 
-def parse_size(text: str | None) -> tuple[int, int] | None:
-    """Width and height of `1920x1080`.
+def parse_size(text: str, *, largest: int = 99999) -> tuple[int, int]:
+    """Width and height of `1920x1080`, each at most `largest`.
 
     Raises:
-        typer.BadParameter: it is no size.
+        typer.BadParameter: it is no such size.
     """
-    if text is None:
-        return None
-    found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
-    if found is None:
+    found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text, re.IGNORECASE)
+    if found is None or max(int(found[1]), int(found[2])) > largest:
         raise typer.BadParameter(f"{text!r} is not a size; expected WIDTHxHEIGHT such as 1920x1080")
     return int(found[1]), int(found[2])
+
+
+def parse_output_size(text: str | None) -> dict[str, Any]:
+    """`--size` as fields of `UpscaleOptions`: `2x`, `1920x1080`, `fit:1080p` or `fit:1920x1080`; none of None.
+
+    Raises:
+        typer.BadParameter: it is none of these.
+    """
+    if text is None:
+        return {}
+    if re.fullmatch(r"[234]x", text, re.IGNORECASE):
+        return {"scale": int(text[0])}
+    kind, colon, box = text.partition(":")
+    try:
+        if not colon:
+            return {"size": parse_size(text)}
+        if kind == "fit" and box in ("720p", "1080p", "1440p", "2160p", "4320p"):
+            return {"fit": box}
+        if kind == "fit":
+            return {"fit": parse_size(box)}
+    except typer.BadParameter:
+        pass
+    raise typer.BadParameter(
+        f"--size {text!r} is not a size; expected 2x, 3x, 4x, WIDTHxHEIGHT, fit:WIDTHxHEIGHT, or fit: with one of "
+        "720p, 1080p, 1440p, 2160p and 4320p"
+    )
+
+
+def parse_drop(given: Sequence[str] | None) -> frozenset[str]:
+    """What `--drop`, which may be repeated, leaves out: names of `DROPPABLE`, separated by commas.
+
+    Raises:
+        typer.BadParameter: there is another name.
+    """
+    names = [name.strip().lower() for text in given or () for name in text.split(",")]
+    for name in names:
+        if name not in DROPPABLE:
+            raise typer.BadParameter(f"--drop {name!r} is unknown; expected some of {', '.join(DROPPABLE)}")
+    return frozenset(names)
+
+
+def weights_file(model: str) -> Path | None:
+    """The file that `--model` names; None for a name of released weights."""
+    is_path = model.lower().endswith(".safetensors") or "/" in model or os.sep in model
+    return Path(model) if is_path else None
 
 
 def parse_rate(text: str) -> Fraction:
@@ -117,13 +163,47 @@ def parse_rate(text: str) -> Fraction:
     return rate
 
 
-def parse_raw(size: str | None, rate: str, pixel_format: str) -> RawFormat | None:
-    """What raw frames on standard input are; None when no size is given.
+def parse_raw(text: str | None) -> RawFormat | None:
+    """What raw frames on standard input are, by `WxH[@RATE][:FORMAT]`: 25 frames a second of yuv420p by default.
 
     Raises:
-        typer.BadParameter: the size is none.
+        typer.BadParameter: it is no such text.
     """
     from ristn_cli.video import RawFormat
 
-    parsed = parse_size(size)
-    return None if parsed is None else RawFormat(*parsed, parse_rate(rate), pixel_format)
+    if text is None:
+        return None
+    found = re.fullmatch(r"([^@:]*)(?:@([^@:]+))?(?::(\w+))?", text)
+    if found is None:
+        raise typer.BadParameter(f"--raw {text!r} is not WxH[@RATE][:FORMAT]; expected such as 1920x1080@24:rgb24")
+    return RawFormat(*parse_size(found[1]), parse_rate(found[2] or "25"), found[3] or "yuv420p")
+
+
+def parse_images(text: str | None) -> Fraction | Literal["stills"] | None:
+    """How images of a folder are taken: as frames at a rate, or each as a still.
+
+    Raises:
+        typer.BadParameter: it is neither.
+    """
+    if text is None:
+        return None
+    if text == "stills":
+        return "stills"
+    try:
+        return parse_rate(text)
+    except typer.BadParameter as error:
+        raise typer.BadParameter(f"--images {error}, or stills") from error
+
+
+def parse_format(text: str | None) -> str | None:
+    """The file extension that `--format` names: `mkv`, `.mkv` and `matroska` are `.mkv`.
+
+    Raises:
+        typer.BadParameter: it is empty.
+    """
+    if text is None:
+        return None
+    name = text.lower().removeprefix(".")
+    if not name:
+        raise typer.BadParameter("--format is empty; expected a file extension such as mkv")
+    return ".mkv" if name == "matroska" else f".{name}"

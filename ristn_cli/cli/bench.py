@@ -16,6 +16,7 @@ from ristn_cli.cli.arguments import (
     TileOption,
     WindowOption,
     parse_bytes,
+    parse_size,
 )
 from ristn_cli.cli.bench_tables import describe_comparison, describe_report
 from ristn_cli.cli.compare import check_targets
@@ -27,18 +28,7 @@ if TYPE_CHECKING:
     from ristn_cli.bench.results import Report
 
 DEFAULT_SIZE = "480x270"
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """Width and height of `480x270`.
-
-    Raises:
-        typer.BadParameter: it is none.
-    """
-    width, _, height = text.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal() and 1 <= int(width) <= 16384 and 1 <= int(height) <= 16384):
-        raise typer.BadParameter(f"{text!r} is not a size; expected such as {DEFAULT_SIZE}")
-    return int(width), int(height)
+LARGEST_SIDE = 16384
 
 
 def bench(
@@ -81,7 +71,7 @@ def bench(
     debug: DebugOption = False,
 ) -> None:
     """Measure how fast networks run here, stage by stage, and how near the machine's limits that is."""
-    sizes = [parse_size(text) for text in size or [DEFAULT_SIZE]]
+    sizes = [parse_size(text, largest=LARGEST_SIDE) for text in size or [DEFAULT_SIZE]]
     limit = parse_bytes(memory_limit)
     given = Given.of(context)
     if source is not None and size:

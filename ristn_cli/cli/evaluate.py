@@ -18,9 +18,9 @@ from ristn_cli.cli.arguments import (
     MemoryOption,
     PrecisionOption,
     TileOption,
-    WeightsOption,
     WindowOption,
     parse_bytes,
+    weights_file,
 )
 from ristn_cli.cli.compare import check_targets
 from ristn_cli.cli.effects import Given
@@ -44,7 +44,6 @@ def evaluate(
             help="Method to score: bicubic, lanczos, released weights or a .safetensors file. May be repeated."
         ),
     ] = None,
-    weights: WeightsOption = None,
     sr: Annotated[
         list[Path] | None,
         typer.Option(help="Folder of frames that others made, a clip each by its name, to score instead of a network."),
@@ -146,8 +145,7 @@ def evaluate(
         if vmaf:
             find_vmaf()  # now, not after an hour
         outputs = list(sr or [])
-        names = [*(model or []), *([str(weights)] if weights is not None else [])]
-        names = names or ([] if outputs else [DEFAULT_MODEL])
+        names = list(model or ([] if outputs else [DEFAULT_MODEL]))
         if all(name in INTERPOLATIONS for name in names):
             typed.refuse("no network is evaluated", *FOR_NETWORKS)
         methods: list[Method] = [Interpolation("bicubic")]  # the baseline of every table
@@ -155,7 +153,7 @@ def evaluate(
             if name in INTERPOLATIONS:
                 methods += [Interpolation(name)] if name != "bicubic" else []
                 continue
-            file = Path(name) if name.endswith(".safetensors") or name == str(weights) else None
+            file = weights_file(name)
             upscaler = build_upscaler(
                 name, file, device, precision, tile, window, memory_limit=parse_bytes(memory_limit)
             )

@@ -4,44 +4,53 @@ from __future__ import annotations
 
 from typing import Any
 
+from ristn_cli.cli.old_spellings import renew
+from ristn_cli.cli.terminal import warn
 from ristn_cli.cli.workers import RayCommand
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "Most used": (
         "model",
-        "scale",
         "size",
-        "fit",
         "codec",
         "crf",
         "start",
         "end",
         "max_frames",
+        "drop",
         "device",
-        "memory_limit",
         "overwrite",
         "dry_run",
     ),
-    "Picture": ("deinterlace", "no_scene_cuts", "square_pixels"),
-    "Output": ("preset", "pix_fmt", "encoder_arg", "suffix", "stdout_format"),
-    "Streams": ("video_stream", "no_audio", "no_subtitles", "drop_alpha"),
-    "Input": ("recursive", "stills", "rate", "raw_size", "raw_rate", "raw_format", "strict"),
-    "Speed and memory": ("weights", "precision", "compilation", "tile", "window"),
-    "Several machines": ("ray", "ray_workers", "ray_threads"),
-    "Interrupted jobs": ("restart", "segment_frames", "no_disk_check"),
-    "Messages": ("progress", "quiet", "verbose", "log_file", "as_json", "debug"),
+    "Advanced: picture": ("deinterlace", "square_pixels"),
+    "Advanced: input": ("video_stream", "images", "recursive", "raw", "strict"),
+    "Advanced: output": ("preset", "pix_fmt", "encoder_arg", "format"),
+    "Advanced: speed, memory, interruption": ("memory_limit", "precision", "tile", "window", "restart"),
+    "Advanced: several machines": ("ray", "ray_workers"),
+    "Advanced: messages": ("quiet", "verbose", "as_json", "log_file"),
 }
 """Options by the names of their parameters."""
+
+SELDOM = ("no_scene_cuts", "compilation", "segment_frames", "no_disk_check", "progress", "debug")
+"""Options that the help names in its last line only."""
 
 
 class GroupedCommand(RayCommand):
     """A command whose help shows its options in `GROUPS`; what is in none of them comes last."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Renew old spellings, and say so; `ctx` is the Context of Typer's click."""
+        renewed, line = renew(args)
+        if line is not None:
+            warn(line)
+        return super().parse_args(ctx, renewed)
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the arguments and the options."""
+        params = {param.name: param for param in self.get_params(ctx)}
         records = {
-            param.name: (param.param_type_name, record)
-            for param in self.get_params(ctx)
+            name: (param.param_type_name, record)
+            for name, param in params.items()
             if (record := param.get_help_record(ctx)) is not None
         }
         arguments = [record for kind, record in records.values() if kind == "argument"]
@@ -54,3 +63,6 @@ class GroupedCommand(RayCommand):
             if rows:
                 with formatter.section(title):
                     formatter.write_dl(rows)
+        seldom = ", ".join(max(params[name].opts, key=len) for name in SELDOM)
+        formatter.write_paragraph()
+        formatter.write_text(f"Seldom needed, and described in docs/video.md: {seldom}.")

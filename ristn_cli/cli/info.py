@@ -187,7 +187,7 @@ def describe_shortage(plan: JobPlan) -> str | None:
     each, fewer = (f"of each of {plan.workers} workers ", "fewer workers, ") if plan.workers > 1 else ("", "")
     return (
         f"memory may run short by {missing}: windows {each}take about {windows}, {plan.encoder} {encoder}, the program "
-        f"itself {program}; {fewer}a smaller output (--fit, --scale), another --codec or a faster --preset takes less"
+        f"itself {program}; {fewer}a smaller output (--size), another --codec or a faster --preset takes less"
     )
 
 

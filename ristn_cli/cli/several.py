@@ -41,6 +41,7 @@ class Outcome:
     source: Path
     state: str
     words: str = ""
+    compare: str | None = None  # the command that shows the output beside the input
 
 
 def run_batch(
@@ -182,7 +183,7 @@ def _run_item(item: Item, record: Record, work: Work, ahead: LookAhead, prefix: 
     record.begin(item)
     finished = ahead.run(item, prefix + item.source.name)
     record.add(item, finished.frames)
-    return Outcome(item.source, "done", finished.summary)
+    return Outcome(item.source, "done", f"{item.target}: {finished.made}", finished.compare)
 
 
 def _is_to_do(item: Item, record: Record, work: Work) -> bool:
@@ -220,3 +221,6 @@ def _show(outcomes: Sequence[Outcome], where: Console, *, quiet: bool) -> None:
         table.add_row(plain(outcome.source), outcome.state, plain(outcome.words))
     where.print(table)
     where.print(f"{len(outcomes)} inputs: {counts}")
+    compare = next((outcome.compare for outcome in outcomes if outcome.compare is not None), None)
+    if compare is not None:
+        show(f"to see the first of them: {compare}", where)

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import ExitStack
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from ristn_cli.cli.arguments import (
-    CompileOption,
-    DebugOption,
     MaxFramesOption,
     MemoryOption,
     PrecisionOption,
     TileOption,
     VideoStreamOption,
-    WeightsOption,
     WindowOption,
     parse_bytes,
+    parse_drop,
     parse_encoder_arguments,
-    parse_rate,
+    parse_format,
+    parse_images,
+    parse_output_size,
     parse_raw,
-    parse_size,
     parse_time,
+    weights_file,
 )
 from ristn_cli.cli.effects import (
     BY_KIND,
@@ -32,12 +32,13 @@ from ristn_cli.cli.effects import (
     Given,
     check_inputs,
     check_outputs,
+    check_single,
     check_suffix,
     check_words,
     kind_of,
 )
 from ristn_cli.cli.engines import Engines
-from ristn_cli.cli.info import JsonOption
+from ristn_cli.cli.places import check_log_file, check_streams
 from ristn_cli.cli.several import run_batch, show_plans
 from ristn_cli.cli.terminal import console, errors, reported_errors, show
 from ristn_cli.cli.work import ProgressMode, Work
@@ -45,47 +46,9 @@ from ristn_cli.cli.workers import (
     Computers,
     DevicesOption,
     RayOption,
-    RayThreadsOption,
     RayWorkersOption,
-    check_ray_options,
+    parse_ray_workers,
 )
-
-
-def check_streams(sources: list[Path], target: Path, *, dry_run: bool) -> None:
-    """Refuse `-` where no stream can be.
-
-    Raises:
-        typer.BadParameter: among several inputs, with --dry-run, or where it is closed or a terminal.
-    """
-    if len(sources) > 1:
-        raise typer.BadParameter("- is one input and one output: it cannot be among several")
-    if dry_run:
-        raise typer.BadParameter("--dry-run goes with files: what comes through a pipe is not known before")
-    for path, stream, name in ((sources[0], sys.stdin, "input"), (target, sys.stdout, "output")):
-        if path == STREAM and stream is None:
-            raise typer.BadParameter(f"standard {name} is closed; name a file")
-    if sources[0] == STREAM and sys.stdin.isatty():
-        raise typer.BadParameter("standard input is a terminal; let a program write a video to it")
-    if target == STREAM and sys.stdout.isatty():
-        raise typer.BadParameter("standard output is a terminal; let a program or a file read from it")
-
-
-def check_log_file(path: Path, inputs: list[Path | None]) -> None:
-    """Refuse to append a log to an input, or to what another user chose by a link.
-
-    Raises:
-        typer.BadParameter: the log file is one of the inputs, by whatever name, or another user's link.
-    """
-    from ristn_cli.own_files import ForeignFileError, check_place
-    from ristn_cli.video import InputFiles
-
-    try:
-        check_place(path)
-    except ForeignFileError as error:
-        raise typer.BadParameter(f"--log-file {error}") from error
-
-    if InputFiles(0 if source == STREAM else source for source in inputs if source is not None).find(path):
-        raise typer.BadParameter(f"--log-file {path} is an input; give the log another name")
 
 
 def upscale(
@@ -99,96 +62,138 @@ def upscale(
         ),
     ],
     model: Annotated[
-        str, typer.Option(help="Released weights. auto chooses by how strongly the source is compressed.")
+        str,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="Released weights, or a .safetensors file. auto chooses by how strongly the source is compressed.",
+        ),
     ] = "auto",
-    weights: WeightsOption = None,
-    device: DevicesOption = "auto",
-    precision: PrecisionOption = "auto",
-    compilation: CompileOption = "auto",
-    tile: TileOption = None,
-    window: WindowOption = None,
-    memory_limit: MemoryOption = None,
-    no_scene_cuts: Annotated[
-        bool, typer.Option("--no-scene-cuts", help="Ignore scene cuts: let frames read neighbours from another shot.")
-    ] = False,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Size of the output: 2x, 3x, 4x, 1920x1080, or fit:1080p to fit into it, at most 4x. All but 4x are "
+            "resampled from 4x with Lanczos. [default: 4x]",
+        ),
+    ] = None,
     codec: Annotated[
-        str, typer.Option(help="h264, hevc, av1, prores, ffv1 or *_nvenc. auto is h264, or hevc for 10-bit sources.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="h264, hevc, av1, prores, ffv1 or *_nvenc. auto is h264, or hevc for 10-bit sources.",
+        ),
     ] = "auto",
     crf: Annotated[
-        float, typer.Option(min=0, max=63, help="Constant rate factor of the encoder. Lower is better and larger.")
+        float,
+        typer.Option(
+            min=0, max=63, metavar="N", help="Constant rate factor of the encoder. Lower is better and larger."
+        ),
     ] = 17,
-    preset: Annotated[str, typer.Option(help="Speed preset of the encoder.")] = "medium",
-    pix_fmt: Annotated[
-        str | None, typer.Option(help="Pixel format of the output, by FFmpeg's name, e.g. yuv444p10le.")
+    start: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Time at which to begin: seconds, M:SS or H:MM:SS.")
     ] = None,
-    encoder_arg: Annotated[
-        list[str] | None, typer.Option(help="Option of the encoder as key=value, by FFmpeg's names. May be repeated.")
+    end: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Time at which to stop: seconds, M:SS or H:MM:SS.")
     ] = None,
-    video_stream: VideoStreamOption = None,
-    start: Annotated[str | None, typer.Option(help="Time at which to begin: seconds, M:SS or H:MM:SS.")] = None,
-    end: Annotated[str | None, typer.Option(help="Time at which to stop: seconds, M:SS or H:MM:SS.")] = None,
     max_frames: MaxFramesOption = None,
-    no_audio: Annotated[bool, typer.Option("--no-audio", help="Leave out the audio.")] = False,
-    no_subtitles: Annotated[bool, typer.Option("--no-subtitles", help="Leave out the subtitles.")] = False,
-    scale: Annotated[
-        Literal["2", "3", "4"] | None,
-        typer.Option(help="Scale factor. 2 and 3 are downscaled from 4x with Lanczos. [default: 4]"),
+    drop: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Leave out any of audio, subtitles, alpha, attachments, chapters, covers, data, metadata, videos, "
+            "e.g. audio,subtitles.",
+        ),
     ] = None,
-    size: Annotated[
-        str | None, typer.Option(help="Size of the output as WIDTHxHEIGHT, resampled from 4x with Lanczos.")
-    ] = None,
-    fit: Annotated[
-        Literal["1080p", "2160p"] | None, typer.Option(help="Fit the output into this size, at most 4x, with Lanczos.")
-    ] = None,
-    square_pixels: Annotated[bool, typer.Option("--square-pixels", help="Resample to square pixels.")] = False,
+    device: DevicesOption = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan and the expected time, and do nothing.")
+    ] = False,
     deinterlace: Annotated[
         Literal["auto", "off", "frame", "field"],
         typer.Option(help="Frames to deinterlace. auto: interlaced ones; frame: all; field: all, at twice the rate."),
     ] = "auto",
-    drop_alpha: Annotated[bool, typer.Option("--drop-alpha", help="Leave out the alpha channel.")] = False,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Fail if the source is damaged or its frames change in size or format.")
-    ] = False,
-    rate: Annotated[
-        str | None, typer.Option(help="Frame rate of numbered images, e.g. 24 or 24000/1001. [default: 25]")
-    ] = None,
-    raw_size: Annotated[
+    square_pixels: Annotated[bool, typer.Option("--square-pixels", help="Resample to square pixels.")] = False,
+    video_stream: VideoStreamOption = None,
+    images: Annotated[
         str | None,
-        typer.Option(help="Size of raw frames on standard input as WxH. Without it, the input has a header."),
+        typer.Option(
+            metavar="RATE|stills",
+            help="Frame rate of numbered images, e.g. 24 or 24000/1001, or stills to upscale each image of a folder by "
+            "itself. [default: 25]",
+        ),
     ] = None,
-    raw_rate: Annotated[str, typer.Option(help="Frame rate of raw frames.")] = "25",
-    raw_format: Annotated[str, typer.Option(help="Pixel format of raw frames, e.g. rgb24.")] = "yuv420p",
-    stdout_format: Annotated[Literal["y4m", "matroska"], typer.Option(help="Format of standard output.")] = "y4m",
     recursive: Annotated[
         bool, typer.Option("--recursive", help="Search the subfolders of input folders, too.")
     ] = False,
-    suffix: Annotated[
-        str | None, typer.Option(help="File extension of outputs written to a folder, e.g. .mkv.")
+    raw: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WxH[@RATE][:FORMAT]",
+            help="Raw frames on standard input, e.g. 1920x1080@24:rgb24. Without RATE and FORMAT: 25, yuv420p.",
+        ),
     ] = None,
-    stills: Annotated[bool, typer.Option("--stills", help="Treat each image in a folder as a separate still.")] = False,
-    segment_frames: Annotated[
-        int | None,
-        typer.Option(min=1, help="Length of the parts that a stopped job resumes from. Default: by frame size."),
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail if the source is damaged or its frames change in size or format.")
+    ] = False,
+    preset: Annotated[str, typer.Option(metavar="NAME", help="Speed preset of the encoder.")] = "medium",
+    pix_fmt: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Pixel format of the output, by FFmpeg's name, e.g. yuv444p10le."),
     ] = None,
+    encoder_arg: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Option of the encoder, by FFmpeg's names. May be repeated."),
+    ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            metavar="EXTENSION",
+            help="Format of outputs in a folder, e.g. mkv or png, or of standard output: y4m or mkv. Default: the "
+            "input's, or y4m.",
+        ),
+    ] = None,
+    memory_limit: MemoryOption = None,
+    precision: PrecisionOption = "auto",
+    tile: TileOption = None,
+    window: WindowOption = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Discard the finished parts of an earlier run.")] = False,
     ray: RayOption = None,
     ray_workers: RayWorkersOption = None,
-    ray_threads: RayThreadsOption = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")] = False,
-    restart: Annotated[bool, typer.Option("--restart", help="Discard the finished parts of an earlier run.")] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the plan and the expected time, and do nothing.")
-    ] = False,
-    as_json: JsonOption = False,
-    no_disk_check: Annotated[
-        bool, typer.Option("--no-disk-check", help="Start even if the disk seems too small.")
-    ] = False,
-    progress: Annotated[
-        ProgressMode, typer.Option(help="Progress on stderr. auto: a bar on terminals; json: one object a line.")
-    ] = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show only warnings and errors.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the plan before starting.")] = False,
-    log_file: Annotated[Path | None, typer.Option(help="File to append a log to.")] = None,
-    debug: DebugOption = False,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="Print the plan of --dry-run as one JSON object, or else the progress as JSON lines on stderr.",
+        ),
+    ] = False,
+    log_file: Annotated[Path | None, typer.Option(metavar="FILE", help="File to append a log to.")] = None,
+    no_scene_cuts: Annotated[
+        bool,
+        typer.Option(
+            "--no-scene-cuts", hidden=True, help="Ignore scene cuts: let frames read neighbours from another shot."
+        ),
+    ] = False,
+    compilation: Annotated[
+        Literal["auto", "on", "off"],
+        typer.Option("--compile", hidden=True, help="Compile the network. auto: on CUDA."),
+    ] = "auto",
+    segment_frames: Annotated[
+        int | None,
+        typer.Option(
+            min=1, hidden=True, help="Length of the parts that a stopped job resumes from. Default: by frame size."
+        ),
+    ] = None,
+    no_disk_check: Annotated[
+        bool, typer.Option("--no-disk-check", hidden=True, help="Start even if the disk seems too small.")
+    ] = False,
+    progress: Annotated[
+        ProgressMode,
+        typer.Option(hidden=True, help="Progress on stderr. auto: a bar on terminals; json: one object a line."),
+    ] = "auto",
+    debug: Annotated[bool, typer.Option("--debug", hidden=True, help="Show the traceback of an error.")] = False,
 ) -> None:
     """Upscale a video 4x, keeping its timestamps, sound, subtitles and everything else."""
     *sources, target = paths
@@ -197,17 +202,26 @@ def upscale(
     begin, stop = (None if text is None else parse_time(text) for text in (start, end))
     if begin is not None and stop is not None and stop <= begin:
         raise typer.BadParameter(f"--end {end} is not after --start {start}")
+    given = Given.of(context)
     if as_json and not dry_run:
-        raise typer.BadParameter("--json goes with --dry-run; --progress json tells of the work")
-    if sum(given is not None for given in (scale, size, fit)) > 1:
-        raise typer.BadParameter("--scale, --size and --fit each say how large the output is; give one of them")
-    check_ray_options(ray, ray_workers, ray_threads)
+        if "progress" in given and progress != "json":
+            raise typer.BadParameter(f"--json and --progress {progress} contradict each other; give one of them")
+        progress = "json"
+    if ray is None:
+        given.refuse("it is for a cluster; give --ray, too", "ray_workers")
+    elif "," in device:
+        given.refuse("a list is for this process; with --ray, --ray-workers says how many share the work", "device")
+    workers, cores = parse_ray_workers(ray_workers)
     if STREAM in paths and (ray is not None or "," in device):
         raise typer.BadParameter("- cannot be cut into segments: --ray and several devices go with files")
     limit = parse_bytes(memory_limit)
-    exact_size = parse_size(size)
+    output_size = parse_output_size(size)
+    dropped = parse_drop(drop)
+    weights = weights_file(model)
+    suffix = parse_format(format)
+    taken_as = parse_images(images)
+    raw_format = parse_raw(raw)
     encoder_options = parse_encoder_arguments(encoder_arg or [])
-    image_rate = None if rate is None else parse_rate(rate)
     if STREAM in paths:
         check_streams(sources, target, dry_run=dry_run)
     if log_file is not None:
@@ -225,16 +239,15 @@ def upscale(
             start=begin,
             end=stop,
             max_frames=max_frames,
-            with_audio=not no_audio,
-            with_subtitles=not no_subtitles,
-            scale=int(scale) if scale is not None else 4,  # type: ignore[arg-type]
-            size=exact_size,
-            fit=fit,
+            with_audio="audio" not in dropped,
+            with_subtitles="subtitles" not in dropped,
+            leave_out=tuple(sorted(dropped - {"audio", "subtitles", "alpha"})),  # type: ignore[arg-type]
+            **output_size,
             square_pixels=square_pixels,
             deinterlace=deinterlace,
-            drop_alpha=drop_alpha,
+            drop_alpha="alpha" in dropped,
             strict=strict,
-            image_rate=image_rate,
+            image_rate=taken_as if isinstance(taken_as, Fraction) else None,
             segment_frames=segment_frames,
             video_stream=video_stream,
         )
@@ -249,8 +262,8 @@ def upscale(
             compilation=compilation,
             quiet=quiet,
             ray=None if dry_run else ray,
-            ray_workers=ray_workers,
-            ray_threads=ray_threads,
+            ray_workers=workers,
+            ray_threads=cores,
         )
         open_named = stack.enter_context(computers).open
         engines = stack.enter_context(Engines(open_named, model, weights, options))
@@ -264,20 +277,21 @@ def upscale(
             quiet=quiet,
             verbose=verbose,
             tells_time=ray in (None, "local"),
-            raw=parse_raw(raw_size, raw_rate, raw_format),
-            stdout_format=stdout_format,
+            raw=raw_format,
+            stdout_format="matroska" if suffix == ".mkv" else "y4m",
         )
-        given = Given.of(context)
+        values = context.params
         if STREAM not in paths and is_batch(sources, target, recursive=recursive):
             record = Record(target, engines.network_of, options)
+            stills = taken_as == "stills"
             items = plan_batch(sources, target, codec=codec, suffix=suffix, recursive=recursive, stills=stills)
-            check_words(given, sources, target, context.params)
+            check_words(given, sources, target, values)
             targets = [item.target for item in items]
             check_suffix(given, targets, suffix)
-            check_outputs(given, targets, codec, encoder_options)
+            check_outputs(given, targets, values, encoder_options)
             if any(name in given for name in BY_KIND):
                 kinds = {kind_of(item.source, None) for item in items}
-                check_inputs(given, kinds, context.params)
+                check_inputs(given, kinds, values)
             if dry_run:
                 show_plans(items, record, work, as_json=as_json, debug=debug)
                 return
@@ -285,15 +299,15 @@ def upscale(
             return
         source = sources[0]
         work.check_kept(source, target)
-        check_words(given, sources, target, context.params)
-        given.refuse("it names the outputs in a folder, and the output is a single one", "suffix", "stills")
+        check_words(given, sources, target, values)
+        check_single(given, target, values)
         if target != STREAM:
-            check_outputs(given, [target], codec, encoder_options)
+            check_outputs(given, [target], values, encoder_options)
         if source != STREAM and any(name in given for name in BY_KIND):
-            check_inputs(given, {kind_of(source, engines.probe(source))}, context.params)
+            check_inputs(given, {kind_of(source, engines.probe(source))}, values)
         if dry_run:
             work.show_plan(source, target, as_json=as_json)
             return
         finished = work.run(source, target, source.name)
         if not quiet:
-            show(finished.summary, errors if target == STREAM else console)
+            show(f"{target}: {finished.summary}", errors if target == STREAM else console)

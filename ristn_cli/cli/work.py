@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -25,18 +26,10 @@ from ristn_cli.cli.info import (
     describe_taken_of,
     write_json,
 )
-from ristn_cli.cli.terminal import (
-    StopRequest,
-    errors,
-    format_seconds,
-    log,
-    note,
-    progress_bar,
-    show,
-    stop_requests,
-    warn,
-)
-from ristn_cli.cli.workers import Devices, describe_workers
+from ristn_cli.cli.job_bar import JobBar, shown_bar
+from ristn_cli.cli.made import describe_made, way_to_compare
+from ristn_cli.cli.terminal import StopRequest, errors, log, note, show, stop_requests, warn
+from ristn_cli.cli.workers import Devices
 
 if TYPE_CHECKING:
     from ristn_cli.job.checks import OutputStream
@@ -52,7 +45,7 @@ ProgressMode = Literal["auto", "bar", "json", "none"]
 
 @contextmanager
 def shown_progress(
-    mode: ProgressMode, name: str, labels: Mapping[str, str] | None = None
+    mode: ProgressMode, bar: JobBar, labels: Mapping[str, str] | None = None
 ) -> Iterator[Callable[[Progress], None]]:
     """Within, what to tell where the job stands: a bar (`auto`: on a terminal), JSON lines on stderr, or nothing.
 
@@ -61,15 +54,19 @@ def shown_progress(
     if mode == "json":
         yield partial(write_progress, labels=labels or {})
         return
-    with progress_bar(is_shown=mode == "bar" or (mode == "auto" and errors.is_terminal)) as bar:
-        task = bar.add_task(name, total=None, note="")
+    with shown_bar(bar, is_shown=mode == "bar" or (mode == "auto" and errors.is_terminal)):
+        yield bar.update
 
-        def update(done: Progress) -> None:
-            speed = f"{done.frames_per_second:.2f} fps, {format_seconds(done.remaining_seconds)} left"
-            speed += describe_workers(done)
-            bar.update(task, completed=done.frames, total=done.total, note=speed)
 
-        yield update
+def describe_memory() -> str:
+    """The memory that the program holds now, with its workers here; empty where nothing tells."""
+    from ristn_cli.engine.memory_in_use import gpu_memory_in_use, main_memory_in_use
+    from ristn_cli.job.plan import format_bytes
+
+    main, gpu = main_memory_in_use(), gpu_memory_in_use()
+    parts = [f"memory {format_bytes(main)}"] if main is not None else []
+    parts += [f"GPU {format_bytes(gpu)}"] if gpu is not None else []
+    return ", ".join(parts)
 
 
 def write_progress(done: Progress, labels: Mapping[str, str]) -> None:
@@ -115,10 +112,19 @@ class Begun:
 
 @dataclass(frozen=True)
 class Finished:
-    """A finished job: the frames of its output, and a summary in a line."""
+    """A finished job: the frames of its output, what was made, and the command that shows it beside the source.
+
+    There is no such command where nothing can be compared.
+    """
 
     frames: int
-    summary: str
+    made: str
+    compare: str | None = None
+
+    @property
+    def summary(self) -> str:
+        """Both in one line."""
+        return self.made if self.compare is None else f"{self.made}; to see it: {self.compare}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,13 +244,18 @@ class Work:
         done, damage = Progress(frames=0), FoldedWarnings()
         mode = "none" if self.quiet and self.progress == "auto" else self.progress
         labels = {} if name == source.name else {"input": str(source)}  # one of several
-        with shown_progress(mode, name, labels) as show, stop_requests(stop):
+        # Workers on other machines have memory of their own.
+        bar = JobBar(name, Path(choice.name).name, describe_memory if self.tells_time else str)
+        made: JobPlan | None = None
+        told_at = time.monotonic()
+        with shown_progress(mode, bar, labels) as show, stop_requests(stop):
             job = self.begin(source, target, self.engines.open(choice), stop) if begun is None else begun.job
             is_begun = False
             try:
                 for event in job:
                     match event:
                         case Planned(plan):
+                            made = plan
                             self.show_planned(source, choice, plan)
                         case Warned(message, is_damage=True):
                             damage.add(message)
@@ -255,7 +266,7 @@ class Work:
                         case Progress():
                             show(event)
                             damage.show()
-                            done = event
+                            done, told_at = event, time.monotonic()
                             if not is_begun:
                                 is_begun = True
                                 on_begun()
@@ -272,12 +283,10 @@ class Work:
         if damage.total:
             places = "1 place, which was" if damage.total == 1 else f"{damage.total} places, which were"
             warn(f"{source}: damaged in {places} concealed; --strict fails instead")
-        summary = (
-            f"{done.frames} frames in {format_seconds(done.elapsed_seconds)} ({done.mean_frames_per_second:.2f} fps) "
-            f"by {choice.name}"
-        )
-        log.info("%s: %s", target, summary)
-        return Finished(done.frames, f"{target}: {summary}")
+        done = replace(done, elapsed_seconds=done.elapsed_seconds + time.monotonic() - told_at)  # with the mux
+        words = f"{describe_made(target, made, done)} by {choice.name}"
+        log.info("%s: %s", target, words)
+        return Finished(done.frames, words, way_to_compare(source, target, self.options, self.engines.probe, made))
 
     def show_planned(self, source: Path, choice: ModelChoice, plan: JobPlan) -> None:
         """What a job will do: all of it with --verbose, else what may surprise."""

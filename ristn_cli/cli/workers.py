@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 DevicesOption = Annotated[
     str,
     typer.Option(
-        help="Device: auto, cpu, cuda, cuda:N or mps. Several of one kind, e.g. cuda:0,cuda:1, share the work."
+        metavar="NAMES",
+        help="Device: auto, cpu, cuda, cuda:N or mps. Several of one kind, e.g. cuda:0,cuda:1, share the work.",
     ),
 ]
 RayOption = Annotated[
@@ -37,10 +38,12 @@ RayOption = Annotated[
     ),
 ]
 RayWorkersOption = Annotated[
-    int | None, typer.Option(min=1, help="Number of workers. Default: as many as the cluster has room for.")
-]
-RayThreadsOption = Annotated[
-    int | None, typer.Option(min=1, help="CPU cores per worker. Default: at most 16 workers per machine.")
+    str | None,
+    typer.Option(
+        metavar="N[xCORES]",
+        help="Number of workers, and CPU cores of each, e.g. 4x2. Default: as many as there is room for, "
+        "at most 16 per machine.",
+    ),
 ]
 
 
@@ -64,10 +67,19 @@ def complete_ray(arguments: list[str]) -> list[str]:
     return completed
 
 
-def check_ray_options(ray: str | None, workers: int | None, threads: int | None) -> None:
-    """Raise typer.BadParameter for options of a cluster without one."""
-    if ray is None and (workers or threads):
-        raise typer.BadParameter("--ray-workers and --ray-threads go with --ray")
+def parse_ray_workers(text: str | None) -> tuple[int | None, int | None]:
+    """Workers and cores of each, of `4`, `4x2` or `x2`; None for what is not given.
+
+    Raises:
+        typer.BadParameter: it is none of these.
+    """
+    if text is None:
+        return None, None
+    found = re.fullmatch(r"([1-9]\d{0,4})?(?:x([1-9]\d{0,4}))?", text)
+    if found is None or not text:
+        raise typer.BadParameter(f"--ray-workers {text!r} is no number of workers; expected such as 4, 4x2 or x2")
+    workers, cores = found.groups()
+    return int(workers) if workers else None, int(cores) if cores else None
 
 
 @dataclass(frozen=True)

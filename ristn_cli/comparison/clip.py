@@ -77,7 +77,7 @@ def write_clip(
             sample_aspect_ratio=info.sample_aspect_ratio,
         ),
         encoder=encoder,
-        streams=check_mux(shown, target, codec=encoder.codec, with_subtitles=False, drop_unsupported=True),
+        streams=check_mux(shown, target, codec=encoder.codec, drop=("subtitles",), drop_unsupported=True),
         start=begin,
         end=until,
     )

@@ -1,6 +1,6 @@
 """Several inputs into one folder: what becomes of each, and which are done already. Reads no pictures.
 
-a.mp4          -> OUT/a.mp4           its own container where that holds the codec, else .mkv; --suffix decides
+a.mp4          -> OUT/a.mp4           its own container where that holds the codec, else .mkv; --format decides
 photo.jpg      -> OUT/photo.jpg       a still
 frames/*.png   -> OUT/frames/%05d.png a folder of nothing but images is one video of numbered images
 """
@@ -13,10 +13,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ristn_cli.job.checks import plain_text
 from ristn_cli.job.job import job_folder
 from ristn_cli.job.manifest import JobError, fingerprint
-from ristn_cli.job.options import UpscaleOptions
+from ristn_cli.job.options import UpscaleOptions, recorded_options
 from ristn_cli.own_files import ForeignFileError, is_link, open_if_own, write_text
 from ristn_cli.typed import MalformedError, build, read_json
 from ristn_cli.video import (
@@ -78,8 +77,8 @@ def plan_batch(
             none at all, or `folder` is a pattern.
     """
     if suffix is not None and suffix not in CONTAINERS and suffix not in WRITABLE_IMAGES:
-        known = ", ".join([*CONTAINERS, *WRITABLE_IMAGES])
-        raise VideoError(f"--suffix {suffix}: cannot write files ending so; expected one of {known}")
+        known = ", ".join(name[1:] for name in (*CONTAINERS, *WRITABLE_IMAGES))
+        raise VideoError(f"--format {suffix[1:]}: cannot write such files; expected one of {known}")
     if is_numbered(folder) and not folder.is_dir():
         raise VideoError(f"{folder}: is a pattern of images; the output of several inputs must be a folder")
     items: list[Item] = []
@@ -200,8 +199,8 @@ class Record:
         self._left = frozenset(self._read_at_work())
         # How a frame was computed (device, windows, parts, versions) does not make another job of a finished one.
         self._shape = {
-            name: plain_text(value)
-            for name, value in asdict(options).items()
+            name: value
+            for name, value in recorded_options(options).items()
             if name not in ("strict", "segment_frames", "drop_alpha")
         } | {"images": "None"}  # as records of earlier versions have it
         self._read()  # rather once before the work than for each item

@@ -14,7 +14,15 @@ from typing import IO, Any, Literal
 from ristn_cli.engine.upscaler import Upscaler
 from ristn_cli.job.job import MATROSKA, Y4M, Job, job_folder
 from ristn_cli.job.manifest import fingerprint
-from ristn_cli.job.options import RunOptions, UpscaleOptions, carries_alpha, estimate_frames, expected_end
+from ristn_cli.job.options import (
+    RunOptions,
+    UpscaleOptions,
+    carries_alpha,
+    estimate_frames,
+    expected_end,
+    plain_text,
+    recorded_options,
+)
 from ristn_cli.job.shape import choose_shape
 from ristn_cli.video import (
     IMAGES_WITH_ALPHA,
@@ -142,6 +150,7 @@ def check_job(
         info = examine(info, options)
     else:
         info = check_stream_source(info, options, loses_others=images is None and name != Y4M)
+    info = without_tags(info, options)
     encoder = EncoderSettings.for_source(
         info,
         options.codec,
@@ -157,8 +166,7 @@ def check_job(
             info,
             name,
             codec=encoder.codec,
-            with_audio=options.with_audio,
-            with_subtitles=options.with_subtitles,
+            drop=options.dropped,
         )
     elif images is not None:
         streams = check_images(info, name, options)
@@ -196,6 +204,23 @@ def examine(info: VideoInfo, options: UpscaleOptions) -> VideoInfo:
     return info
 
 
+def without_tags(info: VideoInfo, options: UpscaleOptions) -> VideoInfo:
+    """A source as an output knows it: without the chapters and the metadata that are not wanted.
+
+    Metadata is that of the file and of the video, with the date, the place and the device of a recording. The languages
+    and titles of other streams belong to them.
+    """
+    if "chapters" in options.leave_out:
+        info = replace(info, chapters=())
+    if "metadata" in options.leave_out:
+        streams = tuple(
+            replace(stream, metadata={}, title=None) if stream.index == info.video_index else stream
+            for stream in info.streams
+        )
+        info = replace(info, metadata={}, streams=streams)
+    return info
+
+
 def check_stream_source(info: VideoInfo, options: UpscaleOptions, *, loses_others: bool) -> VideoInfo:
     """Standard input as a source, of which only the video can be used.
 
@@ -209,7 +234,7 @@ def check_stream_source(info: VideoInfo, options: UpscaleOptions, *, loses_other
         return replace(info, chapters=())
     for kind, is_wanted in (("audio", options.with_audio), ("subtitle", options.with_subtitles)):
         if is_wanted and any(stream.kind == kind for stream in info.streams):
-            flag = "--no-audio" if kind == "audio" else "--no-subtitles"
+            flag = "--drop audio" if kind == "audio" else "--drop subtitles"
             raise VideoError(
                 f"{info.path}: has {kind} streams, which cannot be carried from there; name a file, or {flag}"
             )
@@ -227,7 +252,7 @@ def check_images(info: VideoInfo, target: Path, options: UpscaleOptions) -> tupl
     if carries_alpha(info, options) and target.suffix.lower() not in IMAGES_WITH_ALPHA:
         raise VideoError(
             f"{target}: {target.suffix} holds no transparency, which {info.path.name} has; "
-            f"use {' or '.join(sorted(IMAGES_WITH_ALPHA))}, or --drop-alpha"
+            f"use {' or '.join(sorted(IMAGES_WITH_ALPHA))}, or --drop alpha"
         )
     count = estimate_frames(info, options)
     if count is None and info.stream is None:
@@ -241,7 +266,7 @@ def check_images(info: VideoInfo, target: Path, options: UpscaleOptions) -> tupl
 def check_y4m(info: VideoInfo, options: UpscaleOptions) -> tuple[StreamPlan, ...]:
     """The same of a Y4M stream. Raises VideoError for transparency."""
     if carries_alpha(info, options):
-        raise VideoError(f"{info.path}: has transparency, which Y4M cannot hold; use --drop-alpha to go on without it")
+        raise VideoError(f"{info.path}: has transparency, which Y4M cannot hold; use --drop alpha to go on without it")
     return plan_pictures_only(info, "rawvideo", "Y4M holds nothing but pictures")
 
 
@@ -253,11 +278,6 @@ def plan_pictures_only(info: VideoInfo, codec: str, reason: str) -> tuple[Stream
         else StreamPlan(stream, "drop", stream.codec, reason)
         for stream in info.streams
     )
-
-
-def plain_text(value: Any) -> str:
-    """An option as text; equal numbers give the same, as 17 from Python and 17.0 from the command line."""
-    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def identify(job: Job, upscaler: Upscaler) -> dict[str, Any]:
@@ -275,7 +295,7 @@ def identify(job: Job, upscaler: Upscaler) -> dict[str, Any]:
         **asdict(upscaler.tiling),
         # What only decides whether a run fails does not change the frames of one that goes on.
         # The stream is named as found, however it was chosen.
-        **{name: plain_text(value) for name, value in asdict(job.options).items() if name not in OTHERS},
+        **{name: value for name, value in recorded_options(job.options).items() if name not in OTHERS},
         "images": plain_text(job.output.images),
         "video stream": info.video_index,
         "version of ristn": version("ristn"),

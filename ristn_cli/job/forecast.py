@@ -146,7 +146,7 @@ def check_memory(plan: JobPlan, source: Path, *, is_limited: bool) -> None:
     raise VideoError(
         f"{source}: memory is short by {format_bytes(missing)}, by {by}: "
         f"windows{each} take about {windows}, {plan.encoder} {encoder}, the program itself {program}; {fewer}a smaller "
-        "output (--fit, --scale), another --codec or a faster --preset takes less, and --memory-limit with more goes on"
+        "output (--size), another --codec or a faster --preset takes less, and --memory-limit with more goes on"
     )
 
 

@@ -1,11 +1,25 @@
 """What a job is asked for: what shapes its output, and how its run behaves."""
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
 from ristn_cli.video import Deinterlace, VideoInfo
+
+Fit = Literal["720p", "1080p", "1440p", "2160p", "4320p"]
+"""Names of sizes that a picture is fitted into."""
+
+LeftOut = Literal["attachments", "chapters", "covers", "data", "metadata", "videos"]
+"""What else than the sound, the subtitles and the transparency an output can be without."""
+
+FIRST_RECORDED = (
+    *("codec", "crf", "preset", "pixel_format", "encoder_options", "start", "end", "max_frames"),
+    *("with_audio", "with_subtitles", "scale", "size", "fit", "square_pixels", "deinterlace"),
+    *("drop_alpha", "strict", "image_rate", "segment_frames", "video_stream"),
+)
+"""Options that every manifest and record names. Others are named only where they differ from their default, so that
+what was begun before they existed goes on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +39,8 @@ class UpscaleOptions:
         with_subtitles: keep the subtitles, and the fonts that go with them.
         scale: size of the output in sizes of the source, at most the network's own 4; below, its result is resampled.
         size: exact width and height of the output, instead of `scale`.
-        fit: as large as fits into 1920x1080 or 3840x2160, but not above 4x, instead of `scale`.
+        fit: as large as fits into this size, but not above 4x, instead of `scale`. A size by its name lies on its side
+            for a picture that is higher than wide; one in pixels, (width, height), stays as it is.
         square_pixels: resample to pixels as wide as high.
         deinterlace: `auto` treats interlaced frames, `frame` all, `off` none; `field` makes two frames of each.
         drop_alpha: upscale a video with transparency without it, rather than carry or refuse it.
@@ -34,6 +49,7 @@ class UpscaleOptions:
         image_rate: frames a second of numbered images; None for 25.
         segment_frames: frames after which a part ends; None for what PART_PIXELS makes of their size.
         video_stream: which video stream to upscale, counted from 0; None for what `probe` takes for the film.
+        leave_out: what else the output is to be without.
     """
 
     codec: str = "auto"
@@ -48,7 +64,7 @@ class UpscaleOptions:
     with_subtitles: bool = True
     scale: Literal[2, 3, 4] = 4
     size: tuple[int, int] | None = None
-    fit: Literal["1080p", "2160p"] | None = None
+    fit: Fit | tuple[int, int] | None = None
     square_pixels: bool = False
     deinterlace: Deinterlace = "auto"
     drop_alpha: bool = False
@@ -56,11 +72,33 @@ class UpscaleOptions:
     image_rate: Fraction | None = None
     segment_frames: int | None = None
     video_stream: int | None = None
+    leave_out: tuple[LeftOut, ...] = ()
 
     def __post_init__(self) -> None:
         """Raise ValueError when more than one of `scale`, `size` and `fit` says how large the output is."""
         if (self.size is not None) + (self.fit is not None) + (self.scale != 4) > 1:
             raise ValueError("give one of scale, size and fit: each says how large the output is")
+
+    @property
+    def dropped(self) -> frozenset[str]:
+        """What the output is without, sound and subtitles included."""
+        unwanted = {"audio": not self.with_audio, "subtitles": not self.with_subtitles}
+        return frozenset(self.leave_out) | {name for name, is_unwanted in unwanted.items() if is_unwanted}
+
+
+def plain_text(value: Any) -> str:
+    """An option as text; equal numbers give the same, as 17 from Python and 17.0 from the command line."""
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
+def recorded_options(options: UpscaleOptions) -> dict[str, str]:
+    """The options that a manifest or a record names, as text."""
+    default = asdict(UpscaleOptions())
+    return {
+        name: plain_text(value)
+        for name, value in asdict(options).items()
+        if name in FIRST_RECORDED or value != default[name]
+    }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,14 +2,19 @@
 
 import math
 from fractions import Fraction
-from typing import Literal
 
-from ristn_cli.job.options import UpscaleOptions, doubles_rate
+from ristn_cli.job.options import Fit, UpscaleOptions, doubles_rate
 from ristn_cli.model import SCALE
 from ristn_cli.video import EncoderSettings, OutputShape, VideoError, VideoInfo, size_step
 
-BOXES: dict[Literal["1080p", "2160p"], tuple[int, int]] = {"1080p": (1920, 1080), "2160p": (3840, 2160)}
-"""What `fit` fits the picture into; a picture that is higher than wide, into the same on its side."""
+BOXES: dict[Fit, tuple[int, int]] = {
+    "720p": (1280, 720),
+    "1080p": (1920, 1080),
+    "1440p": (2560, 1440),
+    "2160p": (3840, 2160),
+    "4320p": (7680, 4320),
+}
+"""What a name in `fit` stands for; a picture that is higher than wide is fitted into the same on its side."""
 
 
 def choose_shape(
@@ -48,10 +53,8 @@ def choose_shape(
     else:
         factor = Fraction(options.scale, SCALE)
         if options.fit is not None:
-            factor = min(
-                Fraction(1),
-                _fit(width * max(aspect, Fraction(1)), height / min(aspect, Fraction(1)), BOXES[options.fit]),
-            )
+            shown = width * max(aspect, Fraction(1)), height / min(aspect, Fraction(1))
+            factor = min(Fraction(1), _fit(*shown, options.fit))
         width = Fraction(_round_to(width * factor, across))
         height = Fraction(_round_to(height * factor, down))
     is_doubled = doubles_rate(info, options)
@@ -66,9 +69,12 @@ def choose_shape(
     )
 
 
-def _fit(width: Fraction, height: Fraction, box: tuple[int, int]) -> Fraction:
-    """By how much to multiply a picture, as shown, so that it just fits into the box, which may lie on its side."""
-    across, down = box if width >= height else box[::-1]
+def _fit(width: Fraction, height: Fraction, fit: Fit | tuple[int, int]) -> Fraction:
+    """By how much to multiply a picture, as shown, so that it just fits into the box."""
+    if isinstance(fit, tuple):
+        across, down = fit
+    else:
+        across, down = BOXES[fit] if width >= height else BOXES[fit][::-1]
     return min(across / width, down / height)
 
 

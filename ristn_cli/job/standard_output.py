@@ -122,9 +122,7 @@ def write_y4m(job: Job, stdout: IO[bytes], upscaler: Upscaler, stop: threading.E
                 ideal = first + writer.frames_written / shape.rate
                 if is_even and abs(time - ideal) > max(source.time_base, Fraction(1, 500)):
                     is_even = False
-                    yield _loss(
-                        "the frames do not lie evenly in time, which Y4M cannot tell; use --stdout-format matroska"
-                    )
+                    yield _loss("the frames do not lie evenly in time, which Y4M cannot tell; use --format mkv")
                 writer.write(made.frame)
                 del made  # or it would be held while the next one is awaited
                 yield meter.read(writer.frames_written, 1)

@@ -117,12 +117,12 @@ def choose_pixel_format(codec: str | None, pixel_format: str | None, bit_depth: 
     if name is None:
         raise VideoError(
             f"the video has transparency, which {chosen.name} cannot hold; use --codec prores with an output ending in "
-            ".mov, --codec ffv1 with one in .mkv, or give the transparency up with --drop-alpha"
+            ".mov, --codec ffv1 with one in .mkv, or give the transparency up with --drop alpha"
         )
     if not has_alpha_channel(_layout(name)):
         raise VideoError(
             f"the video has transparency, which the pixel format {name} cannot hold; use another --pix-fmt, "
-            "or give the transparency up with --drop-alpha"
+            "or give the transparency up with --drop alpha"
         )
     return name
 

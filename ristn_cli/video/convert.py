@@ -52,7 +52,7 @@ class RgbReader:
         if alpha is not None and int(alpha.min()) < int(np.iinfo(alpha.dtype).max):
             raise VideoError(
                 f"{self._path}: the picture has transparency, which the output would lose; "
-                "drop the alpha channel explicitly (--drop-alpha) to go on without it"
+                "drop the alpha channel explicitly (--drop alpha) to go on without it"
             )
         return image
 

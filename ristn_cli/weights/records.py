@@ -68,5 +68,5 @@ RELEASES = {
 def find_release(name: str) -> Release:
     """The record of a name. Raises WeightsError for one that there is none of."""
     if name not in RELEASES:
-        raise WeightsError(f"unknown weights {name!r}: expected one of {', '.join(RELEASES)}, or a file by --weights")
+        raise WeightsError(f"unknown weights {name!r}: expected one of {', '.join(RELEASES)}, or a .safetensors file")
     return RELEASES[name]

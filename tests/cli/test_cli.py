@@ -18,6 +18,7 @@ from clips import make_clip, make_sound
 from commands import COMMAND, QUICK, SHORT_PARTS, in_process, ristn
 
 from ristn_cli.cli.arguments import parse_time
+from ristn_cli.cli.job_bar import JobBar
 from ristn_cli.cli.terminal import format_seconds
 from ristn_cli.cli.work import shown_progress
 from ristn_cli.engine.allocator import is_glibc
@@ -97,7 +98,7 @@ def test_the_version_is_told() -> None:
 
 def test_upscale_end_to_end(tiny_weights: Path, tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mp4", frames=8, audio_tracks=1)
-    done = ristn("upscale", source, tmp_path / "out.mp4", "--weights", tiny_weights, *QUICK)
+    done = ristn("upscale", source, tmp_path / "out.mp4", "--model", tiny_weights, *QUICK)
     assert done.returncode == 0, done.stderr
     assert "8 frames" in done.stdout
     assert len(done.stdout.splitlines()) == 1
@@ -110,7 +111,7 @@ def test_upscale_end_to_end(tiny_weights: Path, tmp_path: Path) -> None:
 def test_the_encoder_takes_its_options(tiny_weights: Path, tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mp4", frames=6)
     options = ["--pix-fmt", "yuv444p", "--encoder-arg", "g=2", "--encoder-arg", "bf=0"]
-    code, _, stderr = in_process("upscale", source, tmp_path / "out.mp4", "--weights", tiny_weights, *QUICK, *options)
+    code, _, stderr = in_process("upscale", source, tmp_path / "out.mp4", "--model", tiny_weights, *QUICK, *options)
     assert code == 0, stderr
     assert probe(tmp_path / "out.mp4").pixel_format == "yuv444p"
     with av.open(str(tmp_path / "out.mp4")) as container:
@@ -149,7 +150,7 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(tiny_weights: Path, tmp_pat
         "upscale",
         source,
         tmp_path / "out.mp4",
-        "--weights",
+        "--model",
         tiny_weights,
         *QUICK,
         "--window",
@@ -185,7 +186,7 @@ def test_a_plan_tells_no_time_of_machines_elsewhere(
     """It asks no cluster."""
     source = make_clip(tmp_path / "in.mp4", frames=8)
     code, stdout, stderr = in_process(
-        "upscale", source, tmp_path / "out.mp4", "--weights", tiny_weights, *QUICK, "--dry-run", *where
+        "upscale", source, tmp_path / "out.mp4", "--model", tiny_weights, *QUICK, "--dry-run", *where
     )
     assert code == 0, stderr
     assert ("time: about" in stdout) is tells_time
@@ -193,7 +194,7 @@ def test_a_plan_tells_no_time_of_machines_elsewhere(
 
 def test_memory_that_is_too_short_is_refused_before_the_work(tiny_weights: Path, tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mp4", frames=8)
-    plain = ["upscale", source, tmp_path / "out.mp4", "--weights", tiny_weights, *QUICK, "--memory-limit"]
+    plain = ["upscale", source, tmp_path / "out.mp4", "--model", tiny_weights, *QUICK, "--memory-limit"]
 
     def planned(limit: str, *more: str) -> tuple[dict[str, Any], str]:
         code, stdout, stderr = in_process(*plain, limit, *more, "--dry-run", "--json")
@@ -224,7 +225,7 @@ def test_a_precision_that_is_emulated_is_told(
 ) -> None:
     monkeypatch.setattr("ristn_cli.engine.device.has_bfloat16_instructions", lambda: has_instructions)
     source = make_clip(tmp_path / "in.mp4", frames=2)
-    arguments = ["upscale", source, tmp_path / "out.mp4", "--weights", tiny_weights, "--precision", "bf16", "--dry-run"]
+    arguments = ["upscale", source, tmp_path / "out.mp4", "--model", tiny_weights, "--precision", "bf16", "--dry-run"]
     code, _, stderr = in_process(*arguments)
     assert code == 0, stderr
     assert ("bf16 is emulated on this CPU" in stderr) != has_instructions
@@ -232,8 +233,8 @@ def test_a_precision_that_is_emulated_is_told(
 
 def test_a_plan_says_what_is_done_to_size_and_fields(tiny_weights: Path, tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mp4", frames=8, sample_aspect_ratio=Fraction(4, 3))
-    plain = ["upscale", source, tmp_path / "out.mkv", "--weights", tiny_weights, *QUICK]
-    code, stdout, stderr = in_process(*plain, "--scale", "2", "--deinterlace", "field", "--dry-run")
+    plain = ["upscale", source, tmp_path / "out.mkv", "--model", tiny_weights, *QUICK]
+    code, stdout, stderr = in_process(*plain, "--size", "2x", "--deinterlace", "field", "--dry-run")
     assert code == 0, stderr
     for words in (
         "output: 128x96 (pixels 4/3 as wide as high), 50 frames a second, libx264, frames: about 16",
@@ -257,7 +258,7 @@ def test_progress_as_json_and_the_log(tiny_weights: Path, tmp_path: Path) -> Non
         "upscale",
         source,
         tmp_path / "out.mp4",
-        "--weights",
+        "--model",
         tiny_weights,
         *QUICK,
         "--window",
@@ -274,7 +275,7 @@ def test_progress_as_json_and_the_log(tiny_weights: Path, tmp_path: Path) -> Non
     assert all(set(line) == {"frames", "total", "fps", "elapsed", "remaining", "part"} for line in lines)
     logged = (tmp_path / "log").read_text()
     assert "upscale to 256x192 h264" in logged
-    assert "16 frames in" in logged
+    assert "16 frames of 256x192, " in logged
     code, stdout, stderr = in_process(*plain, "--quiet")
     assert (code, stdout, stderr) == (0, "", "")
     code, stdout, stderr = in_process(*plain, "--verbose", "--progress", "none")
@@ -285,12 +286,12 @@ def test_progress_as_json_and_the_log(tiny_weights: Path, tmp_path: Path) -> Non
 
 def test_progress_of_unknown_length(capsys: pytest.CaptureFixture[str]) -> None:
     done = Progress(frames=7, total=None, part=2, elapsed_seconds=3.5, frames_per_second=2.0)
-    with shown_progress("json", "in.mp4") as show:
+    with shown_progress("json", JobBar("in.mp4", "tiny")) as show:
         show(done)
     line = capsys.readouterr().err
     assert json.loads(line) == {"frames": 7, "total": None, "fps": 2, "elapsed": 3.5, "remaining": None, "part": 2}
     for mode in ("bar", "auto", "none"):
-        with shown_progress(mode, "in.mp4") as show:
+        with shown_progress(mode, JobBar("in.mp4", "tiny")) as show:
             show(done)
         err = capsys.readouterr().err
         assert ("in.mp4" in err and "2.00 fps" in err) if mode == "bar" else err == ""
@@ -314,7 +315,7 @@ def test_bad_input_gives_one_line_and_leaves_nothing(tiny_weights: Path, tmp_pat
     pickle = tmp_path / "weights.pth"
     pickle.write_bytes(b"\x80\x04.")
     target = tmp_path / "out.mp4"
-    plain = ["--weights", tiny_weights]
+    plain = ["--model", tiny_weights]
     cases = [
         ([tmp_path / "missing.mp4", target, *plain], "missing.mp4"),
         ([empty, target, *plain], "empty.mp4"),
@@ -324,9 +325,9 @@ def test_bad_input_gives_one_line_and_leaves_nothing(tiny_weights: Path, tmp_pat
         ([good, tmp_path / "no" / "out.mp4", *plain], "no such folder"),
         ([good, tmp_path / "out.txt", *plain], ".txt"),
         ([good, good, *plain], "is the input itself"),
-        ([good, target, "--weights", text], "text.mp4"),
-        ([good, target, "--weights", pickle], "can execute code"),
-        ([good, target, "--weights", tmp_path / "none.safetensors"], "no such weights file"),
+        ([good, target, "--model", text], "text.mp4"),
+        ([good, target, "--model", pickle], "can execute code"),
+        ([good, target, "--model", tmp_path / "none.safetensors"], "no such weights file"),
         ([good, target, "--model", "nonsense"], "unknown weights 'nonsense'"),
         ([good, target, *plain, "--device", "cuda:7"], "cuda:7"),
         ([good, target, *plain, "--device", "abacus"], "abacus"),
@@ -360,12 +361,14 @@ def test_bad_input_gives_one_line_and_leaves_nothing(tiny_weights: Path, tmp_pat
         ["--max-frames", "0"],
         ["--crf", "x"],
         ["--encoder-arg", "tune"],
-        ["--json"],
+        ["--json", "--progress", "bar"],
         ["--progress", "loud"],
-        ["--scale", "5"],
+        ["--size", "5x"],
         ["--size", "1920"],
+        ["--size", "fit:999p"],
         ["--scale", "2", "--fit", "1080p"],
         ["--size", "640x360", "--fit", "2160p"],
+        ["--drop", "audio,everything"],
         ["--deinterlace", "sometimes"],
     ],
 )
@@ -384,7 +387,7 @@ def test_a_signal_ends_after_a_part_and_the_same_command_goes_on(
     tiny_weights: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     source = make_clip(tmp_path / "in.mp4", frames=80, width=112, height=80)
-    arguments = ["upscale", source, tmp_path / "out.mp4", "--weights", tiny_weights, *QUICK, "--window", "6"]
+    arguments = ["upscale", source, tmp_path / "out.mp4", "--model", tiny_weights, *QUICK, "--window", "6"]
     command = [*COMMAND, *map(str, arguments), *SHORT_PARTS]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     folder = tmp_path / ".out.mp4.ristn"
@@ -404,7 +407,7 @@ def test_a_signal_ends_after_a_part_and_the_same_command_goes_on(
 
 def test_a_killed_run_is_taken_up_again(tiny_weights: Path, tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mp4", frames=60, width=112, height=80)
-    arguments = ["upscale", source, tmp_path / "out.mp4", "--weights", tiny_weights, *QUICK, "--window", "6"]
+    arguments = ["upscale", source, tmp_path / "out.mp4", "--model", tiny_weights, *QUICK, "--window", "6"]
     command = [*COMMAND, *map(str, arguments), *SHORT_PARTS]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     manifest = tmp_path / ".out.mp4.ristn" / "manifest.json"
@@ -422,7 +425,7 @@ def test_a_killed_run_is_taken_up_again(tiny_weights: Path, tmp_path: Path) -> N
 
 def test_evaluate_prints_tables_and_json(tiny_weights: Path, tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "clip.mp4", frames=4, width=96, height=64)
-    arguments = ["evaluate", clip, "--weights", tiny_weights, "--precision", "fp32", "--temporal-gain"]
+    arguments = ["evaluate", clip, "--model", tiny_weights, "--precision", "fp32", "--temporal-gain"]
     code, table, _ = in_process(*arguments)
     assert code == 0
     assert "clip" in table
@@ -432,7 +435,7 @@ def test_evaluate_prints_tables_and_json(tiny_weights: Path, tmp_path: Path) -> 
     scores = json.loads(stdout)
     assert scores["clips"]["clip"] == {"frames": 4, "scored": 2}
     assert scores["protocol"]["skip"] == 1
-    assert list(scores["methods"]) == ["bicubic", "lanczos", "tiny"]
+    assert list(scores["methods"]) == ["bicubic", "tiny", "lanczos"]
     # The tiny network is exactly bicubic, and reads its neighbours to no effect.
     bicubic, tiny = scores["methods"]["bicubic"]["mean"], scores["methods"]["tiny"]["mean"]
     assert tiny["psnr_y"] == pytest.approx(bicubic["psnr_y"], abs=0.02)
@@ -469,7 +472,7 @@ def test_evaluate_scores_outputs_and_writes_a_report(tmp_path: Path) -> None:
 
 def test_evaluate_compresses_lr_and_says_so(tiny_weights: Path, tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "clip.mp4", frames=3, width=96, height=64)
-    arguments = ["evaluate", clip, "--weights", tiny_weights, "--precision", "fp32", "--crf", "28"]
+    arguments = ["evaluate", clip, "--model", tiny_weights, "--precision", "fp32", "--crf", "28"]
     stated = "degradation BI, x264 crf 28"
     for more in ([], ["--markdown", "--report", tmp_path]):
         code, stdout, stderr = in_process(*arguments, *more)
@@ -502,7 +505,7 @@ def test_train_then_upscale_with_what_it_made(tmp_path: Path) -> None:
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names == {"checkpoint.pt", "log.jsonl", "curve.png", "small.safetensors"}
     code, stdout, stderr = in_process(
-        "upscale", data / "a.mp4", tmp_path / "out.mp4", "--weights", tmp_path / "run" / "small.safetensors", *QUICK
+        "upscale", data / "a.mp4", tmp_path / "out.mp4", "--model", tmp_path / "run" / "small.safetensors", *QUICK
     )
     assert code == 0, stderr
     assert "6 frames" in stdout

@@ -100,9 +100,9 @@ class TestEncrypted:
     def test_sound_alone_can_be_left_out(self, clip: Path) -> None:
         rewrite_entries(clip, {b"mp4a": b"enca"})
         info = probe(clip)
-        with pytest.raises(VideoError, match=r"in\.mp4: the audio stream 1 is encrypted.*or --no-audio"):
+        with pytest.raises(VideoError, match=r"in\.mp4: the audio stream 1 is encrypted.*or --drop audio"):
             check_mux(info, "out.mkv")
-        assert check_mux(info, "out.mkv", with_audio=False)[1].action == "drop"
+        assert check_mux(info, "out.mkv", drop=("audio",))[1].action == "drop"
 
     @pytest.mark.parametrize("tag", ["encryption", "ASF_Protection_Type"])
     def test_windows_media(self, clip: Path, tmp_path: Path, tag: str) -> None:
@@ -163,11 +163,11 @@ class TestImplausibleRates:
         assert info.rate == 1000
         assert info.frame_count is None
         assert bits_per_pixel(info, 10_000) is None
-        options = ("--dry-run", "--json", "--weights", tiny_weights, *SETTINGS)
+        options = ("--dry-run", "--json", "--model", tiny_weights, *SETTINGS)
         code, out, err = in_process("upscale", source, tmp_path / "out.mkv", *options)
         assert code == 0, err
         assert json.loads(out)["frames"] is None
-        code, _, err = in_process("upscale", source, tmp_path / "out.png", "--weights", tiny_weights)
+        code, _, err = in_process("upscale", source, tmp_path / "out.png", "--model", tiny_weights)
         assert code == 1
         assert "is one image, and the input has more frames" in err
         assert not list(tmp_path.glob(".out.png*"))  # refused before the first frame
@@ -191,7 +191,7 @@ def test_identical_warnings_are_one_with_a_count(
         yield from real(container, streams, report)
 
     monkeypatch.setattr(decoding_module, "read_packets", unreadable)
-    code, _, err = in_process("upscale", clip, tmp_path / "out.mkv", "--weights", tiny_weights, *SETTINGS)
+    code, _, err = in_process("upscale", clip, tmp_path / "out.mkv", "--model", tiny_weights, *SETTINGS)
     assert code == 0, err
     lines = " ".join(err.split())
     assert lines.count("has unreadable data (Input/output error)") == 1
@@ -241,7 +241,7 @@ def test_damage_behind_the_range_does_not_fail_the_check_at_the_end(
     """The check reads further than the job."""
     source = make_clip(tmp_path / "in.mkv", frames=60)
     break_reading(at=30)
-    options = ("--max-frames", 4, "--weights", tiny_weights, *SETTINGS)
+    options = ("--max-frames", 4, "--model", tiny_weights, *SETTINGS)
     code, _, err = in_process("upscale", source, tmp_path / "out.mkv", *options)
     assert code == 0, err
     assert len(list(read_frames(tmp_path / "out.mkv"))) == 4

@@ -192,7 +192,7 @@ def test_a_batch_of_clean_and_compressed_sources_opens_each_engine_once(
     monkeypatch.setattr(workers, "build_upscaler", build)
     monkeypatch.setattr(Pool, "__enter__", begin)
     options = ["--precision", "fp32", "--codec", "ffv1", "--device", device, "--window", "5", "--segment-frames", "2"]
-    code, stdout, stderr = in_process("upscale", *sources, tmp_path / "out", *options, "--suffix", ".mkv")
+    code, stdout, stderr = in_process("upscale", *sources, tmp_path / "out", *options, "--format", "mkv")
     assert code == 0, stderr
     assert "4 done" in stdout
     count = len(device.split(","))

@@ -78,7 +78,7 @@ def test_what_is_no_batch_is_refused(tree: Path, tmp_path: Path) -> None:
     (tmp_path / "empty" / "below").mkdir(parents=True)
     with pytest.raises(VideoError, match="no videos and no images; --recursive"):
         plan_batch([tmp_path / "empty"], tmp_path / "out", **plain)  # type: ignore[arg-type]
-    with pytest.raises(VideoError, match=r"--suffix \.txt"):
+    with pytest.raises(VideoError, match=r"--format txt"):
         plan_batch([tree], tmp_path / "out", **plain | {"suffix": ".txt"})  # type: ignore[arg-type]
     assert not is_batch([tree / "a.mp4"], tmp_path / "out.mp4", recursive=False)
     assert not is_batch([tree / "shot"], tmp_path / "out.mp4", recursive=False)
@@ -92,7 +92,7 @@ def test_a_folder_goes_on_after_a_failure_and_does_nothing_twice(tiny_weights: P
     make_clip(tmp_path / "a.mp4", frames=3, width=32, height=32).rename(source / "a.mp4")
     (source / "bad.mp4").write_text("no video")
     make_clip(tmp_path / "c.mkv", frames=2, width=32, height=32).rename(source / "sub" / "c.mkv")
-    command = ["upscale", source, target, "--weights", tiny_weights, *QUICK, "--recursive"]
+    command = ["upscale", source, target, "--model", tiny_weights, *QUICK, "--recursive"]
     code, stdout, stderr = in_process(*command, "--progress", "json")
     assert code == 1
     assert "bad.mp4: is not a video" in stderr
@@ -265,7 +265,7 @@ def test_the_other_inputs_are_done_after_a_crash(tiny_weights: Path, tmp_path: P
     source.mkdir()
     for name in ("a.mp4", "bad.mp4", "c.mp4"):
         make_clip(tmp_path / name, frames=2, width=32, height=32).rename(source / name)
-    command = ["upscale", source, target, "--weights", tiny_weights, *QUICK]
+    command = ["upscale", source, target, "--model", tiny_weights, *QUICK]
     words = [sys.executable, "-c", CRASH, *map(str, command)]
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == -signal.SIGABRT
@@ -285,7 +285,7 @@ def test_a_failure_leaves_no_mark_of_a_crash(tiny_weights: Path, tmp_path: Path)
     for name in ("one.mp4", "two.mp4"):
         (tmp_path / name).write_text("no video")
     target = tmp_path / "out"
-    code, _, _ = in_process("upscale", *tmp_path.glob("*.mp4"), target, "--weights", tiny_weights, *QUICK)
+    code, _, _ = in_process("upscale", *tmp_path.glob("*.mp4"), target, "--model", tiny_weights, *QUICK)
     assert code == 1
     assert not list(target.glob(".ristn-at-work*"))
 
@@ -361,7 +361,7 @@ def test_other_weights_on_the_way_are_other_engines(
         assert len(list(read_frames(tmp_path / "out" / name))) == 4
 
 
-@pytest.mark.parametrize("option", [("--device", "cuda:7"), ("--weights", "none.safetensors")])
+@pytest.mark.parametrize("option", [("--device", "cuda:7"), ("--model", "none.safetensors")])
 def test_what_concerns_all_sources_is_told_once(three: Path, tmp_path: Path, option: tuple[str, str]) -> None:
     code, stdout, stderr = in_process("upscale", three, tmp_path / "out", *QUICK, *option)
     assert code == 1
@@ -374,7 +374,7 @@ def test_images_that_an_earlier_run_left_may_be_removed(tiny_weights: Path, tmp_
     source.mkdir()
     for number in range(3):
         write_image(source / f"{number}.png", make_picture(number, 16, 16))
-    command = ("upscale", source, target, "--weights", tiny_weights, "--precision", "fp32")
+    command = ("upscale", source, target, "--model", tiny_weights, "--precision", "fp32")
     code, _, stderr = in_process(*command)
     assert code == 0, stderr
     (source / "2.png").unlink()
@@ -397,7 +397,7 @@ def test_photographs_stay_what_they_are(tiny_weights: Path, tmp_path: Path) -> N
     write_image(tmp_path / "a.jpg", make_picture(3, 33, 17))
     write_image(tmp_path / "b.png", deep)
     sources = [tmp_path / "a.jpg", tmp_path / "b.png"]
-    code, _, stderr = in_process("upscale", *sources, tmp_path / "out", "--weights", tiny_weights, *EXACT)
+    code, _, stderr = in_process("upscale", *sources, tmp_path / "out", "--model", tiny_weights, *EXACT)
     assert code == 0, stderr
     large = read_image(tmp_path / "out" / "a.jpg")
     assert large.shape == (68, 132, 3)
@@ -415,7 +415,7 @@ def test_a_photograph_with_exif_is_turned_upright(tiny_weights: Path, tmp_path: 
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "a camera"
     Image.fromarray(pixels).save(tmp_path / "a.jpg", exif=exif, quality=95)
-    code, _, stderr = in_process("upscale", tmp_path / "a.jpg", tmp_path / "b.png", "--weights", tiny_weights, *EXACT)
+    code, _, stderr = in_process("upscale", tmp_path / "a.jpg", tmp_path / "b.png", "--model", tiny_weights, *EXACT)
     assert code == 0, stderr
     large = read_image(tmp_path / "b.png")
     assert large.shape == (128, 96, 3)

@@ -303,7 +303,7 @@ def test_audio_that_cannot_be_decoded_is_left_out_and_named(upscaler: Upscaler, 
 def test_a_conversion_is_told_in_a_line(tiny_weights: Path, tmp_path: Path) -> None:
     source = tmp_path / "in.mkv"
     run_ffmpeg(*PICTURES, *SOUND, "-t", "0.2", *H264, "-c:a", "tta", source)
-    command = ("upscale", source, tmp_path / "out.mp4", "--weights", tiny_weights, "--precision", "fp32")
+    command = ("upscale", source, tmp_path / "out.mp4", "--model", tiny_weights, "--precision", "fp32")
     code, _, stderr = in_process(*command, "--preset", "ultrafast")
     assert code == 0
     assert "converted to flac, as the output cannot hold it: stream 1: audio tta" in " ".join(stderr.split())
@@ -378,7 +378,7 @@ def test_a_result_that_fails_its_check_is_kept(
     source, target = make_clip(tmp_path / "in.mp4", frames=6), tmp_path / "out.mkv"
     precious = tmp_path / "out.unverified.mkv"
     precious.write_bytes(b"precious")
-    command = ("upscale", source, target, "--weights", tiny_weights, "--preset", "ultrafast", "--precision", "fp32")
+    command = ("upscale", source, target, "--model", tiny_weights, "--preset", "ultrafast", "--precision", "fp32")
     names = [f"out.unverified-{number}.mkv" for number in (2, 2, 3, 3)]
     for runs, name in enumerate(names, start=1):
         code, _, stderr = in_process(*command)

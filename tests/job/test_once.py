@@ -29,7 +29,7 @@ def test_a_source_is_probed_once_and_its_output_settled_once(
     monkeypatch.setattr(probing, "_probe_one", counted("probe", probing._probe_one))
     for name in ("check_mux", "choose_shape", "examine"):
         monkeypatch.setattr(checks, name, counted(name, getattr(checks, name)))
-    options = ["--weights", tiny_weights, "--segment-frames", "4", "--window", "6", *QUICK]
+    options = ["--model", tiny_weights, "--segment-frames", "4", "--window", "6", *QUICK]
     code, _, stderr = in_process("upscale", source, tmp_path / "out.mp4", *options)
     assert code == 0, stderr
     assert asked == {"probe": 1, "check_mux": 1, "choose_shape": 1, "examine": 1}

@@ -292,9 +292,9 @@ def test_the_second_signal_does_not_wait_for_who_reads_the_output(tiny_weights: 
     words = [
         source,
         "-",
-        "--stdout-format",
-        "matroska",
-        "--weights",
+        "--format",
+        "mkv",
+        "--model",
         tiny_weights,
         "--precision",
         "fp32",

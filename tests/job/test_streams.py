@@ -39,7 +39,7 @@ def quick_for(target: object, options: Sequence[object]) -> list[str]:
 def stream(weights: Path, *arguments: object, given: bytes = b"") -> tuple[int, bytes, str]:
     """Exit code, stdout and stderr of `ristn upscale` with `given` on its standard input."""
     quick = quick_for(arguments[1], arguments)
-    command = [sys.executable, "-m", "ristn_cli", "upscale", "--weights", weights, *quick, *arguments]
+    command = [sys.executable, "-m", "ristn_cli", "upscale", "--model", weights, *quick, *arguments]
     done = subprocess.run([str(word) for word in command], input=given, capture_output=True, check=False, timeout=120)
     return done.returncode, done.stdout, done.stderr.decode()
 
@@ -56,7 +56,7 @@ def brightness(pictures: list[np.ndarray]) -> np.ndarray:
 def test_raw_frames_in_and_y4m_out(tiny_weights: Path, tmp_path: Path) -> None:
     pictures = [make_picture(index, 32, 24) for index in range(5)]
     raw = b"".join(picture.tobytes() for picture in pictures)
-    options = ["--raw-size", "32x24", "--raw-rate", "24000/1001", "--raw-format", "rgb24", "--progress", "json", "-v"]
+    options = ["--raw", "32x24@24000/1001:rgb24", "--progress", "json", "-v"]
     code, stdout, stderr = stream(tiny_weights, "-", "-", *options, given=raw + b"half a frame")
     assert code == 0, stderr
     assert stdout.startswith(b"YUV4MPEG2 W128 H96 F24000:1001 Ip A1:1 C420")
@@ -74,7 +74,7 @@ def test_plain_frames_leave_windows_the_memory_of_an_encoder(tiny_weights: Path,
     """Beside x264 not even the smallest, of 190 MB, would fit."""
     pictures = [make_picture(index, 640, 360) for index in range(2)]
     raw = b"".join(picture.tobytes() for picture in pictures)
-    options = ["--raw-size", "640x360", "--raw-format", "rgb24", "--memory-limit", "700MiB", "-v"]
+    options = ["--raw", "640x360:rgb24", "--memory-limit", "700MiB", "-v"]
     code, stdout, stderr = stream(tiny_weights, "-", "-", *options, given=raw)
     assert code == 0, stderr
     assert stdout.count(b"FRAME\n") == 2
@@ -109,7 +109,7 @@ def test_ten_bits_pass_through_y4m(tiny_weights: Path, tmp_path: Path) -> None:
 def test_repeated_frames_leave_as_often_as_they_came(tiny_weights: Path, tmp_path: Path) -> None:
     pictures = [make_picture(index // 2, 32, 24) for index in range(6)]
     raw = b"".join(picture.tobytes() for picture in pictures)
-    code, stdout, stderr = stream(tiny_weights, "-", "-", "--raw-size", "32x24", "--raw-format", "rgb24", given=raw)
+    code, stdout, stderr = stream(tiny_weights, "-", "-", "--raw", "32x24:rgb24", given=raw)
     assert code == 0, stderr
     found = decode(stdout, tmp_path / "out.y4m")
     assert len(found) == 6
@@ -119,7 +119,7 @@ def test_repeated_frames_leave_as_often_as_they_came(tiny_weights: Path, tmp_pat
 
 def test_a_file_with_everything_out_as_matroska(tiny_weights: Path, tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mkv", frames=30, width=32, height=32, audio_tracks=2, subtitles=True)
-    code, stdout, stderr = stream(tiny_weights, source, "-", "--stdout-format", "matroska")
+    code, stdout, stderr = stream(tiny_weights, source, "-", "--format", "mkv")
     assert code == 0, stderr
     (tmp_path / "out.mkv").write_bytes(stdout)
     assert [frame.time for frame in read_frames(tmp_path / "out.mkv")] == [Fraction(k, 25) for k in range(30)]
@@ -133,9 +133,9 @@ def test_matroska_in_and_a_file_out(tiny_weights: Path, tmp_path: Path) -> None:
     code, _, stderr = stream(tiny_weights, "-", target, given=source.read_bytes())
     assert code == 1
     assert stderr == (
-        "error: standard input: has audio streams, which cannot be carried from there; name a file, or --no-audio\n"
+        "error: standard input: has audio streams, which cannot be carried from there; name a file, or --drop audio\n"
     )
-    code, stdout, stderr = stream(tiny_weights, "-", target, "--no-audio", given=source.read_bytes())
+    code, stdout, stderr = stream(tiny_weights, "-", target, "--drop", "audio", given=source.read_bytes())
     assert code == 0, stderr
     assert b"4 frames" in stdout
     times = [frame.time for frame in read_frames(target)]
@@ -148,7 +148,7 @@ def begin_with_socket(weights: Path, target: object, *options: object) -> tuple[
     with socket.create_server(("127.0.0.1", 0)) as server:
         near = socket.create_connection(server.getsockname())
         far, _ = server.accept()
-    command = [*COMMAND, "upscale", "-", target, "--weights", weights, *quick_for(target, options)]
+    command = [*COMMAND, "upscale", "-", target, "--model", weights, *quick_for(target, options)]
     if target != "-" or "matroska" in options:  # Y4M has no parts
         command += SHORT_PARTS
     command += ["--window", "6", *options]
@@ -165,7 +165,7 @@ def reset(connection: socket.socket) -> None:
     connection.close()
 
 
-RAW = ["--raw-size", "32x24", "--raw-format", "rgb24", "--progress", "json"]
+RAW = ["--raw", "32x24:rgb24", "--progress", "json"]
 PICTURES = [make_picture(index % 16, 32, 24).tobytes() for index in range(60)]
 
 
@@ -228,7 +228,7 @@ def test_an_input_that_ends_within_a_packet_is_not_awaited(tiny_weights: Path, t
 def test_an_input_that_cannot_be_read_at_all_is_named(tiny_weights: Path, tmp_path: Path) -> None:
     """A file that is open only for writing."""
     for raw in ([], RAW[:4]):
-        command = [sys.executable, "-m", "ristn_cli", "upscale", "-", tmp_path / "out.mkv", "--weights", tiny_weights]
+        command = [sys.executable, "-m", "ristn_cli", "upscale", "-", tmp_path / "out.mkv", "--model", tiny_weights]
         descriptor = os.open(tmp_path / "given", os.O_WRONLY | os.O_CREAT)
         try:
             words = [str(word) for word in [*command, *QUICK, *raw]]
@@ -307,7 +307,7 @@ main()
 
 
 def test_a_last_check_that_fails_keeps_what_was_made_of_standard_input(tiny_weights: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", FAILING, "upscale", "-", tmp_path / "out.mkv", "--weights", tiny_weights]
+    command = [sys.executable, "-c", FAILING, "upscale", "-", tmp_path / "out.mkv", "--model", tiny_weights]
     words = [str(word) for word in [*command, *QUICK, *RAW]]
     done = subprocess.run(words, input=b"".join(PICTURES[:5]), capture_output=True, check=False, timeout=120)
     assert done.returncode == 1
@@ -322,7 +322,7 @@ def test_a_last_check_that_fails_keeps_what_was_made_of_standard_input(tiny_weig
 
 def test_nobody_reads_the_output(tiny_weights: Path, tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mp4", frames=8, width=160, height=120)
-    command = [sys.executable, "-m", "ristn_cli", "upscale", source, "-", "--weights", tiny_weights]
+    command = [sys.executable, "-m", "ristn_cli", "upscale", source, "-", "--model", tiny_weights]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen([str(word) for word in command], **pipes) as process:  # type: ignore[call-overload]
         assert process.stdout.read(9) == b"YUV4MPEG2"
@@ -339,7 +339,7 @@ def test_nobody_reads_the_output(tiny_weights: Path, tmp_path: Path) -> None:
     [
         ([], b"", "standard input: is not a video"),
         ([], b"just text", "standard input: is not a video"),
-        (["--raw-size", "4x4", "--raw-format", "nonsense"], b"", "check --raw-size and --raw-format"),
+        (["--raw", "4x4:nonsense"], b"", "check --raw"),
         (["--start", "1"], b"", "cannot be sought for --start"),
     ],
 )
@@ -374,7 +374,7 @@ def test_the_head_is_read_twice_and_the_rest_once(tmp_path: Path) -> None:
 
 
 def test_an_unknown_raw_format_is_refused_before_reading() -> None:
-    with pytest.raises(VideoError, match=r"standard input: raw frames of 4x4 abc .*--raw-format"):
+    with pytest.raises(VideoError, match=r"standard input: raw frames of 4x4 abc .*--raw"):
         probe(InputStream(io.BytesIO(), RawFormat(4, 4, Fraction(25), "abc")))
 
 

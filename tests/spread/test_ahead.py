@@ -68,7 +68,7 @@ def test_a_batch_over_two_devices_is_that_of_one(tmp_path: Path, tiny_weights: P
     for name in ("a", "b", "d"):
         make_clip(tmp_path / f"{name}.mkv", frames=8, width=48, height=32).rename(source / f"{name}.mkv")
     (source / "c.mkv").write_bytes(b"not a video")
-    common = ["upscale", source, "--weights", tiny_weights, "--precision", "fp32", "--window", "5"]
+    common = ["upscale", source, "--model", tiny_weights, "--precision", "fp32", "--window", "5"]
     common += ["--codec", "ffv1", "--segment-frames", "2"]
     outputs = {}
     for devices in ("cpu", "cpu,cpu"):

@@ -261,7 +261,7 @@ def test_a_batch_that_needs_two_networks_begins_one_cluster(
 
     monkeypatch.setattr(cluster, "connect", count_cluster)
     monkeypatch.setattr(RayWorker, "compute", count_worker)
-    options = ["--ray", "--ray-workers", "1", "--ray-threads", "1", "--device", "cpu", "--precision", "fp32"]
+    options = ["--ray", "--ray-workers", "1x1", "--device", "cpu", "--precision", "fp32"]
     options += ["--codec", "ffv1", "--window", "5", "--progress", "none"]
     code, stdout, stderr = in_process("upscale", *sources, tmp_path / "out", *options)
     assert code == 0, stderr
@@ -357,8 +357,8 @@ def test_a_killed_driver_goes_on_with_the_same_command(model: RISTN, tmp_path: P
     clip = make_clip(tmp_path / "in.mkv", frames=120, width=96, height=64)
     weights, target = tmp_path / "tiny.safetensors", tmp_path / "out.mkv"
     save_weights(model, weights, metrics={})
-    command = [sys.executable, "-m", "ristn_cli", "upscale", str(clip), str(target), "--ray", "--weights", str(weights)]
-    command += ["--ray-workers", "2", "--ray-threads", "1", "--device", "cpu", "--precision", "fp32", "--window", "6"]
+    command = [sys.executable, "-m", "ristn_cli", "upscale", str(clip), str(target), "--ray", "--model", str(weights)]
+    command += ["--ray-workers", "2x1", "--device", "cpu", "--precision", "fp32", "--window", "6"]
     command += ["--codec", "ffv1", "--segment-frames", "2", "--progress", "json"]
     expected = tmp_path / "expected.mkv"
     for _ in run_job(clip, expected, Upscaler(model, CPU, TILING), OPTIONS):

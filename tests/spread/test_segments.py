@@ -482,7 +482,7 @@ def test_what_workers_are_at_is_shown() -> None:
 def test_several_devices_share_a_job(tiny_weights: Path, tmp_path: Path) -> None:
     """Two times the processor stand in for two cards."""
     source = make_clip(tmp_path / "in.mkv", frames=24, width=32, height=32)
-    common = [str(source), "--weights", str(tiny_weights), "--codec", "ffv1", "--precision", "fp32", "--window", "6"]
+    common = [str(source), "--model", str(tiny_weights), "--codec", "ffv1", "--precision", "fp32", "--window", "6"]
     common += ["--progress", "json", "--segment-frames", "4"]
     one = CliRunner().invoke(app, ["upscale", *common, str(tmp_path / "one.mkv"), "--device", "cpu"])
     assert one.exit_code == 0, one.output

@@ -234,7 +234,7 @@ def test_a_job_that_begins_behind_the_change_has_its_size(random_model: RISTN, b
 
 
 def run_command(weights: Path, source: Path, target: Path, *more: str) -> tuple[int, str]:
-    asked = ["upscale", str(source), str(target), "--weights", str(weights), "--device", "cpu", "--window", "6", *more]
+    asked = ["upscale", str(source), str(target), "--model", str(weights), "--device", "cpu", "--window", "6", *more]
     done = CliRunner().invoke(app, [*asked, "--compile", "off", "--codec", "ffv1"])
     return done.exit_code, " ".join(done.stderr.split())
 
@@ -265,7 +265,7 @@ class TestImages:
         assert found[2][:, 21:43].min() > 30
         (line,) = told
         assert "changes from 64x48 to 32x24 at 0.04 s; such frames are scaled to 64x48" in line
-        assert "--stills" in line
+        assert "--images stills" in line
         with pytest.raises(VideoError, match=r"1\.png.*changes from 64x48 to 32x24"):
             list(read_frames(folder, ReadOptions(strict=True)))
 

@@ -126,7 +126,7 @@ def test_transparency_is_refused_or_dropped(tmp_path: Path) -> None:
         frame = av.VideoFrame.from_ndarray(picture, format="rgba").reformat(format="argb")
         container.mux([*stream.encode(frame), *stream.encode(None)])
     assert probe(clip).has_alpha
-    with pytest.raises(VideoError, match=r"transparency.*--drop-alpha"):
+    with pytest.raises(VideoError, match=r"transparency.*--drop alpha"):
         list(read_frames(clip))
     (frame,) = read_frames(clip, ReadOptions(drop_alpha=True))
     assert (frame.image == 200).all()

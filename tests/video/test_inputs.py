@@ -69,7 +69,7 @@ SAME_IMAGES = "the output and the input are the same images"
         (["clip.mp4", "other/clip.mkv"], "is the input itself"),
         (["photo.png", "photo.png"], "is the input itself"),
         (["photo.png", "clip.mp4", "."], "photo.png: is one of the inputs"),
-        (["clip.mp4", "other/clip.mkv", "other", "--suffix", ".mkv"], "would both become"),
+        (["clip.mp4", "other/clip.mkv", "other", "--format", "mkv"], "would both become"),
         (["link.mp4", "other/clip.mkv", "."], "is the input itself"),
         (["other/clip.mkv", "frames/%05d.png", "."], SAME_IMAGES),
         (["frames/%05d.png", "clip.mp4", "frames/%05d.png"], "the output of several inputs must be a folder"),
@@ -87,7 +87,7 @@ def test_an_output_that_is_an_input_is_refused(
     tiny_weights: Path, room: Path, arguments: list[str], words: str, flags: list[str]
 ) -> None:
     before = snapshot(room)
-    code, _, stderr = in_process("upscale", *arguments, "--weights", tiny_weights, *QUICK, *flags)
+    code, _, stderr = in_process("upscale", *arguments, "--model", tiny_weights, *QUICK, *flags)
     assert code in (1, 2)
     assert words in " ".join(stderr.replace("│", "").split())
     assert "use --overwrite" not in stderr
@@ -99,7 +99,7 @@ def test_an_output_of_a_batch_that_is_another_input_is_refused(tiny_weights: Pat
     (room / "clip.mov").write_bytes((room / "clip.mp4").read_bytes())
     (room / "other" / "clip.mov").write_bytes((room / "clip.mp4").read_bytes() + b"another")
     before = snapshot(room)
-    arguments = ["clip.mov", "other", "other", "--weights", tiny_weights, *QUICK]
+    arguments = ["clip.mov", "other", "other", "--model", tiny_weights, *QUICK]
     for flag in ("--overwrite", "--restart", "--dry-run"):
         code, _, stderr = in_process("upscale", *arguments, flag)
         assert code == 1
@@ -110,7 +110,7 @@ def test_an_output_of_a_batch_that_is_another_input_is_refused(tiny_weights: Pat
 def test_standard_streams_of_the_same_file_are_refused(tiny_weights: Path, room: Path) -> None:
     """A shell opens the files; `>>` and `<` do not empty them first."""
     before = snapshot(room)
-    options = ["--weights", str(tiny_weights), *QUICK, "--overwrite"]
+    options = ["--model", str(tiny_weights), *QUICK, "--overwrite"]
     for given, source, target in (("clip.mp4", "-", "link.mp4"), ("clip.mp4", "-", "-"), (None, "link.mp4", "-")):
         with Path(given or "/dev/null").open("rb") as stdin, Path("clip.mp4").open("ab") as stdout:
             command = [*COMMAND, "upscale", source, target, *options]
@@ -124,7 +124,7 @@ def test_standard_streams_of_the_same_file_are_refused(tiny_weights: Path, room:
 def test_overwrite_replaces_the_name_and_not_what_a_link_names(tiny_weights: Path, room: Path) -> None:
     (room / "precious.mp4").write_text("precious")
     (room / "out.mp4").symlink_to("precious.mp4")
-    code, _, stderr = in_process("upscale", "clip.mp4", "out.mp4", "--weights", tiny_weights, *QUICK, "--overwrite")
+    code, _, stderr = in_process("upscale", "clip.mp4", "out.mp4", "--model", tiny_weights, *QUICK, "--overwrite")
     assert code == 0, stderr
     assert not (room / "out.mp4").is_symlink()
     assert (room / "precious.mp4").read_text() == "precious"
@@ -132,7 +132,7 @@ def test_overwrite_replaces_the_name_and_not_what_a_link_names(tiny_weights: Pat
 
 def test_a_link_to_nothing_is_an_output_that_exists(tiny_weights: Path, room: Path) -> None:
     (room / "out.mp4").symlink_to("nothing.mp4")
-    code, _, stderr = in_process("upscale", "clip.mp4", "out.mp4", "--weights", tiny_weights, *QUICK)
+    code, _, stderr = in_process("upscale", "clip.mp4", "out.mp4", "--model", tiny_weights, *QUICK)
     assert code == 1
     assert "already exists" in stderr
     assert (room / "out.mp4").is_symlink()
@@ -144,7 +144,7 @@ def test_other_files_in_the_work_folder_stay(tiny_weights: Path, room: Path) -> 
     (folder / "notes").mkdir(parents=True)
     (folder / "notes" / "joined.mp4").write_text("mine")
     (folder / "notes.txt").write_text("mine")
-    code, _, stderr = in_process("upscale", "clip.mp4", "out.mp4", "--weights", tiny_weights, *QUICK)
+    code, _, stderr = in_process("upscale", "clip.mp4", "out.mp4", "--model", tiny_weights, *QUICK)
     assert code == 0, stderr
     assert sorted(snapshot(folder)) == ["notes.txt", "notes/joined.mp4"]
 
@@ -209,7 +209,7 @@ def upscale_one(
         change(source / "a.mp4")
         return summary
 
-    command = ["upscale", str(source / "a.mp4"), str(target), "--weights", str(weights), *QUICK]
+    command = ["upscale", str(source / "a.mp4"), str(target), "--model", str(weights), *QUICK]
     with monkeypatch.context() as patched:
         target.mkdir()
         patched.setattr(Work, "run", run_and_change)

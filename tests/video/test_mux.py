@@ -159,7 +159,7 @@ def test_ass_becomes_plain_text_in_mp4(tmp_path: Path) -> None:
 
 def test_streams_can_be_left_out(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mkv", frames=10, audio_tracks=1, subtitles=True, title="kept")
-    output = upscale(clip, tmp_path / "out.mp4", with_audio=False, with_subtitles=False)
+    output = upscale(clip, tmp_path / "out.mp4", drop=("audio", "subtitles"))
     assert [stream.kind for stream in output.streams] == ["video"]
     assert output.metadata["title"] == "kept"
 
@@ -184,7 +184,7 @@ def test_refuses_before_any_frame(tmp_path: Path, audio_codec: str, target: str,
 def test_what_cannot_be_held_nor_converted_is_refused_or_dropped(tmp_path: Path) -> None:
     info = probe(make_clip(tmp_path / "in.mkv", frames=1))
     info = replace(info, streams=(*info.streams, StreamInfo(1, "subtitle", "hdmv_pgs_subtitle")))
-    refused = r"mp4 cannot hold the subtitle stream 1 \(hdmv_pgs_subtitle\) of in.mkv; use.*\.mkv, or --no-subtitles"
+    refused = r"mp4 cannot hold the subtitle stream 1 \(hdmv_pgs_subtitle\) of in.mkv; use.*\.mkv, or --drop subtitles"
     with pytest.raises(VideoError, match=refused):
         check_mux(info, "out.mp4")
     plan = check_mux(info, "out.mp4", drop_unsupported=True)

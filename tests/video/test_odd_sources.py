@@ -117,7 +117,7 @@ def test_sound_that_says_in_its_packets_what_it_is_goes_to_standard_output(
     common = [
         "upscale",
         str(source),
-        "--weights",
+        "--model",
         str(tiny_weights),
         "--preset",
         "ultrafast",
@@ -126,7 +126,7 @@ def test_sound_that_says_in_its_packets_what_it_is_goes_to_standard_output(
         *trim,
     ]
     assert in_process(*common, expected)[0] == 0
-    command = [sys.executable, "-m", "ristn_cli", *common, "-", "--stdout-format", "matroska"]
+    command = [sys.executable, "-m", "ristn_cli", *common, "-", "--format", "mkv"]
     done = subprocess.run(command, capture_output=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr.decode()
     target.write_bytes(done.stdout)
@@ -276,6 +276,6 @@ def test_a_closed_standard_output_is_wrong_usage(
         stdin, stdout = sys.stdin, None
 
     monkeypatch.setattr(sys.modules["ristn_cli.cli.upscale"], "sys", Closed)
-    code, _, stderr = in_process("upscale", clip, "-", "--weights", tiny_weights)
+    code, _, stderr = in_process("upscale", clip, "-", "--model", tiny_weights)
     assert code == 2
     assert "standard output is closed; name a file" in stderr

@@ -18,7 +18,7 @@ from ristn_cli.video import VideoError, VideoInfo, encode_jpeg, find_fields, pro
 from ristn_cli.video.reading import probing
 from ristn_cli.video.reading.streams import as_fraction, codec_names
 
-SETTINGS = ("--device", "cpu", "--preset", "ultrafast", "--scale", 2)
+SETTINGS = ("--device", "cpu", "--preset", "ultrafast", "--size", "2x")
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_streams_of_unknown_codecs_are_left_out_with_a_line(
 ) -> None:
     rewrite_entries(clip, {b"mp4a": b"xaud", b"tx3g": b"xsub"})
     target = tmp_path / f"out{suffix}"
-    code, _, err = in_process("upscale", clip, target, "--weights", tiny_weights, *SETTINGS)
+    code, _, err = in_process("upscale", clip, target, "--model", tiny_weights, *SETTINGS)
     assert code == 0, err
     assert "left out: stream 1: audio xaud, no decoder" in err
     assert "stream 3: subtitle xsub, no decoder" in err
@@ -73,7 +73,7 @@ def test_a_stream_without_decoder_is_copied_where_the_container_takes_it(tmp_pat
 def test_a_copied_stream_without_decoder_passes_the_checks(tiny_weights: Path, tmp_path: Path) -> None:
     clip, target = make_clip(tmp_path / "in.mp4", frames=6, audio_tracks=1), tmp_path / "out.mp4"
     rewrite_entries(clip, {b"mp4a": b"mhm1"})
-    code, _, err = in_process("upscale", clip, target, "--weights", tiny_weights, *SETTINGS)
+    code, _, err = in_process("upscale", clip, target, "--model", tiny_weights, *SETTINGS)
     assert code == 0, err
     assert "left out" not in err
     assert kinds_of(probe(target))[1] == ("audio", "mpegh_3d_audio", False)
@@ -83,7 +83,7 @@ def test_a_video_of_an_unknown_codec_is_refused_in_a_line(clip: Path, tiny_weigh
     rewrite_entries(clip, {b"avc1": b"dav1"})
     with pytest.raises(VideoError, match=r"in\.mov: FFmpeg has no decoder for its video \(stream 0, codec 'dav1'\)"):
         probe(clip)
-    code, _, err = in_process("upscale", clip, tmp_path / "out.mkv", "--weights", tiny_weights, *SETTINGS)
+    code, _, err = in_process("upscale", clip, tmp_path / "out.mkv", "--model", tiny_weights, *SETTINGS)
     assert code == 1
     assert err.count("error:") == 1
 
@@ -97,7 +97,7 @@ def test_another_video_of_an_unknown_codec_does_not_stand_in_the_way(tiny_weight
     info = probe(clip)
     assert info.video_index == 1
     target = tmp_path / "out.mkv"  # which takes anything that came from a MOV
-    code, _, err = in_process("upscale", clip, target, "--weights", tiny_weights, *SETTINGS)
+    code, _, err = in_process("upscale", clip, target, "--model", tiny_weights, *SETTINGS)
     assert code == 0, err
     assert [stream.kind for stream in probe(target).streams] == ["video", "video"]
     assert try_target(info, "out.mp4", width=128, height=96)[0].is_loss

@@ -86,7 +86,7 @@ def test_an_untaken_still_is_kept_as_a_cover(
     film: Path, still: Path, tiny_weights: Path, tmp_path: Path, suffix: str
 ) -> None:
     clip, target = join(tmp_path / "in.mkv", still, film), tmp_path / f"out{suffix}"
-    code, _, err = in_process("upscale", clip, target, "--weights", tiny_weights, *SETTINGS)
+    code, _, err = in_process("upscale", clip, target, "--model", tiny_weights, *SETTINGS)
     assert code == 0, err
     assert "2 video streams: number 1, counted from 0, is upscaled (stream 1 of the file); --video-stream N" in err
     info = probe(target)
@@ -101,7 +101,7 @@ def test_an_untaken_still_is_kept_as_a_cover(
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
 def test_a_cut_keeps_an_untaken_still(film: Path, still: Path, tiny_weights: Path, tmp_path: Path, suffix: str) -> None:
     clip, target = join(tmp_path / "in.mkv", still, film), tmp_path / f"out{suffix}"
-    options = ("--start", "0.1", "--weights", tiny_weights, *SETTINGS)
+    options = ("--start", "0.1", "--model", tiny_weights, *SETTINGS)
     code, _, err = in_process("upscale", clip, target, *options)
     assert code == 0, err
     assert [stream.is_cover for stream in probe(target).streams] == [False, True]
@@ -110,7 +110,7 @@ def test_a_cut_keeps_an_untaken_still(film: Path, still: Path, tiny_weights: Pat
 def test_the_stream_that_was_asked_for_is_upscaled(film: Path, tiny_weights: Path, tmp_path: Path) -> None:
     large = make_clip(tmp_path / "large.mp4", frames=9, width=128, height=96)
     clip, target = join(tmp_path / "in.mkv", large, film), tmp_path / "out.mkv"
-    code, _, err = in_process("upscale", clip, target, "--video-stream", 1, "--weights", tiny_weights, *SETTINGS)
+    code, _, err = in_process("upscale", clip, target, "--video-stream", 1, "--model", tiny_weights, *SETTINGS)
     assert code == 0, err
     assert size_of(target, 0) == (4 * FILM[0], 4 * FILM[1])
     assert size_of(target, 1) == (128, 96)  # the other one, as it is

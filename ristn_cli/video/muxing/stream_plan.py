@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -167,8 +167,7 @@ def check_mux(
     target: str | Path,
     *,
     codec: str | None = None,
-    with_audio: bool = True,
-    with_subtitles: bool = True,
+    drop: Collection[str] = (),
     drop_unsupported: bool = False,
 ) -> tuple[StreamPlan, ...]:
     """The plan for every stream of `source` in a `target` whose video is of `codec` (None, `auto`: as the depth asks).
@@ -177,8 +176,8 @@ def check_mux(
     cannot hold, for a stream it can neither hold nor take converted (unless `drop_unsupported`), and for an encrypted
     stream. Audio that the container cannot hold is converted: see `Container`. A stream without a decoder, and
     another video stream of a codec in no table, is to be copied: `try_mux` finds out whether it can be. Data streams,
-    and fonts where ASS subtitles are converted to plain text, are dropped and said so; `with_audio` and
-    `with_subtitles` leave out theirs (fonts go with subtitles).
+    and fonts where ASS subtitles are converted to plain text, are dropped and said so. `drop` names what is not wanted:
+    `audio`, `subtitles` (fonts go with them), `attachments`, `covers`, `videos` (other ones) and `data`.
     """
     container = container_of(target)
     chosen = CODECS[choose_codec(codec, source.bit_depth)]
@@ -195,7 +194,7 @@ def check_mux(
         if stream.index == source.video_index:
             plans.append(StreamPlan(stream, "upscale", family))
             continue
-        plan = _plan_stream(stream, container, with_audio, with_subtitles)
+        plan = _plan_stream(stream, container, drop)
         if stream.is_encrypted and (plan is None or plan.action != "drop"):
             raise VideoError(
                 f"{source.path}: the {stream.kind} stream {stream.index} is encrypted, and ristn cannot decrypt it; "
@@ -217,8 +216,15 @@ def unsupported(source: VideoInfo, target: str | Path, stream: StreamInfo) -> Vi
     )
 
 
+def drop_name(stream: StreamInfo) -> str:
+    """What `--drop` calls streams of this kind."""
+    if stream.kind == "video":
+        return "covers" if stream.is_cover else "videos"
+    return {"subtitle": "subtitles", "attachment": "attachments"}.get(stream.kind, stream.kind)
+
+
 def _flag_for(stream: StreamInfo) -> str:
-    return {"audio": ", or --no-audio", "subtitle": ", or --no-subtitles"}.get(stream.kind, "")
+    return f", or --drop {drop_name(stream)}"
 
 
 def lose(stream: StreamInfo, reason: str) -> StreamPlan:
@@ -226,14 +232,14 @@ def lose(stream: StreamInfo, reason: str) -> StreamPlan:
     return StreamPlan(stream, "drop", stream.codec, reason, is_loss=True)
 
 
-def _plan_stream(stream: StreamInfo, container: Container, with_audio: bool, with_subtitles: bool) -> StreamPlan | None:
+def _plan_stream(stream: StreamInfo, container: Container, drop: Collection[str]) -> StreamPlan | None:
     """None when the container can neither hold the stream nor take it converted."""
     copy = StreamPlan(stream, "copy", stream.codec)
+    if drop_name(stream) in drop:
+        return StreamPlan(stream, "drop", stream.codec, "not wanted")
     if stream.kind == "audio":
-        return _plan_audio(stream, container) if with_audio else StreamPlan(stream, "drop", stream.codec, "not wanted")
+        return _plan_audio(stream, container)
     if stream.kind == "subtitle":
-        if not with_subtitles:
-            return StreamPlan(stream, "drop", stream.codec, "not wanted")
         if stream.codec in container.subtitles:
             return copy
         if stream.codec in TEXT_SUBTITLES and container.text_to is not None:
@@ -241,7 +247,7 @@ def _plan_stream(stream: StreamInfo, container: Container, with_audio: bool, wit
         return None
     if stream.kind == "attachment":
         is_font = "font" in (stream.mime_type or "") or (stream.file_name or "").lower().endswith(FONT_SUFFIXES)
-        if is_font and not with_subtitles:
+        if is_font and "subtitles" in drop:
             return StreamPlan(stream, "drop", stream.codec, "a font, of use to subtitles only")
         if container.holds_attachments:
             return copy

@@ -153,7 +153,7 @@ def _settle(
         if isinstance(fault, CheckError):
             raise VideoError(
                 f"{output.source.path}: the audio stream {entry.stream.index} ({entry.stream.codec}) would not keep "
-                f"its place beside the video in {container.muxer}; use --no-audio, or an output of another kind"
+                f"its place beside the video in {container.muxer}; use --drop audio, or an output of another kind"
             )
         reason += ", and it cannot be converted"
     return lose(entry.stream, reason)

@@ -31,7 +31,7 @@ def read_image(path: str | Path, *, drop_alpha: bool = False, on_damage: Callabl
     """
     image, alpha = read_image_with_alpha(path, on_damage=on_damage)
     if not drop_alpha and alpha is not None and int(alpha.min()) < int(np.iinfo(alpha.dtype).max):
-        raise VideoError(f"{path}: the picture has transparency; drop the alpha channel explicitly (--drop-alpha)")
+        raise VideoError(f"{path}: the picture has transparency; drop the alpha channel explicitly (--drop alpha)")
     return image
 
 

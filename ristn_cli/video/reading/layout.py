@@ -205,14 +205,14 @@ class Matcher:
         what = f"{path}: the picture changes from {before} to {after} {when}"
         is_folder = self._info.is_image_sequence
         if self._strict:
-            way = "use --stills for images of their own" if is_folder else "cut the file there (--start, --end)"
+            way = "use --images stills for images of their own" if is_folder else "cut the file there (--start, --end)"
             raise VideoError(f"{what}; {way}, or leave out --strict to convert such frames")
         done = []
         if is_scaled:
             done.append(f"scaled to {first.width}x{first.height}{' with black bars' if has_bars else ''}")
         if others:
             done.append("converted to match the first one")
-        hint = "; --stills upscales each image by itself" if is_folder else ""
+        hint = "; --images stills upscales each image by itself" if is_folder else ""
         self._report(f"{what}; such frames are {' and '.join(done)}{hint}")
         self._has_reported = True
 

@@ -54,7 +54,7 @@ def read_frames(
     if info.has_alpha and not (options.drop_alpha or options.carry_alpha):
         raise VideoError(
             f"{info.path}: the video has transparency ({info.pixel_format}), which the output would lose; "
-            "drop the alpha channel explicitly (--drop-alpha) to go on without it"
+            "drop the alpha channel explicitly (--drop alpha) to go on without it"
         )
     damage = Damage(info.path, options.strict, on_damage)
     begin = info.start_time + (options.start or 0)

@@ -121,7 +121,7 @@ def seek_before(container: InputContainer, stream: Stream, target: Fraction) -> 
 def _explain_unreadable(source: Path | InputStream, error: Exception) -> str:
     if isinstance(source, InputStream):
         if source.raw is not None:
-            return f"raw frames of {source.raw} are not possible ({_reason(error)}); check --raw-size and --raw-format"
+            return f"raw frames of {source.raw} are not possible ({_reason(error)}); check --raw"
     elif (explanation := _explain_file(source, error)) is not None:
         return explanation
     if isinstance(error, av.error.EOFError):

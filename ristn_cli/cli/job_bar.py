@@ -1,0 +1,131 @@
+"""The progress of one job on a terminal: where it stands, how fast it goes, and what it takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from ristn_cli.cli.terminal import errors, format_seconds, plain
+from ristn_cli.cli.workers import describe_workers
+
+if TYPE_CHECKING:
+    from ristn_cli.job.progress import Progress
+
+REFRESHES_PER_SECOND = 4
+NARROWEST_WITH_BAR = 40
+"""Columns of a terminal that has room for a bar between name and frames."""
+
+MEMORY_SECONDS = 1.0
+"""How often memory is read: it takes a look at every process that was started."""
+
+
+class JobBar:
+    """A bar and the figures below it, in as many lines as the width of the terminal asks for.
+
+    Args:
+        name: of the job.
+        weights: that compute it.
+        read_memory: tells the memory in use, in words; empty where nothing tells.
+        clock: seconds that only grow; elapsed and remaining time go on between two frames.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        weights: str,
+        read_memory: Callable[[], str] = str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._name, self._weights, self._read_memory, self._clock = name, weights, read_memory, clock
+        self._done: Progress | None = None
+        self._told_at = self._began = clock()
+        self._memory, self._memory_at = "", float("-inf")
+
+    def update(self, done: Progress) -> None:
+        """Show where the job stands now."""
+        self._done, self._told_at = done, self._clock()
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The lines, none of them wider than the terminal."""
+        width = options.max_width
+        done = self._done
+        frames, total = (0, None) if done is None else (done.frames, done.total)
+        count = "" if done is None else f"{frames}/{'?' if total is None else max(total, frames)} frames"
+        name = plain(self._name)
+        figures = list(self._figures())
+        if width < NARROWEST_WITH_BAR:
+            name.truncate(width, overflow="ellipsis")
+            yield name
+            figures = [count, *figures] if count else figures
+        else:
+            name.truncate(width // 3, overflow="ellipsis")
+            bar = ProgressBar(
+                total=None if total is None else max(total, frames, 1),
+                completed=frames,
+                pulse=total is None,
+                animation_time=self._clock(),
+            )
+            head = Table.grid(padding=(0, 1), expand=True)
+            head.add_column(no_wrap=True)
+            head.add_column(ratio=1)
+            head.add_column(no_wrap=True)
+            head.add_row(name, bar, count)
+            yield head
+        for line in pack(figures, width):
+            yield Text(line, no_wrap=True, overflow="ellipsis")
+
+    def _figures(self) -> Iterator[str]:
+        """What stands below the bar, the most wanted first."""
+        now = self._clock()
+        done = self._done
+        if done is None:
+            yield from ("getting ready", f"{format_seconds(now - self._began)} elapsed")
+        else:
+            since = now - self._told_at
+            left = done.remaining_seconds
+            yield format_speed(done.frames_per_second) if done.frames_per_second else "no frame yet"
+            yield f"{format_seconds(done.elapsed_seconds + since)} elapsed"
+            yield f"{format_seconds(None if left is None else max(0.0, left - since))} left"
+            yield from describe_workers(done).removeprefix(", ").split(", ") if done.segments else [f"part {done.part}"]
+        if now - self._memory_at >= MEMORY_SECONDS:
+            self._memory, self._memory_at = self._read_memory(), now
+        if self._memory:
+            yield self._memory
+        yield str(plain(self._weights))
+
+
+def format_speed(frames_per_second: float) -> str:
+    """Frames a second, above 0, or seconds a frame where that is easier to grasp."""
+    if frames_per_second < 0.1:
+        return f"{1 / frames_per_second:.0f} s a frame"
+    return f"{frames_per_second:.2f} fps"
+
+
+def pack(figures: Iterable[str], width: int) -> list[str]:
+    """Lines of figures, separated by commas, with as many in a line as fit into the width."""
+    lines: list[str] = []
+    for figure in figures:
+        if lines and cell_len(joined := f"{lines[-1]}, {figure}") <= width:
+            lines[-1] = joined
+        else:
+            lines.append(figure)
+    return lines
+
+
+@contextmanager
+def shown_bar(bar: JobBar, *, is_shown: bool) -> Iterator[None]:
+    """Within, the bar stands below all other lines on stderr; its last state stays."""
+    if not is_shown:
+        yield
+        return
+    with Live(bar, console=errors, refresh_per_second=REFRESHES_PER_SECOND, redirect_stdout=False):
+        yield

@@ -1,0 +1,89 @@
+"""What a finished job made, in words, and the command that shows it beside its source."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ristn_cli.cli.effects import STREAM
+from ristn_cli.cli.terminal import format_seconds
+
+if TYPE_CHECKING:
+    from ristn_cli.job.options import UpscaleOptions
+    from ristn_cli.job.plan import JobPlan
+    from ristn_cli.job.progress import Progress
+    from ristn_cli.video import VideoInfo
+
+
+def describe_made(target: Path, plan: JobPlan | None, done: Progress) -> str:
+    """Frames, picture size, file size and time of a finished output."""
+    from ristn_cli.job.plan import format_bytes
+
+    words = f"{done.frames} frame{'' if done.frames == 1 else 's'}"
+    if plan is not None:
+        words += f" of {plan.width}x{plan.height}"
+    size = size_of(target, done.frames)
+    if size is not None:
+        words += f", {format_bytes(size)}"
+    words += f", in {format_seconds(done.elapsed_seconds)} ({done.mean_frames_per_second:.2f} fps"
+    if done.resumed_frames:
+        words += f", after {done.resumed_frames} frames of earlier runs"
+    return f"{words})"
+
+
+def size_of(target: Path, frames: int) -> int | None:
+    """Bytes of an output, all of its images included; None of a stream."""
+    from ristn_cli.video import existing_images, is_numbered
+
+    if target == STREAM:
+        return None
+    files = existing_images(target, frames) if is_numbered(target) else [target]
+    try:
+        return sum(path.stat().st_size for path in files)
+    except OSError:
+        return None  # another program took it away: the work is done all the same
+
+
+def way_to_compare(
+    source: Path,
+    target: Path,
+    options: UpscaleOptions,
+    probe: Callable[[Path], VideoInfo],
+    plan: JobPlan | None,
+) -> str | None:
+    """The command line that compares an output with its source; None where `ristn compare` cannot.
+
+    It cannot read streams, take another video stream than the one it would choose, or match pictures of another shape.
+    """
+    from ristn_cli.comparison.alignment import common_size
+    from ristn_cli.video import VideoError
+
+    if plan is None or STREAM in (source, target) or options.video_stream is not None:
+        return None
+    try:
+        found = probe(source)
+        common_size([(found.width, found.height), (plan.width, plan.height)])
+    except (VideoError, ValueError):
+        return None
+    words = ["ristn", "compare", *(_as_argument(path) for path in (source, target))]
+    if options.start:
+        if found.is_image_sequence and options.image_rate is not None:
+            return None  # whose times it takes to be those of 25 frames a second
+        words += ["--offset", _as_time(options.start)]
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+
+
+def _as_argument(path: Path) -> str:
+    """A path that no command takes for an option."""
+    return f"{os.curdir}{os.sep}{path}" if str(path).startswith("-") else str(path)
+
+
+def _as_time(seconds: Fraction) -> str:
+    """Seconds as a decimal number where that is exact."""
+    decimal = f"{float(seconds):g}"
+    return decimal if Fraction(decimal) == seconds else str(seconds)
