@@ -14,6 +14,7 @@ from ristn_cli.cli.download_weights import download_weights
 from ristn_cli.cli.evaluate import evaluate
 from ristn_cli.cli.help_groups import GroupedCommand
 from ristn_cli.cli.info import info
+from ristn_cli.cli.preview import preview
 from ristn_cli.cli.train import train
 from ristn_cli.cli.upscale import upscale
 from ristn_cli.printable import printable
@@ -55,7 +56,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command(cls=GroupedCommand)(upscale)
-for command in (info, compare, evaluate, bench, train, download_weights):
+for command in (info, preview, compare, evaluate, bench, train, download_weights):
     app.command()(command)
 
 

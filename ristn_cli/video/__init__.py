@@ -25,7 +25,7 @@ from ristn_cli.video.reading.reader import (
     may_be_transparent,
     read_frames,
 )
-from ristn_cli.video.reading.source import IMAGE_SUFFIXES, list_images
+from ristn_cli.video.reading.source import IMAGE_SUFFIXES, can_be_sought, list_images
 from ristn_cli.video.reading.standard_input import InputStream, RawFormat, descriptor_of
 from ristn_cli.video.resample import ALPHA_FLAGS, Resampler
 from ristn_cli.video.types import (
@@ -47,6 +47,7 @@ from ristn_cli.video.writing.image_file import (
     IMAGES_WITH_ALPHA,
     WRITABLE_IMAGES,
     check_image_depth,
+    encode_animation,
     encode_image,
     encode_jpeg,
     encode_png,
@@ -105,6 +106,7 @@ __all__ = [
     "VideoInfo",
     "VmafMeter",
     "Y4mWriter",
+    "can_be_sought",
     "check_image_depth",
     "check_interruption",
     "check_matrix",
@@ -116,6 +118,7 @@ __all__ = [
     "describe_from",
     "descriptor_of",
     "draw_label",
+    "encode_animation",
     "encode_image",
     "encode_images",
     "encode_jpeg",
