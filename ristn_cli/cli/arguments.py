@@ -9,14 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ristn_cli.cli.completion import complete_devices, complete_precisions
+
 if TYPE_CHECKING:
     from ristn_cli.video import RawFormat
 
 WeightsOption = Annotated[
     Path | None, typer.Option(help="Weights file (.safetensors) to use instead of released weights.")
 ]
-DeviceOption = Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:N or mps.")]
-PrecisionOption = Annotated[str, typer.Option(help="Precision: auto, fp32, fp16 or bf16.")]
+DeviceOption = Annotated[
+    str, typer.Option(help="Device: auto, cpu, cuda, cuda:N or mps.", autocompletion=complete_devices)
+]
+PrecisionOption = Annotated[
+    str, typer.Option(help="Precision: auto, fp32, fp16 or bf16.", autocompletion=complete_precisions)
+]
 TileOption = Annotated[int | None, typer.Option(min=32, help="Largest side of a tile, in source pixels.")]
 WindowOption = Annotated[int | None, typer.Option(min=1, help="Frames that the network reads together.")]
 CompileOption = Annotated[

@@ -10,6 +10,7 @@ import typer
 from ristn_cli.cli.arguments import DebugOption, DeviceOption, PrecisionOption, VideoStreamOption, parse_time
 from ristn_cli.cli.bench_tables import make_table
 from ristn_cli.cli.compare import check_targets, parse_crop
+from ristn_cli.cli.completion import complete_weights
 from ristn_cli.cli.effects import STREAM, Given
 from ristn_cli.cli.terminal import build_upscaler, console, note, plain, progress_bar, reported_errors, show
 
@@ -46,7 +47,10 @@ def preview(
     ] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option(help="Released weights to try. May be repeated. Default: all that are on this machine."),
+        typer.Option(
+            help="Released weights to try. May be repeated. Default: all that are on this machine.",
+            autocompletion=complete_weights,
+        ),
     ] = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",

@@ -26,6 +26,7 @@ from ristn_cli.cli.arguments import (
     parse_size,
     parse_time,
 )
+from ristn_cli.cli.completion import complete_codecs, complete_models, complete_presets
 from ristn_cli.cli.effects import (
     BY_KIND,
     STREAM,
@@ -99,7 +100,11 @@ def upscale(
         ),
     ],
     model: Annotated[
-        str, typer.Option(help="Released weights. auto chooses by how strongly the source is compressed.")
+        str,
+        typer.Option(
+            help="Released weights. auto chooses by how strongly the source is compressed.",
+            autocompletion=complete_models,
+        ),
     ] = "auto",
     weights: WeightsOption = None,
     device: DevicesOption = "auto",
@@ -112,12 +117,18 @@ def upscale(
         bool, typer.Option("--no-scene-cuts", help="Ignore scene cuts: let frames read neighbours from another shot.")
     ] = False,
     codec: Annotated[
-        str, typer.Option(help="h264, hevc, av1, prores, ffv1 or *_nvenc. auto is h264, or hevc for 10-bit sources.")
+        str,
+        typer.Option(
+            help="h264, hevc, av1, prores, ffv1 or *_nvenc. auto is h264, or hevc for 10-bit sources.",
+            autocompletion=complete_codecs,
+        ),
     ] = "auto",
     crf: Annotated[
         float, typer.Option(min=0, max=63, help="Constant rate factor of the encoder. Lower is better and larger.")
     ] = 17,
-    preset: Annotated[str, typer.Option(help="Speed preset of the encoder.")] = "medium",
+    preset: Annotated[
+        str, typer.Option(help="Speed preset of the encoder.", autocompletion=complete_presets)
+    ] = "medium",
     pix_fmt: Annotated[
         str | None, typer.Option(help="Pixel format of the output, by FFmpeg's name, e.g. yuv444p10le.")
     ] = None,
