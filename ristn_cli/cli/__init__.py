@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from ristn_cli.cli.bench import bench
 from ristn_cli.cli.compare import compare
+from ristn_cli.cli.doctor import doctor
 from ristn_cli.cli.download_weights import download_weights
 from ristn_cli.cli.evaluate import evaluate
 from ristn_cli.cli.help_groups import GroupedCommand
@@ -55,7 +56,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command(cls=GroupedCommand)(upscale)
-for command in (info, preview, compare, evaluate, bench, train, download_weights):
+for command in (info, preview, compare, evaluate, bench, train, download_weights, doctor):
     app.command()(command)
 
 

@@ -58,7 +58,11 @@ def preview(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing page.")] = False,
     debug: DebugOption = False,
 ) -> None:
-    """Show a few moments of a video by every set of weights, and what each would take, before hours are spent."""
+    """Try all weights on a few moments of a video.
+
+    Writes an HTML page with the source, a bicubic enlargement and each choice, and the time, the size of the file and
+    the command for the whole video.
+    """
     if source == STREAM:
         raise typer.BadParameter("a preview reads its input several times, and - can be read only once; name a file")
     times = [parse_time(text) for text in at or []]

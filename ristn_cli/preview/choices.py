@@ -8,8 +8,6 @@ from pathlib import Path
 
 from ristn_cli.weights import RELEASES, ModelChoice, WeightsError, find_release, locate
 
-NOTES = {"clean": "for clean footage", "compressed": "for compressed footage"}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
@@ -56,7 +54,7 @@ def find_choices(automatic: ModelChoice, names: Sequence[str] | None = None) -> 
                 name=release.name,
                 weights=path,
                 options=("--model", release.name),
-                note=NOTES[release.source],
+                note=f"for {release.source} footage",
                 recommendation=automatic.reason if release.name == automatic.name else "",
             )
         )

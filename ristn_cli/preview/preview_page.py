@@ -113,14 +113,14 @@ def _format_choices(preview: Preview, commands: Sequence[str]) -> Iterator[str]:
     originals = [to_eight_bits(image) for image in excerpt.sources]
     crop = excerpt.moment.crop
     enlarged = [resize_image(image, SCALE * crop.width, SCALE * crop.height) for image in originals]
-    yield '<section id="choices"><div><h2>What each choice makes of it, and takes for the whole video</h2>'
+    yield '<section id="choices"><div><h2>Choices for the whole video</h2>'
     if excerpt.is_clip:
         begin = excerpt.pieces[excerpt.shown.start].times[0]
-        yield f'<p class="faint">{sum(excerpt.durations):.1f} s from {describe_time(begin)}, again and again.</p>'
+        yield f'<p class="faint">A loop of {sum(excerpt.durations):.1f} s from {describe_time(begin)}.</p>'
         yield '<button id="motion" type="button">Pause</button>'
     yield '</div><div id="grid">'
-    yield from _format_card(preview, 0, "source", "The video as it is, every pixel a square.", originals)
-    yield from _format_card(preview, 1, "bicubic", "The video as most players enlarge it.", enlarged)
+    yield from _format_card(preview, 0, "source", "The frames as they are, with square pixels.", originals)
+    yield from _format_card(preview, 1, "bicubic", "Bicubic interpolation, as many players do it.", enlarged)
     for number, (result, command) in enumerate(zip(preview.results, commands, strict=True)):
         choice = result.choice
         note = choice.note.capitalize() + "."
@@ -163,4 +163,4 @@ def _format_card(
         )
     yield f'<p class="faint">{escape(note)}</p>'
     yield from more
-    yield f'<button class="show" type="button" data-source="{number}">Show on the right above</button></article>'
+    yield f'<button class="show" type="button" data-source="{number}">Show in the slider</button></article>'

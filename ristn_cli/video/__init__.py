@@ -8,6 +8,7 @@ from ristn_cli.video.colors import check_matrix
 from ristn_cli.video.compress import Compression, EncodedImages, compress_clip, compress_images, encode_images
 from ristn_cli.video.drawing import Scaling, draw_label, resize_image, to_eight_bits
 from ristn_cli.video.interruption import check_interruption, interruptible
+from ristn_cli.video.inventory import find_decoders, library_versions, program_version, try_encoder
 from ristn_cli.video.limits import limit_variables
 from ristn_cli.video.muxing.mux import join_and_mux, stream_mux
 from ristn_cli.video.muxing.output import Output
@@ -125,6 +126,7 @@ __all__ = [
     "encode_png",
     "encoder_bytes",
     "existing_images",
+    "find_decoders",
     "find_fields",
     "find_transparency",
     "find_vmaf",
@@ -134,6 +136,7 @@ __all__ = [
     "is_numbered",
     "join_and_mux",
     "join_images",
+    "library_versions",
     "limit_variables",
     "list_images",
     "may_be_transparent",
@@ -141,6 +144,7 @@ __all__ = [
     "part_suffix",
     "presentation_times",
     "probe",
+    "program_version",
     "publish_images",
     "read_frames",
     "read_image",
@@ -149,6 +153,7 @@ __all__ = [
     "size_step",
     "stream_mux",
     "to_eight_bits",
+    "try_encoder",
     "try_mux",
     "usable_cores",
     "verify",

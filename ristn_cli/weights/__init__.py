@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from ristn_cli.weights.choice import CLEAN_MODEL, ModelChoice, choose_model
 from ristn_cli.weights.finding import bundled_folder, cached_file, file_sha256, find_weights, locate, obtain
+from ristn_cli.weights.hub import is_offline
 from ristn_cli.weights.records import RELEASES, Release, WeightsError, find_release
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ __all__ = [
     "file_sha256",
     "find_release",
     "find_weights",
+    "is_offline",
     "load_weights",
     "locate",
     "obtain",
