@@ -32,8 +32,8 @@ from ristn_cli.video import (
 COMPARED_FRAMES = 8
 """Of every moment, encoded whole and cut to its place: how much more the whole pictures take."""
 
-KEYFRAME_INTERVAL = 250
-"""Frames from one key frame to the next, which takes far more bytes: the default of x264 and x265."""
+SCENE_SECONDS = 5
+"""A scene of a film lasts about as long. It begins with a key frame, which has far more bytes than the others."""
 
 SIZE_SHARE = 0.4
 """By how much, as a share, an estimated size may be wrong at least."""
@@ -54,11 +54,13 @@ class Encoded:
     """What the encoder of a job made of a few places, and how long that took.
 
     Attributes:
-        bytes_per_frame: in a long video.
+        key_bytes: of a key frame, such as the first of a video and of a scene.
+        other_bytes: of any other frame.
         seconds_per_pixel: of one frame.
     """
 
-    bytes_per_frame: float
+    key_bytes: float
+    other_bytes: float
     seconds_per_pixel: float
 
 
@@ -76,17 +78,15 @@ def encode_places(job: Job, images: Sequence[Image]) -> Encoded:
     began = time.perf_counter()
     if job.output.images is not None:
         images = images[:COMPARED_FRAMES]
-        size = float(statistics.mean(len(encode_image(image, job.output.images)) for image in images))
+        first = later = float(statistics.mean(len(encode_image(image, job.output.images)) for image in images))
         took = time.perf_counter() - began
     else:
         with tempfile.TemporaryDirectory(prefix="ristn-preview-") as folder:
             whole = _encode(job, images, Path(folder))
             took = time.perf_counter() - began
             first = whole if len(images) == 1 else _encode(job, images[:1], Path(folder))
-        # The first frame is a key frame, as few are in a long video.
-        later = max(0, whole - first) / max(1, len(images) - 1)
-        size = first if len(images) == 1 else later + max(0.0, first - later) / KEYFRAME_INTERVAL
-    return Encoded(bytes_per_frame=size, seconds_per_pixel=took / (len(images) * height * width))
+        later = first if len(images) == 1 else max(0, whole - first) / (len(images) - 1)
+    return Encoded(key_bytes=first, other_bytes=later, seconds_per_pixel=took / (len(images) * height * width))
 
 
 def _encode(job: Job, images: Sequence[Image], folder: Path) -> int:
@@ -132,7 +132,9 @@ def estimate_bytes(job: Job, encoded: Encoded, shares: Sequence[float]) -> Span:
     share = statistics.mean(shares)
     spread = 2 * statistics.stdev(shares) / len(shares) ** 0.5 / share if len(shares) > 1 else 0.0
     wrong = min(MOST_WRONG, max(SIZE_SHARE, spread))
-    likely = encoded.bytes_per_frame * share * count_frames(job)
+    frames = count_frames(job)
+    keys = min(frames, max(1.0, frames / float(job.output.shape.rate * SCENE_SECONDS)))
+    likely = share * (keys * encoded.key_bytes + (frames - keys) * encoded.other_bytes)
     return Span(likely * (1 - wrong), likely * (1 + wrong))
 
 
