@@ -15,8 +15,8 @@ def make_remarks(preview: Preview, device: str, missing: Sequence[str]) -> list[
     family, _ = job.medium
     quality = f" at the default quality (--crf {job.options.crf:g})" if family in ("h264", "hevc", "av1") else ""
     return [
-        f"Times were measured on this machine just now ({device}). Other programs that are at work make them longer.",
-        f"Sizes are of the pictures alone, as {family}{quality}; they are estimated from what is shown here.",
+        f"The times were measured on this machine during the preview ({device}). Other programs make them longer.",
+        f"The sizes are estimates for the frames alone, as {family}{quality}.",
         *_remarks_on_source(preview),
         *(
             f"The weights {name} are not on this machine; ristn download-weights {name} fetches them."
@@ -31,12 +31,12 @@ def _remarks_on_source(preview: Preview) -> Iterator[str]:
     if info.sample_aspect_ratio != 1:
         yield f"Pixels are {info.sample_aspect_ratio} as wide as high; the pictures are stretched accordingly."
     if info.color.is_hdr:
-        yield "The video is HDR: its colours look pale here, and are kept in the output."
+        yield "The video is HDR. Its colours look pale here; the output keeps them."
     if info.bit_depth > 8:
         yield f"Pictures are shown with 8 bits a channel; the output keeps the {info.bit_depth} of the source."
     if job.output.encoder.has_alpha:
-        yield "The alpha channel is kept in the output, and not shown here."
+        yield "The output keeps the alpha channel, which is not shown here."
     if info.is_interlaced or info.field_order is not None:
-        yield "The video is interlaced; its pictures are deinterlaced."
+        yield "The video is interlaced; its frames are deinterlaced."
     if not can_be_sought(info):
         yield f"This file cannot be sought: moments are chosen from its first {UNSOUGHT_SECONDS} seconds."
