@@ -21,7 +21,7 @@ def main() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a name need not be text
     from ristn_cli.cli import app
 
-    app()
+    app(prog_name="ristn")  # whatever started it: the shell completes by this name
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from clips import make_clip
 from PIL import Image
 from typer.testing import CliRunner
 
-from ristn_cli.bench import machine
+from ristn_cli.bench import diagnosis, machine
 from ristn_cli.bench.measure import Request, measure_case
 from ristn_cli.bench.suite import make_report
 from ristn_cli.cli import app
@@ -130,3 +130,17 @@ def test_progress_tells_nothing_of_who_made_it(home: Path) -> None:
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
     assert_tells_nothing(done.output.encode(), "the progress")
+
+
+def test_a_preview_tells_nothing_of_who_made_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ristn_cli.preview.choices.locate", lambda release: home / "tiny.safetensors")
+    clip = make_clip(home / "in.mkv", frames=4, width=96, height=64)
+    said = ristn("preview", clip, "--at", "0", "--precision", "fp32")
+    assert_tells_nothing(said.encode(), "what preview prints")
+    assert_tells_nothing(Path("in-preview.html").read_bytes(), "a page of preview")
+
+
+@pytest.mark.usefixtures("home")
+def test_the_text_of_a_bug_report_tells_nothing_of_who_made_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diagnosis, "measure_rate", lambda upscaler, seconds: 1.0)
+    assert_tells_nothing(ristn("doctor", "--device", "cpu").encode(), "what doctor prints")

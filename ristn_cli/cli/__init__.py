@@ -10,11 +10,13 @@ from typer.core import TyperGroup
 
 from ristn_cli.cli.bench import bench
 from ristn_cli.cli.compare import compare
+from ristn_cli.cli.doctor import doctor
 from ristn_cli.cli.download_weights import download_weights
 from ristn_cli.cli.evaluate import evaluate
 from ristn_cli.cli.help_groups import GroupedCommand
 from ristn_cli.cli.info import info
 from ristn_cli.cli.old_spellings import EvaluateCommand
+from ristn_cli.cli.preview import preview
 from ristn_cli.cli.train import train
 from ristn_cli.cli.upscale import upscale
 from ristn_cli.printable import printable
@@ -50,14 +52,15 @@ class PlainGroup(TyperGroup):
 
 app = typer.Typer(
     cls=PlainGroup,
-    add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 app.command(cls=GroupedCommand)(upscale)
+for command in (info, preview, compare):
+    app.command()(command)
 app.command(cls=EvaluateCommand)(evaluate)
-for command in (info, compare, bench, train, download_weights):
+for command in (bench, train, download_weights, doctor):
     app.command()(command)
 
 

@@ -11,14 +11,22 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ristn_cli.cli.completion import complete_devices, complete_precisions
+
 if TYPE_CHECKING:
     from ristn_cli.video import RawFormat
 
 DROPPABLE = ("audio", "subtitles", "alpha", "attachments", "chapters", "covers", "data", "metadata", "videos")
 """What `--drop` can leave out."""
 
-DeviceOption = Annotated[str, typer.Option(metavar="NAME", help="Device: auto, cpu, cuda, cuda:N or mps.")]
-PrecisionOption = Annotated[str, typer.Option(metavar="NAME", help="Precision: auto, fp32, fp16 or bf16.")]
+DeviceOption = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="Device: auto, cpu, cuda, cuda:N or mps.", autocompletion=complete_devices),
+]
+PrecisionOption = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="Precision: auto, fp32, fp16 or bf16.", autocompletion=complete_precisions),
+]
 TileOption = Annotated[int | None, typer.Option(min=32, metavar="N", help="Largest side of a tile, in source pixels.")]
 WindowOption = Annotated[int | None, typer.Option(min=1, metavar="N", help="Frames that the network reads together.")]
 CompileOption = Annotated[

@@ -20,6 +20,7 @@ from ristn_cli.cli.arguments import (
 )
 from ristn_cli.cli.bench_tables import describe_comparison, describe_report
 from ristn_cli.cli.compare import check_targets
+from ristn_cli.cli.completion import complete_networks, complete_precisions, complete_presets
 from ristn_cli.cli.effects import Given
 from ristn_cli.cli.info import JsonOption
 from ristn_cli.cli.terminal import console, note, reported_errors
@@ -38,14 +39,18 @@ def bench(
     ] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option(help="Network: ristn-lite, ristn, paper, paper-2x2 or a .safetensors file. May be repeated."),
+        typer.Option(
+            help="Network: ristn-lite, ristn, paper, paper-2x2 or a .safetensors file. May be repeated.",
+            autocompletion=complete_networks,
+        ),
     ] = None,
     size: Annotated[
         list[str] | None,
         typer.Option(help=f"Size of the frames before upscaling. May be repeated. Default: {DEFAULT_SIZE}."),
     ] = None,
     precision: Annotated[
-        list[str] | None, typer.Option(help="Precision: auto, fp32, fp16 or bf16. May be repeated.")
+        list[str] | None,
+        typer.Option(help="Precision: auto, fp32, fp16 or bf16. May be repeated.", autocompletion=complete_precisions),
     ] = None,
     device: DeviceOption = "auto",
     compilation: CompileOption = "auto",
@@ -56,7 +61,9 @@ def bench(
     frames: Annotated[
         int | None, typer.Option(min=1, help="Number of frames of the clip that is upscaled end to end.")
     ] = None,
-    preset: Annotated[str, typer.Option(help="Speed preset of the encoder.")] = "veryfast",
+    preset: Annotated[
+        str, typer.Option(help="Speed preset of the encoder.", autocompletion=complete_presets)
+    ] = "veryfast",
     seconds: Annotated[float, typer.Option(min=1, help="Approximate time limit of a case, in seconds.")] = 60,
     network_only: Annotated[
         bool, typer.Option("--network-only", help="Measure the network alone, without files.")

@@ -10,6 +10,7 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TransferSpeedColumn
 
 from ristn_cli.cli.arguments import DebugOption
+from ristn_cli.cli.completion import complete_weights
 from ristn_cli.cli.effects import Given
 from ristn_cli.cli.terminal import PlainColumn, errors, reported_errors, show
 
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
 def download_weights(
     context: typer.Context,
-    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Released weights.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME", help="Released weights.", autocompletion=complete_weights)
+    ] = None,
     all_of_them: Annotated[bool, typer.Option("--all", help="Download all released weights.")] = False,
     list_them: Annotated[
         bool, typer.Option("--list", help="Show the released weights and where they are on this machine.")

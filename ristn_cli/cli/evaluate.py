@@ -23,6 +23,7 @@ from ristn_cli.cli.arguments import (
     weights_file,
 )
 from ristn_cli.cli.compare import check_targets
+from ristn_cli.cli.completion import complete_methods
 from ristn_cli.cli.effects import Given
 from ristn_cli.cli.terminal import build_upscaler, console, note, plain, progress_bar, reported_errors, show
 from ristn_cli.printable import printable
@@ -41,7 +42,8 @@ def evaluate(
     model: Annotated[
         list[str] | None,
         typer.Option(
-            help="Method to score: bicubic, lanczos, released weights or a .safetensors file. May be repeated."
+            help="Method to score: bicubic, lanczos, released weights or a .safetensors file. May be repeated.",
+            autocompletion=complete_methods,
         ),
     ] = None,
     sr: Annotated[

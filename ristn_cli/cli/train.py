@@ -11,20 +11,27 @@ import typer
 from rich.table import Table
 
 from ristn_cli.cli.arguments import DebugOption, DeviceOption, PrecisionOption
+from ristn_cli.cli.completion import complete_recipes, complete_weights
 from ristn_cli.cli.effects import Given
 from ristn_cli.cli.terminal import console, format_seconds, note, progress_bar, reported_errors, stop_requests
 
 
 def train(
     context: typer.Context,
-    recipe: Annotated[str, typer.Argument(help="A .toml file, or one of ristn's: lite, lite-next, lite-real, paper.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            help="A .toml file, or one of ristn's: lite, lite-next, lite-real, paper.", autocompletion=complete_recipes
+        ),
+    ],
     data: Annotated[Path, typer.Option(help="Folder with the recipe's data folders.")] = Path("data"),
     output: Annotated[Path, typer.Option(help="Folder of the run: checkpoint, log, curve, weights.")] = Path("run"),
     minutes: Annotated[float | None, typer.Option(min=0, help="Time after which to save and stop, in minutes.")] = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     start_from: Annotated[
-        str | None, typer.Option(help="Weights to start from, by name or as a .safetensors file.")
+        str | None,
+        typer.Option(help="Weights to start from, by name or as a .safetensors file.", autocompletion=complete_weights),
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Number of processes that prepare batches.")] = 1,
     compare: Annotated[

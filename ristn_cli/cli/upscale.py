@@ -26,6 +26,7 @@ from ristn_cli.cli.arguments import (
     parse_time,
     weights_file,
 )
+from ristn_cli.cli.completion import complete_codecs, complete_models, complete_presets
 from ristn_cli.cli.effects import (
     BY_KIND,
     STREAM,
@@ -66,6 +67,7 @@ def upscale(
         typer.Option(
             metavar="NAME|FILE",
             help="Released weights, or a .safetensors file. auto chooses by how strongly the source is compressed.",
+            autocompletion=complete_models,
         ),
     ] = "auto",
     size: Annotated[
@@ -81,6 +83,7 @@ def upscale(
         typer.Option(
             metavar="NAME",
             help="h264, hevc, av1, prores, ffv1 or *_nvenc. auto is h264, or hevc for 10-bit sources.",
+            autocompletion=complete_codecs,
         ),
     ] = "auto",
     crf: Annotated[
@@ -136,7 +139,9 @@ def upscale(
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail if the source is damaged or its frames change in size or format.")
     ] = False,
-    preset: Annotated[str, typer.Option(metavar="NAME", help="Speed preset of the encoder.")] = "medium",
+    preset: Annotated[
+        str, typer.Option(metavar="NAME", help="Speed preset of the encoder.", autocompletion=complete_presets)
+    ] = "medium",
     pix_fmt: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Pixel format of the output, by FFmpeg's name, e.g. yuv444p10le."),

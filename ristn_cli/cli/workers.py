@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
+from ristn_cli.cli.completion import complete_devices
 from ristn_cli.cli.terminal import build_upscaler, note
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ DevicesOption = Annotated[
     typer.Option(
         metavar="NAMES",
         help="Device: auto, cpu, cuda, cuda:N or mps. Several of one kind, e.g. cuda:0,cuda:1, share the work.",
+        autocompletion=complete_devices,
     ),
 ]
 RayOption = Annotated[

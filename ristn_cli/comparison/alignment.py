@@ -90,13 +90,8 @@ def find_details(image: Image, side: int, count: int) -> list[Crop]:
 
     `image` is (H, W, 3). Fewer come back where no more fit that far apart; the side is cut to the picture's.
     """
-    luma: NDArray[np.float64] = image.astype(np.float64).mean(axis=2)
-    energy = np.abs(np.diff(luma, axis=0, append=luma[-1:])) + np.abs(np.diff(luma, axis=1, append=luma[:, -1:]))
-    height, width = energy.shape
-    side = min(side, height, width)
-    sums = np.zeros((height + 1, width + 1))
-    sums[1:, 1:] = energy.cumsum(axis=0).cumsum(axis=1)
-    boxes = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
+    side = min(side, *image.shape[:2])
+    boxes = sum_gradients(image, side, side)
     reach = side + side // 2
     found: list[Crop] = []
     while len(found) < count and np.isfinite(boxes).any():
@@ -104,6 +99,23 @@ def find_details(image: Image, side: int, count: int) -> list[Crop]:
         found.append(Crop(x, y, side, side))
         boxes[max(0, y - reach + 1) : y + reach, max(0, x - reach + 1) : x + reach] = -np.inf
     return found
+
+
+def find_place(image: Image, width: int, height: int) -> Crop:
+    """The place of `width` x `height` pixels with the strongest gradients, cut to the picture's size."""
+    height, width = min(height, image.shape[0]), min(width, image.shape[1])
+    boxes = sum_gradients(image, width, height)
+    y, x = (int(k) for k in np.unravel_index(int(np.argmax(boxes)), boxes.shape))
+    return Crop(x, y, width, height)
+
+
+def sum_gradients(image: Image, width: int, height: int) -> NDArray[np.float64]:
+    """Sums of the absolute differences of neighbouring pixels in every box of an (H, W, 3) image, by its corner."""
+    luma: NDArray[np.float64] = image.astype(np.float64).mean(axis=2)
+    energy = np.abs(np.diff(luma, axis=0, append=luma[-1:])) + np.abs(np.diff(luma, axis=1, append=luma[:, -1:]))
+    sums = np.zeros((energy.shape[0] + 1, energy.shape[1] + 1))
+    sums[1:, 1:] = energy.cumsum(axis=0).cumsum(axis=1)
+    return sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width] + sums[:-height, :-width]
 
 
 def detail(image: Image) -> float:

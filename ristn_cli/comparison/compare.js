@@ -6,15 +6,17 @@ const $ = (id) => document.getElementById(id);
 const stage = $("stage"), view = $("view"), divider = $("divider");
 const context = view.getContext("2d", { alpha: false });
 const W = data.width, H = data.height;
+// Width of the picture on the screen, in pixels as high as wide.
+const A = W * (data.aspect ?? 1);
 const gains = [1, 2, 4, 8, 16];
 // Pixels of decoded pictures that are kept at a time: some 160 MB.
 const KEPT_PIXELS = 40e6;
 
 const state = {
-  left: 0, right: 1, frame: 0, view: "slider", scaling: data.scaling, gain: 4,
+  left: data.left ?? 0, right: data.right ?? 1, frame: 0, view: "slider", scaling: data.scaling, gain: 4,
   divide: 0.5, // position of the divider in the visible part of the picture
   zoom: null, // CSS pixels a picture pixel; null fits the window
-  x: W / 2, y: H / 2, // the picture's point in the middle of a pane
+  x: A / 2, y: H / 2, // the picture's point in the middle of a pane
 };
 let shown = null; // { left, right } canvases on the common grid
 let difference = null; // { left, right, gain, canvas, psnr }
@@ -25,9 +27,9 @@ let timer = null;
 const pictures = new Map(); // key -> promise of a canvas, the least recently used first
 
 function picture(source, frame) {
-  const slot = data.frames[frame].images[source];
-  const key = `${source} ${slot} ${state.scaling}`;
-  const found = pictures.get(key) ?? decode(data.sources[source].images[slot], state.scaling);
+  const slot = data.frames[frame].images[source], scaling = data.sources[source].scaling ?? state.scaling;
+  const key = `${source} ${slot} ${scaling}`;
+  const found = pictures.get(key) ?? decode(data.sources[source].images[slot], scaling);
   pictures.delete(key);
   pictures.set(key, found);
   const most = Math.max(4, Math.floor(KEPT_PIXELS / (W * H)));
@@ -160,7 +162,7 @@ async function update() {
 
 // One above the other where that shows them clearly larger.
 function isStacked() {
-  const width = stage.clientWidth / W, height = stage.clientHeight / H;
+  const width = stage.clientWidth / A, height = stage.clientHeight / H;
   return state.view === "both" && Math.min(width, height / 2) > 1.2 * Math.min(width / 2, height);
 }
 
@@ -175,7 +177,7 @@ function panes() {
   return [{ x: 0, y: 0, width: half, height }, { x: half + gap, y: 0, width: half, height }];
 }
 
-const fitScale = () => Math.min(panes()[0].width / W, panes()[0].height / H);
+const fitScale = () => Math.min(panes()[0].width / A, panes()[0].height / H);
 const largestScale = () => Math.max(32, 4 * fitScale());
 const scale = () => state.zoom ?? fitScale();
 
@@ -187,7 +189,7 @@ function clampView() {
   }
   const { width, height } = panes()[0], s = scale();
   const keep = (at, size, seen) => (seen >= size ? size / 2 : Math.min(Math.max(at, seen / 2), size - seen / 2));
-  state.x = keep(state.x, W, width / s);
+  state.x = keep(state.x, A, width / s);
   state.y = keep(state.y, H, height / s);
 }
 
@@ -235,7 +237,7 @@ function toggleZoom(x, y) {
 // Where the divider stands on the stage: a share of the part of the picture that is in sight.
 function visibleSpan() {
   const middle = stage.clientWidth / 2, s = scale();
-  const left = Math.max(0, middle - state.x * s), right = Math.min(stage.clientWidth, middle + (W - state.x) * s);
+  const left = Math.max(0, middle - state.x * s), right = Math.min(stage.clientWidth, middle + (A - state.x) * s);
   return { left, width: Math.max(1, right - left) };
 }
 
@@ -297,7 +299,7 @@ function paint(image, pane, from = pane.x, to = pane.x + pane.width) {
   context.imageSmoothingEnabled = s < 2;
   context.imageSmoothingQuality = "high";
   const x = Math.round(pane.x + pane.width / 2 - state.x * s), y = Math.round(pane.y + pane.height / 2 - state.y * s);
-  context.drawImage(image, x, y, Math.round(W * s), Math.round(H * s));
+  context.drawImage(image, x, y, Math.round(A * s), Math.round(H * s));
   context.restore();
 }
 
@@ -316,6 +318,7 @@ function showControls() {
   const clock = data.isStill ? "" : `${minutes}:${(time - 60 * minutes).toFixed(3).padStart(6, "0")}`;
   $("position").value = `${state.frame + 1} / ${data.frames.length}  ${clock}`;
   $("frame").setAttribute("aria-valuetext", `${state.frame + 1} of ${data.frames.length}, ${clock}`);
+  if ($("place")) $("place").value = data.frames[state.frame].place;
   $("gain-box").hidden = state.view !== "difference";
   $("swap").hidden = state.view === "difference"; // it has no sides
   divider.hidden = state.view !== "slider";
@@ -442,6 +445,7 @@ stage.addEventListener("pointerup", lift);
 stage.addEventListener("pointercancel", lift);
 
 stage.addEventListener("wheel", (event) => {
+  if (data.scrolls && !event.ctrlKey) return; // the page is longer than the window
   event.preventDefault();
   const lines = event.deltaMode === 0 ? 1 : 24;
   // A touch pad's pinch comes as a wheel with Ctrl, in small steps.
@@ -468,7 +472,7 @@ document.addEventListener("keydown", (event) => {
   const inControl = event.target.closest("input, button") !== null;
   if (digit) {
     if (digit[1] <= data.sources.length) choose(event.shiftKey ? "left" : "right", digit[1] - 1);
-  } else if (event.key === " " && !event.target.closest("button")) {
+  } else if (event.key === " " && !event.target.closest("button") && !$("play").hidden) {
     togglePlay();
   } else if (!inControl && moveDivider(event)) {
     // done
@@ -508,7 +512,8 @@ for (const input of document.querySelectorAll("input[name=view]")) {
 }
 $("frame").max = data.frames.length - 1;
 $("frames").hidden = data.frames.length < 2;
-$("scaling-box").hidden = data.sources.every((source) => source.width === W && source.height === H);
+$("play").hidden = data.isApart ?? false;
+$("scaling-box").hidden = data.sources.every((source) => source.scaling || (source.width === W && source.height === H));
 const actions = {
   play: togglePlay, previous: () => step(-1), next: () => step(1), swap, level: fit,
   in: () => zoomBy(1.5), out: () => zoomBy(1 / 1.5), keys: () => $("help").showModal(),

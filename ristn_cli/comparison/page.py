@@ -91,7 +91,7 @@ def _explain_size(comparison: Comparison, path: Path, frames: int, fitting: int,
 def _format_page(
     comparison: Comparison, moments: list[Moment], encoded: dict[tuple[int, int], str], scaling: Scaling
 ) -> str:
-    """The document: the template's markup with the data before it, as JSON that cannot end its own element."""
+    """The document: the markup with the data before it."""
     sources: list[dict[str, Any]] = []
     slots: dict[tuple[int, int], int] = {}
     for k, source in enumerate(comparison.sources):
@@ -113,12 +113,31 @@ def _format_page(
         "sources": sources,
         "frames": frames,
     }
-    folder = files("ristn_cli.comparison")
-    body, style, script = (
-        folder.joinpath(f"compare.{suffix}").read_text(encoding="utf-8").strip() for suffix in ("html", "css", "js")
-    )
-    carried = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
+    look = read_look()
+    body = f'<h1 class="unseen">Comparison</h1>\n{carry(data)}\n{look.body}'
     title = " and ".join(source.label for source in comparison.sources)
-    return make_page(
-        title, f'<script type="application/json" id="data">{carried}</script>\n{body}', style=style, script=script
+    return make_page(title, body, style=look.style, script=look.script)
+
+
+@dataclass(frozen=True)
+class Look:
+    """Looks and behaviour of pictures behind a slider, as HTML, CSS and JavaScript, which reads what `carry` made."""
+
+    body: str
+    style: str
+    script: str
+
+
+def read_look(package: str = "ristn_cli.comparison", name: str = "compare") -> Look:
+    """The three files of a look."""
+    folder = files(package)
+    texts = (
+        folder.joinpath(f"{name}.{suffix}").read_text(encoding="utf-8").strip() for suffix in ("html", "css", "js")
     )
+    return Look(*texts)
+
+
+def carry(data: dict[str, Any]) -> str:
+    """Values for the script, as JSON that cannot end its own element."""
+    carried = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
+    return f'<script type="application/json" id="data">{carried}</script>'

@@ -8,6 +8,7 @@ from ristn_cli.video.colors import check_matrix
 from ristn_cli.video.compress import Compression, EncodedImages, compress_clip, compress_images, encode_images
 from ristn_cli.video.drawing import Scaling, draw_label, resize_image, to_eight_bits
 from ristn_cli.video.interruption import check_interruption, interruptible
+from ristn_cli.video.inventory import find_decoders, library_versions, program_version, try_encoder
 from ristn_cli.video.limits import limit_variables
 from ristn_cli.video.muxing.mux import join_and_mux, stream_mux
 from ristn_cli.video.muxing.output import Output
@@ -25,7 +26,7 @@ from ristn_cli.video.reading.reader import (
     may_be_transparent,
     read_frames,
 )
-from ristn_cli.video.reading.source import IMAGE_SUFFIXES, list_images
+from ristn_cli.video.reading.source import IMAGE_SUFFIXES, can_be_sought, list_images
 from ristn_cli.video.reading.standard_input import InputStream, RawFormat, descriptor_of
 from ristn_cli.video.resample import ALPHA_FLAGS, Resampler
 from ristn_cli.video.types import (
@@ -47,6 +48,7 @@ from ristn_cli.video.writing.image_file import (
     IMAGES_WITH_ALPHA,
     WRITABLE_IMAGES,
     check_image_depth,
+    encode_animation,
     encode_image,
     encode_jpeg,
     encode_png,
@@ -105,6 +107,7 @@ __all__ = [
     "VideoInfo",
     "VmafMeter",
     "Y4mWriter",
+    "can_be_sought",
     "check_image_depth",
     "check_interruption",
     "check_matrix",
@@ -116,12 +119,14 @@ __all__ = [
     "describe_from",
     "descriptor_of",
     "draw_label",
+    "encode_animation",
     "encode_image",
     "encode_images",
     "encode_jpeg",
     "encode_png",
     "encoder_bytes",
     "existing_images",
+    "find_decoders",
     "find_fields",
     "find_transparency",
     "find_vmaf",
@@ -131,6 +136,7 @@ __all__ = [
     "is_numbered",
     "join_and_mux",
     "join_images",
+    "library_versions",
     "limit_variables",
     "list_images",
     "may_be_transparent",
@@ -138,6 +144,7 @@ __all__ = [
     "part_suffix",
     "presentation_times",
     "probe",
+    "program_version",
     "publish_images",
     "read_frames",
     "read_image",
@@ -146,6 +153,7 @@ __all__ = [
     "size_step",
     "stream_mux",
     "to_eight_bits",
+    "try_encoder",
     "try_mux",
     "usable_cores",
     "verify",

@@ -41,6 +41,11 @@ class Codec:
     reorder_depth: int = 0
     options: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def is_available(self) -> bool:
+        """Whether FFmpeg's libraries have the encoder; one of NVENC needs a GPU, too."""
+        return self.encoder in codecs_available
+
 
 CODECS: dict[str, Codec] = {
     codec.name: codec
@@ -99,7 +104,7 @@ def choose_codec(name: str | None, bit_depth: int) -> str:
     """
     if name is None or name == "auto":
         preferred = AUTO_DEEP if bit_depth > 8 else AUTO
-        return next((codec for codec in preferred if CODECS[codec].encoder in codecs_available), preferred[0])
+        return next((codec for codec in preferred if CODECS[codec].is_available), preferred[0])
     if name not in CODECS:
         raise VideoError(f"codec '{name}' is unknown; expected auto, {', '.join(CODECS)}")
     return name

@@ -23,9 +23,7 @@ from ristn_cli.video.reading.streams import (
     as_fraction,
     has_decoder,
 )
-from ristn_cli.video.types import (
-    VideoError,
-)
+from ristn_cli.video.types import VideoError, VideoInfo
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 # Formats whose clock starts anywhere; every other container's clock starts at its own zero.
@@ -104,6 +102,13 @@ def undecodable(source: object, error: Exception, what: str = "it") -> VideoErro
         f"{source}: FFmpeg cannot read or decode {what} ({_reason(error)}): the file is damaged, or uses a feature, "
         "compression or protection that FFmpeg does not support; copy it again, or convert it with another program"
     )
+
+
+def can_be_sought(info: VideoInfo) -> bool:
+    """Whether a frame is reached without decoding all frames before it."""
+    if info.is_image_sequence or info.is_still:
+        return True
+    return not (info.has_decoding_times_only or SEEKABLE_FORMATS.isdisjoint(info.container.split(",")))
 
 
 def seek_before(container: InputContainer, stream: Stream, target: Fraction) -> bool:

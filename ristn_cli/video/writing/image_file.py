@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +18,7 @@ from ristn_cli.video.types import Image, VideoError
 
 JPEG_QUALITY = 95
 WEBP_QUALITY = 95
+ANIMATION_QUALITY = 90
 IMAGES_WITH_ALPHA = frozenset({".png", ".tif", ".tiff", ".webp"})
 WRITABLE_IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
 PILLOW_OPTIONS: dict[str, dict[str, Any]] = {
@@ -65,6 +67,26 @@ def encode_png(image: Image) -> bytes:
 def encode_jpeg(image: Image, quality: int = JPEG_QUALITY) -> bytes:
     """RGB (H, W, 3) uint8 as the bytes of a JPEG file, 4:4:4, `quality` from 1 to 100."""
     return iio.imwrite("<bytes>", image, plugin="pillow", extension=".jpg", quality=quality, subsampling=0)
+
+
+def encode_animation(images: Sequence[Image], seconds: Sequence[float], *, lossless: bool = False) -> bytes:
+    """Pictures of one size, uint8 (H, W, 3), as an endless animated WebP that browsers show like any other picture.
+
+    Each is shown for as many seconds.
+    """
+    ends = np.round(1000 * np.cumsum(seconds)).astype(int)  # rounded so that errors do not add up
+    milliseconds = [max(1, int(length)) for length in np.diff(ends, prepend=0)]
+    return iio.imwrite(
+        "<bytes>",
+        np.stack(images),
+        plugin="pillow",
+        extension=".webp",
+        duration=milliseconds,
+        loop=0,
+        quality=ANIMATION_QUALITY,
+        lossless=lossless,
+        method=2,
+    )
 
 
 def _encode_deep_png(image: Image) -> bytes:

@@ -1,0 +1,82 @@
+"""Values that the shell completes: names of weights, recipes, codecs, presets, devices and precisions.
+
+What the shell waits for must not import torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from importlib import resources
+
+import typer
+
+Candidates = Iterator[tuple[str, str]]
+"""Values, each with a note that zsh, fish and PowerShell show beside it."""
+
+NETWORKS = ("paper", "paper-2x2", "ristn")
+"""Configurations without released weights of their own."""
+
+PRECISIONS = ("fp32", "fp16", "bf16")
+
+
+def complete_models(incomplete: str) -> Candidates:
+    """`auto` and the released weights."""
+    yield from _starting(incomplete, [("auto", "chosen by how strongly the source is compressed")])
+    yield from complete_weights(incomplete)
+
+
+def complete_weights(incomplete: str) -> Candidates:
+    """The released weights."""
+    from ristn_cli.weights import RELEASES
+
+    yield from _starting(incomplete, [(release.name, f"for {release.source} footage") for release in RELEASES.values()])
+
+
+def complete_methods(incomplete: str) -> Candidates:
+    """What `ristn evaluate` scores."""
+    yield from _starting(incomplete, [("bicubic", "interpolation"), ("lanczos", "interpolation")])
+    yield from complete_weights(incomplete)
+
+
+def complete_networks(incomplete: str) -> Candidates:
+    """What `ristn bench` measures."""
+    yield from _starting(incomplete, [(name, "random weights") for name in NETWORKS])
+    yield from complete_weights(incomplete)
+
+
+def complete_recipes(incomplete: str) -> Candidates:
+    """The recipes that ristn brings."""
+    names = sorted(file.name for file in resources.files("ristn_cli.training").joinpath("recipes").iterdir())
+    yield from _starting(incomplete, [(name.removesuffix(".toml"), "") for name in names if name.endswith(".toml")])
+
+
+def complete_codecs(incomplete: str) -> Candidates:
+    """`auto` and the codecs whose encoder FFmpeg has here."""
+    from ristn_cli.video import CODECS
+
+    found = [(codec.name, f"by {codec.encoder}") for codec in CODECS.values() if codec.is_available]
+    yield from _starting(incomplete, [("auto", "h264, or hevc for 10-bit sources"), *found])
+
+
+def complete_presets(context: typer.Context, incomplete: str) -> Candidates:
+    """The presets of the codec that was named before; none for a codec that has no presets."""
+    from ristn_cli.video import CODECS
+    from ristn_cli.video.codecs import X26X_PRESETS
+
+    codec = CODECS.get(context.params.get("codec") or "auto")
+    if codec is None or codec.has_presets:
+        yield from _starting(incomplete, [(name, "") for name in X26X_PRESETS])
+
+
+def complete_devices(incomplete: str) -> Candidates:
+    """Kinds of devices. Which of them this machine has, only torch knows."""
+    yield from _starting(incomplete, [("auto", "the GPU if there is one"), ("cpu", ""), ("cuda", ""), ("mps", "")])
+
+
+def complete_precisions(incomplete: str) -> Candidates:
+    """The precisions."""
+    yield from _starting(incomplete, [("auto", "what the device computes fastest"), *((k, "") for k in PRECISIONS)])
+
+
+def _starting(incomplete: str, candidates: Sequence[tuple[str, str]]) -> Candidates:
+    return ((value, help_) for value, help_ in candidates if value.startswith(incomplete))

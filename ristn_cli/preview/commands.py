@@ -1,0 +1,104 @@
+"""The command that makes a choice come true, as one pastes it into a shell, and the output that it names."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ristn_cli.job.checks import check_job
+from ristn_cli.job.job import Job
+from ristn_cli.job.options import RunOptions, UpscaleOptions
+from ristn_cli.printable import printable
+from ristn_cli.video import CONTAINERS, WRITABLE_IMAGES, VideoError, VideoInfo
+
+IMAGE_NUMBER = "%05d"
+
+
+@dataclass(frozen=True)
+class Form:
+    """What an output is: the end of its name, and the options it takes."""
+
+    ending: str
+    codec: str = "auto"
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Of `ristn upscale`."""
+        return () if self.codec == "auto" else ("--codec", self.codec)
+
+
+def settle_form(info: VideoInfo, options: UpscaleOptions) -> tuple[Form, Job]:
+    """The first form of an output that can hold all of a source, its own if possible, and the job that makes it.
+
+    Raises:
+        VideoError: none can, or the source cannot be read.
+    """
+    refusal: VideoError | None = None
+    for form in _forms(info):
+        chosen = replace(options, codec=form.codec)
+        try:
+            return form, check_job(info, name_output(info.path, "preview", form), chosen, RunOptions(makes_folder=True))
+        except VideoError as error:
+            refusal = refusal or error
+    assert refusal is not None
+    raise refusal
+
+
+def _forms(info: VideoInfo) -> Iterator[Form]:
+    own = info.path.suffix.lower()
+    if info.is_image_sequence:
+        yield Form(f"/{IMAGE_NUMBER}.png")
+        return
+    if info.is_still:
+        yield Form(own if own in WRITABLE_IMAGES else ".png")
+        yield Form(".png")
+        return
+    if own in CONTAINERS and own != ".webm":
+        yield Form(own)
+    yield Form(".mkv")
+    yield Form(".mov", "prores")  # these two hold transparency
+    yield Form(".mkv", "ffv1")
+
+
+def name_output(source: Path, choice: str, form: Form) -> Path:
+    """A name in the working folder that nothing has, for an output that is made by a choice."""
+    stem = source.resolve().name if source.is_dir() else source.stem
+    stem = stem.replace("%", "_")  # or it would be a pattern
+    number = 1
+    while True:
+        base = f"{stem}-{choice}" if number == 1 else f"{stem}-{choice}-{number}"
+        if not os.path.lexists(base + form.ending) and not os.path.lexists(base):
+            return Path(base + form.ending)
+        number += 1
+
+
+def write_command(source: Path, output: Path, options: Sequence[str]) -> str:
+    """`ristn upscale` with its arguments, quoted for a POSIX shell, on Windows for its own."""
+    return " ".join(["ristn", "upscale", quote_path(source), quote_path(output), *map(quote, options)])
+
+
+def quote_path(path: Path) -> str:
+    """A path as a word of a command, as short as may be: it need not name the user. It is never taken for an option."""
+    text = str(path)
+    here, home = os.path.abspath(os.curdir), os.path.expanduser("~")  # noqa: PTH100, PTH111 - links stay
+    if path.is_absolute() and here != os.sep and text.startswith(here + os.sep):
+        text = text[len(here) + 1 :]
+    elif path.is_absolute() and os.name == "posix" and home != os.sep and text.startswith(home + os.sep):
+        return f"~/{quote(text[len(home) + 1 :])}"
+    return quote(f"./{text}" if text.startswith("-") else text)
+
+
+def quote(word: str) -> str:
+    """A word of a command; bytes that are no text and control characters as bash, zsh and ksh take them."""
+    if os.name == "nt":
+        return subprocess.list2cmdline([word])
+    if printable(word) == word:
+        return shlex.quote(word)
+    letters = (
+        chr(byte) if 0x20 <= byte < 0x7F and byte not in b"'\\" else f"\\x{byte:02x}" for byte in os.fsencode(word)
+    )
+    return f"$'{''.join(letters)}'"
