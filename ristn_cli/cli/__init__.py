@@ -57,11 +57,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command(cls=GroupedCommand)(upscale)
-for command in (info, preview, compare):
-    app.command()(command)
+app.command()(info)
+app.command()(preview)
+app.command()(compare)
 app.command(cls=EvaluateCommand)(evaluate)
-for command in (bench, train, download_weights, doctor):
-    app.command()(command)
+app.command()(bench)
+app.command()(train)
+app.command()(download_weights)
+app.command()(doctor)
 
 
 def show_version(is_asked: bool) -> None:

@@ -46,7 +46,7 @@ def work():
     found = re.search(r"(\\w+)-(\\w+) .*\\[heap\\]", Path("/proc/self/maps").read_text())
     print(int(found[1], 16) <= address < int(found[2], 16))
 
-def app():
+def app(**_):
     for _ in range(3):
         thread = threading.Thread(target=work)
         thread.start()
@@ -70,7 +70,7 @@ from ristn_cli.__main__ import main
 from ristn_cli.engine.allocator import has_tcache_disabled
 
 print("begun", flush=True)
-ristn_cli.cli.app = lambda: print(os.environ["GLIBC_TUNABLES"], has_tcache_disabled(), sys.argv[1:])
+ristn_cli.cli.app = lambda **_: print(os.environ["GLIBC_TUNABLES"], has_tcache_disabled(), sys.argv[1:])
 main()
 """
 
