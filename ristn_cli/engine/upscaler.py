@@ -30,7 +30,7 @@ from ristn_cli.engine.rounding import write_levels
 from ristn_cli.engine.scenes import scene_windows
 from ristn_cli.engine.short_memory import OutOfMemory, typed_memory_errors
 from ristn_cli.engine.tiles import Span, plan_spans
-from ristn_cli.engine.transfer import Arrival, open_transfer
+from ristn_cli.engine.transfer import Arrival, open_transfer, peak_of
 from ristn_cli.engine.windows import Window, split_window
 from ristn_cli.model import RISTN, SCALE
 
@@ -107,7 +107,7 @@ class Upscaler:
         """Upscale a stream of consecutive images.
 
         Args:
-            images: RGB, (H, W, 3), uint8 or uint16, all of one size and type.
+            images: RGB, (H, W, 3), uint8, uint16, or float32 in [0, 1], all of one size and type.
 
         Yields:
             As many images (4H, 4W, 3) of the same type. Memory does not grow with the stream.
@@ -241,7 +241,7 @@ class Upscaler:
     def _launch_window(self, window: Window[np.ndarray]) -> Arrival:
         dtype = window.frames[0].dtype
         height, width, _ = window.frames[0].shape
-        peak = np.iinfo(dtype).max
+        peak = peak_of(dtype)
         frames = self.transfer.upload(window.frames)
         device = frames[0].device
         kept = len(range(len(frames))[window.keep])

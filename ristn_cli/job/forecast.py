@@ -106,7 +106,7 @@ def describe_job(job: Job, manifest: Manifest, upscaler: Upscaler) -> JobPlan:
             width=info.width,
             height=info.height,
             value_bytes=upscaler.backend.dtype.itemsize,
-            image_bytes=1 if info.bit_depth <= 8 else 2,
+            image_bytes=info.value_bytes,
             workers=workers,
         ),
         encoder_bytes=job.encoder_bytes,

@@ -8,12 +8,16 @@ from ristn_cli.own_files import check_owner
 from ristn_cli.video import (
     CODECS,
     IMAGES_PART_SUFFIX,
+    SCAN_SUFFIXES,
+    Frame,
     FrameWriter,
     ImagesWriter,
     Output,
+    ScanEncoder,
     VideoInfo,
     encoder_bytes,
     part_suffix,
+    to_video,
 )
 
 PART_PIXELS = 32_000_000
@@ -73,6 +77,11 @@ class Job:
         return self.options.segment_frames or max(SHORTEST_PART, PART_PIXELS // (info.width * info.height))
 
     @property
+    def writes_scans(self) -> bool:
+        """Whether the output is DPX or EXR, whose frames keep the values of a film scan."""
+        return self.output.images in SCAN_SUFFIXES
+
+    @property
     def medium(self) -> tuple[str, str]:
         """What the output is made of: a codec and its encoder, or a kind of images twice, or `rawvideo` twice."""
         if self.target == Y4M:
@@ -104,8 +113,15 @@ class Job:
         check_owner(path.parent)  # others may have renamed it where they can write above it
         output = self.output
         if output.images is not None:
-            return ImagesWriter(path, output.shape, output.images)
+            scans = None
+            if self.writes_scans:
+                scans = ScanEncoder.of(self.source, output.images, output.shape.rate, output.shape.sample_aspect_ratio)
+            return ImagesWriter(path, output.shape, output.images, scans)
         return FrameWriter(path, output.shape, output.encoder)
+
+    def finish_frame(self, frame: Frame) -> Frame:
+        """A frame at 4x as the writer takes it."""
+        return frame if self.writes_scans else to_video(frame, self.source.scan)
 
     def with_source_files(self, path: Path, images: tuple[Path, ...]) -> "Job":
         """The same job, whose source lies elsewhere."""

@@ -115,7 +115,7 @@ def write_y4m(job: Job, stdout: IO[bytes], upscaler: Upscaler, stop: threading.E
     with stoppable(upscaler.model, pipeline.check), pipeline:
         windows = bordered_windows(source_windows(job, None, upscaler, warnings.add), None, shape.rate, warnings)
         try:
-            for made in staged_frames(pipeline, windows, upscaler):
+            for made in staged_frames(pipeline, windows, upscaler, job.finish_frame):
                 yield from warnings.drain()
                 time = made.frame.time
                 first = time if first is None else first

@@ -36,6 +36,7 @@ from ristn_cli.video.types import (
     Frame,
     Image,
     MasteringMetadata,
+    Scan,
     StreamInfo,
     VideoError,
     VideoInfo,
@@ -45,6 +46,7 @@ from ristn_cli.video.writing.encoder import usable_cores
 from ristn_cli.video.writing.footprint import encoder_bytes
 from ristn_cli.video.writing.image_file import (
     IMAGES_WITH_ALPHA,
+    SCAN_SUFFIXES,
     WRITABLE_IMAGES,
     check_image_depth,
     encode_image,
@@ -53,6 +55,7 @@ from ristn_cli.video.writing.image_file import (
     write_image,
 )
 from ristn_cli.video.writing.inputs import InputFiles
+from ristn_cli.video.writing.renditions import ScanEncoder, target_scan, to_video
 from ristn_cli.video.writing.sequence import PART_SUFFIX as IMAGES_PART_SUFFIX
 from ristn_cli.video.writing.sequence import (
     SIDECAR_NAME,
@@ -76,6 +79,7 @@ __all__ = [
     "IMAGES_PART_SUFFIX",
     "IMAGES_WITH_ALPHA",
     "IMAGE_SUFFIXES",
+    "SCAN_SUFFIXES",
     "SIDECAR_NAME",
     "WRITABLE_IMAGES",
     "Chapter",
@@ -99,6 +103,8 @@ __all__ = [
     "ReadOptions",
     "Resampler",
     "Scaling",
+    "Scan",
+    "ScanEncoder",
     "StreamInfo",
     "StreamPlan",
     "VideoError",
@@ -145,7 +151,9 @@ __all__ = [
     "single_image_error",
     "size_step",
     "stream_mux",
+    "target_scan",
     "to_eight_bits",
+    "to_video",
     "try_mux",
     "usable_cores",
     "verify",
