@@ -97,6 +97,11 @@ def light_to_log(light: Values) -> Values:
     return np.clip((np.log10(relative) / LOG_STEP + WHITE_CODE) / HIGHEST_LOG_CODE, 0, 1)
 
 
+def light_to_display(light: Values) -> Values:
+    """BT.709 video of light, clipped at black and at diffuse white."""
+    return camera_curve(np.clip(light, 0, 1))
+
+
 def display_to_light(values: Values, transfer: str) -> Values:
     """Scene light of video in [0, 1] by FFmpeg's name of its transfer; BT.709's curve where that is another.
 

@@ -68,7 +68,7 @@ def as_type(image: NDArray[Any], dtype: type[np.generic]) -> NDArray[Any]:
 
 def values_to_display(values: NDArray[Any]) -> NDArray[Any]:
     """Curved values in [0, 1] as BT.709 video, clipped at black and white."""
-    return curve.camera_curve(np.clip(curve.values_to_light(values), 0, 1))
+    return curve.light_to_display(curve.values_to_light(values))
 
 
 def _display_to_values(display: NDArray[Any]) -> NDArray[Any]:

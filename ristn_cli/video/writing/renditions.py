@@ -14,6 +14,7 @@ from ristn_cli.video.convert import scale_codes
 from ristn_cli.video.reading import scan_curve as curve
 from ristn_cli.video.reading.scan_header import TRANSFERS
 from ristn_cli.video.reading.scans import as_type, values_to_display
+from ristn_cli.video.resample import ALPHA_FLAGS, Resampler
 from ristn_cli.video.types import Frame, Scan, Transfer, VideoInfo
 from ristn_cli.video.writing.scan_files import ScanHeader, encode_dpx, encode_exr
 
@@ -110,12 +111,11 @@ def to_video(frame: Frame, scan: Scan | None) -> Frame:
     given: NDArray[Any] = frame.image
     alpha = None if frame.alpha is None else as_type(frame.alpha, np.uint16)
     if frame.alpha is not None and scan.kind == "exr":
-        opacity = curve.to_unit(frame.alpha)
-        if opacity.shape == frame.image.shape[:2]:
-            light = curve.in_strips(curve.values_to_light, curve.to_unit(given))
-            light /= np.where(opacity > 0, opacity, 1)[..., None]
-            image = curve.to_levels(curve.camera_curve(np.clip(light, 0, 1)), np.dtype(np.uint16))
-            return replace(frame, image=image, alpha=alpha)
+        height, width = given.shape[:2]
+        opacity = curve.to_unit(Resampler(width, height, ALPHA_FLAGS).apply(frame.alpha))
+        light = curve.in_strips(curve.values_to_light, curve.to_unit(given))
+        light /= np.where(opacity > 0, opacity, 1)[..., None]
+        return replace(frame, image=curve.to_levels(curve.light_to_display(light), np.dtype(np.uint16)), alpha=alpha)
     if given.dtype == np.uint16:
         return replace(frame, image=np.take(_video_of_levels(), given), alpha=alpha)
     display = curve.in_strips(values_to_display, given)
