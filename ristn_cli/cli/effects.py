@@ -109,12 +109,13 @@ def check_outputs(given: Given, targets: Collection[Path], codec: str, encoder_o
     Raises:
         typer.BadParameter: there is such an option.
     """
-    from ristn_cli.video import CODECS, is_image_target, is_numbered
+    from ristn_cli.video import CODECS, SCAN_SUFFIXES, is_image_target, is_numbered
 
     if all(is_image_target(target) for target in targets):
         given.refuse("the output is images, which no video encoder writes", *ENCODING)
         given.refuse("the output is images, which hold no other streams", *OTHER_STREAMS)
-        if "start" not in given and "end" not in given:
+        has_rate = any(target.suffix.lower() in SCAN_SUFFIXES for target in targets)
+        if not has_rate and "start" not in given and "end" not in given:
             given.refuse("the output is images, which have no frame rate", "rate")
         if not any(is_numbered(target) for target in targets):
             given.refuse("the output is a single image, made in one part", "segment_frames")

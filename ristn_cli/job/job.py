@@ -113,11 +113,17 @@ class Job:
         check_owner(path.parent)  # others may have renamed it where they can write above it
         output = self.output
         if output.images is not None:
-            scans = None
-            if self.writes_scans:
-                scans = ScanEncoder.of(self.source, output.images, output.shape.rate, output.shape.sample_aspect_ratio)
+            scans = self._scan_encoder(output.images) if self.writes_scans else None
             return ImagesWriter(path, output.shape, output.images, scans)
         return FrameWriter(path, output.shape, output.encoder)
+
+    def _scan_encoder(self, suffix: str) -> ScanEncoder:
+        info, shape = self.source, self.output.shape
+        if info.is_image_sequence or info.is_still:
+            stated = self.options.image_rate or (None if info.scan is None else info.scan.rate)
+        else:
+            stated = shape.rate
+        return ScanEncoder.of(info, suffix, stated, shape.sample_aspect_ratio)
 
     def finish_frame(self, frame: Frame) -> Frame:
         """A frame at 4x as the writer takes it."""

@@ -12,8 +12,18 @@ LOSSY_BITS_PER_PIXEL = 0.25
 """Of the output, in the disk estimate of h264, hevc and av1, whatever the quality: 12 Mbit/s for 1920x1080 at 24 frames
 a second, which is much for pictures as smooth as upscaled ones."""
 
-BITS_PER_PIXEL = {"prores": 4.0, "ffv1": 16.0, "jpeg": 4.0, "png": 16.0, "tiff": 24.0, "webp": 2.0}
-"""Of what takes far more: ProRes 422 HQ by its data rate, FFV1 as if it hardly compressed, images of 8 bits."""
+BITS_PER_PIXEL = {
+    "prores": 4.0,
+    "ffv1": 16.0,
+    "jpeg": 4.0,
+    "png": 16.0,
+    "tiff": 24.0,
+    "webp": 2.0,
+    "dpx": 24.0,
+    "exr": 48.0,
+}
+"""Of what takes far more: ProRes 422 HQ by its data rate, FFV1 as if it hardly compressed, images of 8 bits, EXR of
+halves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +113,8 @@ def estimate_disk(pixels: int, family: str, frames_left: int, other_bytes: int, 
     bits = BITS_PER_PIXEL.get(family, LOSSY_BITS_PER_PIXEL)
     if is_deep and family in ("png", "tiff"):
         bits *= 3  # the lower eight of 16 bits are noise, which nothing compresses
+    elif is_deep and family in ("dpx", "exr"):
+        bits *= 2
     encoded = frames_left * pixels * bits / 8
     return math.ceil(2 * encoded) + other_bytes
 

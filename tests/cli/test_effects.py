@@ -120,6 +120,7 @@ def test_upscale(room: Path, command: str) -> None:
         "a.mkv b.mkv --quiet --progress none --log-file log",
         "shot b.mkv --rate 24 --codec h264 --strict",
         "shot new/%03d.png --rate 24 --end 1",
+        "shot new/%03d.dpx --rate 24",
         "shot out --suffix .mkv --rate 24",
         "photo.png b.mkv --rate 24",
         "films out --recursive --stills --suffix .mkv",

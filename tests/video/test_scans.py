@@ -107,6 +107,15 @@ def test_every_finite_half_comes_back_as_it_was(repeater: Upscaler, tmp_path: Pa
     assert np.array_equal(found[1::4, 2::4, 1], halves.T)
 
 
+def test_a_rate_that_nobody_states_is_not_made_up(repeater: Upscaler, tmp_path: Path) -> None:
+    source = write_exr(tmp_path / "a.exr", {name: np.full((8, 8), 0.5, np.float16) for name in "RGB"})
+    for suffix in (".exr", ".dpx"):
+        run(source, tmp_path / f"b{suffix}", repeater)
+        run(source, tmp_path / f"c{suffix}", repeater, image_rate=Fraction(48))
+        found = [read_scan(tmp_path / f"{name}{suffix}") for name in "bc"]
+        assert [scan and scan.rate for scan in found] == [None, 48]
+
+
 def test_floats_come_back_within_a_hundred_thousandth(repeater: Upscaler, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     light = (random.choice([-1, 1], (40, 30)) * 10 ** random.uniform(-3, 4.8, (40, 30))).astype(np.float32)

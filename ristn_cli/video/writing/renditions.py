@@ -67,8 +67,8 @@ class ScanEncoder:
     header: ScanHeader
 
     @classmethod
-    def of(cls, info: VideoInfo, suffix: str, rate: Fraction, aspect: Fraction) -> ScanEncoder:
-        """That of an output of a source; `suffix` is one of `SCAN_SUFFIXES`."""
+    def of(cls, info: VideoInfo, suffix: str, rate: Fraction | None, aspect: Fraction) -> ScanEncoder:
+        """That of an output of a source; `suffix` is one of `SCAN_SUFFIXES`, `rate` is None where nothing states it."""
         return cls(
             source=info.scan, transfer=info.color.transfer, header=ScanHeader(target_scan(info, suffix), rate, aspect)
         )

@@ -31,7 +31,7 @@ class ScanHeader:
     """What a file says beside its size: what its values are, frames a second, pixel aspect ratio and timecode."""
 
     scan: Scan
-    rate: Fraction
+    rate: Fraction | None
     aspect: Fraction = Fraction(1)
     timecode: str | None = None
 
@@ -59,11 +59,12 @@ def encode_dpx(codes: NDArray[Any], header: ScanHeader) -> bytes:
     struct.pack_into(">100s24s32s32s", head, 1432, b"", b"", b"", b"")
     struct.pack_into(">II", head, 1628, header.aspect.numerator, header.aspect.denominator)
     struct.pack_into(">2s2s2s6s4s32s", head, 1664, *[b""] * 6)
-    struct.pack_into(">f", head, 1724, header.rate)
+    if header.rate is not None:
+        struct.pack_into(">f", head, 1724, header.rate)
+        struct.pack_into(">f", head, 1940, header.rate)
     struct.pack_into(">32s100s", head, 1732, b"", b"")
     if header.timecode is not None:
         struct.pack_into(">II", head, 1920, pack_timecode(header.timecode), 0)
-    struct.pack_into(">f", head, 1940, header.rate)
     return bytes(head) + data
 
 
@@ -107,13 +108,15 @@ def _exr_head(width: int, height: int, channels: list[str], header: ScanHeader) 
         ("compression", "compression", bytes([ZIP_COMPRESSION])),
         ("dataWindow", "box2i", window),
         ("displayWindow", "box2i", window),
-        ("framesPerSecond", "rational", struct.pack("<iI", header.rate.numerator, header.rate.denominator)),
         ("lineOrder", "lineOrder", b"\0"),
         ("pixelAspectRatio", "float", struct.pack("<f", header.aspect)),
         ("screenWindowCenter", "v2f", struct.pack("<2f", 0, 0)),
         ("screenWindowWidth", "float", struct.pack("<f", 1)),
         ("software", "string", f"ristn {version('ristn')}".encode()),
     ]
+    if header.rate is not None:
+        value = struct.pack("<iI", header.rate.numerator, header.rate.denominator)
+        attributes.append(("framesPerSecond", "rational", value))
     if scan.chromaticities is not None:
         attributes.append(("chromaticities", "chromaticities", struct.pack("<8f", *scan.chromaticities)))
     if header.timecode is not None:
