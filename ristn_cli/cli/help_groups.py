@@ -22,7 +22,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "overwrite",
         "dry_run",
     ),
-    "Picture": ("deinterlace", "no_scene_cuts", "square_pixels"),
+    "Picture": ("grain", "deinterlace", "no_scene_cuts", "square_pixels"),
     "Output": ("preset", "pix_fmt", "encoder_arg", "suffix", "stdout_format"),
     "Streams": ("video_stream", "no_audio", "no_subtitles", "drop_alpha"),
     "Input": ("recursive", "stills", "rate", "raw_size", "raw_rate", "raw_format", "strict"),

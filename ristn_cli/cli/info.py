@@ -164,6 +164,8 @@ def describe_plan(plan: JobPlan) -> Iterator[str]:
         what = {"flagged": "frames flagged so", "all": "every frame", "field": "every field to a frame of its own"}
         order = "" if plan.field_order is None else f", found in the pictures, {plan.field_order} field first"
         yield f"interlaced: deinterlaced by bwdif, {what[plan.deinterlaced]}{order}"
+    if plan.grain is not None:
+        yield f"grain: what the network removes is put back, up to {255 * plan.grain:.1f} of 255 (standard deviation)"
     if plan.resumed_frames:
         yield f"an unfinished run lies there: goes on after its {plan.resumed_frames} frames"
     counts = {"windows": plan.windows, "parts": plan.parts, "tiles a window": plan.tiles}

@@ -21,6 +21,7 @@ from ristn_cli.cli.arguments import (
     WindowOption,
     parse_bytes,
     parse_encoder_arguments,
+    parse_grain,
     parse_rate,
     parse_raw,
     parse_size,
@@ -141,6 +142,12 @@ def upscale(
         Literal["1080p", "2160p"] | None, typer.Option(help="Fit the output into this size, at most 4x, with Lanczos.")
     ] = None,
     square_pixels: Annotated[bool, typer.Option("--square-pixels", help="Resample to square pixels.")] = False,
+    grain: Annotated[
+        str | None,
+        typer.Option(
+            metavar="match|0..1", help="Put back the film grain that the network removes: match, or a share of it."
+        ),
+    ] = None,
     deinterlace: Annotated[
         Literal["auto", "off", "frame", "field"],
         typer.Option(help="Frames to deinterlace. auto: interlaced ones; frame: all; field: all, at twice the rate."),
@@ -206,6 +213,7 @@ def upscale(
         raise typer.BadParameter("- cannot be cut into segments: --ray and several devices go with files")
     limit = parse_bytes(memory_limit)
     exact_size = parse_size(size)
+    share = parse_grain(grain)
     encoder_options = parse_encoder_arguments(encoder_arg or [])
     image_rate = None if rate is None else parse_rate(rate)
     if STREAM in paths:
@@ -231,6 +239,7 @@ def upscale(
             size=exact_size,
             fit=fit,
             square_pixels=square_pixels,
+            grain=share,
             deinterlace=deinterlace,
             drop_alpha=drop_alpha,
             strict=strict,

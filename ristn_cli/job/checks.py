@@ -15,6 +15,7 @@ from ristn_cli.engine.upscaler import Upscaler
 from ristn_cli.job.job import MATROSKA, Y4M, Job, job_folder
 from ristn_cli.job.manifest import fingerprint
 from ristn_cli.job.options import RunOptions, UpscaleOptions, carries_alpha, estimate_frames, expected_end
+from ristn_cli.job.regrain import GRAIN_KEY
 from ristn_cli.job.shape import choose_shape
 from ristn_cli.video import (
     IMAGES_WITH_ALPHA,
@@ -128,6 +129,8 @@ def check_job(
     """
     if isinstance(source, InputStream) and options.start is not None:
         raise VideoError(f"{source}: cannot be sought for --start; let the program that writes to it begin there")
+    if isinstance(source, InputStream) and options.grain:
+        raise VideoError(f"{source}: cannot be measured for --grain, as it is read only once; name a file")
     if isinstance(source, VideoInfo):
         info = source
     else:
@@ -276,6 +279,7 @@ def identify(job: Job, upscaler: Upscaler) -> dict[str, Any]:
         # What only decides whether a run fails does not change the frames of one that goes on.
         # The stream is named as found, however it was chosen.
         **{name: plain_text(value) for name, value in asdict(job.options).items() if name not in OTHERS},
+        GRAIN_KEY: None if job.grain is None else asdict(job.grain),
         "images": plain_text(job.output.images),
         "video stream": info.video_index,
         "version of ristn": version("ristn"),

@@ -1,9 +1,13 @@
 """A job: everything that is settled before its first frame."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
+from ristn_cli.job.border import Border
 from ristn_cli.job.options import UpscaleOptions, estimate_frames
+from ristn_cli.model import SCALE
 from ristn_cli.own_files import check_owner
 from ristn_cli.video import (
     CODECS,
@@ -11,6 +15,8 @@ from ristn_cli.video import (
     SCAN_SUFFIXES,
     Frame,
     FrameWriter,
+    Grain,
+    GrainMaker,
     ImagesWriter,
     Output,
     ScanEncoder,
@@ -44,11 +50,13 @@ class Job:
         target: the file, or the pattern of images, to write; `Y4M` or `MATROSKA` for standard output.
         output: the source, and what is written of it.
         options: what was asked for.
+        grain: what is put over each frame at 4x.
     """
 
     target: Path
     output: Output
     options: UpscaleOptions
+    grain: Grain | None = None
 
     @property
     def source(self) -> VideoInfo:
@@ -125,9 +133,18 @@ class Job:
             stated = shape.rate
         return ScanEncoder.of(info, suffix, stated, shape.sample_aspect_ratio)
 
-    def finish_frame(self, frame: Frame) -> Frame:
-        """A frame at 4x as the writer takes it."""
-        return frame if self.writes_scans else to_video(frame, self.source.scan)
+    def finisher(self, begins: Border | None) -> Callable[[Frame], Frame]:
+        """What makes frames at 4x, all from a border on in order, such as the writer takes."""
+        numbers = count(0 if begins is None else begins.frames)
+        grain = None if self.grain is None else GrainMaker(self.grain, SCALE)
+
+        def finish(frame: Frame) -> Frame:
+            number = next(numbers)
+            if grain is not None:
+                frame = replace(frame, image=grain.apply(frame.image, number))
+            return frame if self.writes_scans else to_video(frame, self.source.scan)
+
+        return finish
 
     def with_source_files(self, path: Path, images: tuple[Path, ...]) -> "Job":
         """The same job, whose source lies elsewhere."""

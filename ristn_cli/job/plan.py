@@ -39,6 +39,7 @@ class JobPlan:
         has_alpha: the output has the source's transparency, resampled apart from the network.
         deinterlaced: the frames that are: `none`, `flagged` ones, `all`, or all, to one frame a `field`.
         field_order: which field comes first, found by looking at pictures whose flags are silent.
+        grain: standard deviation of the grain that is added, where it is strongest, 1 for white; None without.
         encoder: the encoder's name.
         streams: what becomes of each stream.
         frames: all frames of the output.
@@ -67,6 +68,7 @@ class JobPlan:
     has_alpha: bool
     deinterlaced: Literal["none", "flagged", "all", "field"]
     field_order: FieldOrder | None
+    grain: float | None
     encoder: str
     streams: tuple[StreamPlan, ...]
     frames: int | None

@@ -7,6 +7,9 @@ from ristn_cli.video.codecs import CODECS, choose_codec, part_suffix, size_step
 from ristn_cli.video.colors import check_matrix
 from ristn_cli.video.compress import Compression, EncodedImages, compress_clip, compress_images, encode_images
 from ristn_cli.video.drawing import Scaling, draw_label, resize_image, to_eight_bits
+from ristn_cli.video.grain import Grain, GrainMaker
+from ristn_cli.video.grain import to_planes as grain_planes
+from ristn_cli.video.grain_meter import GrainMeter
 from ristn_cli.video.interruption import check_interruption, interruptible
 from ristn_cli.video.limits import limit_variables
 from ristn_cli.video.muxing.mux import join_and_mux, stream_mux
@@ -92,6 +95,9 @@ __all__ = [
     "FieldOrder",
     "Frame",
     "FrameWriter",
+    "Grain",
+    "GrainMaker",
+    "GrainMeter",
     "Image",
     "ImagesWriter",
     "InputFiles",
@@ -131,6 +137,7 @@ __all__ = [
     "find_fields",
     "find_transparency",
     "find_vmaf",
+    "grain_planes",
     "has_variable_rate",
     "interruptible",
     "is_image_target",
