@@ -29,6 +29,8 @@ PLACES, PLACE_FRAMES = 8, 4
 RAMP = np.linspace(0.04, 0.96, 96)
 """Brightness of the columns of a picture that shows what the network does to grain."""
 RAMP_ROWS, RAMP_FRAMES, RAMP_STEPS = 48, 5, 8
+UNIT_SIZE = 640, 640
+"""Of a field of grain at 4x, for its standard deviation."""
 EDGE = 4
 """Pixels at the edges of that picture, of the source, which are left out."""
 LEAST_MISSING = 0.05
@@ -115,8 +117,7 @@ def find_missing(grain: Grain, upscaler: Upscaler, share: float) -> Grain:
         places = (np.arange(len(profile)) + 0.5) / len(profile)
         missing = np.clip(1 - np.interp(places, steps, share_left[plane]), 0, 1)
         missing[missing < LEAST_MISSING] = 0
-        size = SCALE * 256
-        unit = float(GrainMaker(grain, SCALE).field(plane, 0, size, size).std())
+        unit = float(GrainMaker(grain, SCALE).field(plane, 0, *UNIT_SIZE).std())
         added = np.array(profile) * np.sqrt(missing) * (share / unit)
         strength.append(tuple(round(float(value), 5) for value in added))
     return replace(grain, strength=tuple(strength))

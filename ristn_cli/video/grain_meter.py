@@ -111,7 +111,7 @@ def _without_gradient(blocks: Floats) -> Floats:
     """Blocks (..., BLOCK, BLOCK) without their mean and their linear gradient."""
     ramp = np.linspace(-1, 1, BLOCK, dtype=np.float32)
     ramp /= np.sqrt(np.square(ramp).sum() * BLOCK)
-    rest = blocks - blocks.mean(axis=(-2, -1), keepdims=True)
+    rest: Floats = blocks - blocks.mean(axis=(-2, -1), keepdims=True)
     rest -= (rest * ramp).sum(axis=(-2, -1), keepdims=True) * ramp
     rest -= (rest * ramp[:, None]).sum(axis=(-2, -1), keepdims=True) * ramp[:, None]
     return rest
