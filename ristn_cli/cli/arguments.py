@@ -156,6 +156,23 @@ def weights_file(model: str) -> Path | None:
     return Path(model) if is_path else None
 
 
+def parse_grain(text: str | None) -> float:
+    """Share of the grain to be put back: 1 of `match`, 0 of None.
+
+    Raises:
+        typer.BadParameter: it is no share.
+    """
+    if text is None or text == "match":
+        return 0 if text is None else 1
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1
+    if not 0 <= share <= 1:
+        raise typer.BadParameter(f"{text!r} is not a share of grain; expected match, or a number from 0 to 1")
+    return share
+
+
 def parse_rate(text: str) -> Fraction:
     """Frames a second of `24`, `23.976` or `24000/1001`.
 

@@ -154,12 +154,13 @@ def check_outputs(
     Raises:
         typer.BadParameter: there is such an option.
     """
-    from ristn_cli.video import CODECS, is_image_target, is_numbered
+    from ristn_cli.video import CODECS, SCAN_SUFFIXES, is_image_target, is_numbered
 
     if all(is_image_target(target) for target in targets):
         given.refuse("the output is images, which no video encoder writes", *ENCODING)
         given.refuse_drop(values, "the output is images, which hold nothing else", *BESIDE_FRAMES)
-        if "start" not in given and "end" not in given and values["images"] != "stills":
+        has_rate = any(target.suffix.lower() in SCAN_SUFFIXES for target in targets)
+        if not has_rate and "start" not in given and "end" not in given and values["images"] != "stills":
             given.refuse("the output is images, which have no frame rate", "images")
         if not any(is_numbered(target) for target in targets):
             given.refuse("the output is a single image, made in one part", "segment_frames")

@@ -99,6 +99,7 @@ def evaluate(
     page = None if report is None else report / "index.html"
     check_targets([path for path in (page, failures) if path is not None], [], overwrite)
     with reported_errors(debug):
+        from ristn_cli.engine.memory import AutoTiling
         from ristn_cli.evaluation.charts import NO_CHARTS, can_draw
         from ristn_cli.evaluation.dataset import plan_clips
         from ristn_cli.evaluation.failures import Failures, draw_failures
@@ -150,15 +151,14 @@ def evaluate(
         names = list(model or ([] if outputs else [DEFAULT_MODEL]))
         if all(name in INTERPOLATIONS for name in names):
             typed.refuse("no network is evaluated", *FOR_NETWORKS)
+        tiling = AutoTiling(window=window, tile=tile, memory_bytes=parse_bytes(memory_limit))
         methods: list[Method] = [Interpolation("bicubic")]  # the baseline of every table
         for name in dict.fromkeys(names):
             if name in INTERPOLATIONS:
                 methods += [Interpolation(name)] if name != "bicubic" else []
                 continue
             file = weights_file(name)
-            upscaler = build_upscaler(
-                name, file, device, precision, tile, window, memory_limit=parse_bytes(memory_limit)
-            )
+            upscaler = build_upscaler(name, file, device, precision, tiling=tiling)
             methods.append(Network(name if file is None else file.stem, upscaler))
         methods += [Outputs(folder.resolve().name, folder) for folder in outputs]
         if doubled := next((m.name for m in methods if [n.name for n in methods].count(m.name) > 1), None):

@@ -22,7 +22,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "overwrite",
         "dry_run",
     ),
-    "Advanced: picture": ("deinterlace", "square_pixels"),
+    "Advanced: picture": ("grain", "deinterlace", "square_pixels", "still_tolerance"),
     "Advanced: input": ("video_stream", "images", "recursive", "raw", "strict"),
     "Advanced: output": ("preset", "pix_fmt", "encoder_arg", "format"),
     "Advanced: speed, memory, interruption": ("memory_limit", "precision", "tile", "window", "restart"),

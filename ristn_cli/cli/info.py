@@ -19,7 +19,7 @@ from ristn_cli.cli.terminal import format_seconds, reported_errors, show
 
 if TYPE_CHECKING:
     from ristn_cli.job.plan import JobPlan
-    from ristn_cli.video import StreamInfo, StreamPlan, VideoInfo
+    from ristn_cli.video import Scan, StreamInfo, StreamPlan, VideoInfo
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -75,13 +75,23 @@ def describe_source(found: VideoInfo, is_variable: bool | None) -> Iterator[str]
     color = found.color
     hdr = ", HDR" if color.is_hdr else ""
     tags = f"matrix {color.matrix}, range {color.range}, primaries {color.primaries}, transfer {color.transfer}"
-    yield f"colour: {found.bit_depth} bit {found.pixel_format}, {tags}, chroma {color.chroma_location}{hdr}"
+    bits = found.bit_depth if found.scan is None else found.scan.bit_depth
+    yield f"colour: {bits} bit {found.pixel_format}, {tags}, chroma {color.chroma_location}{hdr}"
+    if found.scan is not None:
+        yield f"film scan: {describe_scan(found.scan)}"
     for stream in found.streams:
         yield f"stream {describe_stream(stream)}"
     yield from describe_taken(found.streams, found.video_index)
     for number, chapter in enumerate(found.chapters, start=1):
         title = chapter.metadata.get("title", "")
         yield f"chapter {number}: {format_seconds(float(chapter.start))} {title}".rstrip()
+
+
+def describe_scan(scan: Scan) -> str:
+    """`10 bits a sample, logarithmic, timecode 01:00:00:00`."""
+    transfer = {"log": "logarithmic", "linear": "scene-linear", "display": "video"}[scan.transfer]
+    timecode = "" if scan.timecode is None else f", timecode {scan.timecode}"
+    return f"{scan.bit_depth} bits a sample, {transfer}{timecode}"
 
 
 def describe_stream(stream: StreamInfo) -> str:
@@ -155,6 +165,8 @@ def describe_plan(plan: JobPlan) -> Iterator[str]:
         what = {"flagged": "frames flagged so", "all": "every frame", "field": "every field to a frame of its own"}
         order = "" if plan.field_order is None else f", found in the pictures, {plan.field_order} field first"
         yield f"interlaced: deinterlaced by bwdif, {what[plan.deinterlaced]}{order}"
+    if plan.grain is not None:
+        yield f"grain: what the network removes is put back, up to {255 * plan.grain:.1f} of 255 (standard deviation)"
     if plan.resumed_frames:
         yield f"an unfinished run lies there: goes on after its {plan.resumed_frames} frames"
     counts = {"windows": plan.windows, "parts": plan.parts, "tiles a window": plan.tiles}

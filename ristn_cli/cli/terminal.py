@@ -27,6 +27,7 @@ from ristn_cli.printable import OneLineFormatter, printable
 from ristn_cli.typed import MalformedError
 
 if TYPE_CHECKING:
+    from ristn_cli.engine.memory import AutoTiling
     from ristn_cli.engine.upscaler import Upscaler
 
 FAILED = 1
@@ -238,18 +239,13 @@ def build_upscaler(
     weights: Path | None,
     device: str,
     precision: str,
-    tile: int | None,
-    window: int | None,
     *,
-    detect_cuts: bool = True,
-    memory_limit: int | None = None,
-    workers: int = 1,
+    tiling: AutoTiling | None = None,
     compilation: Literal["auto", "on", "off"] = "auto",
     quiet: bool = False,
 ) -> Upscaler:
-    """The engine that the common options describe; `workers` is how many such engines share the memory."""
+    """The engine that the common options describe."""
     from ristn_cli.engine.device import choose_backend
-    from ristn_cli.engine.memory import AutoTiling
     from ristn_cli.engine.upscaler import Upscaler
     from ristn_cli.weights import find_weights, load_weights
 
@@ -257,14 +253,6 @@ def build_upscaler(
     backend = choose_backend(device, precision)
     if backend.is_emulated:
         warn("bf16 is emulated on this CPU: it halves memory but is no faster")
-    tiling = AutoTiling(
-        window=window,
-        tile=tile,
-        detect_cuts=detect_cuts,
-        memory_bytes=memory_limit,
-        workers=workers,
-    )
-
     logging.getLogger("ristn.engine").setLevel(logging.WARNING if quiet else logging.INFO)
     return Upscaler(network, backend, tiling, compilation=compilation)
 

@@ -20,6 +20,7 @@ from ristn_cli.cli.arguments import (
     parse_drop,
     parse_encoder_arguments,
     parse_format,
+    parse_grain,
     parse_images,
     parse_output_size,
     parse_raw,
@@ -112,6 +113,12 @@ def upscale(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan and the expected time, and do nothing.")
     ] = False,
+    grain: Annotated[
+        str | None,
+        typer.Option(
+            metavar="match|0..1", help="Put back the film grain that the network removes: match, or a share of it."
+        ),
+    ] = None,
     deinterlace: Annotated[
         Literal["auto", "off", "frame", "field"],
         typer.Option(help="Frames to deinterlace. auto: interlaced ones; frame: all; field: all, at twice the rate."),
@@ -162,6 +169,15 @@ def upscale(
     precision: PrecisionOption = "auto",
     tile: TileOption = None,
     window: WindowOption = None,
+    still_tolerance: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=8,
+            metavar="N",
+            help="Levels (of 255) by which a still place may flicker and be computed once. 0: only what is equal.",
+        ),
+    ] = 0,
     restart: Annotated[bool, typer.Option("--restart", help="Discard the finished parts of an earlier run.")] = False,
     ray: RayOption = None,
     ray_workers: RayWorkersOption = None,
@@ -221,6 +237,7 @@ def upscale(
         raise typer.BadParameter("- cannot be cut into segments: --ray and several devices go with files")
     limit = parse_bytes(memory_limit)
     output_size = parse_output_size(size)
+    share = parse_grain(grain)
     dropped = parse_drop(drop)
     weights = weights_file(model)
     suffix = parse_format(format)
@@ -232,6 +249,7 @@ def upscale(
     if log_file is not None:
         check_log_file(log_file, [*sources, weights])
     with reported_errors(debug, log_file), ExitStack() as stack:
+        from ristn_cli.engine.memory import AutoTiling
         from ristn_cli.job.batch import Record, is_batch, plan_batch
         from ristn_cli.job.options import UpscaleOptions
 
@@ -249,6 +267,7 @@ def upscale(
             leave_out=tuple(sorted(dropped - {"audio", "subtitles", "alpha"})),  # type: ignore[arg-type]
             **output_size,
             square_pixels=square_pixels,
+            grain=share,
             deinterlace=deinterlace,
             drop_alpha="alpha" in dropped,
             strict=strict,
@@ -260,10 +279,13 @@ def upscale(
             weights=weights,
             device=device,
             precision=precision,
-            tile=tile,
-            window=window,
-            detect_cuts=not no_scene_cuts,
-            memory_limit=limit,
+            tiling=AutoTiling(
+                window=window,
+                tile=tile,
+                detect_cuts=not no_scene_cuts,
+                still_tolerance=still_tolerance,
+                memory_bytes=limit,
+            ),
             compilation=compilation,
             quiet=quiet,
             ray=None if dry_run else ray,

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,6 +17,7 @@ from ristn_cli.cli.completion import complete_devices
 from ristn_cli.cli.terminal import build_upscaler, note
 
 if TYPE_CHECKING:
+    from ristn_cli.engine.memory import AutoTiling
     from ristn_cli.engine.upscaler import Upscaler
     from ristn_cli.job.parts import PartMaker
     from ristn_cli.job.progress import Progress
@@ -106,6 +107,7 @@ class Computers(AbstractContextManager["Computers"]):
     Args:
         weights: a file that is used whatever the name.
         device: names of devices, separated by commas; other options as of `build_upscaler`.
+        tiling: what decides windows and tiles, for one worker.
         ray: address of a cluster; None for this process.
         ray_workers: how many workers; None for all that there is room for.
         ray_threads: cores of each; None for the cluster's choice.
@@ -117,10 +119,7 @@ class Computers(AbstractContextManager["Computers"]):
         weights: Path | None,
         device: str,
         precision: str,
-        tile: int | None,
-        window: int | None,
-        detect_cuts: bool,
-        memory_limit: int | None,
+        tiling: AutoTiling,
         compilation: Literal["auto", "on", "off"],
         quiet: bool,
         ray: str | None,
@@ -128,8 +127,7 @@ class Computers(AbstractContextManager["Computers"]):
         ray_threads: int | None,
     ) -> None:
         self._weights, self._device, self._precision = weights, device, precision
-        self._tile, self._window = tile, window
-        self._detect_cuts, self._memory_limit, self._compilation = detect_cuts, memory_limit, compilation
+        self._tiling, self._compilation = tiling, compilation
         self._quiet, self._ray, self._ray_workers, self._ray_threads = quiet, ray, ray_workers, ray_threads
         self._stack = ExitStack()
         self._local: tuple[list[LocalWorker], Pool] | None = None
@@ -157,11 +155,7 @@ class Computers(AbstractContextManager["Computers"]):
             self._weights,
             name,
             self._precision,
-            self._tile,
-            self._window,
-            detect_cuts=self._detect_cuts,
-            memory_limit=self._memory_limit,
-            workers=sharers,
+            tiling=replace(self._tiling, workers=sharers),
             compilation=self._compilation,
             quiet=self._quiet,
         )
@@ -188,7 +182,6 @@ class Computers(AbstractContextManager["Computers"]):
         return Devices(upscalers[0], spread_over(pool), len(workers), count_at_once(upscalers[0], len(workers)))
 
     def _open_cluster(self, model: str, address: str) -> Devices:
-        from ristn_cli.engine.memory import AutoTiling
         from ristn_cli.spread.pool import Pool
         from ristn_cli.spread.ray import WorkerNeeds, open_cluster, plan_for
         from ristn_cli.spread.scheduling import spread_over
@@ -210,11 +203,8 @@ class Computers(AbstractContextManager["Computers"]):
             self._cluster = cluster, self._stack.enter_context(Pool(cluster.workers))
         cluster, pool = self._cluster
         cluster.add(network)
-        tiling = AutoTiling(
-            window=self._window,
-            tile=self._tile,
-            detect_cuts=self._detect_cuts,
-            memory_bytes=self._memory_limit,
+        tiling = replace(
+            self._tiling,
             workers=cluster.sharers,
             other_bytes=cluster.other_bytes,
             free_bytes=cluster.free_bytes,

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ristn_cli.engine.tiles import Span
+from ristn_cli.engine.transfer import peak_of
 
 Image = TypeVar("Image", np.ndarray, Tensor)
 
@@ -33,14 +34,14 @@ class Picture:
 
 
 def find_picture(images: Sequence[np.ndarray], tolerance: int = 0) -> Picture:
-    """The picture of a window's images (H, W, 3) of uint8 or uint16.
+    """The picture of a window's images (H, W, 3) of one type.
 
     Bars have the colour of the first image's first pixel in all images, within `tolerance` levels of 8 bits.
     """
     height, width, _ = images[0].shape
     whole = Picture(Span(0, height), Span(0, width))
-    colour = images[0][0, 0].astype(np.int32)
-    limit = tolerance * (1 if images[0].dtype == np.uint8 else 257)
+    colour = images[0][0, 0].astype(np.float32)
+    limit = tolerance * peak_of(images[0].dtype) / 255
 
     def differs(image: np.ndarray) -> NDArray[np.bool_]:
         values: NDArray[np.bool_] = image != images[0][0, 0] if limit == 0 else np.abs(image - colour) > limit

@@ -1,4 +1,4 @@
-"""What the network makes, rounded to the integer levels of images."""
+"""What the network makes, rounded to the integer levels of images, or clipped to their floats."""
 
 import math
 from collections.abc import Sequence
@@ -14,17 +14,17 @@ STRIP_ROWS = 16
 """Rows of an image that are rounded at a time."""
 
 
-def write_levels(values: Tensor, levels: Sequence[Tensor], peak: int) -> Tensor:
+def write_levels(values: Tensor, levels: Sequence[Tensor], peak: float) -> Tensor:
     """Round values (T, H, W, 3), clipped to [0, 1], to integer levels in [0, `peak`], T of (H, W, 3).
 
-    The values are used up.
+    Levels of floats are not rounded. The values are used up.
 
     Returns:
         Whether all values are numbers; nothing waits for the device.
     """
     if values.device.type != "cpu":
         is_finite = values.sum(dtype=torch.float32).isfinite()
-        values.clamp_(0, 1).mul_(peak).add_(0.5)
+        values.clamp_(0, 1).mul_(peak).add_(0 if levels[0].is_floating_point() else 0.5)
         for value, level in zip(values, levels, strict=True):
             level.copy_(value)
         return is_finite
@@ -33,18 +33,19 @@ def write_levels(values: Tensor, levels: Sequence[Tensor], peak: int) -> Tensor:
         return torch.tensor(all(list(pool.map(lambda image: write_image_levels(*image), images))))
 
 
-def write_image_levels(values: NDArray[np.float32], levels: NDArray[np.unsignedinteger[Any]], peak: int) -> bool:
+def write_image_levels(values: NDArray[np.float32], levels: NDArray[Any], peak: float) -> bool:
     """`write_levels` for an image in main memory, (H, W, 3).
 
     A few rows at a time stay in the cache, and NumPy casts while it adds: half the time of whole passes by PyTorch.
     """
     scratch = np.empty_like(values[:STRIP_ROWS])
+    half = 0.0 if levels.dtype.kind == "f" else 0.5
     total = 0.0
     with np.errstate(invalid="ignore"):
         for top in range(0, len(values), STRIP_ROWS):
             strip = values[top : top + STRIP_ROWS]
             total += float(strip.sum())
             clipped = np.clip(strip, 0, 1, out=scratch[: len(strip)])
-            clipped *= peak
-            np.add(clipped, 0.5, out=levels[top : top + STRIP_ROWS], casting="unsafe")
+            clipped *= np.float32(peak)
+            np.add(clipped, half, out=levels[top : top + STRIP_ROWS], casting="unsafe")
     return math.isfinite(total)

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from ristn_cli.engine.transfer import peak_of
 from ristn_cli.engine.windows import Window, WindowCutter, slide_windows
 
 Item = TypeVar("Item")
@@ -25,9 +26,10 @@ STEP = 4
 
 
 def difference(before: np.ndarray, after: np.ndarray) -> float:
-    """Mean absolute difference of two images (H, W, 3) of one integer type, in percent of its range."""
-    a, b = (image[::STEP, ::STEP, 1].astype(np.int32) for image in (before, after))
-    return 100 * float(np.abs(a - b).mean()) / float(np.iinfo(before.dtype).max)
+    """Mean absolute difference of two images (H, W, 3) of one type, in percent of its range."""
+    number = np.float32 if before.dtype == np.float32 else np.int32
+    a, b = (image[::STEP, ::STEP, 1].astype(number) for image in (before, after))
+    return 100 * float(np.abs(a - b).mean()) / peak_of(before.dtype)
 
 
 class SceneDetector:

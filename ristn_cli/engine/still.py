@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ristn_cli.engine.transfer import peak_of
+
 BLOCK = 8
 """LR pixels a side."""
 
@@ -37,7 +39,7 @@ def find_changes(images: Sequence[np.ndarray], tolerance: int = 0) -> Changes:
     """Compare a window's images, block by block.
 
     Args:
-        images: (H, W, 3), uint8 or uint16, at most MOST_FRAMES.
+        images: (H, W, 3) of one type, at most MOST_FRAMES.
         tolerance: levels of 8 bits by which a value may differ and still be held; 0 holds only what is equal.
     """
     height, width, _ = images[0].shape
@@ -46,7 +48,7 @@ def find_changes(images: Sequence[np.ndarray], tolerance: int = 0) -> Changes:
         for index in range(1, len(images)):
             masks |= block_any(images[index] != images[index - 1]).astype(np.uint64) << np.uint64(index)
         return Changes(tuple(images), masks)
-    level = 1 if images[0].dtype == np.uint8 else 257
+    level = peak_of(images[0].dtype) / 255
     held = [images[0]]
     for index, image in enumerate(images[1:], 1):
         steady, changed = hold_blocks(held[-1], image, tolerance * level)
@@ -63,14 +65,14 @@ def block_any(values: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return result
 
 
-def hold_blocks(held: np.ndarray, image: np.ndarray, tolerance: int) -> tuple[np.ndarray, NDArray[np.bool_]]:
+def hold_blocks(held: np.ndarray, image: np.ndarray, tolerance: float) -> tuple[np.ndarray, NDArray[np.bool_]]:
     """`image` with the blocks of `held` that it differs from within `tolerance`, and which blocks it changes.
 
     A block whose mean has moved by more than MEAN_SHARE of the tolerance, in any channel, is not held.
     """
     height, width, _ = image.shape
     down, across = range(0, height, BLOCK), range(0, width, BLOCK)
-    difference = image.astype(np.int32) - held
+    difference = np.subtract(image, held, dtype=np.float32)
     sums = np.add.reduceat(np.add.reduceat(difference, down, axis=0), across, axis=1)
     pixels = np.outer(np.diff([*down, height]), np.diff([*across, width]))[:, :, None]
     has_moved: NDArray[np.bool_] = np.abs(sums) > MEAN_SHARE * tolerance * pixels

@@ -33,7 +33,7 @@ from ristn_cli.engine.short_memory import OutOfMemory, typed_memory_errors
 from ristn_cli.engine.still import MOST_FRAMES, find_changes
 from ristn_cli.engine.tile_plan import Strip, TilePlanner, tiles_cost
 from ristn_cli.engine.tiles import Span
-from ristn_cli.engine.transfer import Arrival, open_transfer
+from ristn_cli.engine.transfer import Arrival, open_transfer, peak_of
 from ristn_cli.engine.windows import Window, split_window
 from ristn_cli.model import RISTN, SCALE
 
@@ -110,7 +110,7 @@ class Upscaler:
         """Upscale a stream of consecutive images.
 
         Args:
-            images: RGB, (H, W, 3), uint8 or uint16, all of one size and type.
+            images: RGB, (H, W, 3), uint8, uint16, or float32 in [0, 1], all of one size and type.
 
         Yields:
             As many images (4H, 4W, 3) of the same type. Memory does not grow with the stream.
@@ -271,7 +271,7 @@ class Upscaler:
     @torch.inference_mode()
     def _launch_window(self, window: Window[np.ndarray]) -> Arrival:
         height, width, _ = window.frames[0].shape
-        peak = np.iinfo(window.frames[0].dtype).max
+        peak = peak_of(window.frames[0].dtype)
         picture, images, strips = self._plan(window)
         frames = self.transfer.upload(images)
         device = frames[0].device

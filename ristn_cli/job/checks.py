@@ -23,6 +23,7 @@ from ristn_cli.job.options import (
     plain_text,
     recorded_options,
 )
+from ristn_cli.job.regrain import GRAIN_KEY
 from ristn_cli.job.shape import choose_shape
 from ristn_cli.video import (
     IMAGES_WITH_ALPHA,
@@ -136,6 +137,8 @@ def check_job(
     """
     if isinstance(source, InputStream) and options.start is not None:
         raise VideoError(f"{source}: cannot be sought for --start; let the program that writes to it begin there")
+    if isinstance(source, InputStream) and options.grain:
+        raise VideoError(f"{source}: cannot be measured for --grain, as it is read only once; name a file")
     if isinstance(source, VideoInfo):
         info = source
     else:
@@ -296,6 +299,7 @@ def identify(job: Job, upscaler: Upscaler) -> dict[str, Any]:
         # What only decides whether a run fails does not change the frames of one that goes on.
         # The stream is named as found, however it was chosen.
         **{name: value for name, value in recorded_options(job.options).items() if name not in OTHERS},
+        GRAIN_KEY: None if job.grain is None else asdict(job.grain),
         "images": plain_text(job.output.images),
         "video stream": info.video_index,
         "version of ristn": version("ristn"),

@@ -25,6 +25,7 @@ from ristn_cli.job.manifest import Manifest
 from ristn_cli.job.options import RunOptions, UpscaleOptions, choose_deinterlacing
 from ristn_cli.job.plan import JobPlan, count_parts, count_windows, estimate_disk, format_bytes
 from ristn_cli.job.reading import read_source
+from ristn_cli.job.regrain import settle_grain
 from ristn_cli.job.repeats import join_repeats
 from ristn_cli.job.settling import settle_parts, settle_tiling
 from ristn_cli.video import VideoError, VideoInfo
@@ -60,6 +61,7 @@ def plan_job(
     run = run or RunOptions()
     job = settle_parts(check_job(source, target, options or UpscaleOptions(), run), run.workers, restart=run.restart)
     settle_tiling(job, upscaler, restart=run.restart)
+    job = settle_grain(job, upscaler, restart=run.restart)
     manifest = Manifest(job.folder, identify(job, upscaler))
     if not run.restart:
         manifest.load()
@@ -86,7 +88,7 @@ def describe_job(job: Job, manifest: Manifest, upscaler: Upscaler) -> JobPlan:
         "width": info.width,
         "height": info.height,
         "value_bytes": upscaler.backend.dtype.itemsize,
-        "image_bytes": 1 if info.bit_depth <= 8 else 2,
+        "image_bytes": info.value_bytes,
     }
     on_card = upscaler.backend.device.type == "cuda"
     beside = PROGRAM_BYTES + workers * job.encoder_bytes
@@ -106,6 +108,7 @@ def describe_job(job: Job, manifest: Manifest, upscaler: Upscaler) -> JobPlan:
         has_alpha=job.output.encoder.has_alpha,
         deinterlaced=choose_deinterlacing(info, job.options),
         field_order=info.field_order,
+        grain=None if job.grain is None else max(job.grain.strength[0]),
         encoder=encoder,
         streams=job.output.streams,
         frames=frames,

@@ -1,19 +1,29 @@
 """A job: everything that is settled before its first frame."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
+from ristn_cli.job.border import Border
 from ristn_cli.job.options import UpscaleOptions, estimate_frames
+from ristn_cli.model import SCALE
 from ristn_cli.own_files import check_owner
 from ristn_cli.video import (
     CODECS,
     IMAGES_PART_SUFFIX,
+    SCAN_SUFFIXES,
+    Frame,
     FrameWriter,
+    Grain,
+    GrainMaker,
     ImagesWriter,
     Output,
+    ScanEncoder,
     VideoInfo,
     encoder_bytes,
     part_suffix,
+    to_video,
 )
 
 PART_PIXELS = 32_000_000
@@ -40,11 +50,13 @@ class Job:
         target: the file, or the pattern of images, to write; `Y4M` or `MATROSKA` for standard output.
         output: the source, and what is written of it.
         options: what was asked for.
+        grain: what is put over each frame at 4x.
     """
 
     target: Path
     output: Output
     options: UpscaleOptions
+    grain: Grain | None = None
 
     @property
     def source(self) -> VideoInfo:
@@ -71,6 +83,11 @@ class Job:
         """Frames after which a part ends, with the window that reaches them."""
         info = self.source
         return self.options.segment_frames or max(SHORTEST_PART, PART_PIXELS // (info.width * info.height))
+
+    @property
+    def writes_scans(self) -> bool:
+        """Whether the output is DPX or EXR, whose frames keep the values of a film scan."""
+        return self.output.images in SCAN_SUFFIXES
 
     @property
     def medium(self) -> tuple[str, str]:
@@ -104,8 +121,30 @@ class Job:
         check_owner(path.parent)  # others may have renamed it where they can write above it
         output = self.output
         if output.images is not None:
-            return ImagesWriter(path, output.shape, output.images)
+            scans = self._scan_encoder(output.images) if self.writes_scans else None
+            return ImagesWriter(path, output.shape, output.images, scans)
         return FrameWriter(path, output.shape, output.encoder)
+
+    def _scan_encoder(self, suffix: str) -> ScanEncoder:
+        info, shape = self.source, self.output.shape
+        if info.is_image_sequence or info.is_still:
+            stated = self.options.image_rate or (None if info.scan is None else info.scan.rate)
+        else:
+            stated = shape.rate
+        return ScanEncoder.of(info, suffix, stated, shape.sample_aspect_ratio)
+
+    def finisher(self, begins: Border | None) -> Callable[[Frame], Frame]:
+        """What makes frames at 4x, all from a border on in order, such as the writer takes."""
+        numbers = count(0 if begins is None else begins.frames)
+        grain = None if self.grain is None else GrainMaker(self.grain, SCALE)
+
+        def finish(frame: Frame) -> Frame:
+            number = next(numbers)
+            if grain is not None:
+                frame = replace(frame, image=grain.apply(frame.image, number))
+            return frame if self.writes_scans else to_video(frame, self.source.scan)
+
+        return finish
 
     def with_source_files(self, path: Path, images: tuple[Path, ...]) -> "Job":
         """The same job, whose source lies elsewhere."""

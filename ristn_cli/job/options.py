@@ -42,6 +42,7 @@ class UpscaleOptions:
         fit: as large as fits into this size, but not above 4x, instead of `scale`. A size by its name lies on its side
             for a picture that is higher than wide; one in pixels, (width, height), stays as it is.
         square_pixels: resample to pixels as wide as high.
+        grain: share of the source's grain that is put back where the network removed it, in [0, 1]; 0 for none.
         deinterlace: `auto` treats interlaced frames, `frame` all, `off` none; `field` makes two frames of each.
         drop_alpha: upscale a video with transparency without it, rather than carry or refuse it.
         strict: fail where packets cannot be decoded or frames change in size or format, rather than conceal or convert
@@ -66,6 +67,7 @@ class UpscaleOptions:
     size: tuple[int, int] | None = None
     fit: Fit | tuple[int, int] | None = None
     square_pixels: bool = False
+    grain: float = 0
     deinterlace: Deinterlace = "auto"
     drop_alpha: bool = False
     strict: bool = False
@@ -75,7 +77,9 @@ class UpscaleOptions:
     leave_out: tuple[LeftOut, ...] = ()
 
     def __post_init__(self) -> None:
-        """Raise ValueError when more than one of `scale`, `size` and `fit` says how large the output is."""
+        """Raise ValueError for a `grain` out of range, or when two of `scale`, `size` and `fit` say the size."""
+        if not 0 <= self.grain <= 1:
+            raise ValueError(f"grain is {self.grain}, expected a share from 0 to 1")
         if (self.size is not None) + (self.fit is not None) + (self.scale != 4) > 1:
             raise ValueError("give one of scale, size and fit: each says how large the output is")
 

@@ -68,7 +68,8 @@ def write_parts(job: Job, manifest: Manifest, upscaler: Upscaler, stop: threadin
         windows = source_windows(job, manifest.border, upscaler, warnings.add)
         bordered = bordered_windows(windows, manifest.border, job.output.shape.rate, warnings)
         try:
-            for event in staged_parts(pipeline, bordered, upscaler, PartWriting(open_part, job.part_frames)):
+            writing = PartWriting(open_part, job.part_frames, job.finisher(manifest.border))
+            for event in staged_parts(pipeline, bordered, upscaler, writing):
                 yield from warnings.drain()
                 is_begun = True
                 if isinstance(event, Written):

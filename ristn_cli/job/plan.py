@@ -12,8 +12,18 @@ LOSSY_BITS_PER_PIXEL = 0.25
 """Of the output, in the disk estimate of h264, hevc and av1, whatever the quality: 12 Mbit/s for 1920x1080 at 24 frames
 a second, which is much for pictures as smooth as upscaled ones."""
 
-BITS_PER_PIXEL = {"prores": 4.0, "ffv1": 16.0, "jpeg": 4.0, "png": 16.0, "tiff": 24.0, "webp": 2.0}
-"""Of what takes far more: ProRes 422 HQ by its data rate, FFV1 as if it hardly compressed, images of 8 bits."""
+BITS_PER_PIXEL = {
+    "prores": 4.0,
+    "ffv1": 16.0,
+    "jpeg": 4.0,
+    "png": 16.0,
+    "tiff": 24.0,
+    "webp": 2.0,
+    "dpx": 24.0,
+    "exr": 48.0,
+}
+"""Of what takes far more: ProRes 422 HQ by its data rate, FFV1 as if it hardly compressed, images of 8 bits, EXR of
+halves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +39,7 @@ class JobPlan:
         has_alpha: the output has the source's transparency, resampled apart from the network.
         deinterlaced: the frames that are: `none`, `flagged` ones, `all`, or all, to one frame a `field`.
         field_order: which field comes first, found by looking at pictures whose flags are silent.
+        grain: standard deviation of the grain that is added, where it is strongest, 1 for white; None without.
         encoder: the encoder's name.
         streams: what becomes of each stream.
         frames: all frames of the output.
@@ -59,6 +70,7 @@ class JobPlan:
     has_alpha: bool
     deinterlaced: Literal["none", "flagged", "all", "field"]
     field_order: FieldOrder | None
+    grain: float | None
     encoder: str
     streams: tuple[StreamPlan, ...]
     frames: int | None
@@ -106,6 +118,8 @@ def estimate_disk(pixels: int, family: str, frames_left: int, other_bytes: int, 
     bits = BITS_PER_PIXEL.get(family, LOSSY_BITS_PER_PIXEL)
     if is_deep and family in ("png", "tiff"):
         bits *= 3  # the lower eight of 16 bits are noise, which nothing compresses
+    elif is_deep and family in ("dpx", "exr"):
+        bits *= 2
     encoded = frames_left * pixels * bits / 8
     return math.ceil(2 * encoded) + other_bytes
 

@@ -19,6 +19,7 @@ from ristn_cli.job.job import Job
 from ristn_cli.job.manifest import LOCK_NAME, JobError, Manifest, lock, remove_job_folder, remove_lock
 from ristn_cli.job.options import RunOptions, UpscaleOptions
 from ristn_cli.job.parts import PartMaker, raise_when, write_parts
+from ristn_cli.job.regrain import settle_grain
 from ristn_cli.job.settling import settle_parts, settle_tiling
 from ristn_cli.job.standard_output import stream_out
 from ristn_cli.own_files import make_private_folder
@@ -96,6 +97,8 @@ def _upscale_to_file(
         raise VideoError(f"{target}: cannot write there: {error.strerror}") from error
     job = settle_parts(job, run.workers, restart=run.restart)
     settle_tiling(job, upscaler, restart=run.restart)
+    with interruptible(check):
+        job = settle_grain(job, upscaler, restart=run.restart)
     manifest = Manifest(folder, identify(job, upscaler))
     try:
         with lock(folder / LOCK_NAME):

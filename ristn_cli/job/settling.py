@@ -38,7 +38,7 @@ def settle_tiling(job: Job, upscaler: Upscaler, *, restart: bool) -> None:
     Windows and tiles that were asked for are as asked.
     """
     info = job.source
-    image_bytes = 1 if info.bit_depth <= 8 else 2
+    image_bytes = info.value_bytes
     upscaler.fit(info.width, info.height, image_bytes=image_bytes, encoder_bytes=job.encoder_bytes)
     if upscaler.auto_tiling is None or restart or not job.is_resumable:
         return

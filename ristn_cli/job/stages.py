@@ -4,7 +4,7 @@ Frames and parts are those of the stages run one after another, because each dep
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from ristn_cli.engine.allocator import stop_openmp_threads
@@ -39,17 +39,18 @@ class Written:
 @dataclass(frozen=True)
 class PartWriting:
     """How parts are written: `open_part` opens the encoder of the next one, and it ends with the window in which it
-    reaches `length` frames."""
+    reaches `length` frames. Each frame goes through `finish` before."""
 
     open_part: Callable[[], FrameWriter | ImagesWriter]
     length: int
+    finish: Callable[[Frame], Frame]
 
 
 def staged_parts(
     pipeline: Pipeline, windows: Iterator[tuple[Window[Run], Border]], upscaler: Upscaler, writing: PartWriting
 ) -> Iterator[Written | Part]:
     """All stages, running at the same time: windows of a stream to encoded parts."""
-    made = staged_frames(pipeline, windows, upscaler)
+    made = staged_frames(pipeline, windows, upscaler, writing.finish)
     return pipeline.ahead(encoded_parts(made, writing), EVENTS_AHEAD, name="encode")
 
 
@@ -57,13 +58,14 @@ def staged_frames(
     pipeline: Pipeline,
     windows: Iterator[tuple[Window[Run], Border]],
     upscaler: Upscaler,
+    finish: Callable[[Frame], Frame],
 ) -> Iterator[Made]:
-    """All stages but the encoder, running at the same time as whoever takes the frames."""
+    """All stages but the encoder, running at the same time as whoever takes the frames, which `finish` has changed."""
     if upscaler.backend.device.type == "cpu":
         stop_openmp_threads()  # the stage "upscale" has its own
     read = pipeline.ahead(windows, WINDOWS_AHEAD, name="read")
     launched = pipeline.ahead(launched_windows(read, upscaler), 1, name="upscale")
-    return pipeline.ahead(made_frames(launched, upscaler), IMAGES_AHEAD, name="download")
+    return pipeline.ahead(made_frames(launched, upscaler, finish), IMAGES_AHEAD, name="download")
 
 
 def bordered_windows(
@@ -117,9 +119,11 @@ def launched_windows(
 
 
 def made_frames(
-    launched: Iterator[tuple[tuple[Run, ...], Arrival, Border | None]], upscaler: Upscaler
+    launched: Iterator[tuple[tuple[Run, ...], Arrival, Border | None]],
+    upscaler: Upscaler,
+    finish: Callable[[Frame], Frame],
 ) -> Iterator[Made]:
-    """The kept frames at 4x, repeats included, each with its own timestamp."""
+    """The kept frames at 4x, repeats included, each with its own timestamp and finished by itself."""
     for runs, arrival, border in launched:
         images = upscaler.collect(arrival)
         del arrival
@@ -127,7 +131,9 @@ def made_frames(
             image = images.pop(0)
             for repeat, source in enumerate(run, start=1):
                 is_last = number == len(runs) and repeat == len(run)
-                yield Made(Frame(image, source.time, source.duration, alpha=source.alpha), border if is_last else None)
+                frame = replace(source, image=image, is_damaged=False, clock=None)
+                yield Made(finish(frame), border if is_last else None)
+                del frame
             del image
 
 

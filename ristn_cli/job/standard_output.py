@@ -22,6 +22,7 @@ from ristn_cli.job.parts import Interrupted, check_stream, raise_when, write_par
 from ristn_cli.job.pipeline import Cancelled, Pipeline
 from ristn_cli.job.progress import Meter
 from ristn_cli.job.reading import source_windows
+from ristn_cli.job.regrain import settle_grain
 from ristn_cli.job.settling import settle_tiling
 from ristn_cli.job.stages import bordered_windows, staged_frames
 from ristn_cli.video import Y4mWriter, interruptible, stream_mux
@@ -37,6 +38,7 @@ def stream_out(job: Job, stdout: IO[bytes], upscaler: Upscaler, stop: threading.
         VideoError: the program that reads the output closed it.
     """
     settle_tiling(job, upscaler, restart=True)
+    job = settle_grain(job, upscaler, restart=True)
     with tempfile.TemporaryDirectory(prefix="ristn-stream-") as scratch:
         manifest = Manifest(Path(scratch), {})
         yield Planned(describe_job(job, manifest, upscaler))
@@ -115,7 +117,7 @@ def write_y4m(job: Job, stdout: IO[bytes], upscaler: Upscaler, stop: threading.E
     with stoppable(upscaler.model, pipeline.check), pipeline:
         windows = bordered_windows(source_windows(job, None, upscaler, warnings.add), None, shape.rate, warnings)
         try:
-            for made in staged_frames(pipeline, windows, upscaler):
+            for made in staged_frames(pipeline, windows, upscaler, job.finisher(None)):
                 yield from warnings.drain()
                 time = made.frame.time
                 first = time if first is None else first

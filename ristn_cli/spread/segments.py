@@ -127,7 +127,7 @@ def compute_segment(job: Job, segment: Segment, upscaler: Upscaler, path: Path, 
         bordered = bordered_windows(
             windows_of(segment, windows, source), segment.begins, job.output.shape.rate, Warnings()
         )
-        writing = PartWriting(lambda: job.open_writer(path), segment.frames)
+        writing = PartWriting(lambda: job.open_writer(path), segment.frames, job.finisher(segment.begins))
         for event in staged_parts(pipeline, bordered, upscaler, writing):
             if isinstance(event, Written):
                 pulse.frames = event.frames

@@ -7,6 +7,9 @@ from ristn_cli.video.codecs import CODECS, choose_codec, part_suffix, size_step
 from ristn_cli.video.colors import check_matrix
 from ristn_cli.video.compress import Compression, EncodedImages, compress_clip, compress_images, encode_images
 from ristn_cli.video.drawing import Scaling, draw_label, resize_image, to_eight_bits
+from ristn_cli.video.grain import Grain, GrainMaker
+from ristn_cli.video.grain import to_planes as grain_planes
+from ristn_cli.video.grain_meter import GrainMeter
 from ristn_cli.video.interruption import check_interruption, interruptible
 from ristn_cli.video.inventory import find_decoders, library_versions, program_version, try_encoder
 from ristn_cli.video.limits import limit_variables
@@ -37,6 +40,7 @@ from ristn_cli.video.types import (
     Frame,
     Image,
     MasteringMetadata,
+    Scan,
     StreamInfo,
     VideoError,
     VideoInfo,
@@ -46,6 +50,7 @@ from ristn_cli.video.writing.encoder import usable_cores
 from ristn_cli.video.writing.footprint import encoder_bytes
 from ristn_cli.video.writing.image_file import (
     IMAGES_WITH_ALPHA,
+    SCAN_SUFFIXES,
     WRITABLE_IMAGES,
     check_image_depth,
     encode_animation,
@@ -55,6 +60,7 @@ from ristn_cli.video.writing.image_file import (
     write_image,
 )
 from ristn_cli.video.writing.inputs import InputFiles
+from ristn_cli.video.writing.renditions import ScanEncoder, target_scan, to_video
 from ristn_cli.video.writing.sequence import PART_SUFFIX as IMAGES_PART_SUFFIX
 from ristn_cli.video.writing.sequence import (
     SIDECAR_NAME,
@@ -78,6 +84,7 @@ __all__ = [
     "IMAGES_PART_SUFFIX",
     "IMAGES_WITH_ALPHA",
     "IMAGE_SUFFIXES",
+    "SCAN_SUFFIXES",
     "SIDECAR_NAME",
     "WRITABLE_IMAGES",
     "Chapter",
@@ -90,6 +97,9 @@ __all__ = [
     "FieldOrder",
     "Frame",
     "FrameWriter",
+    "Grain",
+    "GrainMaker",
+    "GrainMeter",
     "Image",
     "ImagesWriter",
     "InputFiles",
@@ -101,6 +111,8 @@ __all__ = [
     "ReadOptions",
     "Resampler",
     "Scaling",
+    "Scan",
+    "ScanEncoder",
     "StreamInfo",
     "StreamPlan",
     "VideoError",
@@ -130,6 +142,7 @@ __all__ = [
     "find_fields",
     "find_transparency",
     "find_vmaf",
+    "grain_planes",
     "has_variable_rate",
     "interruptible",
     "is_image_target",
@@ -152,7 +165,9 @@ __all__ = [
     "single_image_error",
     "size_step",
     "stream_mux",
+    "target_scan",
     "to_eight_bits",
+    "to_video",
     "try_encoder",
     "try_mux",
     "usable_cores",

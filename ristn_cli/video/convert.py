@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ristn_cli.video.colors import LUMA_WEIGHTS, check_matrix, color_of, depth_of, has_alpha_channel
 from ristn_cli.video.filters import Chain
-from ristn_cli.video.types import UNSPECIFIED, Color, Image, VideoError
+from ristn_cli.video.types import UNSPECIFIED, Color, Image, VideoError, peak_of
 
 WIDEST_VECTOR = 64
 """Pixels."""
@@ -49,7 +49,7 @@ class RgbReader:
         Raises VideoError for a picture that is not wholly opaque, unless alpha is to be dropped.
         """
         image, alpha = self.to_rgba(frame)
-        if alpha is not None and int(alpha.min()) < int(np.iinfo(alpha.dtype).max):
+        if alpha is not None and float(alpha.min()) < peak_of(alpha.dtype):
             raise VideoError(
                 f"{self._path}: the picture has transparency, which the output would lose; "
                 "drop the alpha channel explicitly (--drop alpha) to go on without it"
@@ -72,6 +72,11 @@ class RgbReader:
         alpha = None
         if self._target.startswith(("gbra", "yuva")):
             alpha = scale_codes(plane(result, 3), self._bits, 16)
+        if self._target.startswith("gray"):
+            luma = plane(result, 0)
+            centre = np.full_like(luma, 2 ** (self._bits - 1))
+            range_ = self._color.conversion_range
+            return yuv_to_rgb16([luma, centre, centre], self._bits, self._color.conversion_matrix, range_), alpha
         if self._target.startswith("gbr"):
             return planar_to_rgb16([plane(result, index) for index in (2, 0, 1)], self._bits), alpha
         planes = [plane(result, index) for index in range(3)]
@@ -82,7 +87,9 @@ class RgbReader:
         self._target, self._bits = self._choose_target(frame.format)
         matrix, range_ = self._color.conversion_matrix, self._color.conversion_range
         options = f"flags={SWS_FLAGS}"
-        if not frame.format.is_rgb and matrix != "gbr":
+        if self._target.startswith("gray"):  # or libswscale would take grey for limited range here and full range there
+            options += ":in_range=pc:out_range=pc"
+        elif not frame.format.is_rgb and matrix != "gbr":
             keeps_yuv = self._target.startswith("yuv")
             options += f":in_color_matrix={matrix}:in_range={range_}:out_range={range_ if keeps_yuv else 'pc'}"
             if keeps_yuv:
@@ -97,6 +104,8 @@ class RgbReader:
         bits = next((depth for depth in PLANAR_DEPTHS if depth >= bits), 16)
         if alpha:
             bits = next(depth for depth in (10, 12, 16) if depth >= bits)
+        if pixel_format.name.startswith("gray") and not alpha and self._color.conversion_matrix != "gbr":
+            return f"gray{bits}le", bits
         if pixel_format.is_rgb or self._color.conversion_matrix == "gbr":
             return f"{'gbrap' if alpha else 'gbrp'}{bits}le", bits
         return f"{'yuva444p' if alpha else 'yuv444p'}{bits}le", bits
@@ -129,7 +138,7 @@ class FrameBuilder:
         """
         holds_alpha = self.has_alpha
         if holds_alpha and alpha is None:
-            alpha = np.full(image.shape[:2], np.iinfo(image.dtype).max, image.dtype)
+            alpha = np.full(image.shape[:2], peak_of(image.dtype), image.dtype)
         if self._format.is_rgb:
             name = "rgb24" if image.dtype == np.uint8 else "rgb48le"
             pixels: NDArray[Any] = image

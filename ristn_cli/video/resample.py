@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 from av.video.frame import VideoFrame
+from numpy.typing import NDArray
 
 from ristn_cli.video.convert import plane
 from ristn_cli.video.filters import Chain
@@ -27,7 +30,10 @@ class Resampler:
         self._chain: Chain | None = None
 
     def apply(self, image: Image) -> Image:
-        """An image (H, W, 3) or a plane (H, W), uint8 or uint16, in the new size; itself when it has that already."""
+        """An image (H, W, 3) or a plane (H, W) in the new size; itself when it has that already.
+
+        float32 goes through 16 bits, as everything does within libswscale.
+        """
         if image.shape[:2] == (self.height, self.width):
             return image
         if image.ndim == 2:
@@ -38,6 +44,9 @@ class Resampler:
         return result
 
     def _plane(self, values: Image) -> Image:
+        if values.dtype == np.float32:
+            levels = np.clip(cast("NDArray[np.float32]", values), 0, 1) * np.float32(65535) + np.float32(0.5)
+            return self._plane(levels.astype(np.uint16)).astype(np.float32) / np.float32(65535)
         name = "gray" if values.dtype == np.uint8 else "gray16le"
         frame = VideoFrame(values.shape[1], values.shape[0], name)
         plane(frame, 0)[...] = values

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,14 @@ FINE_TICKS = 10_000
 
 FieldOrder = Literal["top", "bottom"]
 
-Image = NDArray[np.uint8] | NDArray[np.uint16]
+Transfer = Literal["log", "linear", "display"]
+
+Image = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
+
+
+def peak_of(dtype: np.dtype[Any]) -> float:
+    """The largest value of images of a type: white, or what is opaque."""
+    return 1.0 if dtype.kind == "f" else float(np.iinfo(dtype).max)
 
 
 class VideoError(Exception):
@@ -116,6 +123,37 @@ class Chapter:
 
 
 @dataclass(frozen=True)
+class Scan:
+    """How the values of a film scan, a DPX or EXR picture, are to be understood.
+
+    `transfer` is `log` for printing density, `linear` for light, `display` for video. `bit_depth` is of a sample: 8 to
+    16 of integers; EXR holds floats, of 16 (half) or 32. `rate` is in frames a second and `timecode` is `HH:MM:SS:FF`,
+    None where the header does not say. `dpx_codes` are DPX's own numbers of transfer and colorimetry. `chromaticities`
+    are EXR's, x and y of red, green, blue and white.
+    """
+
+    kind: Literal["dpx", "exr"]
+    transfer: Transfer
+    bit_depth: int
+    rate: Fraction | None = None
+    timecode: str | None = None
+    dpx_codes: tuple[int, int] = (0, 0)
+    chromaticities: tuple[float, ...] | None = None
+
+    @property
+    def is_curved(self) -> bool:
+        """Whether the network sees the values through a curve of `scan_curve`: they are not those of video."""
+        return self.transfer != "display"
+
+    @property
+    def dtype(self) -> type[np.uint8] | type[np.uint16] | type[np.float32]:
+        """The type of the images, which holds every value apart behind the curve: float32 are values in [0, 1]."""
+        if not self.is_curved:
+            return np.uint8 if self.bit_depth == 8 else np.uint16
+        return np.float32 if self.bit_depth > 10 else np.uint16
+
+
+@dataclass(frozen=True)
 class VideoInfo:
     """What `probe` found. Sizes are as shown, after rotation; times are seconds on the source's own clock.
 
@@ -162,6 +200,7 @@ class VideoInfo:
     field_order: FieldOrder | None = None
     frame_aspect_ratio: Fraction = Fraction(1)
     stream: object | None = field(default=None, compare=False, repr=False)
+    scan: Scan | None = None
 
     @property
     def has_decoding_times_only(self) -> bool:
@@ -181,6 +220,13 @@ class VideoInfo:
             return self.time_base
         ticks = self.time_base.denominator
         return Fraction(1, ticks if ticks >= FINE_TICKS else ticks * ceil(10 * FINE_TICKS / ticks))
+
+    @property
+    def value_bytes(self) -> int:
+        """Bytes of a value of the images that are read."""
+        if self.scan is not None:
+            return np.dtype(self.scan.dtype).itemsize
+        return 1 if self.bit_depth <= 8 else 2
 
     @property
     def has_plausible_rate(self) -> bool:
@@ -227,11 +273,12 @@ class Clock:
 class Frame:
     """A picture and its place in time.
 
-    `image` is RGB (H, W, 3): uint8 from 8-bit sources, else uint16 on the full 16-bit scale (65535 is white). `time` is
-    the source's own presentation time in seconds, `duration` the time until the next frame. `is_damaged` marks a
-    picture the decoder had to conceal. `alpha` is (H, W), of the image's type and scale, 0 where nothing is seen; None
-    for a picture without transparency. The image is not multiplied with it (straight alpha). `clock` lets a later
-    reading begin with this frame; None for images.
+    `image` is RGB (H, W, 3): uint8 from 8-bit sources, else uint16 on the full 16-bit scale (65535 is white), or
+    float32 in [0, 1] from film scans of more than 10 bits, see `Scan`. `time` is the source's own presentation time in
+    seconds, `duration` the time until the next frame. `is_damaged` marks a picture the decoder had to conceal. `alpha`
+    is (H, W), of the image's type and scale, 0 where nothing is seen; None for a picture without transparency. The
+    image is not multiplied with it (straight alpha), but for EXR. `clock` lets a later reading begin with this frame;
+    None for images. `timecode` is what a film scan's own header says.
     """
 
     image: Image
@@ -240,3 +287,4 @@ class Frame:
     is_damaged: bool = False
     alpha: Image | None = None
     clock: Clock | None = None
+    timecode: str | None = None

@@ -153,6 +153,7 @@ def test_upscale(room: Path, command: str) -> None:
         "a.mkv b.mkv --quiet --progress none --log-file log",
         "shot b.mkv --images 24 --drop alpha --codec h264 --strict",
         "shot new/%03d.png --images 24 --end 1",
+        "shot new/%03d.dpx --images 24",
         "shot out --format mkv --images 24",
         "photo.png b.mkv --images 24",
         "films stills out --recursive --images stills --format .mkv",

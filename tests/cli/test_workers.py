@@ -43,9 +43,6 @@ LITE = CONFIGS["ristn-lite"]
 COMMON: dict[str, object] = {
     "weights": None,
     "precision": "fp32",
-    "tile": None,
-    "window": None,
-    "detect_cuts": True,
     "compilation": "off",
     "quiet": True,
     "ray": None,
@@ -105,13 +102,13 @@ def two_models(tiny_model: RISTN, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_devices_of_one_machine_share_its_limit_and_its_cores(two_models: dict[str, Path]) -> None:
     torch.set_num_threads(2)
-    with Computers(**COMMON, device="cpu,cpu", memory_limit=2048 * MIB) as computers:  # type: ignore[arg-type]
+    with Computers(**COMMON, device="cpu,cpu", tiling=AutoTiling(memory_bytes=2048 * MIB)) as computers:  # type: ignore[arg-type]
         with computers.open("clean") as devices:
             assert devices.upscaler.auto_tiling is not None
             assert devices.upscaler.auto_tiling.room(CPU, 0) == (2048 * MIB - PROGRAM_BYTES) // 2
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == 2
-    with Computers(**COMMON, device="cpu", memory_limit=2048 * MIB) as computers:  # type: ignore[arg-type]
+    with Computers(**COMMON, device="cpu", tiling=AutoTiling(memory_bytes=2048 * MIB)) as computers:  # type: ignore[arg-type]
         with computers.open("clean") as devices:
             assert devices.upscaler.auto_tiling is not None
             assert devices.upscaler.auto_tiling.room(CPU, 0) == 2048 * MIB - PROGRAM_BYTES

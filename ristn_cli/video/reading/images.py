@@ -17,7 +17,7 @@ from ristn_cli.video.convert import RgbReader
 from ristn_cli.video.reading.sidedata import read_orientation, turn_upright
 from ristn_cli.video.reading.source import STILL_FORMATS, check_size, open_input
 from ristn_cli.video.reading.streams import has_decoder
-from ristn_cli.video.types import Color, Image, VideoError
+from ristn_cli.video.types import Color, Image, VideoError, peak_of
 
 # Pillow warns of more, and refuses twice as many.
 MOST_PILLOW_PIXELS = 2**30 // 12
@@ -30,7 +30,7 @@ def read_image(path: str | Path, *, drop_alpha: bool = False, on_damage: Callabl
     that is missing, empty, not an image, damaged (without `on_damage`), or not wholly opaque (unless `drop_alpha`).
     """
     image, alpha = read_image_with_alpha(path, on_damage=on_damage)
-    if not drop_alpha and alpha is not None and int(alpha.min()) < int(np.iinfo(alpha.dtype).max):
+    if not drop_alpha and alpha is not None and float(alpha.min()) < peak_of(alpha.dtype):
         raise VideoError(f"{path}: the picture has transparency; drop the alpha channel explicitly (--drop alpha)")
     return image
 

@@ -84,7 +84,7 @@ class Layout:
 def layout_of_images(info: VideoInfo, image: Image | None = None) -> Layout:
     """The layout of an image of a sequence (H, W, 3); of the first one when None."""
     height, width = (info.height, info.width) if image is None else image.shape[:2]
-    is_deep = info.bit_depth > 8 if image is None else image.dtype == np.uint16
+    is_deep = info.bit_depth > 8 if image is None else image.dtype != np.uint8
     return Layout(width, height, info.sample_aspect_ratio, f"{16 if is_deep else 8} bits a sample")
 
 
@@ -229,4 +229,6 @@ def _name_size(layout: Layout, with_shape: bool) -> str:
 def _to_depth(image: Image, is_deep: bool) -> Image:
     """Values of 8 bits as of 16, or the other way, rounded; the image itself where it has the right type."""
     bits = 8 * image.itemsize
+    if image.dtype == np.float32:  # of a film scan, whose reader gives all of one type
+        return image
     return image if (bits > 8) == is_deep else scale_codes(image, bits, 16 if is_deep else 8)

@@ -18,6 +18,7 @@ from ristn_cli.video.convert import RgbReader
 from ristn_cli.video.filters import strips
 from ristn_cli.video.reading.boxes import describe_encryption, find_encrypted_tracks
 from ristn_cli.video.reading.layout import AspectReader
+from ristn_cli.video.reading.scan_header import read_scan
 from ristn_cli.video.reading.sidedata import read_mastering, read_orientation
 from ristn_cli.video.reading.source import STILL_FORMATS, check_size, list_images, open_input, undecodable
 from ristn_cli.video.reading.standard_input import InputStream
@@ -62,9 +63,22 @@ def probe(
     path = Path(source)
     images = list_images(path)
     if not images:
-        return _probe_one(path, rate, video_stream)
-    info = _probe_one(images[0], rate, video_stream)
+        return _probe_file(path, rate, video_stream)
+    info = _probe_file(images[0], rate, video_stream)
     return _replace_for_images(info, path, images, len(images) / info.rate)
+
+
+def _probe_file(path: Path, rate: Fraction | None, video_stream: int | None) -> VideoInfo:
+    scan = read_scan(path) if path.is_file() else None
+    info = _probe_one(path, rate or (None if scan is None else scan.rate), video_stream)
+    if scan is None:
+        return info
+    metadata = dict(info.metadata) | ({} if scan.timecode is None else {"timecode": scan.timecode})
+    if not scan.is_curved:
+        return replace(info, scan=scan, metadata=metadata)
+    # What is made of it beside DPX and EXR is video.
+    color = replace(info.color, primaries="bt709", transfer="bt709")
+    return replace(info, scan=scan, metadata=metadata, bit_depth=16, color=color)
 
 
 def _probe_one(source: Path | InputStream, rate: Fraction | None, video_stream: int | None) -> VideoInfo:

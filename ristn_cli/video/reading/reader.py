@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 
 import av
-import numpy as np
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 
@@ -22,9 +21,10 @@ from ristn_cli.video.reading.images import read_image, read_image_with_alpha
 from ristn_cli.video.reading.interlace import Deinterlacer
 from ristn_cli.video.reading.layout import LayoutReader, Matcher, layout_of_images, layout_of_video
 from ristn_cli.video.reading.probing import describe_again, probe
+from ristn_cli.video.reading.scans import read_scan_picture
 from ristn_cli.video.reading.source import undecodable
 from ristn_cli.video.reading.timestamps import Estimator
-from ristn_cli.video.types import Clock, Frame, Image, VideoError, VideoInfo
+from ristn_cli.video.types import Clock, Frame, Image, VideoError, VideoInfo, peak_of
 
 log = logging.getLogger("ristn.video")
 
@@ -110,7 +110,7 @@ def describe_from(info: VideoInfo, start: Fraction | None) -> VideoInfo:
         if found is None:
             return info
         image = probe(found)
-        names = ("width", "height", "sample_aspect_ratio", "bit_depth", "pixel_format", "color", "has_alpha")
+        names = ("width", "height", "sample_aspect_ratio", "bit_depth", "pixel_format", "color", "has_alpha", "scan")
         return replace(info, **{name: getattr(image, name) for name in names})
     estimator = Estimator(info)
     frames = decoded_from(Reading(info, first, first), Damage(info.path, False, None))
@@ -142,9 +142,7 @@ def find_transparency(
         return info.has_alpha
     options = ReadOptions(start=start, end=end, max_frames=max_frames, deinterlace="off", carry_alpha=True)
     frames = read_frames(info, options, on_change=lambda message: None)
-    return any(
-        frame.alpha is not None and int(frame.alpha.min()) < int(np.iinfo(frame.alpha.dtype).max) for frame in frames
-    )
+    return any(frame.alpha is not None and float(frame.alpha.min()) < peak_of(frame.alpha.dtype) for frame in frames)
 
 
 def _image_frames(info: VideoInfo, scope: Scope, damage: Damage, matcher: Matcher) -> Iterator[Frame]:
@@ -157,12 +155,16 @@ def _image_frames(info: VideoInfo, scope: Scope, damage: Damage, matcher: Matche
             return
         alpha: Image | None = None
         report = partial(_add_of_image, damage, path)
-        if scope.carry_alpha:
+        timecode: str | None = None
+        if info.scan is not None:
+            image, alpha, timecode = read_scan_picture(path, info.scan, on_damage=report)
+            alpha = alpha if scope.carry_alpha else None
+        elif scope.carry_alpha:
             image, alpha = read_image_with_alpha(path, on_damage=report)
         else:
             image = read_image(path, drop_alpha=scope.options.drop_alpha, on_damage=report)
         image, alpha = matcher.match(image, alpha, layout_of_images(info, image), time, path)
-        yield Frame(image, time, 1 / info.rate, alpha=alpha)
+        yield Frame(image, time, 1 / info.rate, alpha=alpha, timecode=timecode)
 
 
 def _add_of_image(damage: Damage, path: Path, what: str) -> None:

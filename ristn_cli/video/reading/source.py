@@ -25,7 +25,7 @@ from ristn_cli.video.reading.streams import (
 )
 from ristn_cli.video.types import VideoError, VideoInfo
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".dpx", ".exr")
 # Formats whose clock starts anywhere; every other container's clock starts at its own zero.
 FREE_RUNNING_FORMATS = ("mpegts", "mpeg", "mpegtsraw")
 # Formats whose frames have the same times after a seek; program and elementary streams derive theirs on the way.

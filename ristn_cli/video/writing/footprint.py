@@ -9,7 +9,7 @@ import math
 from ristn_cli.video.codecs import X26X_PRESETS
 from ristn_cli.video.writing.encoder import bounded_lookahead, is_large, usable_cores
 
-PLAIN = {"libx264": 35.0, "libx265": 80.0, "libsvtav1": 340.0, "ffv1": 50.0, "rawvideo": 5.5}
+PLAIN = {"libx264": 35.0, "libx265": 80.0, "libsvtav1": 340.0, "ffv1": 50.0, "rawvideo": 5.5, "dpx": 24.0, "exr": 36.0}
 """Bytes a pixel of 8 bits that an encoder holds whatever its settings."""
 OTHERS = 12.0
 """The same of all others: ProRes, images, and what a GPU's encoder has in main memory."""

@@ -19,8 +19,8 @@ from ristn_cli.video.types import Image, VideoError
 JPEG_QUALITY = 95
 WEBP_QUALITY = 95
 ANIMATION_QUALITY = 90
-IMAGES_WITH_ALPHA = frozenset({".png", ".tif", ".tiff", ".webp"})
-WRITABLE_IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
+IMAGES_WITH_ALPHA = frozenset({".png", ".tif", ".tiff", ".webp", ".exr"})
+WRITABLE_IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".dpx", ".exr")
 PILLOW_OPTIONS: dict[str, dict[str, Any]] = {
     ".png": {"compress_level": 6},
     ".tif": {"compression": "tiff_deflate"},
@@ -28,6 +28,10 @@ PILLOW_OPTIONS: dict[str, dict[str, Any]] = {
     ".webp": {"quality": WEBP_QUALITY},
 }
 DEEP_ENCODERS = {".png": ("png", "rgb48be"), ".tif": ("tiff", "rgb48le"), ".tiff": ("tiff", "rgb48le")}
+
+
+SCAN_SUFFIXES = (".dpx", ".exr")
+"""Of film scans, which `renditions` writes."""
 
 
 def write_image(path: str | Path, image: Image, *, overwrite: bool = True) -> None:
@@ -113,15 +117,16 @@ def _encode_deep(image: Image, codec: str, pixel_format: str) -> bytes:
 def check_image_depth(path: str | Path, bit_depth: int) -> None:
     """Raise VideoError when an image of the suffix of `path` cannot hold as many bits a sample."""
     suffix = Path(path).suffix.lower()
-    if bit_depth > 8 and suffix not in DEEP_ENCODERS:
+    if bit_depth > 8 and suffix not in DEEP_ENCODERS and suffix not in SCAN_SUFFIXES:
         raise VideoError(f"{path}: {suffix} holds 8 bits a sample, the input has {bit_depth}; use .png or .tif")
 
 
 def encode_image(image: Image, suffix: str, alpha: Image | None = None) -> bytes:
-    """RGB (H, W, 3) as the bytes of a file of this suffix, one of `WRITABLE_IMAGES`; quality 95 where it has losses.
+    """RGB (H, W, 3) as the bytes of a file of this suffix, of `WRITABLE_IMAGES` but DPX and EXR.
 
-    PNG and TIFF are lossless and take uint8 and uint16, the others uint8. `alpha` (H, W) is the transparency, for a
-    suffix in `IMAGES_WITH_ALPHA`. Raises VideoError for what cannot be encoded.
+    The quality is 95 where a format has losses. PNG and TIFF are lossless and take uint8 and uint16, the others uint8.
+    `alpha` (H, W) is the transparency, for a suffix in `IMAGES_WITH_ALPHA`. Raises VideoError for what cannot be
+    encoded.
     """
     try:
         if alpha is not None:

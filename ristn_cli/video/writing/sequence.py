@@ -27,6 +27,7 @@ from ristn_cli.video.reading.streams import main_video_stream
 from ristn_cli.video.resample import ALPHA_FLAGS, Resampler
 from ristn_cli.video.types import Frame, VideoError
 from ristn_cli.video.writing.image_file import WRITABLE_IMAGES, encode_image
+from ristn_cli.video.writing.renditions import ScanEncoder
 from ristn_cli.video.writing.settings import OutputShape
 
 PART_SUFFIX = ".zip"
@@ -70,16 +71,18 @@ class ImagesWriter:
     """Frames as images in one archive at `path`, which appears only when `close` has succeeded.
 
     Frames are of the shape's `frame_size` and resampled to its size, transparency too. `suffix` is one of
-    `WRITABLE_IMAGES`. As a context manager, an exception removes what was written.
+    `WRITABLE_IMAGES`; for DPX and EXR it takes `scans` that encodes them. As a context manager, an exception removes
+    what was written.
     """
 
-    def __init__(self, path: Path, shape: OutputShape, suffix: str) -> None:
+    def __init__(self, path: Path, shape: OutputShape, suffix: str, scans: ScanEncoder | None = None) -> None:
         self.path = path
         self.frames_written = 0
         self._shape = (*shape.given_size[::-1], 3)
         self._resampler = Resampler(shape.width, shape.height)
         self._alpha_resampler = Resampler(shape.width, shape.height, ALPHA_FLAGS)
         self._suffix = suffix
+        self._scans = scans
         self._times: list[tuple[str, str | None]] = []
         self._unfinished = path.with_name(f"{path.stem}.unfinished{path.suffix}")
         self._archive: zipfile.ZipFile | None = None
@@ -100,7 +103,11 @@ class ImagesWriter:
         if frame.image.shape != self._shape:
             raise VideoError(f"{self.path}: got a frame of shape {frame.image.shape}, expected {self._shape}")
         alpha = None if frame.alpha is None else self._alpha_resampler.apply(frame.alpha)
-        data = encode_image(self._resampler.apply(frame.image), self._suffix, alpha)
+        image = self._resampler.apply(frame.image)
+        if self._scans is None:
+            data = encode_image(image, self._suffix, alpha)
+        else:
+            data = self._scans.encode(image, alpha, frame.timecode)
         try:
             if self._archive is None:
                 open_new(self._unfinished).close()
