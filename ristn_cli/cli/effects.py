@@ -38,6 +38,7 @@ BY_KIND = (
     "deinterlace",
     "video_stream",
     "window",
+    "still_tolerance",
     "no_scene_cuts",
     "segment_frames",
 )
@@ -194,7 +195,9 @@ def check_inputs(given: Given, kinds: Collection[Kind], values: Mapping[str, Any
     given.refuse_drop(values, "images have nothing else", *BESIDE_FRAMES)
     given.refuse("images are not deinterlaced", "deinterlace")
     if set(kinds) == {"still"}:
-        given.refuse("the input is a single frame", *RANGE, "window", "no_scene_cuts", "segment_frames")
+        given.refuse(
+            "the input is a single frame", *RANGE, "window", "no_scene_cuts", "still_tolerance", "segment_frames"
+        )
     given.refuse("images have a single video stream", "video_stream")
 
 

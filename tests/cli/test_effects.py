@@ -94,6 +94,7 @@ REFUSED = {
     "photo.png b.mkv --no-scene-cuts": "a single frame",
     "photo.png b.mkv --segment-frames 8": "a single frame",
     "photo.png b.png --window 5": "a single frame",
+    "photo.png b.png --still-tolerance 2": "a single frame",
     "photo.png b.png --start 0": "a single frame",
     "photo.png b.png --end 1": "a single frame",
     "photo.png b.png --max-frames 1": "a single frame",
@@ -105,7 +106,7 @@ REFUSED = {
 }
 
 ALWAYS_EFFECTIVE = {
-    **dict.fromkeys(("model", "size", "square_pixels"), "shape every output"),
+    **dict.fromkeys(("model", "size", "square_pixels", "grain"), "shape every output"),
     **dict.fromkeys(("precision", "compilation", "tile", "memory_limit", "ray"), "how the network computes"),
     **dict.fromkeys(("progress", "as_json", "quiet", "log_file", "debug"), "what is told"),
     "strict": "any input may be damaged",
