@@ -143,7 +143,7 @@ def check_inputs(given: Given, kinds: Collection[Kind], values: Mapping[str, Any
     if "video" in kinds:
         return
     given.refuse("images have no other streams", *OTHER_STREAMS)
-    if values["deinterlace"] in ("frame", "field"):
+    if values["deinterlace"] in ("ivtc", "frame", "field"):
         given.refuse("images are not deinterlaced", "deinterlace")
     if set(kinds) == {"still"}:
         given.refuse("the input is a single frame", "no_scene_cuts", "segment_frames")

@@ -142,8 +142,11 @@ def upscale(
     ] = None,
     square_pixels: Annotated[bool, typer.Option("--square-pixels", help="Resample to square pixels.")] = False,
     deinterlace: Annotated[
-        Literal["auto", "off", "frame", "field"],
-        typer.Option(help="Frames to deinterlace. auto: interlaced ones; frame: all; field: all, at twice the rate."),
+        Literal["auto", "ivtc", "field", "frame", "off"],
+        typer.Option(
+            help="What to do with interlaced frames. auto: deinterlace them, or undo telecine where it is found; ivtc: "
+            "undo telecine; field: make a frame of every field; frame: deinterlace all frames."
+        ),
     ] = "auto",
     drop_alpha: Annotated[bool, typer.Option("--drop-alpha", help="Leave out the alpha channel.")] = False,
     strict: Annotated[

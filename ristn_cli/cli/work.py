@@ -23,6 +23,7 @@ from ristn_cli.cli.info import (
     describe_plan,
     describe_shortage,
     describe_taken_of,
+    describe_telecine,
     write_json,
 )
 from ristn_cli.cli.terminal import (
@@ -284,7 +285,7 @@ class Work:
         for line in (describe_model(choice), *describe_plan(plan)):
             note(line, is_shown=self.verbose and not self.quiet)
         if not self.verbose:
-            for line in (*describe_taken_of(plan), *describe_conversions(plan)):
+            for line in (*describe_taken_of(plan), *describe_telecine(plan), *describe_conversions(plan)):
                 note(f"{source}: {line}", is_shown=not self.quiet)
         for line in describe_losses(plan.streams):
             note(f"{source}: {line}", is_shown=not self.quiet)

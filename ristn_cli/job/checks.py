@@ -33,6 +33,7 @@ from ristn_cli.video import (
     descriptor_of,
     existing_images,
     find_fields,
+    find_telecine,
     find_transparency,
     is_image_target,
     is_numbered,
@@ -179,7 +180,7 @@ def check_job(
 
 
 def examine(info: VideoInfo, options: UpscaleOptions) -> VideoInfo:
-    """What the header of a source does not tell, by its pictures: transparency, and interlacing that no flag states.
+    """What the header of a source does not tell, by its pictures: transparency, unflagged interlacing, telecine.
 
     Where the picture changes before `start`, the result describes the first frame of the job.
 
@@ -193,6 +194,8 @@ def examine(info: VideoInfo, options: UpscaleOptions) -> VideoInfo:
         info = replace(info, has_alpha=has_alpha)
     if options.deinterlace != "off":
         info = find_fields(info, is_interlaced=options.deinterlace != "auto")
+    if options.deinterlace in ("auto", "ivtc"):
+        info = find_telecine(info, is_asked=options.deinterlace == "ivtc")
     return info
 
 

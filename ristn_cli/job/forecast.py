@@ -87,6 +87,7 @@ def describe_job(job: Job, manifest: Manifest, upscaler: Upscaler) -> JobPlan:
         has_alpha=job.output.encoder.has_alpha,
         deinterlaced=choose_deinterlacing(info, job.options),
         field_order=info.field_order,
+        telecine=info.telecine,
         encoder=encoder,
         streams=job.output.streams,
         frames=frames,

@@ -27,8 +27,10 @@ from ristn_cli.video.reading.reader import (
 )
 from ristn_cli.video.reading.source import IMAGE_SUFFIXES, list_images
 from ristn_cli.video.reading.standard_input import InputStream, RawFormat, descriptor_of
+from ristn_cli.video.reading.telecine import assume_film, find_telecine, takes_film
 from ristn_cli.video.resample import ALPHA_FLAGS, Resampler
 from ristn_cli.video.types import (
+    FILM_GRAIN,
     Chapter,
     Clock,
     Color,
@@ -37,6 +39,7 @@ from ristn_cli.video.types import (
     Image,
     MasteringMetadata,
     StreamInfo,
+    Telecine,
     VideoError,
     VideoInfo,
 )
@@ -73,6 +76,7 @@ __all__ = [
     "ALPHA_FLAGS",
     "CODECS",
     "CONTAINERS",
+    "FILM_GRAIN",
     "IMAGES_PART_SUFFIX",
     "IMAGES_WITH_ALPHA",
     "IMAGE_SUFFIXES",
@@ -101,10 +105,12 @@ __all__ = [
     "Scaling",
     "StreamInfo",
     "StreamPlan",
+    "Telecine",
     "VideoError",
     "VideoInfo",
     "VmafMeter",
     "Y4mWriter",
+    "assume_film",
     "check_image_depth",
     "check_interruption",
     "check_matrix",
@@ -123,6 +129,7 @@ __all__ = [
     "encoder_bytes",
     "existing_images",
     "find_fields",
+    "find_telecine",
     "find_transparency",
     "find_vmaf",
     "has_variable_rate",
@@ -145,6 +152,7 @@ __all__ = [
     "single_image_error",
     "size_step",
     "stream_mux",
+    "takes_film",
     "to_eight_bits",
     "try_mux",
     "usable_cores",

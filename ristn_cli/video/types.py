@@ -17,7 +17,6 @@ UNSPECIFIED = "unspecified"
 HIGHEST_PLAUSIBLE_RATE = 300
 # Ticks a second of a clock on which a frame can be shown a tick after another and still be as good as at its time.
 FINE_TICKS = 10_000
-
 # Film frames lie at quarters of the time between two frames of telecined video.
 FILM_GRAIN = 4
 
@@ -148,11 +147,11 @@ class VideoInfo:
     containers that do not say. `start_time` is the time of the first frame and `origin` the container's own zero.
     `transposed`, `flipped_x` and `flipped_y` undo the container's display matrix, in that order; `rotation` is the same
     in degrees clockwise. `is_interlaced` is what flags say; `field_order` is the field that comes first in a video that
-    is interlaced against its flags, None unless `find_fields` was asked. `telecine` is what telecined film is in it, None
-    unless `find_telecine` found any. `stated_order` is the field that comes first by the stream's header. `images` lists the files of an image
-    sequence, and `is_still` is true for a single image. `frame_aspect_ratio` is the pixel aspect ratio that the first
-    frame itself states, before rotation; the container may say otherwise in `sample_aspect_ratio`, and wins. `stream`
-    is the `InputStream` that is read instead of a file; `path` is its name.
+    is interlaced against its flags, None unless `find_fields` was asked. `stated_order` is the field that comes first
+    by the stream's header. `telecine` is the telecined film in it, None unless `find_telecine` found any. `images`
+    lists the files of an image sequence, and `is_still` is true for a single image. `frame_aspect_ratio` is the pixel aspect
+    ratio that the first frame itself states, before rotation; the container may say otherwise in `sample_aspect_ratio`,
+    and wins. `stream` is the `InputStream` that is read instead of a file; `path` is its name.
     """
 
     path: Path

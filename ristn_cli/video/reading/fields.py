@@ -74,10 +74,10 @@ def _luma(frame: VideoFrame) -> NDArray[Any]:
     """Luma in code values of 8 bits, signed, without the edges."""
     plane, depth = frame.planes[0], frame.format.components[0].bits
     kind = np.dtype(np.uint8 if depth <= 8 else ">u2" if frame.format.is_big_endian else "<u2")
-    rows = np.frombuffer(plane, kind).reshape(plane.height, plane.line_size // kind.itemsize)
+    rows = np.frombuffer(plane, kind).reshape(plane.height, -1)  # type: ignore[call-overload]
     edge = 2 * int(frame.height * EDGE_SHARE / 2)
     step = max(1, -(-frame.width // MOST_COLUMNS))
-    values = rows[edge : frame.height - edge, : frame.width : step]
+    values: NDArray[Any] = rows[edge : frame.height - edge, : frame.width : step]
     return values.astype(np.int16) if depth <= 8 else values.astype(np.float32) / 2 ** (depth - 8)
 
 
@@ -85,4 +85,5 @@ def _block_means(differences: NDArray[Any]) -> NDArray[Any]:
     height, width = differences.shape
     down, across = max(1, height // BLOCK_ROWS), max(1, width // BLOCK_COLUMNS)
     cut = differences[: height // down * down, : width // across * across].astype(np.float32)
-    return cut.reshape(down, height // down, across, width // across).mean(axis=(1, 3))
+    means: NDArray[Any] = cut.reshape(down, height // down, across, width // across).mean(axis=(1, 3))
+    return means

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from math import ceil
 from typing import cast
 
 import av
@@ -113,7 +114,9 @@ class FilmReader:
 
     def __init__(self, info: VideoInfo, edges: Sequence[Fraction], clock: Clock | None) -> None:
         assert info.telecine is not None
-        self._info, self._edges, self._order = info, edges, info.telecine.field_order
+        self._info, self._order = info, info.telecine.field_order
+        self._tick = info.frame_time_base / FILM_GRAIN
+        self._edges = [ceil(edge / self._tick) * self._tick for edge in edges]
         self._meter = FieldMeter(self._order)
         is_begun = clock is not None and clock.lead > 0
         self._cadence = Cadence(clock.since_repeat) if clock is not None and is_begun else Cadence()
@@ -198,8 +201,7 @@ class FilmReader:
             clock = source.anchor
             if clock.frames:
                 clock = replace(clock, lead=LEAD, since_repeat=verdict.since_repeat)
-            picture.time_base = self._info.frame_time_base / FILM_GRAIN
-            picture.pts = int(time / picture.time_base)
+            picture.time_base, picture.pts = self._tick, int(time / self._tick)
             ready.append((picture, TimedFrame(time, source.timing.duration, clock)))
         return ready
 

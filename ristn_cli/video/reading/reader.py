@@ -197,9 +197,7 @@ def _video_frames(reading: Reading, scope: Scope, damage: Damage, matcher: Match
 
 def _film_frames(reading: Reading, scope: Scope, damage: Damage, matcher: Matcher) -> Iterator[Frame]:
     """Decode, undo telecine, cut to the range, convert."""
-    info = (
-        reading.info if reading.info.telecine is not None else replace(reading.info, telecine=assume_film(reading.info))
-    )
+    info = replace(reading.info, telecine=assume_film(reading.info))
     estimator, layouts = Estimator(info, reading.clock), LayoutReader(info)
     edges = [info.start_time + (scope.options.start or 0), *([] if scope.last is None else [scope.last])]
     film, finisher = FilmReader(info, edges, reading.clock), Finisher(info, scope, damage, matcher)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
 
@@ -39,13 +39,20 @@ Kind = Literal["still", "other", "top", "bottom"]
 """What a stretch is: film, by the field that comes first, or not, or nothing moves that could tell."""
 
 
-def find_telecine(info: VideoInfo) -> Telecine | None:
-    """What telecined film is in a video, by the fields that repeat; None where there is hardly any.
+def find_telecine(info: VideoInfo, *, is_asked: bool = False) -> VideoInfo:
+    """The same with the telecined film that is in it, by the fields that repeat.
 
-    Up to PLACES x PLACE_FRAMES frames are decoded.
+    Up to PLACES x PLACE_FRAMES frames are decoded, but none of a video that `find_fields` found nothing interlaced in,
+    unless `is_asked`. `telecine` stays None where there is hardly any film.
     """
     if info.is_image_sequence or info.is_still or info.stream is not None:
-        return None
+        return info
+    if not (is_asked or info.is_interlaced or info.field_order is not None):
+        return info
+    return replace(info, telecine=_find(info))
+
+
+def _find(info: VideoInfo) -> Telecine | None:
     kinds: Counter[Kind] = Counter()
     for changes in _places(info):
         kinds.update(judge_stretches(changes))
@@ -67,10 +74,11 @@ def takes_film(info: VideoInfo, mode: Deinterlace) -> bool:
 def assume_film(info: VideoInfo) -> Telecine:
     """What a video is treated as where telecine is to be undone and none was found.
 
-    The order of the fields is what the pictures tell, else what the header states; frames that repeat are dropped all
-    the same, but the rate is not counted on to change.
+    The order of the fields is what the pictures tell, else what the header states. Frames that repeat are dropped all
+    the same, but the rate is not counted on to change, save where the video comes through a pipe and was not looked at.
     """
-    return info.telecine or Telecine(info.field_order or info.stated_order or "top", Fraction(0))
+    share = Fraction(0) if info.stream is None else Fraction(1)
+    return info.telecine or Telecine(info.field_order or info.stated_order or "top", share)
 
 
 def judge_stretches(changes: Sequence[Change]) -> Iterator[Kind]:
