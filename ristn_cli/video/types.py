@@ -148,8 +148,8 @@ class VideoInfo:
     `transposed`, `flipped_x` and `flipped_y` undo the container's display matrix, in that order; `rotation` is the same
     in degrees clockwise. `is_interlaced` is what flags say; `field_order` is the field that comes first in a video that
     is interlaced against its flags, None unless `find_fields` was asked. `stated_order` is the field that comes first
-    by the stream's header. `telecine` is the telecined film in it, None unless `find_telecine` found any. `images`
-    lists the files of an image sequence, and `is_still` is true for a single image. `frame_aspect_ratio` is the pixel aspect
+    by the header. `telecine` is the telecined film in it, None unless `find_telecine` found any. `images` lists the
+    files of an image sequence, and `is_still` is true for a single image. `frame_aspect_ratio` is the pixel aspect
     ratio that the first frame itself states, before rotation; the container may say otherwise in `sample_aspect_ratio`,
     and wins. `stream` is the `InputStream` that is read instead of a file; `path` is its name.
     """
