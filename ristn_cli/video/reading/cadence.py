@@ -35,7 +35,8 @@ MOVING = 1.5
 CLEAR = 1.0
 # A repeat dropped out of the pattern, or missed in it, must have more evidence than this.
 IRREGULAR = 2.5
-PICTURE_LOST = 8.0
+FIRST_REPEAT = 1.0
+PICTURE_LOST = 6.0
 REPEAT_LEFT = 4.0
 # A tie goes to the pattern: in a still picture it goes on.
 PATTERN_BONUS = 0.3
@@ -134,7 +135,7 @@ def _cost_of_drop(change: Change) -> float:
 
 def _cost_of_keep(changes: Sequence[Change], at: int) -> float:
     change = changes[at]
-    cost = REPEAT_LEFT * _share(change.lean, 0.6 * CLEAR, 1.4 * CLEAR) * _share(change.other, STILL, 2 * MOVING)
+    cost = REPEAT_LEFT * _share(change.lean, 0.3 * CLEAR, 1.1 * CLEAR) * _share(change.other, STILL, 2 * MOVING)
     # In telecine the other field repeats one or two frames later (2:3:3:2 and 3:2), and three frames before.
     partners = [at + 1, at + 2, *([at - 3] if at >= 3 else [])]
     has_partner = any(changes[k].repeats_other for k in partners if k < len(changes))
@@ -154,8 +155,8 @@ def _first_step(costs: Sequence[tuple[float, float]], since: int) -> bool:
     for drop, keep in reversed(costs):
         steps = []
         for state in range(NEVER + 1):
-            irregular = 0.0 if state in (CYCLE, NEVER) else IRREGULAR
-            dropped = inf if state <= 1 else drop + irregular - PATTERN_BONUS + later[1]
+            step = -PATTERN_BONUS if state == CYCLE else FIRST_REPEAT if state == NEVER else IRREGULAR
+            dropped = inf if state <= 1 else drop + step + later[1]
             missed = IRREGULAR if state == CYCLE else 0.0
             steps.append((dropped, keep + missed + later[_next_state(state, is_repeat=False)]))
         later = [min(step) for step in steps]

@@ -28,6 +28,9 @@ STRETCH = 3 * CYCLE
 # Repeated fields of a stretch that make it film, and moving frames without them that make it other video.
 LEAST_REPEATS = 3
 LEAST_MOVING = 5
+# A longer stretch, by which faint repeats are told, and by how many doublings these differ from moving fields.
+STEADY = 6 * CYCLE
+FAINT = 0.3
 # Of the fields that should repeat by the pattern, and of all that do, as many must.
 PATTERN_SHARE = 0.75
 # Stretches of film that are no accident.
@@ -84,7 +87,9 @@ def assume_film(info: VideoInfo) -> Telecine:
 def judge_stretches(changes: Sequence[Change]) -> Iterator[Kind]:
     """What each stretch of frames in a row is; of `changes`, `kept` is the top field."""
     for begin in range(0, len(changes) - STRETCH + 1, CYCLE):
-        yield _judge(changes[begin : begin + STRETCH])
+        kind = _judge(changes[begin : begin + STRETCH])
+        first = max(0, min(begin - (STEADY - STRETCH) // 2, len(changes) - STEADY))
+        yield _judge_steady(changes[first : first + STEADY]) or kind if kind == "other" else kind
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,26 @@ def _judge(changes: Sequence[Change]) -> Kind:
     if is_film:
         return best.order
     return "other" if moving >= LEAST_MOVING else "still"
+
+
+def _judge_steady(changes: Sequence[Change]) -> FieldOrder | None:
+    """Film whose repeats differ by the noise of its coding, nearly as much as what moves: they show in every cycle."""
+    leans = [[change.lean for change in changes[slot::CYCLE]] for slot in range(CYCLE)]
+    if len(changes) < STEADY:
+        return None
+    tops, bottoms = (
+        [slot for slot, found in enumerate(leans) if _is_steady([sign * lean for lean in found])] for sign in (1, -1)
+    )
+    if len(tops) != 1 or len(bottoms) != 1:
+        return None
+    others = [found for slot, found in enumerate(leans) if slot not in (tops[0], bottoms[0])]
+    is_even = all(abs(sum(found)) < FAINT * 2 / 3 * len(found) for found in others)
+    return _Slots(tops[0], bottoms[0]).order if is_even else None
+
+
+def _is_steady(leans: Sequence[float]) -> bool:
+    """Whether one field changed more than the other each time, save once, and clearly so on the whole."""
+    return sum(leans) >= FAINT * len(leans) and sum(lean >= FAINT / 3 for lean in leans) >= len(leans) - 1
 
 
 def _places(info: VideoInfo) -> Iterator[list[Change]]:
