@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -21,10 +22,10 @@ from ristn_cli.cli.arguments import (
     WindowOption,
     parse_bytes,
     parse_encoder_arguments,
+    parse_place,
     parse_rate,
     parse_raw,
     parse_size,
-    parse_time,
 )
 from ristn_cli.cli.effects import (
     BY_KIND,
@@ -125,8 +126,13 @@ def upscale(
         list[str] | None, typer.Option(help="Option of the encoder as key=value, by FFmpeg's names. May be repeated.")
     ] = None,
     video_stream: VideoStreamOption = None,
-    start: Annotated[str | None, typer.Option(help="Time at which to begin: seconds, M:SS or H:MM:SS.")] = None,
-    end: Annotated[str | None, typer.Option(help="Time at which to stop: seconds, M:SS or H:MM:SS.")] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            help="Where to begin: seconds, M:SS, H:MM:SS, timecode H:MM:SS:FF (drop frame H:MM:SS;FF), or frame 240f."
+        ),
+    ] = None,
+    end: Annotated[str | None, typer.Option(help="Where to stop, in the same forms. That frame is left out.")] = None,
     max_frames: MaxFramesOption = None,
     no_audio: Annotated[bool, typer.Option("--no-audio", help="Leave out the audio.")] = False,
     no_subtitles: Annotated[bool, typer.Option("--no-subtitles", help="Leave out the subtitles.")] = False,
@@ -197,8 +203,8 @@ def upscale(
     *sources, target = paths
     if not sources:
         raise typer.BadParameter("expected an input and an output: IN... OUT")
-    begin, stop = (None if text is None else parse_time(text) for text in (start, end))
-    if begin is not None and stop is not None and stop <= begin:
+    begin, stop = (None if text is None else parse_place(text) for text in (start, end))
+    if isinstance(begin, Fraction) and isinstance(stop, Fraction) and stop <= begin:
         raise typer.BadParameter(f"--end {end} is not after --start {start}")
     if as_json and not dry_run:
         raise typer.BadParameter("--json goes with --dry-run; --progress json tells of the work")
@@ -225,8 +231,10 @@ def upscale(
             preset=preset,
             pixel_format=pix_fmt,
             encoder_options=encoder_options,
-            start=begin,
-            end=stop,
+            start=begin if isinstance(begin, Fraction) else None,
+            end=stop if isinstance(stop, Fraction) else None,
+            start_position=None if isinstance(begin, Fraction) else begin,
+            end_position=None if isinstance(stop, Fraction) else stop,
             max_frames=max_frames,
             with_audio=not no_audio,
             with_subtitles=not no_subtitles,

@@ -203,6 +203,7 @@ class Record:
             name: plain_text(value)
             for name, value in asdict(options).items()
             if name not in ("strict", "segment_frames", "drop_alpha")
+            and not (name.endswith("_position") and value is None)
         } | {"images": "None"}  # as records of earlier versions have it
         self._read()  # rather once before the work than for each item
 

@@ -15,6 +15,7 @@ from ristn_cli.engine.upscaler import Upscaler
 from ristn_cli.job.job import MATROSKA, Y4M, Job, job_folder
 from ristn_cli.job.manifest import fingerprint
 from ristn_cli.job.options import RunOptions, UpscaleOptions, carries_alpha, estimate_frames, expected_end
+from ristn_cli.job.ranges import settle_range
 from ristn_cli.job.shape import choose_shape
 from ristn_cli.video import (
     IMAGES_WITH_ALPHA,
@@ -46,8 +47,8 @@ from ristn_cli.video import (
 PUBLISHING = "publishing"
 """A file in the job's folder: images are being given their names, so that some have theirs already."""
 
-OTHERS = ("strict", "video_stream")
-"""Options that a job is not recognised by."""
+OTHERS = ("strict", "video_stream", "start_position", "end_position")
+"""Options that a job is not recognised by. Positions have become times."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +128,8 @@ def check_job(
         VideoError: the source cannot be read, the target cannot hold its streams or cannot be written, or the encoder
             is missing or refuses its options.
     """
-    if isinstance(source, InputStream) and options.start is not None:
+    begins_later = options.start is not None or options.start_position is not None
+    if isinstance(source, InputStream) and begins_later:
         raise VideoError(f"{source}: cannot be sought for --start; let the program that writes to it begin there")
     if isinstance(source, VideoInfo):
         info = source
@@ -139,6 +141,7 @@ def check_job(
         name = target
         check_target(info.path, target, run)
     images = name.suffix.lower() if is_image_target(name) else None
+    options = settle_range(info, options)
     if info.stream is None:
         info = examine(info, options)
     else:

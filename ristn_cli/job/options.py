@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
 
+from ristn_cli.job.positions import Position
 from ristn_cli.video import Deinterlace, VideoInfo, assume_film, takes_film
 
 Deinterlaced = Literal["none", "flagged", "all", "field", "film"]
@@ -23,6 +24,8 @@ class UpscaleOptions:
         encoder_options: the encoder's own options by FFmpeg's names; they win over all others.
         start: seconds from the first frame at which to begin.
         end: seconds from the first frame at which to stop.
+        start_position: a frame number or timecode instead of `start`.
+        end_position: the same instead of `end`: of the first frame that is left out.
         max_frames: stop after as many frames.
         with_audio: keep the sound.
         with_subtitles: keep the subtitles, and the fonts that go with them.
@@ -47,6 +50,8 @@ class UpscaleOptions:
     encoder_options: dict[str, str] = field(default_factory=dict)
     start: Fraction | None = None
     end: Fraction | None = None
+    start_position: Position | None = None
+    end_position: Position | None = None
     max_frames: int | None = None
     with_audio: bool = True
     with_subtitles: bool = True

@@ -13,7 +13,7 @@ from ristn_cli.video.muxing.mux import join_and_mux, stream_mux
 from ristn_cli.video.muxing.output import Output
 from ristn_cli.video.muxing.stream_plan import CONTAINERS, StreamPlan, check_mux
 from ristn_cli.video.muxing.trial import try_mux
-from ristn_cli.video.muxing.verify import has_variable_rate, presentation_times, verify
+from ristn_cli.video.muxing.verify import has_variable_rate, presentation_times, source_times, verify
 from ristn_cli.video.reading.finisher import ReadOptions
 from ristn_cli.video.reading.images import read_image
 from ristn_cli.video.reading.interlace import Deinterlace, find_fields
@@ -151,6 +151,7 @@ __all__ = [
     "resize_image",
     "single_image_error",
     "size_step",
+    "source_times",
     "stream_mux",
     "takes_film",
     "to_eight_bits",
