@@ -94,6 +94,9 @@ def check_words(given: Given, sources: Sequence[Path], target: Path, values: Map
         given.refuse("- is one input or one output, and no folder", "recursive", "suffix", "stills")
         given.refuse("a run with - leaves nothing to continue or to discard", "restart")
         given.refuse("the disk is not checked before a run with -", "no_disk_check")
+        given.refuse("a run with - leaves no files to report of", "report")
+    if values["dry_run"]:
+        given.refuse("--dry-run does nothing that could be reported", "report")
     if target == STREAM:
         given.refuse("standard output replaces no file", "overwrite")
         if values["stdout_format"] == "y4m":

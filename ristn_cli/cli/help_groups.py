@@ -29,7 +29,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Speed and memory": ("weights", "precision", "compilation", "tile", "window"),
     "Several machines": ("ray", "ray_workers", "ray_threads"),
     "Interrupted jobs": ("restart", "segment_frames", "no_disk_check"),
-    "Messages": ("progress", "quiet", "verbose", "log_file", "as_json", "debug"),
+    "Messages": ("progress", "quiet", "verbose", "log_file", "report", "as_json", "debug"),
 }
 """Options by the names of their parameters."""
 

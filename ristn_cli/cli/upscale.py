@@ -39,6 +39,7 @@ from ristn_cli.cli.effects import (
 )
 from ristn_cli.cli.engines import Engines
 from ristn_cli.cli.info import JsonOption
+from ristn_cli.cli.reports import ReportFile, check_report
 from ristn_cli.cli.several import run_batch, show_plans
 from ristn_cli.cli.terminal import console, errors, reported_errors, show
 from ristn_cli.cli.work import ProgressMode, Work
@@ -197,6 +198,12 @@ def upscale(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show only warnings and errors.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the plan before starting.")] = False,
     log_file: Annotated[Path | None, typer.Option(help="File to append a log to.")] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSON file to write of what was done: SHA-256 of files and weights, options, versions, cuts."
+        ),
+    ] = None,
     debug: DebugOption = False,
 ) -> None:
     """Upscale a video 4x, keeping its timestamps, sound, subtitles and everything else."""
@@ -221,6 +228,8 @@ def upscale(
         check_streams(sources, target, dry_run=dry_run)
     if log_file is not None:
         check_log_file(log_file, [*sources, weights])
+    if report is not None:
+        check_report(report, paths, weights, overwrite=overwrite)
     with reported_errors(debug, log_file), ExitStack() as stack:
         from ristn_cli.job.batch import Record, is_batch, plan_batch
         from ristn_cli.job.options import UpscaleOptions
@@ -277,6 +286,7 @@ def upscale(
             tells_time=ray in (None, "local"),
             raw=parse_raw(raw_size, raw_rate, raw_format),
             stdout_format=stdout_format,
+            report=None if report is None else ReportFile(report, overwrite=overwrite),
         )
         given = Given.of(context)
         if STREAM not in paths and is_batch(sources, target, recursive=recursive):

@@ -26,6 +26,7 @@ from ristn_cli.cli.info import (
     describe_telecine,
     write_json,
 )
+from ristn_cli.cli.reports import ReportFile
 from ristn_cli.cli.terminal import (
     StopRequest,
     errors,
@@ -137,6 +138,7 @@ class Work:
     tells_time: bool = True  # in plans: not where the speed of other machines decides
     raw: RawFormat | None = None
     stdout_format: Literal["y4m", "matroska"] = "y4m"
+    report: ReportFile | None = None
 
     def run_options(self, devices: Devices, stop: StopRequest, *, makes_folder: bool = False) -> RunOptions:
         """How a run on these devices behaves."""
@@ -229,9 +231,10 @@ class Work:
             begun: the job, if it is at work already.
             on_begun: called when the job is at work.
         """
-        from ristn_cli.job.events import PartFinished, Planned, Warned
+        from ristn_cli.job.events import Completed, PartFinished, Planned, Warned
         from ristn_cli.job.parts import Interrupted
         from ristn_cli.job.progress import Progress
+        from ristn_cli.job.report import describe_weights
 
         note(f"{source} to {target}", is_shown=False)
         choice = self.engines.choose(source)
@@ -242,15 +245,21 @@ class Work:
         with shown_progress(mode, name, labels) as show, stop_requests(stop):
             job = self.begin(source, target, self.engines.open(choice), stop) if begun is None else begun.job
             is_begun = False
+            completed: Completed | None = None
+            messages: list[str] = []
             try:
                 for event in job:
                     match event:
                         case Planned(plan):
                             self.show_planned(source, choice, plan)
                         case Warned(message, is_damage=True):
+                            messages.append(message)
                             damage.add(message)
                         case Warned(message):
+                            messages.append(message)
                             warn(message)
+                        case Completed():
+                            completed = event
                         case PartFinished(number, frames):
                             log.info("part %d is finished, %d frames", number, frames)
                         case Progress():
@@ -278,6 +287,9 @@ class Work:
             f"by {choice.name}"
         )
         log.info("%s: %s", target, summary)
+        if self.report is not None and completed is not None:
+            upscaler = self.engines.open(choice).upscaler
+            self.report.add(completed, describe_weights(choice.name, self.engines.file_of(choice), upscaler), messages)
         return Finished(done.frames, f"{target}: {summary}")
 
     def show_planned(self, source: Path, choice: ModelChoice, plan: JobPlan) -> None:

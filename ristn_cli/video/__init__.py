@@ -44,7 +44,7 @@ from ristn_cli.video.types import (
     VideoInfo,
 )
 from ristn_cli.video.vmaf import VmafMeter, find_vmaf
-from ristn_cli.video.writing.encoder import usable_cores
+from ristn_cli.video.writing.encoder import library_versions, usable_cores
 from ristn_cli.video.writing.footprint import encoder_bytes
 from ristn_cli.video.writing.image_file import (
     IMAGES_WITH_ALPHA,
@@ -138,6 +138,7 @@ __all__ = [
     "is_numbered",
     "join_and_mux",
     "join_images",
+    "library_versions",
     "limit_variables",
     "list_images",
     "may_be_transparent",

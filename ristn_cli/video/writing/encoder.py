@@ -6,6 +6,7 @@ import os
 import re
 from dataclasses import replace
 
+import av
 from av.codec.codec import UnknownCodecError
 from av.container import OutputContainer
 from av.video.frame import VideoFrame
@@ -75,6 +76,11 @@ def add_stream(
     context.sample_aspect_ratio = shape.sample_aspect_ratio
     stream.time_base = context.time_base = shape.time_base
     return stream, builder
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of FFmpeg's libraries, such as `libavcodec`: `62.28.102`."""
+    return {name: ".".join(map(str, numbers)) for name, numbers in av.library_versions.items()}
 
 
 def usable_cores() -> int:
