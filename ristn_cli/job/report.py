@@ -70,7 +70,7 @@ def describe_completed(done: Completed) -> dict[str, Any]:
             "encoder": plan.encoder,
         },
         "options": {
-            name: None if value is None else value if isinstance(value, bool | int | str) else plain_text(value)
+            name: plain_text(value) if isinstance(value, float | Fraction) else value
             for name, value in asdict(job.options).items()
             if name not in OTHERS
         },
