@@ -1,4 +1,4 @@
-"""`--report`: a JSON file of the jobs that a command finished."""
+"""Files that tell of a run: the log, and the report of the jobs that it finished."""
 
 from __future__ import annotations
 
@@ -16,6 +16,24 @@ from ristn_cli.cli.effects import STREAM
 
 if TYPE_CHECKING:
     from ristn_cli.job.events import Completed
+
+
+def check_log_file(path: Path, inputs: list[Path | None]) -> None:
+    """Refuse to append a log to an input, or to what another user chose by a link.
+
+    Raises:
+        typer.BadParameter: the log file is one of the inputs, by whatever name, or another user's link.
+    """
+    from ristn_cli.own_files import ForeignFileError, check_place
+    from ristn_cli.video import InputFiles
+
+    try:
+        check_place(path)
+    except ForeignFileError as error:
+        raise typer.BadParameter(f"--log-file {error}") from error
+
+    if InputFiles(0 if source == STREAM else source for source in inputs if source is not None).find(path):
+        raise typer.BadParameter(f"--log-file {path} is an input; give the log another name")
 
 
 def check_report(path: Path, inputs_and_output: Sequence[Path], weights: Path | None, *, overwrite: bool) -> None:

@@ -39,7 +39,7 @@ from ristn_cli.cli.effects import (
 )
 from ristn_cli.cli.engines import Engines
 from ristn_cli.cli.info import JsonOption
-from ristn_cli.cli.reports import ReportFile, check_report
+from ristn_cli.cli.reports import ReportFile, check_log_file, check_report
 from ristn_cli.cli.several import run_batch, show_plans
 from ristn_cli.cli.terminal import console, errors, reported_errors, show
 from ristn_cli.cli.work import ProgressMode, Work
@@ -70,24 +70,6 @@ def check_streams(sources: list[Path], target: Path, *, dry_run: bool) -> None:
         raise typer.BadParameter("standard input is a terminal; let a program write a video to it")
     if target == STREAM and sys.stdout.isatty():
         raise typer.BadParameter("standard output is a terminal; let a program or a file read from it")
-
-
-def check_log_file(path: Path, inputs: list[Path | None]) -> None:
-    """Refuse to append a log to an input, or to what another user chose by a link.
-
-    Raises:
-        typer.BadParameter: the log file is one of the inputs, by whatever name, or another user's link.
-    """
-    from ristn_cli.own_files import ForeignFileError, check_place
-    from ristn_cli.video import InputFiles
-
-    try:
-        check_place(path)
-    except ForeignFileError as error:
-        raise typer.BadParameter(f"--log-file {error}") from error
-
-    if InputFiles(0 if source == STREAM else source for source in inputs if source is not None).find(path):
-        raise typer.BadParameter(f"--log-file {path} is an input; give the log another name")
 
 
 def upscale(

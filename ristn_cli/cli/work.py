@@ -252,12 +252,9 @@ class Work:
                     match event:
                         case Planned(plan):
                             self.show_planned(source, choice, plan)
-                        case Warned(message, is_damage=True):
+                        case Warned(message, is_damage):
                             messages.append(message)
-                            damage.add(message)
-                        case Warned(message):
-                            messages.append(message)
-                            warn(message)
+                            (damage.add if is_damage else warn)(message)
                         case Completed():
                             completed = event
                         case PartFinished(number, frames):
