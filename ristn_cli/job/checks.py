@@ -27,6 +27,7 @@ from ristn_cli.video import (
     StreamPlan,
     VideoError,
     VideoInfo,
+    assume_film,
     check_image_depth,
     check_matrix,
     check_mux,
@@ -211,6 +212,8 @@ def check_stream_source(info: VideoInfo, options: UpscaleOptions, *, loses_other
         VideoError: the output could hold streams that cannot be read from there.
     """
     check_matrix(info.color, info.path)
+    if options.deinterlace == "ivtc":
+        info = replace(info, telecine=assume_film(info))  # nothing can be looked at before
     if not loses_others:  # images and Y4M hold nothing but pictures, and the plan says so
         return replace(info, chapters=())
     for kind, is_wanted in (("audio", options.with_audio), ("subtitle", options.with_subtitles)):

@@ -20,10 +20,12 @@ from ristn_cli.engine.memory import Tiling
 from ristn_cli.engine.upscaler import Upscaler
 from ristn_cli.job.options import UpscaleOptions
 from ristn_cli.job.parts import Interrupted
+from ristn_cli.job.plan import JobPlan
 from ristn_cli.model import RISTN
 from ristn_cli.video import (
     FieldOrder,
     Frame,
+    InputStream,
     ReadOptions,
     Telecine,
     VideoInfo,
@@ -329,6 +331,17 @@ def test_a_job_makes_film_at_its_own_rate(tiny_model: RISTN, tmp_path: Path, tel
     assert abs((after - times[0]) - (before - packet_times(source, 0)[0][0])) < Fraction(1, 50)
     off = plan_run(source, target.with_stem("off"), upscaler, replace(options, deinterlace="frame"))
     assert (off.rate, off.frames, off.deinterlaced) == (NTSC, 50, "all")
+
+
+def test_film_through_a_pipe(tiny_model: RISTN, tmp_path: Path, telecined: Path) -> None:
+    """It is taken at its word: nothing can be scanned."""
+    run_ffmpeg("-i", telecined, "-c", "copy", tmp_path / "in.mkv")
+    upscaler = Upscaler(tiny_model, CPU, Tiling(window=8, context=0))
+    options, plans = UpscaleOptions(codec="ffv1", scale=2, deinterlace="ivtc"), list[JobPlan]()
+    with (tmp_path / "in.mkv").open("rb") as file:
+        list(run_job(InputStream(file), tmp_path / "out.mkv", upscaler, options, on_plan=plans.append))
+    assert (plans[0].rate, plans[0].telecine) == (FILM, Telecine("top", Fraction(1)))
+    assert sum(1 for _ in read_frames(tmp_path / "out.mkv")) == 40
 
 
 def test_the_program_tells_what_it_found(tmp_path: Path, telecined: Path, tiny_weights: Path) -> None:
