@@ -14,6 +14,7 @@ import typer
 from ristn_cli.cli.completion import complete_devices, complete_precisions
 
 if TYPE_CHECKING:
+    from ristn_cli.job.positions import Position
     from ristn_cli.video import RawFormat
 
 DROPPABLE = ("audio", "subtitles", "alpha", "attachments", "chapters", "covers", "data", "metadata", "videos")
@@ -84,6 +85,25 @@ def parse_time(text: str) -> Fraction:
     for part in parts:
         seconds = 60 * seconds + part
     return seconds
+
+
+def parse_place(text: str) -> Fraction | Position:
+    """Seconds as of `parse_time`, a timecode such as `01:00:10:12` or `01:00:10;12`, or a frame number such as `240f`.
+
+    Raises:
+        typer.BadParameter: it is none of these.
+    """
+    from ristn_cli.job.positions import parse_position
+
+    position = parse_position(text)
+    if position is not None:
+        return position
+    try:
+        return parse_time(text)
+    except typer.BadParameter as error:
+        raise typer.BadParameter(
+            f"{error}, a timecode H:MM:SS:FF (drop frame: H:MM:SS;FF), or a frame number such as 240f"
+        ) from None
 
 
 def parse_encoder_arguments(given: list[str]) -> dict[str, str]:

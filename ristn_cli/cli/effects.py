@@ -111,6 +111,9 @@ def check_words(given: Given, sources: Sequence[Path], target: Path, values: Map
         given.refuse("- is one input or one output, and no folder", "recursive")
         given.refuse("a run with - leaves nothing to continue or to discard", "restart")
         given.refuse("the disk is not checked before a run with -", "no_disk_check")
+        given.refuse("a run with - leaves no files to report of", "report")
+    if values["dry_run"]:
+        given.refuse("--dry-run does nothing that could be reported", "report")
     if target == STREAM:
         given.refuse("standard output replaces no file", "overwrite")
         check_stream_format(given, values)

@@ -85,6 +85,12 @@ class Engines(AbstractContextManager["Engines"]):
                 raise
         return self._opened[choice.name]
 
+    def file_of(self, choice: ModelChoice) -> Path:
+        """The weights file of a choice. Raises WeightsError for released weights that cannot be had."""
+        from ristn_cli.weights import find_weights
+
+        return self._weights or find_weights(choice.name)
+
     def network_of(self, source: Path) -> str:
         """Fingerprint of the network for a source, without opening the engine."""
         from ristn_cli.engine.upscaler import fingerprint

@@ -22,12 +22,19 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "overwrite",
         "dry_run",
     ),
-    "Advanced: picture": ("grain", "deinterlace", "square_pixels", "still_tolerance"),
+    "Advanced: picture": ("grain", "deinterlace", "square_pixels"),
     "Advanced: input": ("video_stream", "images", "recursive", "raw", "strict"),
     "Advanced: output": ("preset", "pix_fmt", "encoder_arg", "format"),
-    "Advanced: speed, memory, interruption": ("memory_limit", "precision", "tile", "window", "restart"),
+    "Advanced: speed, memory, interruption": (
+        "memory_limit",
+        "precision",
+        "tile",
+        "window",
+        "still_tolerance",
+        "restart",
+    ),
     "Advanced: several machines": ("ray", "ray_workers"),
-    "Advanced: messages": ("quiet", "verbose", "as_json", "log_file"),
+    "Advanced: messages": ("quiet", "verbose", "as_json", "log_file", "report"),
 }
 """Options by the names of their parameters."""
 

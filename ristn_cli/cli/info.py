@@ -33,12 +33,12 @@ def info(
 ) -> None:
     """Show what is in a video: picture, rate, colour, streams, chapters."""
     with reported_errors(debug):
-        from ristn_cli.video import find_fields, has_variable_rate, probe
+        from ristn_cli.video import find_fields, find_telecine, has_variable_rate, probe
 
         found = probe(source, video_stream=video_stream)
         if found.is_image_sequence:
             Given.of(context).refuse("numbered images have a single video stream", "video_stream")
-        found = find_fields(found)
+        found = find_telecine(find_fields(found))
         is_variable = has_variable_rate(found)
         if as_json:
             write_json(asdict(found) | {"is_variable_rate": is_variable})
@@ -72,6 +72,12 @@ def describe_source(found: VideoInfo, is_variable: bool | None) -> Iterator[str]
     alpha = ", with transparency" if found.has_alpha else ""
     yield f"picture: {found.width}x{found.height} as shown{shape}{turn}{scan}{alpha}"
     yield f"rate: {float(found.rate):.6g} frames a second ({found.rate}){kind}"
+    if found.telecine is not None:
+        share = "" if found.telecine.share == 1 else f" in about {float(found.telecine.share):.0%} of what moves"
+        yield (
+            f"telecine: film at {float(found.rate * 4 / 5):.6g} frames a second{share}, "
+            f"{found.telecine.field_order} field first"
+        )
     color = found.color
     hdr = ", HDR" if color.is_hdr else ""
     tags = f"matrix {color.matrix}, range {color.range}, primaries {color.primaries}, transfer {color.transfer}"
@@ -161,7 +167,8 @@ def describe_plan(plan: JobPlan) -> Iterator[str]:
         yield "size: the network gives four times the source; resampled from there by Lanczos"
     if plan.has_alpha:
         yield "transparency: kept; resampled by a bicubic, apart from the network"
-    if plan.deinterlaced != "none":
+    yield from describe_telecine(plan)
+    if plan.deinterlaced not in ("none", "film"):
         what = {"flagged": "frames flagged so", "all": "every frame", "field": "every field to a frame of its own"}
         order = "" if plan.field_order is None else f", found in the pictures, {plan.field_order} field first"
         yield f"interlaced: deinterlaced by bwdif, {what[plan.deinterlaced]}{order}"
@@ -184,6 +191,19 @@ def describe_plan(plan: JobPlan) -> Iterator[str]:
     yield f"disk: needs {needed}, free: {format_bytes(plan.free_bytes)}"
     if plan.seconds is not None:
         yield f"time: about {format_seconds(plan.seconds)} for the network, by its speed here and by what moves"
+
+
+def describe_telecine(plan: JobPlan) -> Iterator[str]:
+    """What becomes of telecined film, if there is any or it was asked for."""
+    film = plan.telecine
+    if plan.deinterlaced == "film" and film is None:
+        yield "telecine: none was found; frames that repeat another are dropped, and combed ones deinterlaced by bwdif"
+    elif film is not None:
+        share = "film" if film.share == 1 else f"film in about {float(film.share):.0%} of what moves"
+        what = "frames are deinterlaced, as most is no film; --deinterlace ivtc makes film frames"
+        if plan.deinterlaced == "film":
+            what = "fields are matched, repeated frames dropped, and frames that stay combed deinterlaced by bwdif"
+        yield f"telecine: {share}, {film.field_order} field first; {what}"
 
 
 def describe_shortage(plan: JobPlan) -> str | None:

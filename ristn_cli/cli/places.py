@@ -1,8 +1,10 @@
-"""Where `ristn upscale` reads, writes and logs: refusals of places that cannot be used."""
+"""Where `ristn upscale` reads, writes, logs and reports: refusals of places that cannot be used."""
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import typer
@@ -45,3 +47,24 @@ def check_log_file(path: Path, inputs: list[Path | None]) -> None:
 
     if InputFiles(0 if source == STREAM else source for source in inputs if source is not None).find(path):
         raise typer.BadParameter(f"--log-file {path} is an input; give the log another name")
+
+
+def check_report(path: Path, inputs_and_output: Sequence[Path], weights: Path | None, *, overwrite: bool) -> None:
+    """Refuse a report that cannot be written, or that would replace another file.
+
+    Raises:
+        typer.BadParameter: it is an input or the output, exists already, or its folder does not.
+    """
+    from ristn_cli.video import InputFiles
+
+    *sources, target = inputs_and_output
+    if InputFiles([*(source for source in sources if source != STREAM), *([weights] if weights else [])]).find(path):
+        raise typer.BadParameter(f"--report {path} is an input; give the report another name")
+    if path.absolute() == target.absolute() or (target.exists() and path.exists() and path.samefile(target)):
+        raise typer.BadParameter(f"--report {path} is the output; give the report another name")
+    if not path.absolute().parent.is_dir():
+        raise typer.BadParameter(f"--report {path}: no such folder: {path.absolute().parent}")
+    if path.is_dir():
+        raise typer.BadParameter(f"--report {path} is a folder; expected the name of a JSON file")
+    if os.path.lexists(path) and not overwrite:
+        raise typer.BadParameter(f"--report {path} already exists; use --overwrite to replace it")

@@ -23,8 +23,8 @@ from ristn_cli.cli.arguments import (
     parse_grain,
     parse_images,
     parse_output_size,
+    parse_place,
     parse_raw,
-    parse_time,
     weights_file,
 )
 from ristn_cli.cli.completion import complete_codecs, complete_models, complete_presets
@@ -40,7 +40,8 @@ from ristn_cli.cli.effects import (
     kind_of,
 )
 from ristn_cli.cli.engines import Engines
-from ristn_cli.cli.places import check_log_file, check_streams
+from ristn_cli.cli.places import check_log_file, check_report, check_streams
+from ristn_cli.cli.reports import ReportFile
 from ristn_cli.cli.several import run_batch, show_plans
 from ristn_cli.cli.terminal import console, errors, reported_errors, show
 from ristn_cli.cli.work import ProgressMode, Work
@@ -94,10 +95,15 @@ def upscale(
         ),
     ] = 17,
     start: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Time at which to begin: seconds, M:SS or H:MM:SS.")
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Where to begin: seconds, M:SS, H:MM:SS, timecode H:MM:SS:FF (drop frame H:MM:SS;FF), or frame 240f.",
+        ),
     ] = None,
     end: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Time at which to stop: seconds, M:SS or H:MM:SS.")
+        str | None,
+        typer.Option(metavar="TIME", help="Where to stop, in the same forms. That frame is left out."),
     ] = None,
     max_frames: MaxFramesOption = None,
     drop: Annotated[
@@ -120,8 +126,11 @@ def upscale(
         ),
     ] = None,
     deinterlace: Annotated[
-        Literal["auto", "off", "frame", "field"],
-        typer.Option(help="Frames to deinterlace. auto: interlaced ones; frame: all; field: all, at twice the rate."),
+        Literal["auto", "ivtc", "field", "frame", "off"],
+        typer.Option(
+            help="What to do with interlaced frames. auto: deinterlace them, or undo telecine where it is found; ivtc: "
+            "undo telecine; field: make a frame of every field; frame: deinterlace all frames."
+        ),
     ] = "auto",
     square_pixels: Annotated[bool, typer.Option("--square-pixels", help="Resample to square pixels.")] = False,
     video_stream: VideoStreamOption = None,
@@ -191,6 +200,13 @@ def upscale(
         ),
     ] = False,
     log_file: Annotated[Path | None, typer.Option(metavar="FILE", help="File to append a log to.")] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="JSON file to write of what was done: SHA-256 of files and weights, options, versions, cuts.",
+        ),
+    ] = None,
     no_scene_cuts: Annotated[
         bool,
         typer.Option(
@@ -220,8 +236,8 @@ def upscale(
     *sources, target = paths
     if not sources:
         raise typer.BadParameter("expected an input and an output: IN... OUT")
-    begin, stop = (None if text is None else parse_time(text) for text in (start, end))
-    if begin is not None and stop is not None and stop <= begin:
+    begin, stop = (None if text is None else parse_place(text) for text in (start, end))
+    if isinstance(begin, Fraction) and isinstance(stop, Fraction) and stop <= begin:
         raise typer.BadParameter(f"--end {end} is not after --start {start}")
     given = Given.of(context)
     if as_json and not dry_run:
@@ -248,6 +264,8 @@ def upscale(
         check_streams(sources, target, dry_run=dry_run)
     if log_file is not None:
         check_log_file(log_file, [*sources, weights])
+    if report is not None:
+        check_report(report, paths, weights, overwrite=overwrite)
     with reported_errors(debug, log_file), ExitStack() as stack:
         from ristn_cli.engine.memory import AutoTiling
         from ristn_cli.job.batch import Record, is_batch, plan_batch
@@ -259,8 +277,10 @@ def upscale(
             preset=preset,
             pixel_format=pix_fmt,
             encoder_options=encoder_options,
-            start=begin,
-            end=stop,
+            start=begin if isinstance(begin, Fraction) else None,
+            end=stop if isinstance(stop, Fraction) else None,
+            start_position=None if isinstance(begin, Fraction) else begin,
+            end_position=None if isinstance(stop, Fraction) else stop,
             max_frames=max_frames,
             with_audio="audio" not in dropped,
             with_subtitles="subtitles" not in dropped,
@@ -306,6 +326,7 @@ def upscale(
             tells_time=ray in (None, "local"),
             raw=raw_format,
             stdout_format="matroska" if suffix == ".mkv" else "y4m",
+            report=None if report is None else ReportFile(report, overwrite=overwrite),
         )
         values = context.params
         if STREAM not in paths and is_batch(sources, target, recursive=recursive):

@@ -24,10 +24,12 @@ from ristn_cli.cli.info import (
     describe_plan,
     describe_shortage,
     describe_taken_of,
+    describe_telecine,
     write_json,
 )
 from ristn_cli.cli.job_bar import JobBar, shown_bar
 from ristn_cli.cli.made import describe_made, way_to_compare
+from ristn_cli.cli.reports import ReportFile
 from ristn_cli.cli.terminal import StopRequest, errors, log, note, show, stop_requests, warn
 from ristn_cli.cli.workers import Devices
 
@@ -142,6 +144,7 @@ class Work:
     tells_time: bool = True  # in plans: not where the speed of other machines decides
     raw: RawFormat | None = None
     stdout_format: Literal["y4m", "matroska"] = "y4m"
+    report: ReportFile | None = None
 
     def run_options(self, devices: Devices, stop: StopRequest, *, makes_folder: bool = False) -> RunOptions:
         """How a run on these devices behaves."""
@@ -234,9 +237,10 @@ class Work:
             begun: the job, if it is at work already.
             on_begun: called when the job is at work.
         """
-        from ristn_cli.job.events import PartFinished, Planned, Warned
+        from ristn_cli.job.events import Completed, PartFinished, Planned, Warned
         from ristn_cli.job.parts import Interrupted
         from ristn_cli.job.progress import Progress
+        from ristn_cli.job.report import describe_weights
 
         note(f"{source} to {target}", is_shown=False)
         choice = self.engines.choose(source)
@@ -251,16 +255,19 @@ class Work:
         with shown_progress(mode, bar, labels) as show, stop_requests(stop):
             job = self.begin(source, target, self.engines.open(choice), stop) if begun is None else begun.job
             is_begun = False
+            completed: Completed | None = None
+            messages: list[str] = []
             try:
                 for event in job:
                     match event:
                         case Planned(plan):
                             made = plan
                             self.show_planned(source, choice, plan)
-                        case Warned(message, is_damage=True):
-                            damage.add(message)
-                        case Warned(message):
-                            warn(message)
+                        case Warned(message, is_damage):
+                            messages.append(message)
+                            (damage.add if is_damage else warn)(message)
+                        case Completed():
+                            completed = event
                         case PartFinished(number, frames):
                             log.info("part %d is finished, %d frames", number, frames)
                         case Progress():
@@ -286,6 +293,9 @@ class Work:
         done = replace(done, elapsed_seconds=done.elapsed_seconds + time.monotonic() - told_at)  # with the mux
         words = f"{describe_made(target, made, done)} by {choice.name}"
         log.info("%s: %s", target, words)
+        if self.report is not None and completed is not None:
+            upscaler = self.engines.open(choice).upscaler
+            self.report.add(completed, describe_weights(choice.name, self.engines.file_of(choice), upscaler), messages)
         return Finished(done.frames, words, way_to_compare(source, target, self.options, self.engines.probe, made))
 
     def show_planned(self, source: Path, choice: ModelChoice, plan: JobPlan) -> None:
@@ -293,7 +303,7 @@ class Work:
         for line in (describe_model(choice), *describe_plan(plan)):
             note(line, is_shown=self.verbose and not self.quiet)
         if not self.verbose:
-            for line in (*describe_taken_of(plan), *describe_conversions(plan)):
+            for line in (*describe_taken_of(plan), *describe_telecine(plan), *describe_conversions(plan)):
                 note(f"{source}: {line}", is_shown=not self.quiet)
         for line in describe_losses(plan.streams):
             note(f"{source}: {line}", is_shown=not self.quiet)

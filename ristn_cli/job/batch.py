@@ -202,6 +202,7 @@ class Record:
             name: value
             for name, value in recorded_options(options).items()
             if name not in ("strict", "segment_frames", "drop_alpha")
+            and not (name.endswith("_position") and value is None)
         } | {"images": "None"}  # as records of earlier versions have it
         self._read()  # rather once before the work than for each item
 

@@ -23,6 +23,7 @@ from ristn_cli.job.options import (
     plain_text,
     recorded_options,
 )
+from ristn_cli.job.ranges import settle_range
 from ristn_cli.job.regrain import GRAIN_KEY
 from ristn_cli.job.shape import choose_shape
 from ristn_cli.video import (
@@ -35,6 +36,7 @@ from ristn_cli.video import (
     StreamPlan,
     VideoError,
     VideoInfo,
+    assume_film,
     check_image_depth,
     check_matrix,
     check_mux,
@@ -42,6 +44,7 @@ from ristn_cli.video import (
     descriptor_of,
     existing_images,
     find_fields,
+    find_telecine,
     find_transparency,
     is_image_target,
     is_numbered,
@@ -54,8 +57,8 @@ from ristn_cli.video import (
 PUBLISHING = "publishing"
 """A file in the job's folder: images are being given their names, so that some have theirs already."""
 
-OTHERS = ("strict", "video_stream")
-"""Options that a job is not recognised by."""
+OTHERS = ("strict", "video_stream", "start_position", "end_position")
+"""Options that a job is not recognised by. Positions have become times."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +138,8 @@ def check_job(
         VideoError: the source cannot be read, the target cannot hold its streams or cannot be written, or the encoder
             is missing or refuses its options.
     """
-    if isinstance(source, InputStream) and options.start is not None:
+    begins_later = options.start is not None or options.start_position is not None
+    if isinstance(source, InputStream) and begins_later:
         raise VideoError(f"{source}: cannot be sought for --start; let the program that writes to it begin there")
     if isinstance(source, InputStream) and options.grain:
         raise VideoError(f"{source}: cannot be measured for --grain, as it is read only once; name a file")
@@ -149,6 +153,7 @@ def check_job(
         name = target
         check_target(info.path, target, run)
     images = name.suffix.lower() if is_image_target(name) else None
+    options = settle_range(info, options)
     if info.stream is None:
         info = examine(info, options)
     else:
@@ -190,7 +195,7 @@ def check_job(
 
 
 def examine(info: VideoInfo, options: UpscaleOptions) -> VideoInfo:
-    """What the header of a source does not tell, by its pictures: transparency, and interlacing that no flag states.
+    """What the header of a source does not tell, by its pictures: transparency, unflagged interlacing, telecine.
 
     Where the picture changes before `start`, the result describes the first frame of the job.
 
@@ -204,6 +209,8 @@ def examine(info: VideoInfo, options: UpscaleOptions) -> VideoInfo:
         info = replace(info, has_alpha=has_alpha)
     if options.deinterlace != "off":
         info = find_fields(info, is_interlaced=options.deinterlace != "auto")
+    if options.deinterlace in ("auto", "ivtc"):
+        info = find_telecine(info, is_asked=options.deinterlace == "ivtc")
     return info
 
 
@@ -233,6 +240,8 @@ def check_stream_source(info: VideoInfo, options: UpscaleOptions, *, loses_other
         VideoError: the output could hold streams that cannot be read from there.
     """
     check_matrix(info.color, info.path)
+    if options.deinterlace == "ivtc":
+        info = replace(info, telecine=assume_film(info))  # nothing can be looked at before
     if not loses_others:  # images and Y4M hold nothing but pictures, and the plan says so
         return replace(info, chapters=())
     for kind, is_wanted in (("audio", options.with_audio), ("subtitle", options.with_subtitles)):

@@ -4,6 +4,8 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ristn_cli.job.job import Job
+from ristn_cli.job.manifest import Part
 from ristn_cli.job.plan import JobPlan
 from ristn_cli.job.progress import Progress
 
@@ -31,7 +33,17 @@ class PartFinished:
     frames: int
 
 
-Event = Planned | Warned | Progress | PartFinished
+@dataclass(frozen=True)
+class Completed:
+    """Told once, when the output has its name: what it was made of. `finds_cuts`: scene cuts were looked for."""
+
+    job: Job
+    plan: JobPlan
+    parts: tuple[Part, ...]
+    finds_cuts: bool
+
+
+Event = Planned | Warned | Progress | PartFinished | Completed
 
 
 class Warnings:

@@ -109,6 +109,7 @@ def describe_job(job: Job, manifest: Manifest, upscaler: Upscaler) -> JobPlan:
         deinterlaced=choose_deinterlacing(info, job.options),
         field_order=info.field_order,
         grain=None if job.grain is None else max(job.grain.strength[0]),
+        telecine=info.telecine,
         encoder=encoder,
         streams=job.output.streams,
         frames=frames,

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -47,13 +48,25 @@ class JobError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cut:
+    """A scene cut within a part: before which of its frames, counted from 0, and that one's time in seconds."""
+
+    frame: int
+    time: Fraction
+
+
+@dataclass(frozen=True, kw_only=True)
 class Part:
-    """A finished part: its file in the job's folder, its frames, its SHA-256, and the border behind it."""
+    """A finished part: its file in the job's folder, its frames, its SHA-256, and the border behind it.
+
+    `cuts` are the places within it where a window reads nothing of the one before: scene cuts, if they are looked for.
+    """
 
     file: str
     frames: int
     sha256: str
     border: Border
+    cuts: list[Cut] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Raise ValueError for a part that cannot be."""

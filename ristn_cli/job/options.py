@@ -5,7 +5,11 @@ from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from typing import Any, Literal
 
-from ristn_cli.video import Deinterlace, VideoInfo
+from ristn_cli.job.positions import Position
+from ristn_cli.video import Deinterlace, VideoInfo, assume_film, takes_film
+
+Deinterlaced = Literal["none", "flagged", "all", "field", "film"]
+"""Which frames are deinterlaced: see `choose_deinterlacing`."""
 
 Fit = Literal["720p", "1080p", "1440p", "2160p", "4320p"]
 """Names of sizes that a picture is fitted into."""
@@ -34,6 +38,8 @@ class UpscaleOptions:
         encoder_options: the encoder's own options by FFmpeg's names; they win over all others.
         start: seconds from the first frame at which to begin.
         end: seconds from the first frame at which to stop.
+        start_position: a frame number or timecode instead of `start`.
+        end_position: the same instead of `end`: of the first frame that is left out.
         max_frames: stop after as many frames.
         with_audio: keep the sound.
         with_subtitles: keep the subtitles, and the fonts that go with them.
@@ -43,7 +49,8 @@ class UpscaleOptions:
             for a picture that is higher than wide; one in pixels, (width, height), stays as it is.
         square_pixels: resample to pixels as wide as high.
         grain: share of the source's grain that is put back where the network removed it, in [0, 1]; 0 for none.
-        deinterlace: `auto` treats interlaced frames, `frame` all, `off` none; `field` makes two frames of each.
+        deinterlace: `auto` treats interlaced frames, and makes film frames of telecined ones; `ivtc` makes film frames;
+            `frame` treats all, `off` none; `field` makes two frames of each.
         drop_alpha: upscale a video with transparency without it, rather than carry or refuse it.
         strict: fail where packets cannot be decoded or frames change in size or format, rather than conceal or convert
             them with a warning.
@@ -60,6 +67,8 @@ class UpscaleOptions:
     encoder_options: dict[str, str] = field(default_factory=dict)
     start: Fraction | None = None
     end: Fraction | None = None
+    start_position: Position | None = None
+    end_position: Position | None = None
     max_frames: int | None = None
     with_audio: bool = True
     with_subtitles: bool = True
@@ -131,15 +140,31 @@ def doubles_rate(info: VideoInfo, options: UpscaleOptions) -> bool:
     return options.deinterlace == "field" and not (info.is_image_sequence or info.is_still)
 
 
+def makes_film(info: VideoInfo, options: UpscaleOptions) -> bool:
+    """Whether a job makes film frames of the source's, which were telecined."""
+    return takes_film(info, options.deinterlace)
+
+
+def output_rate(info: VideoInfo, options: UpscaleOptions) -> Fraction:
+    """Nominal frames a second of a job's output."""
+    if doubles_rate(info, options):
+        return 2 * info.rate
+    if makes_film(info, options) and assume_film(info).is_mostly_film:
+        return info.rate * 4 / 5
+    return info.rate
+
+
 def carries_alpha(info: VideoInfo, options: UpscaleOptions) -> bool:
     """Whether a job gives the output the source's transparency."""
     return info.has_alpha and not options.drop_alpha
 
 
-def choose_deinterlacing(info: VideoInfo, options: UpscaleOptions) -> Literal["none", "flagged", "all", "field"]:
-    """Which frames of a source are deinterlaced; `field` stands for all, into one frame a field."""
+def choose_deinterlacing(info: VideoInfo, options: UpscaleOptions) -> Deinterlaced:
+    """Which frames of a source are deinterlaced; `field`: all, into one frame a field; `film`: telecine is undone."""
     if options.deinterlace == "off" or info.is_image_sequence or info.is_still:
         return "none"
+    if makes_film(info, options):
+        return "film"
     if options.deinterlace == "auto" and info.field_order is None:
         return "flagged" if info.is_interlaced else "none"
     return "field" if doubles_rate(info, options) else "all"
@@ -152,6 +177,9 @@ def estimate_frames(info: VideoInfo, options: UpscaleOptions) -> int | None:
         rate = count / info.duration
     if doubles_rate(info, options):
         count, rate = None if count is None else 2 * count, 2 * rate
+    elif makes_film(info, options):
+        kept = assume_film(info).kept_share
+        count, rate = None if count is None else round(kept * count), kept * rate
     if count is None:
         return options.max_frames
     if options.end is not None:
@@ -165,6 +193,5 @@ def expected_end(info: VideoInfo, options: UpscaleOptions) -> Fraction | None:
     """Where the range of a job ends, in seconds after the first frame: with `max_frames`, about there."""
     if options.max_frames is None:
         return options.end
-    rate = 2 * info.rate if doubles_rate(info, options) else info.rate
-    wanted = (options.start or Fraction(0)) + options.max_frames / rate
+    wanted = (options.start or Fraction(0)) + options.max_frames / output_rate(info, options)
     return wanted if options.end is None else min(options.end, wanted)

@@ -3,10 +3,10 @@
 import math
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
 
 from ristn_cli.engine.memory import Tiling
-from ristn_cli.video import FieldOrder, StreamPlan
+from ristn_cli.job.options import Deinterlaced
+from ristn_cli.video import FieldOrder, StreamPlan, Telecine
 
 LOSSY_BITS_PER_PIXEL = 0.25
 """Of the output, in the disk estimate of h264, hevc and av1, whatever the quality: 12 Mbit/s for 1920x1080 at 24 frames
@@ -37,9 +37,11 @@ class JobPlan:
         is_resampled: the output's frames are made from the network's, of another size, by a resampler.
         rate: nominal frames a second; each frame keeps its own time.
         has_alpha: the output has the source's transparency, resampled apart from the network.
-        deinterlaced: the frames that are: `none`, `flagged` ones, `all`, or all, to one frame a `field`.
+        deinterlaced: the frames that are: `none`, `flagged` ones, `all`, or all, to one frame a `field`; `film` where
+            telecine is undone.
         field_order: which field comes first, found by looking at pictures whose flags are silent.
         grain: standard deviation of the grain that is added, where it is strongest, 1 for white; None without.
+        telecine: the telecined film in the source, undone or not; None where none was found or looked for.
         encoder: the encoder's name.
         streams: what becomes of each stream.
         frames: all frames of the output.
@@ -68,9 +70,10 @@ class JobPlan:
     is_resampled: bool
     rate: Fraction
     has_alpha: bool
-    deinterlaced: Literal["none", "flagged", "all", "field"]
+    deinterlaced: Deinterlaced
     field_order: FieldOrder | None
     grain: float | None
+    telecine: Telecine | None
     encoder: str
     streams: tuple[StreamPlan, ...]
     frames: int | None

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ristn_cli.engine.upscaler import Upscaler
 from ristn_cli.job.checks import OutputStream, check_inputs_kept, check_job, identify
-from ristn_cli.job.events import Event, Planned
+from ristn_cli.job.events import Completed, Event, Planned
 from ristn_cli.job.finishing import finish
 from ristn_cli.job.forecast import check_disk, describe_job
 from ristn_cli.job.job import Job
@@ -53,7 +53,7 @@ def upscale_video(
         make_parts: what makes the parts; None for `write_parts`, on the device of `upscaler`.
 
     Yields:
-        `Planned` before the first frame; then `Progress`, `Warned` and `PartFinished`.
+        `Planned` before the first frame; then `Progress`, `Warned` and `PartFinished`; `Completed` in the end.
 
     Raises:
         VideoError: the source cannot be read, the target cannot hold its streams or cannot be written, something got
@@ -126,6 +126,8 @@ def _upscale_to_file(
     finally:
         if leaves_lock:
             remove_lock(folder)
+    tiling = upscaler.tiling
+    yield Completed(job, plan, tuple(manifest.parts), tiling.detect_cuts and tiling.context > 0)
 
 
 def describe_kept(job: Job, manifest: Manifest) -> str:

@@ -3,9 +3,9 @@
 import math
 from fractions import Fraction
 
-from ristn_cli.job.options import Fit, UpscaleOptions, doubles_rate
+from ristn_cli.job.options import Fit, UpscaleOptions, doubles_rate, makes_film, output_rate
 from ristn_cli.model import SCALE
-from ristn_cli.video import EncoderSettings, OutputShape, VideoError, VideoInfo, size_step
+from ristn_cli.video import FILM_GRAIN, EncoderSettings, OutputShape, VideoError, VideoInfo, size_step
 
 BOXES: dict[Fit, tuple[int, int]] = {
     "720p": (1280, 720),
@@ -57,15 +57,16 @@ def choose_shape(
             factor = min(Fraction(1), _fit(*shown, options.fit))
         width = Fraction(_round_to(width * factor, across))
         height = Fraction(_round_to(height * factor, down))
-    is_doubled = doubles_rate(info, options)
+    is_doubled, is_film = doubles_rate(info, options), makes_film(info, options)
     return OutputShape(
         width=int(width),
         height=int(height),
         sample_aspect_ratio=aspect.limit_denominator(10000),
-        rate=info.rate * 2 if is_doubled else info.rate,
-        time_base=info.frame_time_base / 2 if is_doubled else info.frame_time_base,
+        rate=output_rate(info, options),
+        time_base=info.frame_time_base / (2 if is_doubled else FILM_GRAIN if is_film else 1),
         frame_size=(SCALE * info.width, SCALE * info.height),
         has_field_rate=is_doubled,
+        is_film=is_film,
     )
 
 

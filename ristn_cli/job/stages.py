@@ -14,7 +14,7 @@ from ristn_cli.engine.upscaler import Upscaler
 from ristn_cli.engine.windows import Window
 from ristn_cli.job.border import Border
 from ristn_cli.job.events import Warnings
-from ristn_cli.job.manifest import Part
+from ristn_cli.job.manifest import Cut, Part
 from ristn_cli.job.pipeline import Pipeline
 from ristn_cli.job.repeats import Run
 from ristn_cli.video import Frame, FrameWriter, ImagesWriter
@@ -142,6 +142,7 @@ def encoded_parts(frames: Iterator[Made], writing: PartWriting) -> Iterator[Writ
     made = next(frames, None)
     while made is not None:
         border: Border | None = None
+        cuts: list[Cut] = []
         with writing.open_part() as writer:
             while made is not None:
                 writer.write(made.frame)
@@ -150,8 +151,10 @@ def encoded_parts(frames: Iterator[Made], writing: PartWriting) -> Iterator[Writ
                 yield Written(writer.frames_written)
                 if border is not None and (border.is_last or writer.frames_written >= writing.length):
                     break
+                if border is not None and border.context == 0:
+                    cuts.append(Cut(frame=writer.frames_written, time=border.time))
                 made = next(frames, None)
         assert border is not None
         path = writer.path
-        yield Part(file=path.name, frames=writer.frames_written, sha256=file_sha256(path), border=border)
+        yield Part(file=path.name, frames=writer.frames_written, sha256=file_sha256(path), border=border, cuts=cuts)
         made = None if border.is_last else next(frames, None)

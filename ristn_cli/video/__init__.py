@@ -17,7 +17,7 @@ from ristn_cli.video.muxing.mux import join_and_mux, stream_mux
 from ristn_cli.video.muxing.output import Output
 from ristn_cli.video.muxing.stream_plan import CONTAINERS, StreamPlan, check_mux
 from ristn_cli.video.muxing.trial import try_mux
-from ristn_cli.video.muxing.verify import has_variable_rate, presentation_times, verify
+from ristn_cli.video.muxing.verify import has_variable_rate, presentation_times, source_times, verify
 from ristn_cli.video.reading.finisher import ReadOptions
 from ristn_cli.video.reading.images import read_image
 from ristn_cli.video.reading.interlace import Deinterlace, find_fields
@@ -31,8 +31,10 @@ from ristn_cli.video.reading.reader import (
 )
 from ristn_cli.video.reading.source import IMAGE_SUFFIXES, can_be_sought, list_images
 from ristn_cli.video.reading.standard_input import InputStream, RawFormat, descriptor_of
+from ristn_cli.video.reading.telecine import assume_film, find_telecine, takes_film
 from ristn_cli.video.resample import ALPHA_FLAGS, Resampler
 from ristn_cli.video.types import (
+    FILM_GRAIN,
     Chapter,
     Clock,
     Color,
@@ -42,6 +44,7 @@ from ristn_cli.video.types import (
     MasteringMetadata,
     Scan,
     StreamInfo,
+    Telecine,
     VideoError,
     VideoInfo,
 )
@@ -81,6 +84,7 @@ __all__ = [
     "ALPHA_FLAGS",
     "CODECS",
     "CONTAINERS",
+    "FILM_GRAIN",
     "IMAGES_PART_SUFFIX",
     "IMAGES_WITH_ALPHA",
     "IMAGE_SUFFIXES",
@@ -115,10 +119,12 @@ __all__ = [
     "ScanEncoder",
     "StreamInfo",
     "StreamPlan",
+    "Telecine",
     "VideoError",
     "VideoInfo",
     "VmafMeter",
     "Y4mWriter",
+    "assume_film",
     "can_be_sought",
     "check_image_depth",
     "check_interruption",
@@ -140,6 +146,7 @@ __all__ = [
     "existing_images",
     "find_decoders",
     "find_fields",
+    "find_telecine",
     "find_transparency",
     "find_vmaf",
     "grain_planes",
@@ -164,7 +171,9 @@ __all__ = [
     "resize_image",
     "single_image_error",
     "size_step",
+    "source_times",
     "stream_mux",
+    "takes_film",
     "target_scan",
     "to_eight_bits",
     "to_video",

@@ -17,6 +17,8 @@ UNSPECIFIED = "unspecified"
 HIGHEST_PLAUSIBLE_RATE = 300
 # Ticks a second of a clock on which a frame can be shown a tick after another and still be as good as at its time.
 FINE_TICKS = 10_000
+# Film frames lie at quarters of the time between two frames of telecined video.
+FILM_GRAIN = 4
 
 FieldOrder = Literal["top", "bottom"]
 
@@ -154,6 +156,27 @@ class Scan:
 
 
 @dataclass(frozen=True)
+class Telecine:
+    """Film that was telecined onto interlaced video: 24 frames a second on 30, by repeated fields (3:2 pulldown).
+
+    `field_order` is the field that comes first, `share` how much of what moves is film, from 0 to 1.
+    """
+
+    field_order: FieldOrder
+    share: Fraction
+
+    @property
+    def is_mostly_film(self) -> bool:
+        """Whether the film's rate is the nominal one."""
+        return self.share >= Fraction(1, 2)
+
+    @property
+    def kept_share(self) -> Fraction:
+        """What share of the frames is left, by an estimate: four of five in film."""
+        return 1 - self.share / 5
+
+
+@dataclass(frozen=True)
 class VideoInfo:
     """What `probe` found. Sizes are as shown, after rotation; times are seconds on the source's own clock.
 
@@ -162,10 +185,11 @@ class VideoInfo:
     containers that do not say. `start_time` is the time of the first frame and `origin` the container's own zero.
     `transposed`, `flipped_x` and `flipped_y` undo the container's display matrix, in that order; `rotation` is the same
     in degrees clockwise. `is_interlaced` is what flags say; `field_order` is the field that comes first in a video that
-    is interlaced against its flags, None unless `find_fields` was asked. `images` lists the files of an image
-    sequence, and `is_still` is true for a single image. `frame_aspect_ratio` is the pixel aspect ratio that the first
-    frame itself states, before rotation; the container may say otherwise in `sample_aspect_ratio`, and wins. `stream`
-    is the `InputStream` that is read instead of a file; `path` is its name.
+    is interlaced against its flags, None unless `find_fields` was asked. `stated_order` is the field that comes first
+    by the header. `telecine` is the telecined film in it, None unless `find_telecine` found any. `images` lists the
+    files of an image sequence, and `is_still` is true for a single image. `frame_aspect_ratio` is the pixel aspect
+    ratio that the first frame itself states, before rotation; the container may say otherwise in `sample_aspect_ratio`,
+    and wins. `stream` is the `InputStream` that is read instead of a file; `path` is its name.
     """
 
     path: Path
@@ -198,6 +222,8 @@ class VideoInfo:
     images: tuple[Path, ...] = ()
     is_still: bool = False
     field_order: FieldOrder | None = None
+    stated_order: FieldOrder | None = None
+    telecine: Telecine | None = None
     frame_aspect_ratio: Fraction = Fraction(1)
     stream: object | None = field(default=None, compare=False, repr=False)
     scan: Scan | None = None
@@ -248,7 +274,8 @@ class Clock:
     `pts_faults` and `dts_faults` count the frames whose timestamp was not later than the one before. `last_estimate`
     and `last_duration` are those of the frame before. All these are in ticks of the stream's time base. `last_time` is
     the time that the frame before was given, in ticks of `VideoInfo.frame_time_base`. `behind` counts the frames just
-    before whose estimates lay more than a second before the time of their predecessor.
+    before whose estimates lay more than a second before the time of their predecessor. Of film, the frame itself is
+    `lead` frames later, and the last frame that repeated another lies `since_repeat` before it: see `cadence`.
     """
 
     frames: int = 0
@@ -262,6 +289,8 @@ class Clock:
     last_duration: int = 0
     last_time: int | None = None
     behind: int = 0
+    lead: int = 0
+    since_repeat: int = 0
 
     @property
     def can_be_sought(self) -> bool:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -66,15 +67,16 @@ def verify(target: str | Path, output: Output, frames: int, *, check_times: bool
         kinds = Counter(str(other.type) for other in container.streams)
         covers = sum(bool(other.disposition & other.disposition.attached_pic) for other in container.streams.video)
     wanted = _range_of(source_times(source), output) if check_times else None
+    compare = partial(_compare_film_times, frame=1 / source.rate) if shape.is_film else _compare_times
     try:
-        times = _compare_times(target, index, wanted, may_be_fields=source.is_interlaced)
+        times = compare(target, index, wanted, may_be_fields=source.is_interlaced)
     except CheckError:
         if source.is_image_sequence:
             raise
         # A packet may hold no frame of its own: only a decoder knows. Of a frame that begins before the range a field
         # may lie within.
         decoded = decoded_times(source, output.start, lead=2 / source.rate)
-        times = _compare_times(target, index, _range_of(decoded, output))
+        times = compare(target, index, _range_of(decoded, output))
     first, last, longest = times.first, times.last, times.longest
     if times.count != frames:
         raise CheckError.mismatch(target, "number of frames", str(times.count), str(frames))
@@ -124,6 +126,35 @@ def _compare_times(
     if wanted is not None and len(list(islice(wanted, 2))) > may_be_fields:
         raise CheckError.mismatch(target, "number of frames", str(count), "more")
     return _Times(count, first, last, longest)
+
+
+def _compare_film_times(
+    target: Path, index: int, wanted: Iterator[Fraction] | None, *, frame: Fraction, may_be_fields: bool = False
+) -> _Times:
+    """The same for film frames: each lies within a frame of one of the source's, of which no two in a row have none.
+
+    `frame` is how long a frame of the source is shown, in seconds.
+    """
+    if wanted is None:
+        return _compare_times(target, index, None)
+    most_passed = 4 if may_be_fields else 2  # of the source's times, from one frame to the next
+    own: Fraction | None = None
+    ahead = next(wanted, None)
+    first: Fraction | None = None
+    for count, time in enumerate(presentation_times(target, index), start=1):
+        first = time if first is None else first
+        found, passed = time - first, 0
+        while ahead is not None and (passed == 0 or own is None or abs(ahead - found) < abs(own - found)):
+            own, ahead, passed = ahead, next(wanted, None), passed + 1
+        if own is None or passed == 0:
+            raise CheckError.mismatch(target, "number of frames", f"{count} or more", str(count - 1))
+        if passed > most_passed:
+            raise CheckError.mismatch(target, f"number of frames before frame {count}", "too few", "more")
+        if abs(found - own) > frame:
+            _check_time(target, count, found, own)
+    if len(list(islice(wanted, most_passed))) >= most_passed:
+        raise CheckError.mismatch(target, "number of frames", str(count), "more")
+    return _compare_times(target, index, None)
 
 
 def has_variable_rate(info: VideoInfo) -> bool | None:

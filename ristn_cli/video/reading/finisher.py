@@ -29,8 +29,9 @@ class ReadOptions:
         start: seconds after the video's first frame; the first frame given is the first with time >= start.
         end: the same; the last frame given is the last with time < end.
         max_frames: how many frames are given at most.
-        deinterlace: `auto` runs bwdif on frames flagged as interlaced, and on all when the source's `field_order` is
-            known; `frame` on all, `field` on all at twice the rate, `off` never.
+        deinterlace: `ivtc` makes film frames of telecined ones, and so does `auto` when the source's `telecine` is
+            known. Else `auto` runs bwdif on frames flagged as interlaced, and on all when the source's `field_order`
+            is known; `frame` on all, `field` on all at twice the rate, `off` never.
         drop_alpha: give up the transparency.
         carry_alpha: give frames their transparency.
         strict: raise at the first damage and at the first frame that differs from what the source says, rather than
@@ -77,8 +78,11 @@ class Finisher:
         """Add the timing of the next decoded frame, before any picture that is made of it."""
         self._timings.append(timing)
 
-    def push(self, picture: VideoFrame) -> list[Frame]:
-        """Add the next picture. Returns the frame before it, if that is in the range."""
+    def push(self, picture: VideoFrame, timing: TimedFrame | None = None) -> list[Frame]:
+        """Add the next picture. Returns the frame before it, if that is in the range.
+
+        `timing` is the picture's own; None for that of the decoded frame it was made of, which was noted.
+        """
         first, last = self._scope.first, self._scope.last
         time = time_of(picture)
         while len(self._timings) > 1 and self._timings[1].time <= time:  # a second field has none of its own
@@ -86,7 +90,7 @@ class Finisher:
         held, self._held = self._held, None
         self.is_over = last is not None and time >= last
         if time >= first and not self.is_over:
-            self._held = (time, picture, self._timings[0])
+            self._held = (time, picture, timing or self._timings[0])
         return [] if held is None else [self._convert(held, time if last is None else min(time, last))]
 
     def finish(self) -> list[Frame]:

@@ -19,7 +19,7 @@ from ristn_cli.video.reading.source import open_input
 from ristn_cli.video.reading.streams import as_fraction, read_packets
 from ristn_cli.video.types import FieldOrder, VideoInfo
 
-Deinterlace = Literal["auto", "off", "frame", "field"]
+Deinterlace = Literal["auto", "ivtc", "field", "frame", "off"]
 PARITIES = {"top": "tff", "bottom": "bff"}
 # Pictures looked at: as many runs, spread over the video, of as many frames.
 SAMPLES = 4
@@ -91,7 +91,7 @@ def _look(info: VideoInfo, since: Fraction, most: int) -> Iterator[tuple[int | N
                 return
         chain: Chain | None = None
         size = (0, 0)
-        for frame in islice(_decodable(container, stream), most):
+        for frame in islice(decodable(container, stream), most):
             if chain is None:
                 # Tags of the source's own frames go: PyAV fails for one that is not UTF-8.
                 filters = [("metadata", "mode=delete"), ("idet", IDET)]
@@ -105,7 +105,7 @@ def _look(info: VideoInfo, since: Fraction, most: int) -> Iterator[tuple[int | N
                 yield judged.pts, judged.metadata.get("lavfi.idet.single.current_frame", "undetermined"), is_flagged
 
 
-def _decodable(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+def decodable(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
     """Frames of what can be decoded; damage is for whoever reads the video in earnest."""
     for packet in read_packets(container, stream):
         try:
@@ -126,13 +126,14 @@ class Deinterlacer:
     Args:
         mode: which frames are deinterlaced: see `read_frames`.
         field_order: the field that comes first, of a video that is interlaced against its flags.
+        only_flagged: frames are interlaced by their flags all the same.
     """
 
-    def __init__(self, mode: Deinterlace, field_order: FieldOrder | None) -> None:
+    def __init__(self, mode: Deinterlace, field_order: FieldOrder | None, *, only_flagged: bool = False) -> None:
         parity = "auto" if field_order is None else PARITIES[field_order]
         self._options = f"mode={'send_field' if mode == 'field' else 'send_frame'}:parity={parity}:deint=all"
         self._is_off = mode == "off"
-        self._takes_all = mode != "auto" or field_order is not None
+        self._takes_all = mode != "auto" or (field_order is not None and not only_flagged)
         self._before: VideoFrame | None = None
         self._chain: Chain | None = None
         self._is_alone = True
@@ -145,7 +146,7 @@ class Deinterlacer:
             # Without a second frame nothing tells bwdif when the second field is, and it gives both the same time.
             return self._end()[: 1 if self._is_alone else None]
         ready: list[VideoFrame] = []
-        if self._before is not None and _layout(frame) != _layout(self._before):
+        if self._before is not None and layout_of(frame) != layout_of(self._before):
             ready += self._end()
             self._before = None
         self._is_alone = self._before is None
@@ -176,7 +177,7 @@ class Deinterlacer:
         return _drain(chain)
 
 
-def _layout(frame: VideoFrame) -> tuple[object, ...]:
+def layout_of(frame: VideoFrame) -> tuple[object, ...]:
     return frame.format.name, frame.width, frame.height
 
 

@@ -38,12 +38,15 @@ from ristn_cli.video.types import (
     HIGHEST_PLAUSIBLE_RATE,
     Chapter,
     Color,
+    FieldOrder,
     StreamInfo,
     VideoError,
     VideoInfo,
 )
 
 DEFAULT_RATE = Fraction(25)
+# FFmpeg's AVFieldOrder: the field that is shown first, whichever is coded first.
+STATED_ORDERS: dict[int, FieldOrder] = {2: "top", 3: "bottom", 4: "bottom", 5: "top"}
 # Tags of a protected ASF or WMV, in lower case.
 PROTECTION_TAGS = frozenset({"encryption", "asf_protection_type"})
 
@@ -220,6 +223,7 @@ def _describe(
         flipped_y=flip_y,
         has_alpha=_shows_alpha(frame, stream, color, source),
         is_interlaced=frame.interlaced_frame or stream.codec_context.field_order > 1,
+        stated_order=STATED_ORDERS.get(stream.codec_context.field_order),
         video_index=stream.index,
         streams=tuple(streams),
         chapters=tuple(

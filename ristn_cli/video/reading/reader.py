@@ -16,6 +16,7 @@ from av.video.frame import VideoFrame
 from ristn_cli.video.colors import has_alpha_channel
 from ristn_cli.video.interruption import check_interruption
 from ristn_cli.video.reading.decoding import Damage, Reading, decoded_from
+from ristn_cli.video.reading.film import FilmReader
 from ristn_cli.video.reading.finisher import Finisher, ReadOptions, Scope
 from ristn_cli.video.reading.images import read_image, read_image_with_alpha
 from ristn_cli.video.reading.interlace import Deinterlacer
@@ -23,6 +24,7 @@ from ristn_cli.video.reading.layout import LayoutReader, Matcher, layout_of_imag
 from ristn_cli.video.reading.probing import describe_again, probe
 from ristn_cli.video.reading.scans import read_scan_picture
 from ristn_cli.video.reading.source import undecodable
+from ristn_cli.video.reading.telecine import assume_film, takes_film
 from ristn_cli.video.reading.timestamps import Estimator
 from ristn_cli.video.types import Clock, Frame, Image, VideoError, VideoInfo, peak_of
 
@@ -172,7 +174,10 @@ def _add_of_image(damage: Damage, path: Path, what: str) -> None:
 
 
 def _video_frames(reading: Reading, scope: Scope, damage: Damage, matcher: Matcher) -> Iterator[Frame]:
-    """Decode, deinterlace, cut to the range, convert."""
+    """Decode, deinterlace or undo telecine, cut to the range, convert."""
+    if takes_film(reading.info, scope.options.deinterlace):
+        yield from _film_frames(reading, scope, damage, matcher)
+        return
     estimator, layouts = Estimator(reading.info, reading.clock), LayoutReader(reading.info)
     deinterlacer = Deinterlacer(scope.options.deinterlace, reading.info.field_order)
     finisher = Finisher(reading.info, scope, damage, matcher)
@@ -189,4 +194,24 @@ def _video_frames(reading: Reading, scope: Scope, damage: Damage, matcher: Match
                 return
         if picture is None:
             break
+    yield from finisher.finish()
+
+
+def _film_frames(reading: Reading, scope: Scope, damage: Damage, matcher: Matcher) -> Iterator[Frame]:
+    """Decode, undo telecine, cut to the range, convert."""
+    info = replace(reading.info, telecine=assume_film(reading.info))
+    estimator, layouts = Estimator(info, reading.clock), LayoutReader(info)
+    edges = [info.start_time + (scope.options.start or 0), *([] if scope.last is None else [scope.last])]
+    film, finisher = FilmReader(info, edges, reading.clock), Finisher(info, scope, damage, matcher)
+    for picture in decoded_from(reading, damage):
+        timing = estimator.stamp(picture)
+        picture.opaque = [layouts.read(picture)]
+        for whole, whole_timing in film.push(picture, timing):
+            yield from finisher.push(whole, whole_timing)
+            if finisher.is_over:
+                return
+    for whole, whole_timing in film.finish():
+        yield from finisher.push(whole, whole_timing)
+        if finisher.is_over:
+            return
     yield from finisher.finish()

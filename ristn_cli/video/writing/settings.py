@@ -24,6 +24,7 @@ class OutputShape:
         frame_size: width and height of the frames that are given to a writer, which resamples them to `width` x
             `height`; None for the same.
         has_field_rate: each frame of the source becomes two, the second halfway to the next.
+        is_film: frames of the source that repeat others are left out, and the rest lie within a frame of their times.
     """
 
     width: int
@@ -33,6 +34,7 @@ class OutputShape:
     sample_aspect_ratio: Fraction = Fraction(1)
     frame_size: tuple[int, int] | None = None
     has_field_rate: bool = False
+    is_film: bool = False
 
     @property
     def given_size(self) -> tuple[int, int]:

@@ -1,0 +1,194 @@
+"""Telecined film: whether a video is any, by a scan of several places. Changes no frame."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Literal
+
+import av
+from av.video.stream import VideoStream
+
+from ristn_cli.video.reading.cadence import CYCLE, Change
+from ristn_cli.video.reading.fields import FieldMeter, planar_format
+from ristn_cli.video.reading.interlace import Deinterlace, decodable
+from ristn_cli.video.reading.source import open_input
+from ristn_cli.video.reading.streams import as_fraction
+from ristn_cli.video.types import FieldOrder, Telecine, VideoInfo
+
+# Places that are looked at, spread over the video, and frames in a row at each.
+PLACES = 8
+PLACE_FRAMES = 45
+# Frames passed over at most to get to a place behind a keyframe.
+MOST_PASSED = 300
+# Frames that are judged together: three cycles. The next ones begin a cycle later.
+STRETCH = 3 * CYCLE
+# Repeated fields of a stretch that make it film, and moving frames without them that make it other video.
+LEAST_REPEATS = 3
+LEAST_MOVING = 5
+# A longer stretch, by which faint repeats are told, and by how many doublings these differ from moving fields.
+STEADY = 6 * CYCLE
+FAINT = 0.3
+# Of the fields that should repeat by the pattern, and of all that do, as many must.
+PATTERN_SHARE = 0.75
+# Stretches of film that are no accident.
+LEAST_STRETCHES = 2
+# With as large a share all is taken to be film: the other stretches have an edit in the pattern.
+WHOLE_SHARE = Fraction(4, 5)
+
+Kind = Literal["still", "other", "top", "bottom"]
+"""What a stretch is: film, by the field that comes first, or not, or nothing moves that could tell."""
+
+
+def find_telecine(info: VideoInfo, *, is_asked: bool = False) -> VideoInfo:
+    """The same with the telecined film that is in it, by the fields that repeat.
+
+    Up to PLACES x PLACE_FRAMES frames are decoded, but none of a video that `find_fields` found nothing interlaced in,
+    unless `is_asked`. `telecine` stays None where there is hardly any film.
+    """
+    if info.is_image_sequence or info.is_still or info.stream is not None:
+        return info
+    if not (is_asked or info.is_interlaced or info.field_order is not None):
+        return info
+    return replace(info, telecine=_find(info))
+
+
+def _find(info: VideoInfo) -> Telecine | None:
+    kinds: Counter[Kind] = Counter()
+    for changes in _places(info):
+        kinds.update(judge_stretches(changes))
+    film = kinds["top"] + kinds["bottom"]
+    if film < LEAST_STRETCHES:
+        return None
+    share = Fraction(film, film + kinds["other"])
+    order: FieldOrder = "top" if kinds["top"] >= kinds["bottom"] else "bottom"
+    return Telecine(order, Fraction(1) if share >= WHOLE_SHARE else share)
+
+
+def takes_film(info: VideoInfo, mode: Deinterlace) -> bool:
+    """Whether telecine is undone: when it was asked for, or where most of a video is telecined film."""
+    if info.is_image_sequence or info.is_still:
+        return False
+    return mode == "ivtc" or (mode == "auto" and info.telecine is not None and info.telecine.is_mostly_film)
+
+
+def assume_film(info: VideoInfo) -> Telecine:
+    """What a video is treated as where telecine is to be undone and none was found.
+
+    The order of the fields is what the pictures tell, else what the header states. Frames that repeat are dropped all
+    the same, but the rate is not counted on to change, save where the video comes through a pipe and was not looked at.
+    """
+    share = Fraction(0) if info.stream is None else Fraction(1)
+    return info.telecine or Telecine(info.field_order or info.stated_order or "top", share)
+
+
+def judge_stretches(changes: Sequence[Change]) -> Iterator[Kind]:
+    """What each stretch of frames in a row is; of `changes`, `kept` is the top field."""
+    for begin in range(0, len(changes) - STRETCH + 1, CYCLE):
+        kind = _judge(changes[begin : begin + STRETCH])
+        first = max(0, min(begin - (STEADY - STRETCH) // 2, len(changes) - STEADY))
+        yield _judge_steady(changes[first : first + STEADY]) or kind if kind == "other" else kind
+
+
+@dataclass(frozen=True)
+class _Slots:
+    """Places in a cycle at which top fields repeat, and bottom fields."""
+
+    top: int
+    bottom: int
+
+    @property
+    def order(self) -> FieldOrder:
+        """The field that comes first: its repeat comes one or two frames before that of the other one."""
+        return "top" if (self.bottom - self.top) % CYCLE <= 2 else "bottom"
+
+
+def _judge(changes: Sequence[Change]) -> Kind:
+    moving = sum(change.moves for change in changes)
+    tops = {k for k, change in enumerate(changes) if change.repeats_kept}
+    bottoms = {k for k, change in enumerate(changes) if change.repeats_other}
+
+    def fit(slots: _Slots) -> tuple[int, int]:
+        """How many repeats are in their slots, and how many slots have none although something moves."""
+        pairs = [(k, found) for found, slot in ((tops, slots.top), (bottoms, slots.bottom))
+                 for k in range(slot, len(changes), CYCLE)]  # fmt: skip
+        hits = sum(k in found for k, found in pairs)
+        return hits, sum(changes[k].moves for k, _ in pairs) - hits
+
+    choices = [_Slots(top, bottom) for top in range(CYCLE) for bottom in range(CYCLE) if top != bottom]
+    best = max(choices, key=lambda slots: (fit(slots)[0], -fit(slots)[1]))
+    hits, misses = fit(best)
+    is_film = (
+        hits >= LEAST_REPEATS
+        and hits >= PATTERN_SHARE * (hits + misses)
+        and hits >= PATTERN_SHARE * (len(tops) + len(bottoms))
+    )
+    if is_film:
+        return best.order
+    return "other" if moving >= LEAST_MOVING else "still"
+
+
+def _judge_steady(changes: Sequence[Change]) -> FieldOrder | None:
+    """Film whose repeats differ by the noise of its coding, nearly as much as what moves: they show in every cycle."""
+    leans = [[change.lean for change in changes[slot::CYCLE]] for slot in range(CYCLE)]
+    if len(changes) < STEADY:
+        return None
+    tops, bottoms = (
+        [slot for slot, found in enumerate(leans) if _is_steady([sign * lean for lean in found])] for sign in (1, -1)
+    )
+    if len(tops) != 1 or len(bottoms) != 1:
+        return None
+    others = [found for slot, found in enumerate(leans) if slot not in (tops[0], bottoms[0])]
+    is_even = all(abs(sum(found)) < FAINT * 2 / 3 * len(found) for found in others)
+    return _Slots(tops[0], bottoms[0]).order if is_even else None
+
+
+def _is_steady(leans: Sequence[float]) -> bool:
+    """Whether one field changed more than the other each time, save once, and clearly so on the whole."""
+    return sum(leans) >= FAINT * len(leans) and sum(lean >= FAINT / 3 for lean in leans) >= len(leans) - 1
+
+
+def _places(info: VideoInfo) -> Iterator[list[Change]]:
+    """Changes of frames in a row, from several places; the top field is taken for the kept one."""
+    places = PLACES if info.duration is not None else 1
+    until: Fraction | None = None
+    for index in range(places):
+        since = Fraction(index, places) * (info.duration or 0)
+        if until is not None and since + info.start_time < until:
+            continue
+        changes, until = _look(info, since, PLACES * PLACE_FRAMES // places)
+        if changes:
+            yield changes
+        if until is None:
+            return
+
+
+def _look(info: VideoInfo, since: Fraction, most: int) -> tuple[list[Change], Fraction | None]:
+    """The changes of up to `most` frames in a row from `since` on, and the time of the last; None where it has none."""
+    meter = FieldMeter("top")
+    changes: list[Change] = []
+    last: Fraction | None = None
+    with open_input(info.path) as container:
+        stream = container.streams[info.video_index]
+        assert isinstance(stream, VideoStream)
+        stream.thread_type = "AUTO"
+        if since:
+            try:
+                container.seek(int((info.start_time + since) * av.time_base), backward=True)
+            except av.error.FFmpegError:
+                return [], None
+        passed = 0
+        for frame in decodable(container, stream):
+            base = as_fraction(frame.time_base)
+            last = None if frame.pts is None or base is None else frame.pts * base
+            if last is not None and last < info.start_time + since and passed < MOST_PASSED:
+                passed += 1
+                continue
+            if planar_format(frame.format.name) is None:
+                return [], None
+            changes.append(meter.push(frame))
+            if len(changes) == most:
+                break
+    return changes, last
