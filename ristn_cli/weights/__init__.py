@@ -1,4 +1,4 @@
-"""Weights: records of what is released, which suit a source, where they are found, reading and writing."""
+"""Released weights: their records, the choice for a source, finding them, and reading and writing weights files."""
 
 from ristn_cli.weights.choice import CLEAN_MODEL, ModelChoice, choose_model
 from ristn_cli.weights.files import load_weights, read_metadata, save_weights
