@@ -64,7 +64,7 @@ def main() -> None:
     recipe = replace(load_recipe(str(options.pack / "recipe.toml")), compile=False)
     data = options.pack / "data"
     cache = decode_all(recipe, data)
-    print(f"decoded {cache.held_bytes / 1e9:.2f} GB in {time.monotonic() - began:.0f} s", flush=True)
+    print(f"decoded {cache.cached_bytes / 1e9:.2f} GB in {time.monotonic() - began:.0f} s", flush=True)
     minutes = None if options.minutes is None else options.minutes - (time.monotonic() - began) / 60
     for done in train(
         recipe,

@@ -34,7 +34,7 @@ class ModelChoice:
 
 
 def choose_model(info: VideoInfo, file_bytes: int, releases: Mapping[str, Release] = RELEASES) -> ModelChoice:
-    """Choose weights for compressed footage if the source is likely to have compression artifacts, else for clean
+    """Choose weights for compressed footage if the source is likely to have compression artefacts, else for clean
     footage.
 
     Args:
@@ -53,7 +53,7 @@ def choose_model(info: VideoInfo, file_bytes: int, releases: Mapping[str, Releas
     name = next((release.name for release in releases.values() if release.source == "compressed"), None)
     if name is None:
         return ModelChoice(CLEAN_MODEL, f"no weights are released for compressed sources ({spent})")
-    return ModelChoice(name, f"{spent} leaves compression artifacts")
+    return ModelChoice(name, f"{spent} leaves compression artefacts")
 
 
 def bits_per_pixel(info: VideoInfo, file_bytes: int) -> float | None:

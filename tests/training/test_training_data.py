@@ -122,13 +122,13 @@ def test_the_spatial_part_trains_on_stills_where_there_are_any(folder: Path) -> 
     spatial = replace(STAGE, part="spatial")
     windows = TrainingWindows(make_recipe(spatial, clips="clips", clip_share=1.0), folder)
     windows[0]
-    assert {path.suffix for path in windows.cache._held} == {".png"}
+    assert {path.suffix for path in windows.cache._cached} == {".png"}
     windows = TrainingWindows(make_recipe(clips="clips", clip_share=1.0), folder)
     windows[0]
-    assert {path.suffix for path in windows.cache._held} == {".mkv"}
+    assert {path.suffix for path in windows.cache._cached} == {".mkv"}
     windows = TrainingWindows(make_recipe(spatial, photos="", clips="clips", clip_share=0.1), folder)
     windows[0]
-    assert {path.suffix for path in windows.cache._held} == {".mkv"}
+    assert {path.suffix for path in windows.cache._cached} == {".mkv"}
 
 
 def test_drawings_are_drawn_like_photographs(folder: Path, tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_drawings_have_a_share_of_their_own(folder: Path, tmp_path: Path) -> Non
     assert share(drawing_share=0.15) == pytest.approx(0.15, abs=0.05)
     assert share(drawing_share=0.15, clips="clips", clip_share=0.5) == pytest.approx(0.15, abs=0.05)
     assert share() == pytest.approx(2 / 5, abs=0.07)  # like photographs, two of five
-    with pytest.raises(RecipeError, match=r"drawing_share is 0\.15, but '' has no drawings"):
+    with pytest.raises(RecipeError, match=r"drawing_share is 0\.15, but drawings '' is empty"):
         TrainingWindows(make_recipe(drawing_share=0.15), tmp_path)
 
 
@@ -180,7 +180,7 @@ def test_motion_grows_over_a_stage() -> None:
 
 
 def test_without_material_there_is_no_training(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"neither photographs in 'photos' nor clips in ''"):
+    with pytest.raises(RecipeError, match=r"no photographs in 'photos' and no clips in ''"):
         TrainingWindows(make_recipe(), tmp_path)
 
 
@@ -368,13 +368,13 @@ def test_the_cache_keeps_to_its_budget_and_drops_what_was_not_used_for_longest()
     cache = FrameCache(250)
     for key in "abacab":  # c drops b, the second b drops c
         cache.get(key, read)
-        assert cache.held_bytes <= 250
+        assert cache.cached_bytes <= 250
     assert reads == ["a", "b", "c", "b"]
     large = FrameCache(50)
     large.get("a", read)
-    assert large.held_bytes == 100  # one file is held whatever it takes
+    assert large.cached_bytes == 100  # one file is held whatever it takes
     large.get("b", read)
-    assert large.held_bytes == 100
+    assert large.cached_bytes == 100
 
 
 def test_pages_are_the_same_every_time_and_differ() -> None:

@@ -48,7 +48,7 @@ def test_lossy_codecs_by_what_they_spend(info: VideoInfo, codec: str) -> None:
 
 def test_the_reason_is_told(info: VideoInfo) -> None:
     assert choose_model(info, bytes_for(0.125), BOTH) == ModelChoice(
-        "real", "h264 at 0.12 bits per pixel leaves compression artifacts"
+        "real", "h264 at 0.12 bits per pixel leaves compression artefacts"
     )
     assert choose_model(info, bytes_for(2), BOTH).reason == "h264 at 2.00 bits per pixel loses little detail"
     assert choose_model(replace(info, codec="ffv1"), bytes_for(0.1), BOTH) == ModelChoice(
@@ -69,7 +69,7 @@ def test_a_length_is_taken_from_the_duration_or_not_known(info: VideoInfo) -> No
     assert choose_model(counted, bytes_for(0.75), BOTH).name == "ristn-lite"
     assert choose_model(counted, bytes_for(0.25), BOTH).name == "real"
     unknown = replace(counted, duration=None)
-    assert choose_model(unknown, bytes_for(4), BOTH) == ModelChoice("real", "h264 leaves compression artifacts")
+    assert choose_model(unknown, bytes_for(4), BOTH) == ModelChoice("real", "h264 leaves compression artefacts")
 
 
 def test_the_document_has_the_same_limit_and_options() -> None:

@@ -152,9 +152,7 @@ def test_a_transfer_that_was_given_up_is_continued_by_the_next_run(release: Rele
             return default if hub.ranges()[1:] else served.get(key, default)
 
     hub.files = Vanishes(served)
-    with pytest.raises(
-        WeightsError, match=r"someone/tiny at http.*, revision v1, does not contain this file"
-    ):
+    with pytest.raises(WeightsError, match=r"someone/tiny at http.*, revision v1, does not contain this file"):
         obtain(release, target)
     assert not target.exists()
     hub.files, hub.requests = served, []
@@ -272,9 +270,7 @@ def test_what_the_hub_does_not_have_is_named(release: Release, hub: Hub, tmp_pat
     with pytest.raises(WeightsError, match=r"someone/tiny at http.* has no revision 'v7': use another --revision"):
         obtain(release, target, revision="v7")
     hub.files["someone/tiny/v2/other"] = b""
-    with pytest.raises(
-        WeightsError, match=r"someone/tiny at http.*, revision v2, does not contain this file"
-    ):
+    with pytest.raises(WeightsError, match=r"someone/tiny at http.*, revision v2, does not contain this file"):
         obtain(release, target, revision="v2")
     with pytest.raises(WeightsError, match="--repo 'a/b/c' is not a repository name; expected owner/name"):
         obtain(release, target, repository="a/b/c")
@@ -315,9 +311,7 @@ def test_large_storage_is_followed_without_the_token(
 
 
 def test_a_dead_network_is_one_line(release: Release, hub: Hub, tmp_path: Path) -> None:
-    with pytest.raises(
-        WeightsError, match=r"not downloaded from someone/tiny at http://127\.0\.0\.1:9 \("
-    ) as caught:
+    with pytest.raises(WeightsError, match=r"not downloaded from someone/tiny at http://127\.0\.0\.1:9 \(") as caught:
         obtain(release, tmp_path / "out.safetensors", endpoint="http://127.0.0.1:9")
     assert "\n" not in str(caught.value)
     assert hub.requests == []
