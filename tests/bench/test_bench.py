@@ -110,7 +110,7 @@ def test_a_report_has_the_stated_form_and_survives_a_file(report: Report, tmp_pa
     wrong = report.to_dict()
     del wrong["cases"][0]["stages"]["decode"]
     path.write_text(json.dumps(wrong), encoding="utf-8")
-    with pytest.raises(BenchError, match=r"not a whole report .*cases\[0\]: stages"):
+    with pytest.raises(BenchError, match=r"is not a complete report .*cases\[0\]: stages"):
         read_report(path)
     broken = report.to_dict()
     del broken["cases"][0]["network"]["median"]
@@ -121,7 +121,7 @@ def test_a_report_has_the_stated_form_and_survives_a_file(report: Report, tmp_pa
 def test_a_report_against_itself_is_1(report: Report) -> None:
     rows = compare_reports(report, report)
     assert {row.ratio for row in rows if row.now} == {1.0}
-    assert {"network, s a frame", "decode, s a frame", "peak memory, bytes"} <= {row.figure for row in rows}
+    assert {"network, s per frame", "decode, s per frame", "peak memory, bytes"} <= {row.figure for row in rows}
     slower = replace(report.cases[0], network=summarize([2 * report.cases[0].network.median]))
     ratios = compare_reports(replace(report, cases=[slower]), report)
     assert ratios[0].ratio == pytest.approx(2)
@@ -134,7 +134,7 @@ def test_a_report_against_itself_is_1(report: Report) -> None:
         ("no JSON", "not a report of ristn bench"),
         ("[]", "not a report of ristn bench"),
         ('{"schema": "ristn-bench/0"}', "ristn-bench/0"),
-        ('{"schema": "ristn-bench/2", "cases": []}', "not a whole report"),
+        ('{"schema": "ristn-bench/2", "cases": []}', "is not a complete report"),
         ('{"schema": 5}', "not a report of ristn bench"),
         ('{"schema": "ristn-bench/2", "cases": 1e999}', "not a report of ristn bench"),
         ("[" * 100_000, "not a report of ristn bench"),

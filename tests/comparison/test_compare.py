@@ -408,8 +408,8 @@ def test_a_range_of_the_clip_keeps_its_sound(tmp_path: Path) -> None:
         (["source.mp4", "out.mkv", "--video", "a.gif"], 1, "a.gif"),
         (["source.mp4", "out.mkv", "--crop", "1,2,3,4"], 2, "--crop is for --png"),
         (["source.mp4", "out.mkv", "--png", "a.png", "--crop", "250,0,10,10"], 1, "does not lie in 256x192 pixels"),
-        (["source.mp4", "wide.png"], 1, "expected pictures of one scene in one shape"),
-        (["still.png", "still.png", "--video", "a.mp4"], 1, "nothing moves in single pictures"),
+        (["source.mp4", "wide.png"], 1, "expected the same aspect ratio"),
+        (["still.png", "still.png", "--video", "a.mp4"], 1, "--video needs at least one video"),
         (["source.mp4", "nothing.mp4"], 1, "no such file"),
     ],
 )

@@ -205,9 +205,9 @@ def test_temporal_profile_takes_one_line_of_every_frame() -> None:
     columns = temporal_profile(frames, column=6)
     assert columns.shape == (4, 5, 3)
     assert all(np.array_equal(columns[t], frame[:, 6]) for t, frame in enumerate(frames))
-    with pytest.raises(ValueError, match="give one of them"):
+    with pytest.raises(ValueError, match="needs either row or column"):
         temporal_profile(frames)
-    with pytest.raises(ValueError, match="give one of them"):
+    with pytest.raises(ValueError, match="needs either row or column"):
         temporal_profile(frames, row=1, column=1)
     with pytest.raises(ValueError, match="at least one frame"):
         temporal_profile([], row=1)

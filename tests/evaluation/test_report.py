@@ -91,7 +91,7 @@ def test_tables_state_means_and_protocol(tmp_path: Path) -> None:
     rows = {row[0]: row[1:] for row in method_table(results).rows}
     assert rows["PSNR-Y, dB"][1] == f"{np.mean(clip_psnrs):.2f}"
     assert rows["PSNR-Y above bicubic, dB"][0] == "+0.00"
-    assert rows["seconds a frame"][1] == "-"
+    assert rows["seconds per frame"][1] == "-"
     markdown = to_markdown(table).splitlines()
     assert markdown[1] == "|---|---:|---:|---:|"
     assert markdown[-1].startswith("| **mean** |  | **")

@@ -290,7 +290,7 @@ def test_a_worker_killed_or_hung_in_the_middle_changes_nothing(
     monkeypatch: pytest.MonkeyPatch,
     notices: list[str],
 ) -> None:
-    for number, reason in ((signal.SIGKILL, "Died"), (signal.SIGSTOP, "no sign of life for 5 s")):
+    for number, reason in ((signal.SIGKILL, "Died"), (signal.SIGSTOP, "no activity for 5 s")):
         notices.clear()
         target = tmp_path / f"{number}.mkv"
         gate = Gate(monkeypatch, 3)
@@ -349,7 +349,7 @@ def test_machines_that_leave_are_waited_for(
         machines.shutdown()
     assert np.array_equal(images(tmp_path / "out.mkv"), expected)
     assert sum("is lost" in notice for notice in notices) >= 2
-    assert "a worker is there again; going on" in notices[notices.index("added") :]
+    assert "a worker is available again; resuming" in notices[notices.index("added") :]
 
 
 def test_a_killed_driver_goes_on_with_the_same_command(model: RISTN, tmp_path: Path) -> None:
@@ -404,7 +404,9 @@ def test_a_cluster_whose_last_machine_died_is_not_waited_for(monkeypatch: pytest
     monkeypatch.setattr(cluster.ray, "wait", lambda references, timeout: ([], references))
     monkeypatch.setattr(cluster.ray, "nodes", lambda: [{"Alive": False}])
     worker = RayWorker("worker 1", MagicMock(), 1.0)
-    with pytest.raises(JobError, match="the cluster's first worker cannot be used: no machine is left"):
+    with pytest.raises(
+        JobError, match="the cluster's first worker is not usable: the Ray cluster has no machines left"
+    ):
         cluster.await_first(worker)
 
 

@@ -416,8 +416,8 @@ def test_waiting_for_workers_is_said_once(
     with Pool([Late("a", make_upscaler())]) as open_pool:
         run(shots, tmp_path / "out.mkv", make_upscaler(), make_parts=spread_over(open_pool))
     assert notices == [
-        "no worker is there; waiting for one (Ctrl-C stops, the same command goes on later)",
-        "a worker is there again; going on",
+        "no worker is available; waiting (Ctrl-C stops; the same command resumes)",
+        "a worker is available again; resuming",
     ]
 
 
