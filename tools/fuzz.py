@@ -386,7 +386,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=150, help="number of cases (default: 150)")
     parser.add_argument("--seed", type=int, default=1, help="seed that decides all damage (default: 1)")
     parser.add_argument("--case", type=int, help="try this case alone")
-    parser.add_argument("--format", action="append", choices=FORMATS, help="leave out other formats; may be repeated")
+    parser.add_argument("--format", action="append", choices=FORMATS, help="try only this format; repeatable")
     parser.add_argument("--seconds", type=float, default=10, help="most processor time for a case (default: 10)")
     parser.add_argument("--memory", type=int, default=1024, help="most MiB of memory for a case (default: 1024)")
     parser.add_argument("--keep", type=Path, help="folder for inputs that fail: one of each kind, made smaller")

@@ -126,7 +126,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Pack a training run into one folder for tools/gpu_train.py.")
     parser.add_argument("recipe", help="a .toml file, or the name of one that comes with ristn")
     parser.add_argument("--data", type=Path, required=True, help="folder that the recipe's folders are in")
-    parser.add_argument("--run", type=Path, help="folder with the run's checkpoint.pt and log.jsonl, to go on from")
+    parser.add_argument("--run", type=Path, help="folder with the run's checkpoint.pt and log.jsonl, to resume")
     parser.add_argument("--output", type=Path, required=True, help="folder of the pack; it must not exist")
     parser.add_argument("--limit-mb", type=float, default=50.0, help="largest size of the pack (default: 50)")
     options = parser.parse_args()

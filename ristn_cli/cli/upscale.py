@@ -190,7 +190,7 @@ def upscale(
     log_file: Annotated[Path | None, typer.Option(help="File to append a log to.")] = None,
     debug: DebugOption = False,
 ) -> None:
-    """Upscale a video 4x, keeping its timestamps, sound, subtitles and everything else."""
+    """Upscale a video 4x, with its timestamps, audio, subtitles and everything else."""
     *sources, target = paths
     if not sources:
         raise typer.BadParameter("expected an input and an output: IN... OUT")

@@ -97,7 +97,7 @@ def test_tables_state_means_and_protocol(tmp_path: Path) -> None:
     assert markdown[-1].startswith("| **mean** |  | **")
     words = " ".join(describe_protocol(results))
     assert "8 border pixels cut" in words
-    assert "the first 4 of 5 for first & best; the rest is not scored" in words
+    assert "Only the first were scored: 4 of 5 for first & best" in words
     assert "first and last 1 frames" in words
     assert "BI" in words
 

@@ -214,7 +214,7 @@ def test_a_segment_that_always_fails_ends_the_job_and_keeps_the_others(
     target = tmp_path / "out.mkv"
     with (
         Pool(workers, attempts=3) as open_pool,
-        pytest.raises(JobError, match=r"segment 3 failed 3 times \(on .*, last: no room; .* the same command goes on"),
+        pytest.raises(JobError, match=r"segment 3 failed 3 times \(on .*, last: no room; .* run the same command again to resume"),
     ):
         run(shots, target, make_upscaler(), make_parts=spread_over(open_pool))
     kept = json.loads((job_folder(target) / "manifest.json").read_text())

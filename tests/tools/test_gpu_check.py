@@ -151,7 +151,7 @@ def test_a_device_that_is_not_there_is_a_failure(tmp_path: Path) -> None:
 
 def test_the_example_is_skipped_without_pyav(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(findings.Skipped, match=r"needs what cannot be imported: av$"):
+    with pytest.raises(findings.Skipped, match=r"cannot import: av$"):
         device_checks.check_example(settings(tmp_path), findings.Rows(tmp_path / "rows"))
 
 
