@@ -36,7 +36,7 @@ def refused() -> Iterator[list[str]]:
         yield names
 
 
-def test_the_stand_in_refuses_what_windows_refuses(tmp_path: Path, refused: list[str]) -> None:
+def test_the_stand_in_refuses_names_that_windows_refuses(tmp_path: Path, refused: list[str]) -> None:
     path = tmp_path / "a"
     with path.open("w"), pytest.raises(PermissionError, match="used by another process"):
         path.unlink()

@@ -140,7 +140,7 @@ def test_a_report_against_itself_is_1(report: Report) -> None:
         ("[" * 100_000, "not a report of ristn bench"),
     ],
 )
-def test_what_is_no_report_is_refused(text: str, said: str, tmp_path: Path) -> None:
+def test_files_that_are_not_reports_are_refused(text: str, said: str, tmp_path: Path) -> None:
     path = tmp_path / "old.json"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(BenchError, match=said):
@@ -197,7 +197,7 @@ def test_networks_have_names(tiny_weights: Path) -> None:
 
 
 @pytest.mark.usefixtures("_quick_rates")
-def test_a_video_of_its_own(tiny_weights: Path, tmp_path: Path) -> None:
+def test_a_given_video_is_measured(tiny_weights: Path, tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mp4", frames=5, width=32, height=24)
     request = Request(network=str(tiny_weights), width=0, height=0, source=str(source), precision="fp32", frames=5)
     request = replace(request, seconds=0.1)
@@ -211,7 +211,7 @@ def test_a_video_of_its_own(tiny_weights: Path, tmp_path: Path) -> None:
     assert quick.stages["spatial"] is not None
 
 
-def test_the_network_alone_computes_what_the_whole_program_does(
+def test_the_network_alone_computes_the_windows_of_the_program(
     network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Repeated pictures once; and no more is in memory when its peak is read than what the program itself holds."""
@@ -274,7 +274,7 @@ def test_bench_shows_a_table_and_ratios(
         assert word in stdout
 
 
-def test_the_measuring_process_tells_what_went_wrong(tmp_path: Path) -> None:
+def test_errors_of_the_measuring_process_are_reported(tmp_path: Path) -> None:
     code, _, stderr = in_process("bench", "--model", tmp_path / "none.safetensors")
     assert code == 1
     assert "no such weights file" in stderr

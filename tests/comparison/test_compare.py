@@ -146,7 +146,7 @@ def test_frames_of_different_rates_are_matched_by_time(tmp_path: Path) -> None:
     assert [image.shape for image in read[0]] == [(48, 64, 3), (96, 128, 3)]
 
 
-def test_only_what_all_inputs_show_is_compared(tmp_path: Path) -> None:
+def test_only_times_that_all_inputs_cover_are_compared(tmp_path: Path) -> None:
     long = make_clip(tmp_path / "long.mp4", frames=10, times=[100 + k for k in range(10)])
     short = make_clip(tmp_path / "short.mp4", frames=4)
     assert [m.frames for m in open_comparison([long, short]).moments()] == [(k, k) for k in range(4)]
@@ -383,7 +383,7 @@ def test_a_clip_of_deep_inputs_is_tried_with_the_codec_that_it_gets(
     assert tried == [(found.codec, found.bit_depth)] == [("h264", 8)]
 
 
-def test_a_range_of_the_clip_keeps_its_sound(tmp_path: Path) -> None:
+def test_a_range_of_the_clip_keeps_its_audio(tmp_path: Path) -> None:
     sources = make_pair(tmp_path, 12)
     clip = tmp_path / "split.mkv"
     code, _, err = in_process("compare", *sources, "--video", clip, "--start", "0.12", "--end", "0.32")
@@ -413,7 +413,7 @@ def test_a_range_of_the_clip_keeps_its_sound(tmp_path: Path) -> None:
         (["source.mp4", "nothing.mp4"], 1, "no such file"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(
+def test_contradictory_options_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -58,7 +58,7 @@ def test_y_is_not_rounded_and_drops_only_the_channels() -> None:
     assert not np.array_equal(y, np.rint(y))
 
 
-def test_y_refuses_what_is_not_8_bit_rgb() -> None:
+def test_luma_requires_8_bit_rgb() -> None:
     with pytest.raises(TypeError, match="float32"):
         rgb_to_y(np.zeros((4, 4, 3), dtype=np.float32))
     with pytest.raises(ValueError, match=r"\(3, 4, 4\)"):
@@ -197,7 +197,7 @@ def test_temporal_error_does_not_punish_motion() -> None:
     assert stuck == pytest.approx(math.sqrt(float(np.mean((luma[1] - luma[0]) ** 2))))
 
 
-def test_temporal_profile_takes_one_line_of_every_frame() -> None:
+def test_a_temporal_profile_stacks_one_line_of_every_frame() -> None:
     frames = [_noise(5, 7, 3, seed=seed) for seed in range(4)]
     rows = temporal_profile(iter(frames), row=2)
     assert rows.shape == (4, 7, 3)

@@ -136,7 +136,7 @@ def test_the_report_is_valid_and_fetches_nothing(tmp_path: Path) -> None:
     assert not re.findall(r"\bnan\b", re.sub(r"base64,[^\"]*", "", page))
 
 
-def test_the_gallery_keeps_what_it_says(tmp_path: Path) -> None:
+def test_the_gallery_keeps_the_documented_pictures(tmp_path: Path) -> None:
     results, gallery = results_of(tmp_path)
     kept = gallery.pictures["second"]
     assert kept.place == Place(2, 0, 0, 64, 72)  # smaller than a crop: the whole frame

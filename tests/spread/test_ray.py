@@ -352,7 +352,7 @@ def test_machines_that_leave_are_waited_for(
     assert "a worker is available again; resuming" in notices[notices.index("added") :]
 
 
-def test_a_killed_driver_goes_on_with_the_same_command(model: RISTN, tmp_path: Path) -> None:
+def test_the_same_command_resumes_after_a_killed_driver(model: RISTN, tmp_path: Path) -> None:
     # Long enough for the driver to be killed well before its end, on a busy machine too.
     clip = make_clip(tmp_path / "in.mkv", frames=120, width=96, height=64)
     weights, target = tmp_path / "tiny.safetensors", tmp_path / "out.mkv"
@@ -410,7 +410,7 @@ def test_a_cluster_whose_last_machine_died_is_not_waited_for(monkeypatch: pytest
         cluster.await_first(worker)
 
 
-def test_a_worker_tells_what_it_sees_and_takes_what_it_does_not(model: RISTN, clip: Path, tmp_path: Path) -> None:
+def test_a_worker_reads_files_that_it_sees_and_receives_the_others(model: RISTN, clip: Path, tmp_path: Path) -> None:
     job = make_job(clip, tmp_path / "planned.mkv", OPTIONS)
     job.folder.mkdir()
     work = SegmentJob(key="a", job=job, tiling=TILING, network="")

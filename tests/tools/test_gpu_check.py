@@ -65,7 +65,7 @@ def is_running(pid: int) -> bool:
 
 @pytest.mark.skipif(os.name != "posix", reason="processes of a process end with it on POSIX systems")
 @pytest.mark.parametrize("jobs", [1, 3])
-def test_what_fails_or_hangs_is_reported_and_stops_nothing(tmp_path: Path, jobs: int) -> None:
+def test_failed_and_hanging_checks_are_reported_and_the_others_run(tmp_path: Path, jobs: int) -> None:
     told: list[str] = []
     began = time.monotonic()
     results = gpu_check.Run(tmp_path, command_of, 600, told.append).run(checks(), jobs)

@@ -35,7 +35,7 @@ def grey(values: Tensor) -> Tensor:
 # Targets
 
 
-def test_cleaning_keeps_edges_and_averages_what_is_near() -> None:
+def test_cleaning_keeps_edges_and_averages_similar_pixels() -> None:
     step = torch.zeros(12, 12)
     step[:, 6:] = 0.8
     torch.testing.assert_close(losses.clean(grey(step), 6 / 255), grey(step))
@@ -491,7 +491,7 @@ def test_a_checkpoint_from_before_the_terms_has_none_of_them() -> None:
 
 
 @pytest.mark.skipif(not CHECKPOINT.exists(), reason="the open run is in no sdist")
-def test_the_open_run_goes_on() -> None:
+def test_the_lite_next_checkpoint_can_be_resumed() -> None:
     run = Run(replace(load_recipe("lite-next"), compile=False), CPU)
     run.restore(CHECKPOINT)
     assert run.iteration > 0

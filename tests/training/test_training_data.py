@@ -161,7 +161,7 @@ def test_drawings_have_a_share_of_their_own(folder: Path, tmp_path: Path) -> Non
         TrainingWindows(make_recipe(drawing_share=0.15), tmp_path)
 
 
-def test_layers_and_exposure_come_in_their_shares(folder: Path) -> None:
+def test_layer_share_and_exposure_share_are_met(folder: Path) -> None:
     windows = TrainingWindows(make_recipe(layer_share=0.5, exposure=0.2, exposure_share=0.5), folder)
     plans = [window for number in range(40) for window in windows.plan(number).windows]
     assert 25 < sum(bool(plan.layers) for plan in plans) < 55
@@ -179,7 +179,7 @@ def test_motion_grows_over_a_stage() -> None:
     assert STAGE.fastest_at(0) == STAGE.fastest_at(49) == STAGE.fastest
 
 
-def test_without_material_there_is_no_training(tmp_path: Path) -> None:
+def test_training_without_material_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"no photographs in 'photos' and no clips in ''"):
         TrainingWindows(make_recipe(), tmp_path)
 
@@ -226,7 +226,7 @@ def test_shifted_frames_of_a_reduced_still_share_their_pixels() -> None:
     assert frames.max() <= 1
 
 
-def test_a_still_too_small_for_the_path_stands_still_and_stays_sharp() -> None:
+def test_a_still_too_small_to_move_stays_sharp() -> None:
     path = [[0.0, 0.0], [40.0, 0.0]]
     still = make_still(60, 60)
     frames = motion.shift_still(still, view(path, (0.0, 0.0), reduction=2.0), 30)
@@ -358,7 +358,7 @@ def test_flips_are_each_made_half_of_the_time() -> None:
 # Sources
 
 
-def test_the_cache_keeps_to_its_budget_and_drops_what_was_not_used_for_longest() -> None:
+def test_the_cache_evicts_the_least_recently_used_within_its_budget() -> None:
     reads: list[str] = []
 
     def read(key: str) -> Tensor:
@@ -437,9 +437,7 @@ def test_degradations_are_those_of_the_batch_number(folder: Path) -> None:
         assert first[number][0].shape == plain[number][0].shape
 
 
-def test_what_is_before_and_around_a_window_is_degraded_with_it_and_cut(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lead_and_surround_are_degraded_with_the_window_and_cut(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shapes = []
 
     def darken_the_rest(rng: np.random.Generator, lr: Tensor, *_: object) -> Tensor:

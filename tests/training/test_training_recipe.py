@@ -95,7 +95,7 @@ def test_the_next_light_recipe_is_one_run() -> None:
     assert decay.final_learning_rate < 0.01 * decay.learning_rate
 
 
-def test_recipes_are_told_apart_by_their_plain_values() -> None:
+def test_different_recipes_have_different_plain_values() -> None:
     recipe = parse_recipe(SMALL)
     assert recipe.to_dict() == parse_recipe(SMALL).to_dict()
     assert recipe.to_dict() != parse_recipe(SMALL.replace("iterations = 7", "iterations = 8")).to_dict()

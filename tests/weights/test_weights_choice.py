@@ -38,7 +38,7 @@ def bytes_for(bits_per_pixel: float) -> int:
 
 
 @pytest.mark.parametrize("codec", ["h264", "hevc", "mpeg4", "mpeg2video", "vp9", "av1", "prores", "of the future"])
-def test_lossy_codecs_by_what_they_spend(info: VideoInfo, codec: str) -> None:
+def test_lossy_codecs_are_chosen_by_bits_per_pixel(info: VideoInfo, codec: str) -> None:
     source = replace(info, codec=codec)
     assert choose_model(source, bytes_for(0.1), BOTH).name == "real"
     assert choose_model(source, bytes_for(0.49), BOTH).name == "real"
@@ -46,7 +46,7 @@ def test_lossy_codecs_by_what_they_spend(info: VideoInfo, codec: str) -> None:
     assert choose_model(source, bytes_for(4), BOTH).name == "ristn-lite"
 
 
-def test_the_reason_is_told(info: VideoInfo) -> None:
+def test_the_choice_has_a_reason(info: VideoInfo) -> None:
     assert choose_model(info, bytes_for(0.125), BOTH) == ModelChoice(
         "real", "h264 at 0.12 bits per pixel leaves compression artefacts"
     )

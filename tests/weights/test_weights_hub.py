@@ -106,7 +106,7 @@ def test_fresh_then_cached(release: Release, hub: Hub, tiny_model: RISTN) -> Non
     assert [entry.suffix for entry in path.parent.iterdir() if not entry.name.startswith(".")] == [".safetensors"]
 
 
-def test_what_is_bundled_is_not_fetched(release: Release, hub: Hub, tmp_path: Path) -> None:
+def test_bundled_weights_are_not_downloaded(release: Release, hub: Hub, tmp_path: Path) -> None:
     path = bundle(release, hub, tmp_path / "bundled")
     assert find_weights("tiny") == path
     code, stdout, _ = run("tiny")
@@ -140,7 +140,7 @@ def test_a_transfer_that_drops_is_continued_at_once(release: Release, hub: Hub, 
     assert release.size // 2 in seen
 
 
-def test_a_transfer_that_was_given_up_is_continued_by_the_next_run(release: Release, hub: Hub, tmp_path: Path) -> None:
+def test_an_abandoned_download_is_resumed_by_the_next_run(release: Release, hub: Hub, tmp_path: Path) -> None:
     target, half = tmp_path / "out.safetensors", release.size // 2
     hub.cuts, hub.cut_after = 1, half
     served = hub.files.copy()
@@ -171,7 +171,7 @@ def test_too_much_of_an_earlier_transfer_is_thrown_away(release: Release, hub: H
     assert hub.ranges() == [None]
 
 
-def test_a_server_that_sends_nothing_is_given_up(release: Release, hub: Hub, tmp_path: Path) -> None:
+def test_a_silent_server_times_out(release: Release, hub: Hub, tmp_path: Path) -> None:
     hub.cuts, hub.cut_after = 100, 0
     with pytest.raises(
         WeightsError, match=r"not downloaded from someone/tiny at .* \(.*\); run the same command again"
@@ -261,7 +261,7 @@ def test_a_server_that_compresses_the_file_is_refused(
     assert not list(tmp_path.glob("*out*"))
 
 
-def test_what_the_hub_does_not_have_is_named(release: Release, hub: Hub, tmp_path: Path) -> None:
+def test_missing_repositories_revisions_and_files_are_named(release: Release, hub: Hub, tmp_path: Path) -> None:
     target = tmp_path / "out.safetensors"
     with pytest.raises(
         WeightsError, match=r"repository someone/else at http://127.* does not exist or is private.*TOKEN"
@@ -317,7 +317,9 @@ def test_a_dead_network_is_one_line(release: Release, hub: Hub, tmp_path: Path) 
     assert hub.requests == []
 
 
-def test_offline_asks_nobody(release: Release, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_mode_sends_no_requests(
+    release: Release, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(WeightsError, match=r"tiny: not bundled, not in the cache \(.*\), and HF_HUB_OFFLINE is set"):
         find_weights("tiny")
@@ -414,7 +416,7 @@ def test_a_cache_that_cannot_be_written_is_one_line(
     assert hub.requests == []
 
 
-def test_the_list_tells_what_is_here(release: Release, hub: Hub, tmp_path: Path) -> None:
+def test_the_list_shows_local_files(release: Release, hub: Hub, tmp_path: Path) -> None:
     code, stdout, _ = run("--list")
     assert code == 0
     lines = stdout.splitlines()
