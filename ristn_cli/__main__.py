@@ -4,7 +4,6 @@ import sys
 
 
 def main() -> None:
-    """Entry point of the `ristn` command."""
     from ristn_cli.isolation import leave_working_folder
 
     leave_working_folder()  # before other imports

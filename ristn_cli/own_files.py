@@ -220,7 +220,6 @@ def _probe(parent: Path) -> os.stat_result | None:
 
 
 def _user(number: int) -> str:
-    """Return a user's name for messages."""
     try:
         import pwd
 

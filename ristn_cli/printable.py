@@ -51,7 +51,6 @@ class OneLineFormatter(logging.Formatter):
     """Formats each log record as one line, followed by indented lines of a traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the record as text."""
         shown = logging.makeLogRecord(record.__dict__)
         shown.msg, shown.args, shown.exc_info, shown.exc_text = printable(record.getMessage()), None, None, None
         line = super().format(shown)

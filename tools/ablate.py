@@ -74,7 +74,6 @@ class Ordering:
 
     @property
     def holds(self) -> bool:
-        """Whether every pair has the paper's order."""
         return self.agreeing == self.pairs
 
 
@@ -85,7 +84,6 @@ def ablation_tables(ablation: Ablation, results: Results, bicubic: AblationResul
 
 
 def flat_table(number: int, results: Results, bicubic: AblationResult) -> Table:
-    """Return Table 1 or 2, with one row per variant."""
     rows = [("bicubic", BICUBIC[number], f"{bicubic.psnr_y:.2f} / {bicubic.ssim_y:.4f}", "", "")]
     for variant in (variant for variant in VARIANTS if variant.table == number):
         found = results.get(variant.key)
@@ -97,7 +95,6 @@ def flat_table(number: int, results: Results, bicubic: AblationResult) -> Table:
 
 
 def depth_table(number: int, results: Results, bicubic: AblationResult) -> Table:
-    """Return Table 3, with one row per number of layers."""
     headings = ["layers"]
     for pattern in TABLE_3:
         headings += [f"{pattern.upper()} paper", "ours"]
@@ -143,7 +140,6 @@ def check_orderings(ablation: Ablation, results: Results) -> list[Ordering]:
 
 
 def ordering_table(orderings: list[Ordering]) -> Table:
-    """Return the orderings as a table."""
     rows = tuple(
         (
             check.name,
@@ -174,7 +170,6 @@ def state_budget(ablation: Ablation, results: Results) -> list[str]:
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder with train/photos and train/clips")
     parser.add_argument("--test", type=Path, help="clips to score on, such as Vid4 (default: DATA/validation/clips)")

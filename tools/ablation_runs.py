@@ -54,12 +54,10 @@ class Variant:
 
 
 def blocks(block: str) -> tuple[tuple[str, Any], ...]:
-    """Return the variants of Table 1, without the temporal component."""
     return (("block", block), ("lstm_layers", 0))
 
 
 def recurrent(fusion: str, pattern: str, layers: int) -> tuple[tuple[str, Any], ...]:
-    """Return the variants of Tables 2 and 3."""
     return (("fusion", fusion), ("pattern", pattern), ("lstm_layers", layers))
 
 
@@ -144,7 +142,6 @@ class Ablation:
 
     @property
     def variants(self) -> tuple[Variant, ...]:
-        """The rows of its tables."""
         return tuple(variant for variant in VARIANTS if variant.table in self.tables)
 
     def make_recipe(self, variant: Variant) -> Recipe:
@@ -220,14 +217,12 @@ def run_ablation(
 
 
 def score(method: Method, clips: Sequence[Clip], ablation: Ablation) -> AblationResult:
-    """Return the mean scores of a method over the test clips."""
     protocol = Protocol(max_frames=ablation.frames)
     means = mean_scores(evaluate_clip(clip, method, protocol).means for clip in clips)
     return AblationResult(psnr_y=means.psnr_y, ssim_y=means.ssim_y)
 
 
 def score_bicubic(ablation: Ablation) -> AblationResult:
-    """Return the scores of bicubic on the test clips."""
     return score(Interpolation("bicubic"), plan_clips(ablation.test, max_frames=ablation.frames), ablation)
 
 
@@ -239,8 +234,6 @@ def write_result(path: Path, result: AblationResult, recipe: Recipe, clips: Sequ
 
 @dataclass(frozen=True, kw_only=True)
 class _File:
-    """Content of a result file."""
-
     recipe: dict[str, Any]
     clips: dict[str, int]
     result: AblationResult
@@ -262,5 +255,4 @@ def read_results(ablation: Ablation, clips: Sequence[Clip] | None = None) -> dic
 
 
 def describe_clips(clips: Sequence[Clip]) -> dict[str, int]:
-    """Return the test clips and the number of scored frames of each."""
     return {clip.name: clip.frames for clip in clips}

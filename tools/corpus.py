@@ -113,7 +113,6 @@ def has_preset(codec: str) -> bool:
 
 
 def upscaled_stream(path: Path) -> str:
-    """Return the index of the stream that ristn upscales."""
     from ristn_cli.video import probe
 
     return str(probe(path).video_index)
@@ -172,7 +171,6 @@ def judge(run: Run, path: Path, folder: Path, target: Path) -> tuple[str, str]:
 
 
 def try_file(path: Path, scratch: Path, command: Sequence[str], options: argparse.Namespace) -> Outcome:
-    """Upscale one file in its own folder below `scratch`."""
     folder = Path(tempfile.mkdtemp(dir=scratch))
     (folder / "tmp").mkdir()
     target = folder / f"out{options.suffix}"
@@ -208,7 +206,6 @@ def try_file(path: Path, scratch: Path, command: Sequence[str], options: argpars
 
 
 def describe_first(source: Sequence[Fraction], result: Sequence[Fraction]) -> str:
-    """Describe the first frame with a time that differs from the source."""
     for number, (before, after) in enumerate(zip_longest(source, result), start=1):
         if before is None or after is None:
             return f"frame {number} is {'missing' if after is None else 'one too many'}"
@@ -256,7 +253,6 @@ def write_line(text: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Try the files; the exit code is 1 if any failed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=Path, help="folder of the files to upscale")
     parser.add_argument("--suffix", default=".mkv", help="container of the outputs (default: .mkv)")

@@ -77,7 +77,6 @@ ENCODED = 32.0
 
 
 def check_machine(settings: Settings, rows: Rows) -> None:
-    """Report the machine and its rates in each precision."""
     device = choose_device(settings.device)
     machine = describe_machine(device)
     found = f"{machine.device}, {machine.cores} cores, PyTorch {machine.torch}"
@@ -298,7 +297,6 @@ def check_bench(settings: Settings, rows: Rows) -> None:
 
 
 def check_profile(settings: Settings, rows: Rows) -> None:
-    """List the longest kernels of a window."""
     frames, width, height = settings.size((20, 480, 270), (5, 40, 28))
     window = Window(scene(frames, width, height), slice(2, frames - 2))
     backend = settings.backend()
@@ -347,7 +345,6 @@ def check_example(settings: Settings, rows: Rows) -> None:
 
 
 def can_import(name: str) -> bool:
-    """Return whether a module is installed and can be imported."""
     try:
         importlib.import_module(name)
     except ImportError:
@@ -420,7 +417,6 @@ CHECKS: dict[str, Callable[[Settings, Rows], None]] = {
 
 
 def main() -> int:
-    """Run one check, or one of its processes."""
     parser = argparse.ArgumentParser(description="Run one check of gpu_check.py.")
     parser.add_argument("--check", choices=CHECKS)
     parser.add_argument("--device", required=True)

@@ -122,7 +122,6 @@ def read_figures(path: Path) -> dict[str, Any]:
 
 
 def describe_record(path: Path) -> str:
-    """Return the lines of a weights file for `RELEASES`."""
     metadata = read_metadata(path)
     fields = {
         "name": path.stem,

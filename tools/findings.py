@@ -65,7 +65,6 @@ class Settings:
 
     @property
     def is_cuda(self) -> bool:
-        """Whether the device is a CUDA GPU."""
         return self.device.startswith("cuda")
 
     def backend(self, precision: str = "auto") -> Backend:
@@ -76,7 +75,6 @@ class Settings:
             raise Skipped(str(error)) from error
 
     def size(self, full: tuple[int, int, int], tiny: tuple[int, int, int]) -> tuple[int, int, int]:
-        """Return the number of frames, width and height."""
         return tiny if self.is_tiny else full
 
 
@@ -96,7 +94,6 @@ class Rows:
             file.write(json.dumps(row) + "\n")
 
     def judge(self, part: str, is_right: bool, figure: str, expected: str, **values: object) -> None:
-        """Add a row that passes or fails."""
         self.add(part, "pass" if is_right else "FAIL", figure, expected, **values)
 
     def compare(self, part: str, found: np.ndarray, known: np.ndarray, least: float) -> None:

@@ -207,7 +207,6 @@ class Child:
         self._process: multiprocessing.process.BaseProcess | None = None
 
     def close(self) -> None:
-        """End the process."""
         if self._process is not None:
             self._process.kill()
             self._process.join()
@@ -215,7 +214,6 @@ class Child:
             self._process = None
 
     def try_input(self, path: Path, tries_mux: bool) -> Result:
-        """Return the result of an input."""
         if self._process is None:
             self._connection, theirs = self._context.Pipe()
             arguments = (theirs, self._log, self._most_growth)
@@ -273,7 +271,6 @@ def make_case(seed: int, number: int, name: str, bases: dict[str, tuple[bytes, .
 
 
 def write_case(folder: Path, name: str, files: Sequence[bytes]) -> Path:
-    """Write an input below `folder` and return its path."""
     suffix = FORMATS[name].suffix
     if not FORMATS[name].is_sequence:
         path = folder / f"input{suffix}"
@@ -308,7 +305,6 @@ def minimise(files: tuple[bytes, ...], is_same: Callable[[tuple[bytes, ...]], bo
 
 
 def keep_case(folder: Path, label: str, name: str, files: Sequence[bytes], result: Result) -> None:
-    """Save an input that failed, with its messages."""
     place = folder / f"{result.verdict}-{label}"
     place.mkdir(parents=True, exist_ok=True)
     write_case(place, name, files)
@@ -318,7 +314,6 @@ def keep_case(folder: Path, label: str, name: str, files: Sequence[bytes], resul
 
 
 def format_table(counts: dict[str, Counter[str]]) -> str:
-    """Return the number of verdicts per format as a table."""
     heading = ("format", "cases", *VERDICTS)
     rows = [
         (name, str(found.total()), *(str(found[verdict]) for verdict in VERDICTS)) for name, found in counts.items()
@@ -381,7 +376,6 @@ def kind_of(result: Result) -> tuple[str, str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Try the cases and print the table; the exit code is 1 if any failed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--count", type=int, default=150, help="number of cases (default: 150)")
     parser.add_argument("--seed", type=int, default=1, help="seed that decides all damage (default: 1)")

@@ -61,7 +61,6 @@ EBML_MASTERS = frozenset(
 
 
 def list_boxes(data: bytes, begin: int = 0, end: int | None = None) -> Iterator[Chunk]:
-    """List the boxes of an MP4 or MOV, including nested ones."""
     end = len(data) if end is None else end
     while end - begin >= 8:
         size, kind = struct.unpack_from(">I4s", data, begin)
@@ -74,7 +73,6 @@ def list_boxes(data: bytes, begin: int = 0, end: int | None = None) -> Iterator[
 
 
 def list_riff(data: bytes, begin: int = 0, end: int | None = None) -> Iterator[Chunk]:
-    """List the chunks of an AVI or WebP, including nested ones."""
     end = len(data) if end is None else end
     while end - begin >= 8:
         kind, size = struct.unpack_from("<4sI", data, begin)
@@ -88,7 +86,6 @@ def list_riff(data: bytes, begin: int = 0, end: int | None = None) -> Iterator[C
 
 
 def list_png(data: bytes) -> Iterator[Chunk]:
-    """List the chunks of a PNG or APNG."""
     begin = len(PNG_SIGNATURE)
     while len(data) - begin >= 12:
         (size,) = struct.unpack_from(">I", data, begin)
@@ -99,7 +96,6 @@ def list_png(data: bytes) -> Iterator[Chunk]:
 
 
 def list_ebml(data: bytes, begin: int = 0, end: int | None = None) -> Iterator[Chunk]:
-    """List the elements of a Matroska or WebM, including nested ones."""
     end = len(data) if end is None else end
     while begin < end and data[begin]:
         id_size = 9 - data[begin].bit_length()
@@ -117,7 +113,6 @@ def list_ebml(data: bytes, begin: int = 0, end: int | None = None) -> Iterator[C
 
 
 def list_flv(data: bytes) -> Iterator[Chunk]:
-    """List the tags of an FLV."""
     begin = 13
     while len(data) - begin >= 15:
         size = int.from_bytes(data[begin + 1 : begin + 4], "big")
@@ -231,12 +226,10 @@ def flip_bits(data: bytes, _: Sequence[Chunk], random_: random.Random) -> bytes:
 
 
 def truncate(data: bytes, _: Sequence[Chunk], random_: random.Random) -> bytes:
-    """Remove the end."""
     return data[: random_.randrange(1, len(data))] if len(data) > 1 else data
 
 
 def swap_chunks(data: bytes, chunks: Sequence[Chunk], random_: random.Random) -> bytes:
-    """Swap two chunks."""
     one, two = sorted((random_.choice(chunks), random_.choice(chunks)), key=lambda chunk: chunk.begin)
     if one.end > two.begin:  # one is inside the other
         return data
@@ -245,14 +238,12 @@ def swap_chunks(data: bytes, chunks: Sequence[Chunk], random_: random.Random) ->
 
 
 def repeat_chunk(data: bytes, chunks: Sequence[Chunk], random_: random.Random) -> bytes:
-    """Repeat a chunk once, or very often."""
     chunk = random_.choice(chunks)
     copies = random_.choice((1, 1, 20))
     return data[: chunk.end] + data[chunk.begin : chunk.end] * copies + data[chunk.end :]
 
 
 def remove_chunk(data: bytes, chunks: Sequence[Chunk], random_: random.Random) -> bytes:
-    """Remove a chunk."""
     chunk = random_.choice(chunks)
     return data[: chunk.begin] + data[chunk.end :]
 

@@ -177,12 +177,10 @@ class Run:
 
 
 def failed(figure: str, expected: str) -> dict[str, Any]:
-    """Return a row for a check that failed."""
     return {"part": "", "verdict": "FAIL", "figure": figure, "expected": expected, "values": {}}
 
 
 def skipped(reason: str) -> dict[str, Any]:
-    """Return a row for a check that was skipped."""
     return {"part": "", "verdict": "skipped", "figure": reason, "expected": "", "values": {}}
 
 
@@ -224,7 +222,6 @@ def make_environment(folder: Path) -> dict[str, str]:
 
 
 def make_table(results: Iterable[Result]) -> str:
-    """Return all rows in columns."""
     rows = [COLUMNS]
     for result in results:
         for row in result.rows:

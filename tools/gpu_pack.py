@@ -96,13 +96,11 @@ def pack_validation(recipe: Recipe, data: Path, output: Path) -> None:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a file and create its folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
 
 
 def folder_bytes(folder: Path) -> int:
-    """Return the size of all files below a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 

@@ -32,7 +32,6 @@ LARGEST_CHECKPOINT = 16 << 20
 
 
 def decode_all(recipe: Recipe, data: Path) -> FrameCache:
-    """Return a cache with every source of a recipe."""
     cache = FrameCache(1 << 62)
     windows = TrainingWindows(recipe, data, cache=cache)
     pages = range(PAGES) if recipe.data.text_share else ()

@@ -71,7 +71,6 @@ class Outcome:
 
     @property
     def efficiency(self) -> float:
-        """Ideal time divided by total time."""
         return self.ideal_seconds / self.seconds
 
 
@@ -186,7 +185,6 @@ def table(costs: Costs, workers: list[int], lengths: list[int], runs: int) -> li
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Print the table for the costs of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in vars(Costs()).items():
         option = f"--{name.replace('_', '-')}"

@@ -43,7 +43,6 @@ MEASURED_SECONDS = 0.3
 
 
 def describe_machine(chosen: torch.device) -> Machine:
-    """Return the processor, cores, versions and the chosen device."""
     return Machine(
         processor=processor_name(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
@@ -71,7 +70,6 @@ def device_name(device: torch.device) -> str:
 
 
 def sizes_for(backend: Backend) -> Sizes:
-    """Return the sizes for measuring a device."""
     return PROCESSOR_SIZES if backend.device.type == "cpu" else GPU_SIZES
 
 

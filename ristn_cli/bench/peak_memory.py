@@ -32,5 +32,4 @@ Peaks = tuple[int | None, int | None]
 
 
 def read_peaks(backend: Backend) -> Peaks:
-    """Return the peaks so far."""
     return peak_memory_bytes(), device_memory_bytes(backend)

@@ -32,7 +32,6 @@ class Timing:
 
 
 def summarize(values: list[float]) -> Timing:
-    """Return the median and range of one or more measurements."""
     ordered = sorted(values)
     middle = len(ordered) // 2
     median = ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
@@ -172,8 +171,6 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """All cases of one run."""
-
     version: str
     created: str
     machine: Machine

@@ -48,7 +48,6 @@ def measure_apart(request: Request) -> Case:
 
 
 def make_report(cases: Sequence[Case], device: str) -> Report:
-    """Return the report of the cases measured on this machine."""
     return Report(
         version=version("ristn"),
         created=datetime.now(UTC).isoformat(timespec="seconds"),

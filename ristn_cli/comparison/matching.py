@@ -63,7 +63,6 @@ class Comparison:
 
     @property
     def is_still(self) -> bool:
-        """Whether all sources are stills."""
         return all(source.is_still for source in self.sources)
 
     def moments(

@@ -35,7 +35,6 @@ class Series:
 
 
 def can_draw() -> bool:
-    """Return whether matplotlib is installed."""
     return find_spec("matplotlib") is not None
 
 

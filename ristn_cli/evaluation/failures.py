@@ -123,7 +123,6 @@ class Failures:
 
 
 def is_apart_from(shown: Shown, others: Iterable[Shown]) -> bool:
-    """Return whether a place is apart from all others."""
     return all(shown.failure.is_apart(other.failure) for other in others)
 
 
@@ -135,7 +134,6 @@ def places(height: int, width: int) -> Iterator[tuple[slice, slice]]:
 
 
 def spread(side: int) -> list[slice]:
-    """Return the places along one side of a frame."""
     length = min(PLACE, side - 2 * CROP_BORDER)
     free = side - 2 * CROP_BORDER - length
     steps = math.ceil(free / length)

@@ -113,7 +113,6 @@ class Gallery:
 
 
 def cut(image: np.ndarray, place: Place) -> np.ndarray:
-    """Return a copy of the crop of an image."""
     return image[place.top : place.top + place.height, place.left : place.left + place.width].copy()
 
 

@@ -50,7 +50,6 @@ class Interpolation:
     is_timed: bool = True
 
     def restore(self, clip: Clip, lr: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """See `Method`."""
         for image in lr:
             yield interpolate_bicubic(image) if self.name == "bicubic" else interpolate_lanczos(image)
 
@@ -64,7 +63,6 @@ class Network:
     is_timed: bool = True
 
     def restore(self, clip: Clip, lr: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """See `Method`."""
         return self.upscaler.upscale(lr)
 
     def restore_still(self, image: np.ndarray) -> np.ndarray:
@@ -83,7 +81,6 @@ class Outputs:
     is_timed: bool = False
 
     def restore(self, clip: Clip, lr: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """See `Method`."""
         info = probe_clip(find_counterpart(self.folder, clip.name, clip.is_still))
         for _, frame in zip(lr, read_frames(info, on_change=refuse_change), strict=False):  # outputs may be fewer
             yield frame.image

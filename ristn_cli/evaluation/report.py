@@ -85,7 +85,6 @@ def make_report(results: Results, gallery: Gallery) -> str:
 
 
 def best_line(results: Results) -> str:
-    """Return the result in one sentence."""
     best = max(results.methods, key=lambda method: method.means.psnr_y)
     base = results.methods[0]
     clips = f"{len(results.clips)} clip{'s' if len(results.clips) > 1 else ''}"
@@ -129,7 +128,6 @@ def time_chart(results: Results) -> str:
 
 
 def clip_section(results: Results, position: int, gallery: Gallery) -> str:
-    """Return the section of a clip."""
     clip = results.clips[position]
     parts = [f'<section aria-labelledby="clip-{position}"><h2 id="clip-{position}">{escape(clip.name)}</h2>']
     if clip.name in gallery.pictures:
@@ -156,7 +154,6 @@ def clip_section(results: Results, position: int, gallery: Gallery) -> str:
 
 
 def show_pictures(clip: str, kept: ClipPictures, methods: Sequence[str]) -> str:
-    """Return the overview, crops, error maps and temporal profiles of a clip."""
     place = kept.place
     where = f"frame {place.frame} of {clip}"
     crops = [figure(kept.lr, f"LR crop of {where}, enlarged by pixel repetition", "LR")]
@@ -178,7 +175,6 @@ def show_pictures(clip: str, kept: ClipPictures, methods: Sequence[str]) -> str:
 
 
 def show_profiles(clip: str, kept: ClipPictures, methods: Sequence[str]) -> str:
-    """Return the temporal profiles of a clip with more than one frame."""
     count = len(kept.truth_lines)
     if count == 1:
         return ""
@@ -192,5 +188,4 @@ def show_profiles(clip: str, kept: ClipPictures, methods: Sequence[str]) -> str:
 
 
 def figure(image: np.ndarray, alt: str, caption: str) -> str:
-    """Return a picture with its caption."""
     return f"<figure>{picture(image, alt)}<figcaption>{escape(caption)}</figcaption></figure>"

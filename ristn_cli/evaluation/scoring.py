@@ -116,7 +116,6 @@ class ClipScores:
 
     @property
     def means(self) -> FrameScores:
-        """Means over the frames."""
         return mean_scores(self.frames)
 
 
@@ -268,7 +267,6 @@ def score_frame(sr: np.ndarray, hr: np.ndarray, protocol: Protocol) -> dict[str,
 
 
 def limited(decibels: float) -> float:
-    """Limit a PSNR to `HIGHEST_PSNR`."""
     return min(decibels, HIGHEST_PSNR)
 
 

@@ -130,7 +130,6 @@ def method_table(results: Results) -> Table:
 
 
 def failure_table(failures: Sequence[Failure]) -> Table:
-    """Return a table with a row per failure."""
     rows = tuple(
         (
             place.clip,
@@ -146,13 +145,11 @@ def failure_table(failures: Sequence[Failure]) -> Table:
 
 
 def title(metric: str) -> str:
-    """Return the heading of a score, with its unit."""
     name, unit, _ = METRICS[metric]
     return f"{name}, {unit}" if unit else name
 
 
 def describe_protocol(results: Results) -> list[str]:
-    """Describe in sentences what was measured and how."""
     protocol = results.protocol
     made = {
         "BI": "Degradation BI: antialiased bicubic to a quarter, rounded to 8 bits",
@@ -207,7 +204,6 @@ def to_markdown(table: Table) -> str:
 
 
 def line_of(cells: Sequence[str]) -> str:
-    """Return a line of a Markdown table."""
     return f"| {' | '.join(printable(cell).replace('|', chr(92) + '|') for cell in cells)} |"
 
 
@@ -241,7 +237,6 @@ def to_json(results: Results) -> dict[str, Any]:
 
 
 def to_plain(failure: Failure) -> dict[str, Any]:
-    """Return a failure as plain, rounded values."""
     return {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(failure).items()}
 
 

@@ -60,7 +60,6 @@ def has_fused_operators(dtype: torch.dtype) -> bool:
 
 
 def can_fuse(x: Tensor) -> bool:
-    """Return whether the fused operators support `x`."""
     return x.device.type == "cpu" and x.dtype in ONEDNN_TYPES and has_fused_operators(x.dtype)
 
 
@@ -71,7 +70,6 @@ def compute_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
 
 
 def is_storage_only(x: Tensor) -> bool:
-    """Return whether the dtype of `x` is used for storage only."""
     return compute_dtype(x.device, x.dtype) != x.dtype
 
 

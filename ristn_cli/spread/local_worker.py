@@ -26,7 +26,6 @@ class LocalWorker:
         self._is_stopped = False
 
     def add(self, upscaler: Upscaler) -> None:
-        """Add a network for the jobs that use it."""
         self._upscalers[upscaler.fingerprint] = upscaler
 
     def start(self) -> None:

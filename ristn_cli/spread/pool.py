@@ -111,7 +111,6 @@ class Pool:
             self._waiting = [entry for entry in self._waiting if entry[2].work.key != key]
 
     def in_flight(self, key: str) -> list[Task]:
-        """Return the segments of a job that are in progress."""
         with self._changed:
             return [seat.task for seat in self._seats if seat.task is not None and seat.task.work.key == key]
 

@@ -90,7 +90,6 @@ class _Run:
         self.is_planned = self.is_stopping = False
 
     def plan(self) -> None:
-        """Find the segments and add them to `events`."""
         try:
             with interruptible(self.check_plan):
                 for segment in plan_segments(self.job, self.manifest, self.upscaler, self.warnings):
@@ -116,11 +115,9 @@ class _Run:
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether parts are missing."""
         return not self.is_planned or len(self.finished) < self.planned
 
     def read(self) -> Progress:
-        """Return the job's progress, including segments in progress."""
         tasks = self.pool.in_flight(self.work.key)
         at_work = sum(task.pulse.frames for task in tasks if task.segment.number not in self.finished)
         finished = len(self.finished)
@@ -163,7 +160,6 @@ class _Run:
         return named
 
     def finish(self, segment: Segment, part: Part) -> PartFinished:
-        """Record a part."""
         self.manifest.record(segment.number, part)
         self.finished.add(segment.number)
         self.frames += segment.frames

@@ -42,16 +42,12 @@ class Worker(Protocol):
 
 @dataclass(frozen=True)
 class Computed:
-    """A worker has finished a segment's part."""
-
     segment: Segment
     part: Part
 
 
 @dataclass(frozen=True)
 class Failed:
-    """A job cannot continue."""
-
     error: BaseException
 
 

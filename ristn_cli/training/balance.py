@@ -71,7 +71,6 @@ class BalancedTerms:
         self.last_input = inputs[0].detach()
 
     def detach(self) -> None:
-        """Remove the hook from the network."""
         self.hook.remove()
 
     def combine(self, error: Tensor, sr: Tensor, target: Tensor, *, iteration: int, step: int) -> Tensor:
@@ -128,11 +127,9 @@ class BalancedTerms:
             self.norms[name] = SMOOTHING * old + (1 - SMOOTHING) * norm
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state for a checkpoint."""
         return {"norms": self.norms, "adversary": self.adversary.state_dict() if self.adversary else None}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the result of `state_dict`."""
         self.norms = dict(state["norms"])
         if self.adversary is not None:
             self.adversary.load_state_dict(state["adversary"])

@@ -160,7 +160,6 @@ class TrainingWindows(Dataset[tuple[Tensor, Tensor]]):
         return self.recipe.data.clip_share if self.clips and stage.part == "all" else 0.0
 
     def _plan_window(self, rng: Generator, stage: StageRecipe, step: int, size: int) -> WindowPlan:
-        """Draw one window."""
         data = self.recipe.data
         frames = data.lead + (1 if stage.part == "spatial" else stage.frames)
         fastest = stage.fastest_at(step)
@@ -188,7 +187,6 @@ class TrainingWindows(Dataset[tuple[Tensor, Tensor]]):
         return WindowPlan(scene=scene, layers=tuple(layers), exposure=exposure, flips=plan_flips(rng))
 
     def _plan_view(self, rng: Generator, source: Source, place: np.ndarray, frames: int, fastest: float) -> View:
-        """Draw a view that moves over a still."""
         reduction = rng.uniform(*(PAGE_REDUCTION if isinstance(source, int) else PHOTO_REDUCTION))
         return View(source=source, place=place, path=camera_path(rng, frames, fastest), reduction=reduction)
 
@@ -218,5 +216,4 @@ class TrainingWindows(Dataset[tuple[Tensor, Tensor]]):
 
 
 def choose(rng: Generator, paths: Sequence[Path]) -> Path:
-    """Return one of `paths`, with equal probability."""
     return paths[int(rng.integers(len(paths)))]

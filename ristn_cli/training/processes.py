@@ -41,7 +41,6 @@ def agree(stop: bool, backend: Backend) -> bool:
 
 
 def process_count() -> int:
-    """Return the number of processes of the run."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
@@ -54,7 +53,6 @@ def ignore_group_signals(_: int) -> None:
 
 
 def mean_of_processes(value: float, backend: Backend) -> float:
-    """Return the mean of a value over all processes of the run."""
     if not dist.is_initialized():
         return value
     # MPS has no float64, and float32 is precise enough for a log.

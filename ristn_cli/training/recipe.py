@@ -277,7 +277,6 @@ class Recipe:
 
     @property
     def iterations(self) -> int:
-        """Total number of steps."""
         return sum(stage.iterations for stage in self.stages)
 
     def stage_at(self, iteration: int) -> tuple[int, int]:

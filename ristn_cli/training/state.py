@@ -195,7 +195,6 @@ class Run:
 
     @property
     def averaged(self) -> RISTN:
-        """The network with averaged weights."""
         module = self.average.module
         assert isinstance(module, RISTN)
         return module

@@ -34,7 +34,6 @@ def user_cache() -> Path:
 
 
 def is_offline() -> bool:
-    """Return whether `HF_HUB_OFFLINE` is set."""
     from huggingface_hub import constants
 
     return bool(constants.HF_HUB_OFFLINE)

@@ -247,6 +247,5 @@ def default_threads(machines: list[dict[str, float]]) -> int:
 
 
 def machine_room(machine: dict[str, float], threads: int, uses_gpus: bool) -> int:
-    """Return how many workers fit on a machine."""
     room = int(machine.get("CPU", 0) // threads)
     return min(room, int(machine.get("GPU", 0))) if uses_gpus else room

@@ -73,7 +73,6 @@ def versions() -> tuple[str, ...]:
 
 
 def source_files(info: VideoInfo) -> tuple[Path, ...]:
-    """Return the files of a source."""
     return info.images or (info.path,)
 
 
@@ -107,7 +106,6 @@ class SegmentWorker:
         self._pulse = Pulse()
 
     def hello(self) -> Hello | Refused:
-        """Return the properties of this worker."""
         if self._upscaler is None:
             return Refused("DeviceError", self._refusal)
         backend = self._upscaler.backend
@@ -210,5 +208,4 @@ class SegmentWorker:
             self._scratch = None
 
     def close(self) -> None:
-        """Delete the received files."""
         self._clear()
