@@ -161,13 +161,9 @@ def time_reading(info: VideoInfo, frames: int) -> dict[str, float]:
 
 
 def time_writing(images: Sequence[np.ndarray], info: VideoInfo, folder: Path, preset: str) -> dict[str, float]:
-    """Return seconds per frame of conversion from RGB and of encoding without it: medians of `REPEATS` runs.
+    """Return seconds per frame of conversion from RGB and of encoding without it, for finished images (4H, 4W, 3).
 
-    Args:
-        images: finished images (4H, 4W, 3).
-        info: the source.
-        folder: folder of the encoded file.
-        preset: preset of the encoder.
+    Both are medians of `REPEATS` runs.
     """
     height, width, _ = images[0].shape
     codec = CODECS[choose_codec("auto", 8 * images[0].itemsize)]

@@ -32,15 +32,7 @@ GROUND = 255
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """A place with a small or negative gain.
-
-    Attributes:
-        clip: name of the clip.
-        frame: frame number in the clip, from 0.
-        x, y, width, height: rectangle in HR pixels.
-        psnr_y: PSNR-Y of the network in the rectangle, in dB.
-        bicubic_psnr_y: PSNR-Y of bicubic, in dB.
-    """
+    """A place with a small or negative gain: a rectangle in HR pixels of frame `frame` (from 0), and PSNR-Y in dB."""
 
     clip: str
     frame: int

@@ -159,15 +159,9 @@ def fold_entry(convolution: nn.Conv2d, entry: nn.Conv2d | None) -> tuple[Tensor,
 
 
 def border_shares(missing: Tensor, height: int, width: int, dtype: torch.dtype) -> Tensor:
-    """Return the contribution of the taps that lie outside the frame, (C, h, w) with h, w <= 3.
+    """Return the contribution of the taps that lie outside the frame, (C, h, w) with h, w <= 3, from that of each tap.
 
-    The middle row and column stand for all positions away from the borders.
-
-    Args:
-        missing: the contribution (C, 3, 3) of each tap.
-        height: height of the frame.
-        width: width of the frame.
-        dtype: dtype of the result.
+    The middle row and column stand for all positions away from the borders. `missing` is (C, 3, 3).
     """
     inside = missing.new_ones(1, 1, min(height, 3), min(width, 3))
     return (missing.sum((1, 2))[:, None, None] - F.conv2d(inside, missing[:, None], padding=1)[0]).to(dtype)
