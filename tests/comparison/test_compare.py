@@ -157,7 +157,7 @@ def test_only_times_that_all_inputs_cover_are_compared(tmp_path: Path) -> None:
     assert open_comparison([long, short], offset=Fraction(1, 10)).moments() == cut.moments()
     with pytest.raises(VideoError, match=r"do not overlap in time; .* with --offset"):
         open_comparison([long, short], offset=Fraction(2)).moments()
-    with pytest.raises(VideoError, match=r"no frames between --start and --end; .* go from 0 s to 0.12 s"):
+    with pytest.raises(VideoError, match=r"no frames between --start and --end; .* overlap from 0 s to 0.12 s"):
         open_comparison([long, short]).moments(start=Fraction(1))
 
 

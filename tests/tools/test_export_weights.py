@@ -258,7 +258,7 @@ def test_weights_that_cannot_be_released_are_refused_in_one_line(
         ([tmp_path / "missing.pt", output], "not a readable checkpoint"),
         ([tmp_path / "evil.pt", output], "not a readable checkpoint"),
         ([tmp_path / "other.pt", output], "stage_index is missing"),
-        ([tmp_path, output, "--measured", tmp_path / "notes.json"], "not what ristn evaluate --json writes"),
+        ([tmp_path, output, "--measured", tmp_path / "notes.json"], "is not a result of ristn evaluate --json"),
         ([tmp_path, output, "--card", tmp_path / "no.md"], "no such file"),
     ]
     for arguments, message in cases:
@@ -307,5 +307,5 @@ def test_a_card_without_marks_is_refused(tiny_model: RISTN, tmp_path: Path, monk
 def test_an_evaluation_of_another_form_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "vid4.json"
     path.write_text(text)
-    with pytest.raises(WeightsError, match=r"vid4\.json: not what ristn evaluate"):
+    with pytest.raises(WeightsError, match=r"vid4\.json: is not a result of ristn evaluate"):
         read_figures(path)
