@@ -291,7 +291,7 @@ def test_a_log_is_read_up_to_an_unfinished_line(tmp_path: Path) -> None:
         '{"iteration": 1, "loss": 1e999}',
     ):
         path.write_text(f'{line}\n{{"iteration": 2}}\n')
-        with pytest.raises(MalformedError, match=r"log\.jsonl: line 1 is not an entry"):
+        with pytest.raises(MalformedError, match=r"log\.jsonl: line 1 is not a log entry"):
             read_log(path)
 
 

@@ -339,7 +339,7 @@ def test_machines_that_leave_are_waited_for(
                 assert now.segments is not None
                 if nodes and now.segments[0] >= 1 + 4 * (2 - len(nodes)):
                     remove_one()
-                elif "added" not in notices and any("waiting for one" in notice for notice in notices):
+                elif "added" not in notices and any("no worker is available" in notice for notice in notices):
                     machines.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
                     notices.append("added")
 
