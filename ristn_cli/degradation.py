@@ -1,4 +1,4 @@
-"""HR to LR as the field degrades: BI (antialiased bicubic) and BD (blur, decimate). And what else footage suffers."""
+"""Degradations from HR to LR: BI (antialiased bicubic), BD (blur, decimate), and further steps for real footage."""
 
 import math
 from typing import Literal
@@ -11,7 +11,7 @@ Degradation = Literal["BI", "BD"]
 
 SCALE = 4
 BD_SIGMA = 1.6
-"""Standard deviation of BD's Gaussian in HR pixels, the field's for 4x."""
+"""Standard deviation of BD's Gaussian in HR pixels, as usual for 4x."""
 
 
 def crop_to_multiple(frames: Tensor, multiple: int = SCALE) -> Tensor:
@@ -21,23 +21,23 @@ def crop_to_multiple(frames: Tensor, multiple: int = SCALE) -> Tensor:
 
 
 def quantize(frames: Tensor) -> Tensor:
-    """Round values in [0, 1] to what 8 bits can hold, clamping what overshoots."""
+    """Clamp to [0, 1] and round to 8 bits."""
     return frames.clamp(0, 1).mul(255).round().div(255)
 
 
 def decimate(hr: Tensor) -> Tensor:
-    """Reduce (N, C, H, W) to a quarter by the mean of the middle 2x2 of every 4x4 pixels: sharp, and full of aliases.
+    """Reduce (N, C, H, W) to a quarter by averaging the middle 2x2 of every 4x4 pixels: sharp, with strong aliasing.
 
-    Only for the first steps of training, where it makes neighbouring frames worth reading: each shows other pixels.
+    Only used in early training. Each aliased frame shows different pixels, so the network learns to read neighbours.
     """
     return F.avg_pool2d(hr[..., 1:-1, 1:-1], 2, stride=SCALE)
 
 
 def degrade(hr: Tensor, kind: Degradation = "BI") -> Tensor:
-    """Reduce (N, C, H, W) float frames in [0, 1], H and W multiples of 4, to (N, C, H/4, W/4), not rounded.
+    """Reduce (N, C, H, W) frames in [0, 1], with H and W multiples of 4, to (N, C, H/4, W/4), not rounded.
 
-    BI is the bicubic kernel with a = -0.5, widened by 4 against aliasing: MATLAB's `imresize` and Pillow's BICUBIC. BD
-    is a Gaussian of sigma 1.6, then every fourth pixel from the first.
+    BI is the bicubic kernel with a = -0.5, widened by 4 for antialiasing, as in MATLAB's `imresize` and Pillow's
+    BICUBIC. BD is a Gaussian with sigma 1.6, then every fourth pixel from the first.
     """
     height, width = hr.shape[-2:]
     if height % SCALE or width % SCALE:
@@ -55,9 +55,9 @@ def degrade(hr: Tensor, kind: Degradation = "BI") -> Tensor:
 
 
 def blur(frames: Tensor, along: float, across: float, angle: float) -> Tensor:
-    """(N, C, H, W) under a Gaussian with standard deviations in pixels along and across a direction in radians.
+    """Blur (N, C, H, W) with a Gaussian; edges are repeated.
 
-    Above 0, at most 2; edges are repeated.
+    The standard deviations, above 0 and at most 2 pixels, apply along and across a direction in radians.
     """
     radius = math.ceil(3 * max(along, across))
     taps = torch.arange(-radius, radius + 1, dtype=frames.dtype, device=frames.device)
@@ -71,16 +71,15 @@ def blur(frames: Tensor, along: float, across: float, angle: float) -> Tensor:
 
 
 def resample(frames: Tensor, size: tuple[int, int], there: str, back: str) -> Tensor:
-    """(N, C, H, W) resized to `size` and back: `bilinear`, `bicubic` (neither antialiased) or `area` each way."""
+    """Resize (N, C, H, W) to `size` and back with `bilinear` or `bicubic`, not antialiased, or `area`."""
     original = frames.shape[-2:]
     return F.interpolate(F.interpolate(frames, size=size, mode=there), size=original, mode=back)
 
 
 def add_noise(frames: Tensor, noise: Tensor, deviation: float, *, is_shot: bool) -> Tensor:
-    """Frames in [0, 1] and normal noise times a standard deviation; shot noise grows with the root of the brightness.
+    """Add Gaussian noise to frames in [0, 1], without clamping. The amount of shot noise grows with brightness.
 
-    The result is not clamped. Shot noise is that of photons: its variance is in proportion to the signal, and at full
-    brightness it has twice the deviation's variance, so that mid-grey has just the deviation.
+    The variance of shot noise is proportional to the signal: twice the given variance at 1, and the given one at 0.5.
     """
     if is_shot:
         return frames + deviation * (2 * frames.clamp(0, 1)).sqrt() * noise

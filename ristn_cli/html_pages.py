@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: pictures inside the file, and nothing that is fetched. Knows nothing of what is shown."""
+"""Self-contained HTML pages with embedded images. Does not know what the pages show."""
 
 import base64
 from html import escape
@@ -8,23 +8,25 @@ from ristn_cli.own_files import write_text
 from ristn_cli.video import Image, encode_png
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-"""Content policy of every page: a browser refuses whatever would need the network."""
+"""Content security policy of every page: browsers block all network requests."""
 
 
 def data_uri(image: Image) -> str:
-    """An RGB image (H, W, 3), uint8 or uint16, as a lossless PNG inside an address: `<img src>` needs no file."""
+    """Encode an RGB image (H, W, 3), uint8 or uint16, as a data URI of a lossless PNG."""
     return "data:image/png;base64," + base64.b64encode(encode_png(image)).decode("ascii")
 
 
 def picture(image: Image, alt: str, *, attributes: str = "") -> str:
-    """An `<img>` of an RGB image (H, W, 3) with what it shows in words, its size, and further HTML `attributes`."""
+    """Return an `<img>` of an RGB image (H, W, 3) with alternative text, size and further HTML `attributes`."""
     height, width = image.shape[:2]
     more = f" {attributes}" if attributes else ""
     return f'<img src="{data_uri(image)}" width="{width}" height="{height}" alt="{escape(alt)}"{more}>'
 
 
 def make_page(title: str, body: str, *, style: str = "", script: str = "") -> str:
-    """A whole HTML document: `body`, `style` (CSS) and `script` (JavaScript) are taken as they are, `title` is text."""
+    """Return an HTML document. `title` is escaped; `body`, `style` (CSS) and `script` (JavaScript) are inserted
+    unchanged.
+    """
     lines = [
         "<!doctype html>",
         '<html lang="en">',
@@ -42,11 +44,11 @@ def make_page(title: str, body: str, *, style: str = "", script: str = "") -> st
         "</body>",
         "</html>",
     ]
-    # Names of files need not be text.
+    # File names may not be valid text.
     return ("\n".join(lines) + "\n").encode("utf-8", "replace").decode("utf-8")
 
 
 def write_page(path: Path, page: str, *, overwrite: bool = True) -> None:
-    """Write a page whole or not at all, making its folder. Raises FileExistsError as `write_text` does."""
+    """Write a page, completely or not at all, and create its folder. Raises FileExistsError as `write_text` does."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, page, overwrite=overwrite)

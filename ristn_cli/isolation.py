@@ -1,9 +1,9 @@
-"""Keeps code that lies in the working folder from being run, by this process and by those that it starts.
+"""Prevents this process and its children from running code in the working folder.
 
-Imports next to nothing: until `leave_working_folder` has run, anything might be taken from that folder.
+Imports almost nothing, because any import before `leave_working_folder` could come from that folder.
 """
 
-# pathlib might be taken from there too.
+# pathlib could come from the working folder, too.
 # ruff: noqa: PTH100, PTH109, PTH117, PTH118, PTH119, PTH120
 
 import os
@@ -20,18 +20,19 @@ SEARCHED = (
     "C_INCLUDE_PATH",
     "CPLUS_INCLUDE_PATH",
 )
-"""Environment variables that list folders to search for programs, libraries and headers. An empty entry stands for the
-working folder, and a relative one begins there."""
+"""Environment variables with lists of folders for programs, libraries and headers. An empty entry stands for the
+working folder, and relative entries start there.
+"""
 
 HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-"""The folder that this package is imported from."""
+"""The folder from which this package is imported."""
 
 
 def leave_working_folder() -> None:
-    """Take the working folder out of this program's search paths and environment; call it before other imports.
+    """Remove the working folder from this program's search paths and environment. Call it before other imports.
 
-    `python -m` and `python -c` search it before everything else, and so does an empty entry of `PYTHONPATH`. If the
-    package itself comes from there, as in a checkout, it stays importable.
+    `python -m` and `python -c` search it first, as does an empty entry of `PYTHONPATH`. If the package is in the
+    working folder, as in a checkout, it stays importable.
     """
     try:
         here = os.getcwd()
@@ -51,7 +52,7 @@ def leave_working_folder() -> None:
 
 
 def isolate_children() -> None:
-    """Let the processes that this one starts have the environment that `isolate` makes of this one's."""
+    """Give child processes the environment that `isolate` returns."""
     isolated = isolate(os.environ)
     for name in os.environ.keys() - isolated.keys():
         del os.environ[name]
@@ -59,15 +60,15 @@ def isolate_children() -> None:
 
 
 def isolate(environment: Mapping[str, str]) -> dict[str, str]:
-    """An environment in which a program, and Python above all, finds nothing in the folder that it is started in.
+    """Return an environment in which programs, especially Python, load nothing from their working folder.
 
     Args:
-        environment: its entries stay, except for the empty and relative folders of search paths.
+        environment: the base; empty and relative entries of search paths are removed.
     """
     isolated = dict(environment)
     for name in SEARCHED:
         if name in isolated:
-            # An empty PATH stands for the working folder too.
+            # An empty PATH also stands for the working folder.
             isolated[name] = os.pathsep.join(absolute(isolated[name])) or (os.defpath if name == "PATH" else "")
     modules = absolute(isolated.get("PYTHONPATH", ""))
     if HOME not in modules and not is_installed():
@@ -75,16 +76,16 @@ def isolate(environment: Mapping[str, str]) -> dict[str, str]:
     isolated["PYTHONPATH"] = os.pathsep.join(modules)
     isolated["PYTHONSAFEPATH"] = "1"
     if os.name == "nt":
-        # Windows would look for a program in the working folder before PATH.
+        # Windows searches the working folder for programs before PATH.
         isolated["NoDefaultCurrentDirectoryInExePath"] = "1"
     return {name: value for name, value in isolated.items() if value or name not in (*SEARCHED, "PYTHONPATH")}
 
 
 def absolute(folders: str) -> list[str]:
-    """The absolute ones of a list of folders as environment variables have them."""
+    """Return the absolute folders in an environment variable."""
     return [folder for folder in folders.split(os.pathsep) if os.path.isabs(folder.strip('"'))]
 
 
 def is_installed() -> bool:
-    """Whether every Python of this installation finds the package without being told where it is."""
+    """Return whether every Python of this installation finds the package without further search paths."""
     return os.path.basename(HOME) in ("site-packages", "dist-packages")

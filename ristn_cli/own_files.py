@@ -1,6 +1,6 @@
-"""Files and folders that stay this user's, wherever they are made: other users may be able to write there, too.
+"""Creates and opens private files and folders, even where other users can write.
 
-Nothing here follows a link that another user planted, and no name is taken that something else has.
+Never follows a link that another user created, and never takes an existing name.
 """
 
 import atexit
@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 TEMPORARY_PATTERN = ".ristn-*.tmp"
-"""Names of the files that `writing` makes. A process that is killed while it writes leaves one."""
+"""Names of the temporary files of `writing`. A process that is killed while writing leaves one."""
 
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 
 
 class ForeignFileError(PermissionError):
-    """A file or folder that is another user's, or a link, where one of this user's is needed. One line says which."""
+    """A file or folder is a link, or belongs to another user. The message is one line."""
 
     def __init__(self, message: str) -> None:
         super().__init__(errno.EPERM, message)
@@ -36,7 +36,7 @@ class ForeignFileError(PermissionError):
 
 
 def cache_folder() -> Path:
-    """Where this platform keeps what a program can make again for a user. Raises RuntimeError without a home."""
+    """Return this platform's folder for caches of the user. Raises RuntimeError without a home folder."""
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "ristn" / "cache"
     if sys.platform == "darwin":
@@ -47,43 +47,43 @@ def cache_folder() -> Path:
 
 @functools.cache
 def own_folder(name: str) -> Path:
-    """The folder `name` in this user's cache. Where that cannot be ours alone, a temporary one, deleted at the end."""
+    """Return the folder `name` in the user's cache, or a temporary folder if that cannot be private."""
     try:
         folder = cache_folder() / name
         folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
         if is_own(folder):
             return folder
-    except (OSError, RuntimeError):  # a disk that cannot be written to; no home
+    except (OSError, RuntimeError):  # read-only disk, or no home folder
         pass
     return temporary_folder(name)
 
 
 @functools.cache
 def temporary_folder(name: str) -> Path:
-    """A temporary folder that only this user can read or write; deleted when the program ends."""
+    """Return a private temporary folder, deleted when the program ends."""
     folder = Path(tempfile.mkdtemp(prefix=f"ristn-{name}-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
 
 def empty_folder() -> Path:
-    """A folder of this user's with nothing in it, at a path where no other user can put anything."""
+    """Return an empty, private folder whose path other users cannot change."""
     folder = own_folder("empty")
     return temporary_folder("empty") if any(folder.iterdir()) else folder
 
 
 @contextlib.contextmanager
 def in_empty_folder() -> Iterator[None]:
-    """Within, the working folder is an empty one: some libraries read code or settings from it when they begin."""
+    """Use an empty working folder in this context, because some libraries read code or settings from it on import."""
     with contextlib.chdir(empty_folder()):
         yield
 
 
 def import_apart(name: str) -> None:
-    """Import a library that reads settings from the working folder; call it before there are other threads.
+    """Import a library that reads settings from the working folder. Call it before other threads start.
 
-    Matplotlib's settings can have it run LaTeX.
+    For example, settings can make Matplotlib run LaTeX.
     """
     if name not in sys.modules:
         with in_empty_folder():
@@ -91,9 +91,9 @@ def import_apart(name: str) -> None:
 
 
 def is_own(folder: Path) -> bool:
-    """Whether a folder is no link, is this user's, and can be written to or replaced by no other but root.
+    """Return whether a folder is not a link, belongs to this user, and is not writable for others except root.
 
-    Windows keeps the folders of users apart by itself.
+    On Windows, folders of different users are separate anyway.
     """
     if os.name != "posix":
         return True
@@ -108,11 +108,11 @@ def is_own(folder: Path) -> bool:
 
 
 def make_private_folder(folder: Path, *, parents: bool = False) -> None:
-    """Make a folder that only this user can enter, or make it so if it exists.
+    """Create a folder that only this user can enter, or make an existing one private.
 
     Raises:
-        ForeignFileError: it is another user's, a link or a file, or something in it is another user's or a link.
-        OSError: it cannot be made.
+        ForeignFileError: it is a link or a file, belongs to another user, or contains a link or another user's file.
+        OSError: it cannot be created.
     """
     check_place(folder.parent)
     try:
@@ -122,18 +122,18 @@ def make_private_folder(folder: Path, *, parents: bool = False) -> None:
         if os.name == "posix" and found.st_mode & OTHERS:
             with contextlib.suppress(OSError):
                 folder.chmod(0o700)
-            usual = _probe(folder.parent)  # all bits are set on disks without modes
+            usual = _probe(folder.parent)  # disks without modes report all bits
             if folder.lstat().st_mode & OTHERS & ~(usual.st_mode if usual else 0):
                 raise ForeignFileError(f"{folder}: cannot be closed to other users; move or remove it") from None
         _check_content(folder, found.st_uid)
 
 
 def check_owner(folder: Path) -> os.stat_result:
-    """The state of a folder that is this user's and no link.
+    """Return the status of a folder that is not a link and belongs to this user.
 
     Raises:
-        ForeignFileError: it is another user's, a link or a file.
-        OSError: it is missing, or cannot be looked at.
+        ForeignFileError: it is a link or a file, or belongs to another user.
+        OSError: it does not exist or is not accessible.
     """
     found = folder.lstat()
     if is_link(folder):
@@ -149,12 +149,12 @@ def check_owner(folder: Path) -> os.stat_result:
 
 
 def _check_content(folder: Path, owner: int) -> None:
-    """Raise ForeignFileError for a link, or a file of another user, in a folder or those in it."""
+    """Raise ForeignFileError if a folder contains, at any depth, a link or another user's file."""
     with os.scandir(folder) as entries:
         for entry in entries:
             try:
                 found = entry.stat(follow_symlinks=False)
-            except FileNotFoundError:  # another process of this user removed it
+            except FileNotFoundError:  # removed by another process of this user
                 continue
             if is_link(Path(entry.path)):
                 raise ForeignFileError(f"{entry.path}: is a link, expected a file that ristn made; remove it")
@@ -167,10 +167,10 @@ def _check_content(folder: Path, owner: int) -> None:
 
 
 def check_place(folder: Path) -> None:
-    """Refuse a folder that is reached through a link which another user put where many can write.
+    """Refuse a folder whose path contains a link that another user created in a shared folder.
 
     Raises:
-        ForeignFileError: there is such a link; Linux itself follows none in folders like /tmp.
+        ForeignFileError: there is such a link. Linux itself does not follow one in folders like /tmp.
     """
     if os.name != "posix":
         return
@@ -180,14 +180,14 @@ def check_place(folder: Path) -> None:
             if not stat.S_ISLNK(found.st_mode) or found.st_uid in (0, os.geteuid()):
                 continue
             above = place.parent.stat()
-        except OSError:  # whoever writes there finds out why
+        except OSError:  # writing there will report the reason
             continue
         if above.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and found.st_uid != above.st_uid:
             raise ForeignFileError(f"{place}: is a link by {_user(found.st_uid)}; name what it points to")
 
 
 def is_link(path: Path) -> bool:
-    """Whether a path is a link, or a junction, which Windows has for folders."""
+    """Return whether a path is a symbolic link or a junction of Windows."""
     try:
         found = path.lstat()
     except OSError:
@@ -197,7 +197,7 @@ def is_link(path: Path) -> bool:
 
 
 def _is_ours(found: os.stat_result, path: Path) -> bool:
-    """Whether the owner of `path` is who owns what this user makes there.
+    """Return whether `path` has the owner that new files of this user have.
 
     That is another user on disks without owners, and for root on network disks.
     """
@@ -208,7 +208,7 @@ def _is_ours(found: os.stat_result, path: Path) -> bool:
 
 
 def _probe(parent: Path) -> os.stat_result | None:
-    """The state of a new private folder in `parent`; None where none can be made."""
+    """Return the status of a new private folder in `parent`; None if none can be created."""
     try:
         folder = Path(tempfile.mkdtemp(prefix=".ristn-", dir=parent))
     except OSError:
@@ -220,7 +220,6 @@ def _probe(parent: Path) -> os.stat_result | None:
 
 
 def _user(number: int) -> str:
-    """A user as messages name them."""
     try:
         import pwd
 
@@ -230,20 +229,20 @@ def _user(number: int) -> str:
 
 
 def open_new(path: Path) -> BinaryIO:
-    """A new, empty file at `path`, open for writing; a file or link that has the name is removed.
+    """Create an empty file at `path` for writing. An existing file or link with that name is removed.
 
     Raises:
-        OSError: it cannot be made, or what has the name cannot be removed.
+        OSError: it cannot be created, or the existing one cannot be removed.
     """
     path.unlink(missing_ok=True)
     return path.open("xb")
 
 
 def open_own(path: Path) -> BinaryIO:
-    """A file of this user, open to be read and appended to; made if it is missing.
+    """Open a file of this user for reading and appending; create it if it does not exist.
 
     Raises:
-        ForeignFileError: it is another user's, a link, not a regular file, or also has another name.
+        ForeignFileError: it belongs to another user, is a link, is not a regular file, or has a second name.
         OSError: it cannot be opened.
     """
     if path.is_symlink():  # Windows cannot refuse it when the file is opened
@@ -262,11 +261,11 @@ def open_own(path: Path) -> BinaryIO:
 
 
 def open_if_own(name: str, flags: int) -> int:
-    """An `opener` for Python's `open`, to read what this user's earlier runs wrote; a pipe is not waited for.
+    """Open a file of this user's earlier runs; an `opener` for Python's `open`. Does not wait for pipes.
 
     Raises:
-        ForeignFileError: it is another user's, a link, or not a regular file.
-        OSError: it is missing, or cannot be opened.
+        ForeignFileError: it belongs to another user, is a link, or is not a regular file.
+        OSError: it does not exist or cannot be opened.
     """
     path = Path(name)
     if is_link(path):  # Windows cannot refuse it when the file is opened
@@ -283,13 +282,13 @@ def open_if_own(name: str, flags: int) -> int:
 
 @contextlib.contextmanager
 def writing(path: Path, *, overwrite: bool = True) -> Iterator[BinaryIO]:
-    """A temporary file beside `path`, which gets its name when all is written and safe from a power cut.
+    """Yield a temporary file beside `path`, which replaces `path` at the end, when its data is safely on the disk.
 
-    What has the name is replaced, links too; after an error it stays as it was. The mode is that of any new file.
-    Names in /dev, such as /dev/stdout, are written to as they are.
+    After an error, `path` is unchanged. An existing link is replaced. The mode is that of any new file. Names in /dev,
+    such as /dev/stdout, are written to directly.
 
     Raises:
-        FileExistsError: something has the name, and `overwrite` is false.
+        FileExistsError: `path` exists and `overwrite` is false.
         OSError: the file cannot be written.
     """
     if is_device(path):
@@ -314,30 +313,30 @@ def writing(path: Path, *, overwrite: bool = True) -> Iterator[BinaryIO]:
 
 
 def is_device(path: Path) -> bool:
-    """Whether a path is one of the system's names for devices and open files, some of which are links."""
+    """Return whether a path is one of the system's names for devices and open files. Some are links."""
     path = path.absolute()
     return path.parent in (Path("/dev"), Path("/dev/fd")) or path.is_relative_to("/proc")
 
 
 def write_text(path: Path, text: str, *, overwrite: bool = True) -> None:
-    """Write a text file in UTF-8 as `writing` does."""
+    """Write a text file in UTF-8 with `writing`."""
     with writing(path, overwrite=overwrite) as file:
         file.write(text.encode())
 
 
 def give_name(made: Path, target: Path, *, overwrite: bool) -> None:
-    """Move a file to `target` on the same disk; without `overwrite` only if nothing has that name at that moment.
+    """Rename a file to `target` on the same disk; without `overwrite`, only if `target` does not exist.
 
     Raises:
-        FileExistsError: something has the name, and `overwrite` is false.
-        OSError: the file cannot be moved.
+        FileExistsError: `target` exists and `overwrite` is false.
+        OSError: the file cannot be renamed.
     """
     check_place(target.parent)
     try:
         if overwrite:
             made.replace(target)
         elif os.name == "nt":
-            made.rename(target)  # which replaces nothing there
+            made.rename(target)  # does not replace files on Windows
         else:
             _move_to_free(made, target)
     except FileExistsError:
@@ -351,7 +350,7 @@ def _move_to_free(made: Path, target: Path) -> None:
         target.hardlink_to(made)
     except FileExistsError:
         raise
-    except OSError:  # FAT and some network disks have no hard links: an empty file takes the name first
+    except OSError:  # FAT and some network disks have no hard links; an empty file reserves the name
         target.open("xb").close()
         try:
             made.replace(target)

@@ -1,7 +1,7 @@
-"""Text from elsewhere, made safe to show: names of files, tags, messages of libraries. Knows no terminal.
+"""Makes text from outside safe to display: file names, tags, messages of libraries. Does not know the terminal.
 
-A terminal obeys escape sequences, and a line end in a file name forges a line of a log. Whatever is shown to people
-goes through `printable`; JSON escapes by itself, and stays exact.
+Terminals obey escape sequences, and a line break in a file name can forge a log line. All displayed text goes through
+`printable`. JSON has its own escapes and keeps the exact text.
 """
 
 import logging
@@ -12,18 +12,18 @@ import unicodedata
 from types import TracebackType
 
 INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-"""Unicode categories that are shown as escapes: controls, directions, halves of pairs, ends of lines."""
+"""Unicode categories shown as escapes: controls, text directions, surrogates, line separators."""
 
 JOINERS = "\u200c\u200d"
-"""Invisible and harmless: Persian and emoji need them."""
+"""Invisible but harmless characters that Persian and emoji need."""
 
 SHORT_FORMS = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def printable(text: object) -> str:
-    """The text in one line without anything that a terminal obeys: `\\x1b[2J` for the sequence that clears it.
+    r"""Return the text as one line, with control characters escaped: `\x1b[2J` for the sequence that clears the screen.
 
-    Bytes of a name that is not UTF-8 are shown as `\\xff`. The result can always be encoded as UTF-8.
+    Bytes of a name that are not UTF-8 become `\xff`. The result is always valid UTF-8.
     """
     return "".join(map(_shown, str(text)))
 
@@ -34,22 +34,23 @@ def _shown(letter: str) -> str:
     if unicodedata.category(letter) not in INVISIBLE or letter in JOINERS:
         return letter
     code = ord(letter)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that is no text, as Python decodes names of files
+    if 0xDC80 <= code <= 0xDCFF:  # an undecodable byte in a file name
         code -= 0xDC00
     long_form = f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
     return SHORT_FORMS.get(letter, f"\\x{code:02x}" if code <= 0xFF else long_form)
 
 
 def printable_lines(text: str) -> str:
-    """The same for a traceback: line ends stay. All lines but the first are indented, so that none can be forged."""
+    """Like `printable`, but keep the lines of a traceback. All lines after the first are indented, so that none can be
+    forged.
+    """
     return "\n    ".join(map(printable, text.rstrip("\n").split("\n")))
 
 
 class OneLineFormatter(logging.Formatter):
-    """Formats each record of a log as one line. The lines of a traceback follow, indented: none looks like a record."""
+    """Formats each log record as one line, followed by indented lines of a traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as text."""
         shown = logging.makeLogRecord(record.__dict__)
         shown.msg, shown.args, shown.exc_info, shown.exc_text = printable(record.getMessage()), None, None, None
         line = super().format(shown)
@@ -59,13 +60,13 @@ class OneLineFormatter(logging.Formatter):
 
 
 def print_traceback(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
-    """Python's own report of an unexpected error, made safe to show."""
+    """Print an unexpected error as Python does, with control characters escaped."""
     if sys.stderr is not None:
         sys.stderr.write(printable_lines("".join(traceback.format_exception(kind, error, trace))) + "\n")
 
 
 def install_hooks() -> None:
-    """Make tracebacks that end the program or a thread safe to show. To be called before typer is imported."""
+    """Escape tracebacks that end the program or a thread. Call it before importing typer."""
     sys.excepthook = print_traceback
 
     def of_thread(found: threading.ExceptHookArgs) -> None:

@@ -1,9 +1,7 @@
-"""JSON and TOML that others may have written, read into dataclasses: every value of its kind, every number finite.
+"""Reads untrusted JSON and TOML into dataclasses, with checked types and finite numbers.
 
-Files have a largest size and a deepest nesting. Whatever is wrong is a MalformedError of one line.
-
-No library does it alone: msgspec ignores unknown keys of dataclasses, takes NaN and integers of any length, and its
-messages do not name the wrong value.
+File size and nesting depth are limited. All errors are a MalformedError of one line. No library does this alone:
+msgspec ignores unknown keys of dataclasses, accepts NaN and integers of any length, and does not name the wrong value.
 """
 
 import json
@@ -21,37 +19,37 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
 MOST_BYTES = 64 * 2**20
-"""Of a file: more than the manifest of a day's film."""
+"""Largest file; larger than the manifest of a video of a day."""
 
 MOST_NESTED = 32
 MOST_DIGITS = 20
 LARGEST_INTEGER = 2**63 - 1
 MOST_SHOWN = 60
-"""Letters of a wrong value in a message."""
+"""Characters of a wrong value in a message."""
 
 Opener = Callable[[str, int], int]
-"""Opens a file by its name and flags, and gives its descriptor."""
+"""Opens a file with a name and flags, and returns its descriptor."""
 
 DOT = re.compile(r"(?<!\.)\.(?!\.)")
-"""Between the parts of a key. Rows of dots, as in comments, are none."""
+"""A dot between the parts of a key, but not in a row of dots as in comments."""
 
 FRACTION = re.compile(r"-?\d{1,40}(/[1-9]\d{0,39})?", re.ASCII)
 
 
 class MalformedError(ValueError):
-    """Data of another form than expected. One line: where, what was found, what was expected."""
+    """Data has an unexpected form. The message is one line: where, what was found, what was expected."""
 
 
 def open_at_once(name: str, flags: int) -> int:
-    """An `opener` for Python's `open` that does not wait for a pipe to be written to."""
+    """Open without waiting for the writer of a pipe; an `opener` for Python's `open`."""
     return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def read_text(path: Path, *, most_bytes: int = MOST_BYTES, opener: Opener = open_at_once) -> str:
-    """The text of a regular file, opened by `opener`.
+    """Return the text of a regular file.
 
     Raises:
-        MalformedError: it is no regular file, is larger than `most_bytes`, or is no UTF-8.
+        MalformedError: it is not a regular file, is larger than `most_bytes`, or is not UTF-8.
         OSError: it cannot be read.
     """
     with open(path, "rb", opener=opener) as file:
@@ -67,10 +65,10 @@ def read_text(path: Path, *, most_bytes: int = MOST_BYTES, opener: Opener = open
 
 
 def read_json(path: Path, *, most_bytes: int = MOST_BYTES, opener: Opener = open_at_once) -> Any:
-    """What a JSON file holds; see `parse_json`.
+    """Return the content of a JSON file; see `parse_json`.
 
     Raises:
-        MalformedError: as of `read_text` and `parse_json`; the message begins with `path`.
+        MalformedError: see `read_text` and `parse_json`; the message starts with `path`.
         OSError: it cannot be read.
     """
     text = read_text(path, most_bytes=most_bytes, opener=opener)
@@ -81,10 +79,11 @@ def read_json(path: Path, *, most_bytes: int = MOST_BYTES, opener: Opener = open
 
 
 def parse_json(text: str) -> Any:
-    """What JSON text holds, in which every number is finite, and an integer has at most MOST_DIGITS digits.
+    """Return the content of JSON text.
 
     Raises:
-        MalformedError: it is no JSON, nested too deeply, or holds another number.
+        MalformedError: it is not JSON, is nested too deeply, or contains a number that is not finite or has more than
+            MOST_DIGITS digits.
     """
     try:
         value = json.loads(text, parse_int=_parse_int, parse_float=_parse_float, parse_constant=_refuse_number)
@@ -97,19 +96,19 @@ def parse_json(text: str) -> Any:
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """The tables of TOML text. Numbers may be any, and are checked by `build`.
+    """Return the tables of TOML text. `build` checks the numbers.
 
     Raises:
-        MalformedError: it is no TOML, or nested too deeply.
+        MalformedError: it is not TOML, or is nested too deeply.
     """
-    # The time of tomllib grows with the square of a dotted key's length: minutes for one of 100 kB.
+    # tomllib needs quadratic time for long dotted keys: minutes for 100 kB.
     if any(len(DOT.findall(piece)) > MOST_NESTED for piece in re.split(r"[={,\n]", text)):
         raise _too_deep()
     try:
         values = tomllib.loads(text)
     except RecursionError as error:
         raise _too_deep() from error
-    except ValueError as error:  # numbers of too many digits, too
+    except ValueError as error:  # includes numbers with too many digits
         raise MalformedError(f"not TOML: {error}") from error
     _check_depth(values)
     return values
@@ -152,17 +151,17 @@ def _check_depth(value: Any) -> None:
 
 
 def build(kind: Any, value: Any, where: str = "") -> Any:
-    """`value`, of plain dictionaries, lists and scalars, as a `kind`.
+    """Convert plain dictionaries, lists and scalars to a `kind`.
 
     Args:
         kind: a dataclass, `bool`, `int`, `float`, `str`, `Fraction` (from text such as `1/25`), a Literal, a list,
             tuple or dictionary of these, one of them or None, or `Any`.
-        value: what was parsed.
-        where: what the message begins with.
+        value: the parsed value.
+        where: start of error messages.
 
     Raises:
-        MalformedError: a value of another kind or range, an unknown or a missing key, or what the dataclass itself
-            refuses by a ValueError.
+        MalformedError: a value has another type or range, a key is unknown or missing, or the dataclass raises
+            ValueError.
     """
     try:
         return _build(kind, value, "")
@@ -274,11 +273,11 @@ def _wrong(name: str, value: Any, expected: str) -> MalformedError:
 
 
 def brief(value: Any) -> str:
-    """A value in a message: of containers only the kind, of what is long only the beginning."""
+    """Return a value for a message: only the type of containers, and the start of long text."""
     if isinstance(value, dict | list):
         return "a table" if isinstance(value, dict) else "a list"
     if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
-        return "a number out of range"  # of too many digits to be shown
+        return "a number out of range"  # has too many digits to show
     return _brief(repr(value))
 
 

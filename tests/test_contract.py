@@ -342,7 +342,7 @@ def wanted_times(case: Case) -> list[Fraction]:
     return [time + part * gap / 2 for time, gap in zip(times, gaps, strict=True) for part in (0, 1)]
 
 
-def test_every_frame_comes_out_once(case: Case) -> None:
+def test_every_frame_is_output_once(case: Case) -> None:
     count = len(case.source.frames) * (2 if case.is_doubled else 1)
     assert len(case.output.frames) == count
     assert len(case.output.video_times) == count

@@ -62,7 +62,7 @@ def test_the_example_with_scores_runs() -> None:
     assert float(high[2]) > float(low[2])
 
 
-def test_the_example_clip_is_what_its_readme_says() -> None:
+def test_the_example_clip_matches_its_readme() -> None:
     info = probe(ROOT / "examples" / "bbb.mp4")
     assert (info.width, info.height, info.frame_count) == (320, 180, 75)
     assert "audio" in {stream.kind for stream in info.streams}

@@ -49,7 +49,7 @@ class Outer:
     any: Any = None
 
 
-def test_builds_what_it_should() -> None:
+def test_valid_values_are_built() -> None:
     values = {
         "name": "x",
         "kind": "b",
@@ -211,7 +211,7 @@ def test_a_manifest_of_another_form_is_refused_in_one_line(tmp_path: Path, state
     assert read_identity(tmp_path) == {}
 
 
-def test_a_manifest_names_what_differs_in_few_words(tmp_path: Path) -> None:
+def test_a_changed_manifest_names_the_difference_briefly(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text(json.dumps({"identity": {"crf": "1" * 10_000}, "parts": []}))
     with pytest.raises(JobError, match="another crf") as caught:
         Manifest(tmp_path, {"crf": "17"}).load()
@@ -291,7 +291,7 @@ def test_a_log_is_read_up_to_an_unfinished_line(tmp_path: Path) -> None:
         '{"iteration": 1, "loss": 1e999}',
     ):
         path.write_text(f'{line}\n{{"iteration": 2}}\n')
-        with pytest.raises(MalformedError, match=r"log\.jsonl: line 1 is not an entry"):
+        with pytest.raises(MalformedError, match=r"log\.jsonl: line 1 is not a log entry"):
             read_log(path)
 
 

@@ -19,7 +19,7 @@ from ristn_cli.job.checks import OutputStream
 from ristn_cli.job.manifest import lock
 from ristn_cli.model import RISTN
 from ristn_cli.video import VideoError, read_frames
-from ristn_cli.weights.hub import sole_use
+from ristn_cli.weights.hub import exclusive_lock
 
 pytestmark = needs_descriptors
 FAST = short(preset="ultrafast")
@@ -36,7 +36,7 @@ def refused() -> Iterator[list[str]]:
         yield names
 
 
-def test_the_stand_in_refuses_what_windows_refuses(tmp_path: Path, refused: list[str]) -> None:
+def test_the_stand_in_refuses_names_that_windows_refuses(tmp_path: Path, refused: list[str]) -> None:
     path = tmp_path / "a"
     with path.open("w"), pytest.raises(PermissionError, match="used by another process"):
         path.unlink()
@@ -103,7 +103,7 @@ def test_a_part_is_closed_when_the_mux_asks_for_the_next(
 
 
 def test_the_lock_of_a_download_goes(tmp_path: Path, refused: list[str]) -> None:
-    with sole_use(tmp_path / "lock"):
+    with exclusive_lock(tmp_path / "lock"):
         pass
     assert not list(tmp_path.iterdir())
     assert refused  # the first attempt, while it was held

@@ -1,8 +1,8 @@
-"""Train and evaluate the paper's ablations (Tables 1 to 3) at a small budget, beside the paper's figures.
+"""Train and evaluate the paper's ablations (Tables 1 to 3) with a small budget, next to the paper's figures.
 
     python tools/ablate.py --data DATA --test VID4 --output runs/ablation [--table 1] [--iterations 400]
 
-Finished networks are kept: the same command continues after a stop.
+Finished networks are kept: the same command resumes after a stop.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from ristn_cli.weights import WeightsError  # noqa: E402
 Results = Mapping[str, AblationResult]
 
 BICUBIC = {1: "28.42 / 0.810", 2: "23.74 / 0.633", 3: "23.74"}
-"""The paper's bicubic: Table 1 on Set5, Tables 2 and 3 on Vid4."""
+"""The paper's bicubic scores: Table 1 on Set5, Tables 2 and 3 on Vid4."""
 
 TITLES = {
     1: "Table 1: blocks of the single-image network; the paper on Set5",
@@ -55,14 +55,14 @@ TITLES = {
 
 @dataclass(frozen=True)
 class Ordering:
-    """Whether the order of some variants is the paper's.
+    """Comparison of our order of some variants with the paper's.
 
     Attributes:
         name: what is compared.
-        order: the paper's, from the worst to the best.
-        found: ours.
-        agreeing: pairs that have the same order in ours, of `pairs`.
-        extent: best of ours minus worst, in dB.
+        order: the paper's order, worst first.
+        found: our order.
+        agreeing: number of `pairs` with the same order.
+        extent: our best minus our worst, in dB.
     """
 
     name: str
@@ -74,18 +74,16 @@ class Ordering:
 
     @property
     def holds(self) -> bool:
-        """Whether every pair has the paper's order."""
         return self.agreeing == self.pairs
 
 
 def ablation_tables(ablation: Ablation, results: Results, bicubic: AblationResult) -> list[Table]:
-    """The paper's tables, each figure beside ours; a dash for what is not finished."""
+    """Return the paper's tables with our figures; a dash for unfinished networks."""
     makers = {1: flat_table, 2: flat_table, 3: depth_table}
     return [makers[number](number, results, bicubic) for number in sorted(set(ablation.tables))]
 
 
 def flat_table(number: int, results: Results, bicubic: AblationResult) -> Table:
-    """Table 1 or 2: a row a variant."""
     rows = [("bicubic", BICUBIC[number], f"{bicubic.psnr_y:.2f} / {bicubic.ssim_y:.4f}", "", "")]
     for variant in (variant for variant in VARIANTS if variant.table == number):
         found = results.get(variant.key)
@@ -97,7 +95,6 @@ def flat_table(number: int, results: Results, bicubic: AblationResult) -> Table:
 
 
 def depth_table(number: int, results: Results, bicubic: AblationResult) -> Table:
-    """Table 3: a row for each number of layers, the paper's figure and ours of each pattern."""
     headings = ["layers"]
     for pattern in TABLE_3:
         headings += [f"{pattern.upper()} paper", "ours"]
@@ -112,7 +109,7 @@ def depth_table(number: int, results: Results, bicubic: AblationResult) -> Table
 
 
 def check_orderings(ablation: Ablation, results: Results) -> list[Ordering]:
-    """The paper's orderings: each of Tables 1 and 2, and of Table 3 each depth and each pattern, where all is done."""
+    """Return the orderings of Tables 1 and 2, and of finished depths and patterns of Table 3."""
     groups: list[tuple[str, list[Variant]]] = []
     for number in (1, 2):
         groups.append((f"Table {number}", [v for v in VARIANTS if v.table == number]))
@@ -143,7 +140,6 @@ def check_orderings(ablation: Ablation, results: Results) -> list[Ordering]:
 
 
 def ordering_table(orderings: list[Ordering]) -> Table:
-    """The checks as a table."""
     rows = tuple(
         (
             check.name,
@@ -154,11 +150,11 @@ def ordering_table(orderings: list[Ordering]) -> Table:
         )
         for check in orderings
     )
-    return Table("The paper's orderings in ours", ("", "paper", "ours", "order", "best - worst"), rows)
+    return Table("The paper's orderings compared with ours", ("", "paper", "ours", "order", "best - worst"), rows)
 
 
 def state_budget(ablation: Ablation, results: Results) -> list[str]:
-    """What the figures are, in sentences: that they are of another budget than the paper's first of all."""
+    """Describe the conditions of the figures, and how the budget differs from the paper's."""
     recipe = ablation.make_recipe(VARIANTS[-1])
     (stage,) = recipe.stages
     pixels = stage.frames * stage.batch * stage.patch**2
@@ -168,13 +164,12 @@ def state_budget(ablation: Ablation, results: Results) -> list[str]:
         f"{stage.iterations} steps of {pixels} LR pixels, the same for all, and is a narrow one with a bicubic skip.",
         f"Test clips: the first {ablation.frames} frames of each in {ablation.test.name}, PSNR-Y in dB / SSIM, "
         "8 border pixels cut. Absolute figures are not comparable with the paper's, only their order is.",
-        "One seed each: a difference of a few hundredths of a dB is no difference.",
+        "One seed each: differences of a few hundredths of a dB are not significant.",
         f"Training of {len(results)} networks took {seconds / 60:.1f} minutes.",
     ]
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The options of the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder with train/photos and train/clips")
     parser.add_argument("--test", type=Path, help="clips to score on, such as Vid4 (default: DATA/validation/clips)")
@@ -189,7 +184,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train what is missing and print the tables; 1 if a signal stopped the training."""
+    """Train missing networks and print the tables; return 1 if a signal stopped the training."""
     ablation = Ablation(
         data=options.data,
         test=options.test or options.data / "validation" / "clips",
@@ -202,7 +197,7 @@ def run(options: argparse.Namespace) -> int:
 
     def stop(number: int, frame: FrameType | None) -> None:
         received.append(number)
-        signal.signal(number, signal.SIG_DFL)  # a second request ends the program at once
+        signal.signal(number, signal.SIG_DFL)  # a second signal ends the program immediately
 
     handlers = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -1,7 +1,6 @@
-"""The paper's ablations, trained and evaluated: Table 1's blocks, Table 2's fusions, Table 3's recurrent variants.
+"""Trains and evaluates the paper's ablations: Table 1's blocks, Table 2's fusions, Table 3's recurrent variants.
 
-Every network sees the same windows for the same number of steps. Each network has a folder; a finished network is not
-trained again.
+Every network sees the same windows for the same number of steps and has its own folder. Finished networks are kept.
 """
 
 import json
@@ -34,11 +33,11 @@ class Variant:
 
     Attributes:
         table: number of the table.
-        name: the paper's name of it.
-        changes: fields of `RISTNConfig` in which it differs from the recipe's network.
+        name: name in the paper.
+        changes: fields of `RISTNConfig` that differ from the recipe's network.
         psnr: the paper's PSNR in dB.
-        ssim: the paper's SSIM; None where it prints none.
-        layers: ConvLSTM layers, where the table varies them.
+        ssim: the paper's SSIM; None if the paper has none.
+        layers: number of ConvLSTM layers, if the table varies them.
     """
 
     table: int
@@ -50,22 +49,20 @@ class Variant:
 
     @property
     def key(self) -> str:
-        """Name of its folder; variants that are the same network share one."""
+        """Name of its folder. Variants with the same network share it."""
         return "-".join(str(value) for _, value in self.changes)
 
 
 def blocks(block: str) -> tuple[tuple[str, Any], ...]:
-    """Table 1: without the temporal component, as the paper has it."""
     return (("block", block), ("lstm_layers", 0))
 
 
 def recurrent(fusion: str, pattern: str, layers: int) -> tuple[tuple[str, Any], ...]:
-    """Tables 2 and 3."""
     return (("fusion", fusion), ("pattern", pattern), ("lstm_layers", layers))
 
 
-# Table 3's C-LSTM of 8 layers and more ends below bicubic, and its RDC-LSTM of 10 layers near Table 2's RISTN-NF: so
-# the spatial features do not go past the recurrence there, and we compare the variants without fusion.
+# Table 3's C-LSTM with 8 and more layers is below bicubic, and its RDC-LSTM with 10 layers is near Table 2's RISTN-NF:
+# spatial features cannot bypass the recurrence there, so the variants are compared without fusion.
 TABLE_3 = {
     "c": (24.81, 24.90, 21.98, 22.13),
     "rc": (25.18, 25.26, 25.35, 25.40),
@@ -91,13 +88,13 @@ VARIANTS = (
 
 @dataclass(frozen=True, kw_only=True)
 class AblationResult:
-    """What a network has on the test clips.
+    """Scores of a network on the test clips.
 
     Attributes:
         psnr_y: dB, mean over frames, then over clips.
-        ssim_y: likewise.
-        parameters: learned values.
-        seconds: that its training took.
+        ssim_y: mean over frames, then over clips.
+        parameters: number of learned values.
+        seconds: duration of the training.
     """
 
     psnr_y: float
@@ -108,11 +105,11 @@ class AblationResult:
 
 @dataclass(frozen=True, kw_only=True)
 class AblationProgress:
-    """Where an ablation stands: the network at work, its step, and all networks finished so far.
+    """Progress of an ablation: the current network, its step, and all finished networks.
 
     Attributes:
-        position: number of the network, from 0, of `count`.
-        name: of its folder.
+        position: index of the network, from 0, of `count`.
+        name: name of its folder.
         iteration: step of its training, of `iterations`.
     """
 
@@ -125,15 +122,15 @@ class AblationProgress:
 
 @dataclass(frozen=True, kw_only=True)
 class Ablation:
-    """An ablation to be carried out.
+    """Options of an ablation.
 
     Attributes:
-        data: folder that the recipe's folders are relative to.
-        test: clips to score on.
+        data: folder that contains the recipe's folders.
+        test: clips to score.
         output: folder of the runs.
         tables: numbers of the tables.
-        iterations: steps of each network; None for the recipe's.
-        frames: frames of each test clip that are scored.
+        iterations: steps per network; None for the recipe's.
+        frames: number of scored frames per test clip.
     """
 
     data: Path
@@ -145,11 +142,12 @@ class Ablation:
 
     @property
     def variants(self) -> tuple[Variant, ...]:
-        """The rows of its tables."""
         return tuple(variant for variant in VARIANTS if variant.table in self.tables)
 
     def make_recipe(self, variant: Variant) -> Recipe:
-        """The recipe of a variant: `ablation.toml` with its changes, Table 1's on as many pixels of stills."""
+        """Return the recipe of a variant: `ablation.toml` with its changes. Table 1's has the same number of pixels of
+        stills.
+        """
         base = load_recipe(str(RECIPE))
         (stage,) = base.stages
         if self.iterations is not None:
@@ -166,16 +164,16 @@ def run_ablation(
     minutes: float | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[AblationProgress]:
-    """Train and evaluate every network that is not finished; the same call goes on where a stopped one was.
+    """Train and evaluate every unfinished network; a second call resumes a stopped one.
 
     Args:
-        ablation: what to do.
+        ablation: the options.
         backend: device and precision.
-        minutes: stop after this long, to be taken up later; None for no limit.
-        should_stop: asked after each step; a true answer stops.
+        minutes: time limit; None for no limit.
+        should_stop: called after each step; True stops.
 
     Raises:
-        RecipeError, TrainingError: as `train`.
+        RecipeError, TrainingError: see `train`.
         VideoError: the test clips cannot be read.
     """
     clips = plan_clips(ablation.test, max_frames=ablation.frames)
@@ -194,7 +192,7 @@ def run_ablation(
         left = None if ends is None else (ends - time.monotonic()) / 60
         if should_stop() or (left is not None and left <= 0):
             return
-        # Batches are made in this process: what is short is the processor, and one more waits for it.
+        # Batches are made in this process, because another one would only compete for the processor.
         for step in train(
             recipe,
             data=ablation.data,
@@ -219,34 +217,30 @@ def run_ablation(
 
 
 def score(method: Method, clips: Sequence[Clip], ablation: Ablation) -> AblationResult:
-    """Means of a method over the test clips."""
     protocol = Protocol(max_frames=ablation.frames)
     means = mean_scores(evaluate_clip(clip, method, protocol).means for clip in clips)
     return AblationResult(psnr_y=means.psnr_y, ssim_y=means.ssim_y)
 
 
 def score_bicubic(ablation: Ablation) -> AblationResult:
-    """What bicubic has on the test clips."""
     return score(Interpolation("bicubic"), plan_clips(ablation.test, max_frames=ablation.frames), ablation)
 
 
 def write_result(path: Path, result: AblationResult, recipe: Recipe, clips: Sequence[Clip]) -> None:
-    """Record a result, with what it is the result of, whole or not at all."""
+    """Write a result with the recipe and clips that it belongs to, completely or not at all."""
     entry = {"recipe": recipe.to_dict(), "clips": describe_clips(clips), "result": asdict(result)}
     write_text(path, json.dumps(entry, indent=1) + "\n")
 
 
 @dataclass(frozen=True, kw_only=True)
 class _File:
-    """What a result's file holds."""
-
     recipe: dict[str, Any]
     clips: dict[str, int]
     result: AblationResult
 
 
 def read_results(ablation: Ablation, clips: Sequence[Clip] | None = None) -> dict[str, AblationResult]:
-    """Finished networks by their key; results of other recipes or other test clips do not count."""
+    """Return finished networks by key, ignoring results of other recipes or test clips."""
     clips = clips if clips is not None else plan_clips(ablation.test, max_frames=ablation.frames)
     results = {}
     for variant in ablation.variants:
@@ -261,5 +255,4 @@ def read_results(ablation: Ablation, clips: Sequence[Clip] | None = None) -> dic
 
 
 def describe_clips(clips: Sequence[Clip]) -> dict[str, int]:
-    """Test clips and the frames scored of each."""
     return {clip.name: clip.frames for clip in clips}

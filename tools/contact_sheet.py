@@ -1,10 +1,9 @@
-"""Show what each training degradation does to a clip or a still, at three strengths, enlarged.
+"""Show the effect of each training degradation on a clip or a still, at three strengths, enlarged.
 
     python tools/contact_sheet.py CLIP_OR_STILL SHEET.jpg --crop 72x40+104+62 --start 12 --seed 5
 
-The view of a still moves one pixel to the right in each frame. `--reduce 4` reduces the frames first, as training does.
-The whole frame is degraded. The sheet shows the crop of the sixth frame, because the first frames of an encoder are
-better than those that follow.
+A still moves one pixel to the right per frame. `--reduce 4` reduces the frames first, as training does. The whole frame
+is degraded. The sheet shows the crop of the sixth frame, because an encoder's first frames are better than later ones.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ SHEET_QUALITY = 70
 
 
 def read_window(path: Path, start: int, reduce: int) -> Tensor:
-    """Frames (FRAMES, 3, H, W) in [0, 1] of a clip from frame `start` on, or of a still that moves."""
+    """Read frames (FRAMES, 3, H, W) in [0, 1] of a clip from frame `start`, or of a moving still."""
     if path.suffix.lower() in CLIP_SUFFIXES:
         frames = [to_8_bits(frame.image) for frame in islice(read_frames(path), start, start + FRAMES)]
         if len(frames) < FRAMES:
@@ -54,7 +53,7 @@ def read_window(path: Path, start: int, reduce: int) -> Tensor:
 
 
 def parse_crop(text: str) -> tuple[int, int, int, int]:
-    """Width, height, left and top of `WxH+X+Y`."""
+    """Return width, height, left and top from `WxH+X+Y`."""
     match = re.fullmatch(r"(\d+)x(\d+)\+(\d+)\+(\d+)", text)
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r}: expected WIDTHxHEIGHT+LEFT+TOP, such as 72x40+100+60")
@@ -63,7 +62,7 @@ def parse_crop(text: str) -> tuple[int, int, int, int]:
 
 
 def enlarge(window: Tensor, crop: tuple[int, int, int, int]) -> Image:
-    """The crop of the frame that is shown, with its pixels as squares: (H, W, 3) uint8."""
+    """Return the crop of the shown frame, enlarged by pixel repetition: (H, W, 3) uint8."""
     width, height, left, top = crop
     frame = window[SHOWN, :, top : top + height, left : left + width]
     image = frame.mul(255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
@@ -71,7 +70,7 @@ def enlarge(window: Tensor, crop: tuple[int, int, int, int]) -> Image:
 
 
 def make_sheet(window: Tensor, crop: tuple[int, int, int, int], seed: int) -> Image:
-    """A row for each degradation: the clean crop, and the crop at three strengths."""
+    """Draw a row for each degradation: the clean crop, and the crop at three strengths."""
     clean = enlarge(window, crop)
     height, width = clean.shape[:2]
     columns = 1 + len(STRENGTHS)

@@ -1,10 +1,10 @@
-"""Upscale every file of a folder, each in a child process with a time limit, and print a table of what went wrong.
+"""Upscale every file of a folder, each in a child process with a time limit, and print a table of failures.
 
     python tools/corpus.py FOLDER [--suffix .webm --codec av1] [--max-frames 50] [--strict-times]
 
-A tiny network with random weights keeps a file at seconds: this tries reading, writing and muxing, not the picture. The
-frame times of each result are compared with those that the ffmpeg program reads from the source. A file passes if it is
-upscaled, or if it is refused in one line that names it.
+A tiny network with random weights needs only seconds per file. This tests reading, writing and muxing, not image
+quality. Frame times of each result are compared with those that the ffmpeg program reads from the source. A file passes
+if it is upscaled, or refused in one line that names it.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ sys.path.insert(0, str(ROOT))
 DONE, REFUSED, WRONG_TIMES = "done", "refused", "wrong times"
 FAILURES = frozenset({"traceback", "hang", "crash", "late failure", "left-overs", "unclear refusal", "input changed"})
 TOLERANCE = Fraction(2, 1000)
-"""Seconds that a frame time may differ: Matroska rounds to milliseconds, and so may the source."""
+"""Allowed difference of frame times in seconds. Matroska rounds to milliseconds, and so may the source."""
 
 NO_TIME = -(2**63)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a file: a row of the table."""
+    """Result of a file: a row of the table."""
 
     path: Path
     verdict: str
@@ -51,7 +51,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Run:
-    """What a child process left: its exit code, None if it was stopped at the time limit, and its output."""
+    """Result of a child process: its exit code, None after a timeout, and its output."""
 
     exit_code: int | None
     stdout: str
@@ -59,7 +59,7 @@ class Run:
 
 
 def run_watched(command: Sequence[str], seconds: float, folder: Path, environment: dict[str, str]) -> Run:
-    """Run a command in `folder`; after `seconds` it and all that it started are killed."""
+    """Run a command in `folder`; after `seconds`, kill it and its children."""
     with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -83,9 +83,9 @@ def run_watched(command: Sequence[str], seconds: float, folder: Path, environmen
 def read_times(
     path: Path, max_frames: int | None, seconds: float, folder: Path, stream: str = "V:0"
 ) -> list[Fraction] | None:
-    """Seconds of every frame that the ffmpeg program decodes from a stream; None if it cannot.
+    """Return seconds of every frame that the ffmpeg program decodes from a stream; None if it cannot.
 
-    The options matter: without `-copyts` it removes the start, without `-enc_time_base` it rounds to the frame rate.
+    Without `-copyts`, ffmpeg removes the start time; without `-enc_time_base`, it rounds to the frame rate.
     """
     import imageio_ffmpeg
 
@@ -106,27 +106,28 @@ def read_times(
 
 
 def has_preset(codec: str) -> bool:
-    """Whether the encoder of a codec has speed presets; `upscale` refuses the option where it has none."""
+    """Return whether the encoder of a codec has speed presets; `upscale` refuses the option for others."""
     from ristn_cli.video import CODECS
 
     return codec not in CODECS or CODECS[codec].has_presets
 
 
 def upscaled_stream(path: Path) -> str:
-    """Index of the stream that ristn upscales of a file that it can read."""
     from ristn_cli.video import probe
 
     return str(probe(path).video_index)
 
 
 def compare_times(source: Sequence[Fraction], result: Sequence[Fraction]) -> Fraction:
-    """The largest difference in seconds between the times of frames with the same number, each from its first frame."""
+    """Return the largest difference in seconds between times of frames with the same number, relative to the first
+    frame.
+    """
     pairs = zip(source, result, strict=False)
     return max(abs((before - source[0]) - (after - result[0])) for before, after in pairs)
 
 
 def count_frames(stderr: str) -> int:
-    """Frames that the command says it has finished, by its JSON lines of progress."""
+    """Return the number of finished frames in the JSON progress of a command."""
     counts = [0]
     for line in stderr.splitlines():
         if line.startswith("{"):
@@ -138,20 +139,20 @@ def count_frames(stderr: str) -> int:
 
 
 def is_clear(lines: Sequence[str], path: Path) -> bool:
-    """Whether a refusal is a single line, after any warnings, that names the file."""
+    """Return whether a refusal is a single line, after any warnings, that names the file."""
     others = [line for line in lines if not line.startswith("warning: ")]
     return len(others) == 1 and others[0].startswith("error: ") and path.name in others[0]
 
 
 def list_left(folder: Path, expected: Iterable[str]) -> list[str]:
-    """Files and folders that should not be there; an empty folder for temporary files may be."""
+    """List files and folders that should not exist; an empty folder for temporary files may."""
     temporary = folder / "tmp"
     found = [path.name for path in folder.iterdir() if path.name not in {"tmp", *expected}]
     return sorted(found + [f"tmp/{path.name}" for path in temporary.iterdir()])
 
 
 def judge(run: Run, path: Path, folder: Path, target: Path) -> tuple[str, str]:
-    """The verdict on a run without a look at frame times, and the words that explain it."""
+    """Return the verdict on a run without its frame times, and an explanation."""
     lines = [line for line in run.stderr.splitlines() if line and not line.startswith("{")]
     last = lines[-1] if lines else ""
     if run.exit_code is None:
@@ -170,7 +171,6 @@ def judge(run: Run, path: Path, folder: Path, target: Path) -> tuple[str, str]:
 
 
 def try_file(path: Path, scratch: Path, command: Sequence[str], options: argparse.Namespace) -> Outcome:
-    """Upscale one file in a folder of its own below `scratch`."""
     folder = Path(tempfile.mkdtemp(dir=scratch))
     (folder / "tmp").mkdir()
     target = folder / f"out{options.suffix}"
@@ -201,12 +201,11 @@ def try_file(path: Path, scratch: Path, command: Sequence[str], options: argpars
             frames = str(len(result)) if len(source) == len(result) else f"{len(result)} of {len(source)}"
             if difference > TOLERANCE or len(source) != len(result):
                 verdict, message = WRONG_TIMES, describe_first(source, result)
-    target.unlink(missing_ok=True)  # hundreds of files would fill the disk
+    target.unlink(missing_ok=True)  # otherwise hundreds of outputs would fill the disk
     return Outcome(path, verdict, run.exit_code, frames, difference, message)
 
 
 def describe_first(source: Sequence[Fraction], result: Sequence[Fraction]) -> str:
-    """The first frame whose time is not that of the source."""
     for number, (before, after) in enumerate(zip_longest(source, result), start=1):
         if before is None or after is None:
             return f"frame {number} is {'missing' if after is None else 'one too many'}"
@@ -216,7 +215,7 @@ def describe_first(source: Sequence[Fraction], result: Sequence[Fraction]) -> st
 
 
 def save_tiny_weights(path: Path) -> None:
-    """Random weights of the smallest network that has every part."""
+    """Save random weights of the smallest network with all parts."""
     import torch
 
     from ristn_cli.model import RISTN, RISTNConfig
@@ -239,7 +238,7 @@ def save_tiny_weights(path: Path) -> None:
 
 
 def format_row(outcome: Outcome, width: int) -> str:
-    """A row of the table, whose first column has `width` characters."""
+    """Return a row of the table, whose first column has `width` characters."""
     difference = "" if outcome.difference is None else f"{float(1000 * outcome.difference):.1f} ms"
     exit_code = "-" if outcome.exit_code is None else str(outcome.exit_code)
     cells = (outcome.path.name.ljust(width), exit_code.rjust(4), outcome.frames.rjust(12), difference.rjust(12))
@@ -248,13 +247,12 @@ def format_row(outcome: Outcome, width: int) -> str:
 
 
 def write_line(text: str) -> None:
-    """A line on standard output, at once: a large folder takes hours."""
+    """Print a line immediately, because a large folder takes hours."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Try the files; the exit code is 1 if any failed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=Path, help="folder of the files to upscale")
     parser.add_argument("--suffix", default=".mkv", help="container of the outputs (default: .mkv)")

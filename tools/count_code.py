@@ -2,7 +2,7 @@
 
     python tools/count_code.py [--path CHECKOUT] [--list]
 
-Functions below `cli/` are not counted by their parameters: there each one is an option of a command.
+Parameters of functions below `cli/` are not counted, because each one is an option of a command.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def count_parameters(function: Function) -> int:
-    """Parameters of every kind, without `self` and `cls` in first place."""
+    """Count all parameters except a leading `self` or `cls`."""
     arguments = function.args
     positional = [argument.arg for argument in (*arguments.posonlyargs, *arguments.args)]
     rest = [argument for argument in (arguments.vararg, arguments.kwarg) if argument is not None]
@@ -28,14 +28,14 @@ def count_parameters(function: Function) -> int:
 
 
 def long_functions(path: Path) -> list[str]:
-    """`path:line name (count)` of each function with too many parameters."""
+    """Return `path:line name (count)` of each function with too many parameters."""
     nodes = (node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, Function))
     counted = [(node, count_parameters(node)) for node in nodes]
     return [f"{path}:{node.lineno} {node.name} ({n})" for node, n in counted if n > MOST_PARAMETERS]
 
 
 def count_package(package: Path) -> dict[str, list[str]]:
-    """What is counted, each with the places that it was found in; for lines, one entry a line."""
+    """Return each count with the places that contribute to it; for lines, one entry per line."""
     modules = sorted(package.rglob("*.py"))
     lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in modules}
     names = Counter(path.name for path in modules if path.name != "__init__.py")

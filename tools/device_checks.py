@@ -1,7 +1,6 @@
-"""The checks of `gpu_check.py`, each run in a process of its own: the package on a device, against known results.
+"""The checks of `gpu_check.py`: compare the package on a device with known results, each in its own process.
 
-Where a result is compared, it is with the same package on the processor in float32, or on the device without what is
-being checked.
+Results are compared with the same package on the processor in float32, or on the device without the checked feature.
 """
 
 import argparse
@@ -21,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Not found by itself where PYTHONSAFEPATH is set.
+# PYTHONSAFEPATH removes this folder from the path.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from findings import (
     Rows,
@@ -62,23 +61,22 @@ BENCH_CASES = (
     ("ristn", 1920, 1080),
     ("paper", 1280, 720),
 )
-"""Networks and sizes in LR pixels. What matters most comes first, for the time may end before the list does."""
+"""Networks and sizes in LR pixels, most important first, because time may run out."""
 
 BENCH_SECONDS = 4.0
 LONGEST_PROFILE = 10
 
 EQUAL, EXACT, HALF, ROUGH = float("inf"), 100.0, 70.0, 50.0
-"""PSNR in dB of the same operations, of float32, of numbers of 11 significant bits (fp16, TF32) and of 8 (bf16)."""
+"""Required PSNR in dB for identical operations, float32, 11 significant bits (fp16, TF32) and 8 (bf16)."""
 
 TILED = 60.0
-"""PSNR in dB of tiles against whole frames, whose borders the network sees from afar."""
+"""Required PSNR in dB of tiles against whole frames, which have a larger context."""
 
 ENCODED = 32.0
-"""PSNR in dB of an encoded frame against the network's output."""
+"""Required PSNR in dB of an encoded frame against the network's output."""
 
 
 def check_machine(settings: Settings, rows: Rows) -> None:
-    """What the machine is, and its rates in each precision."""
     device = choose_device(settings.device)
     machine = describe_machine(device)
     found = f"{machine.device}, {machine.cores} cores, PyTorch {machine.torch}"
@@ -107,7 +105,7 @@ def check_machine(settings: Settings, rows: Rows) -> None:
 
 
 def check_precision(settings: Settings, rows: Rows) -> None:
-    """Each precision against float32 on the processor."""
+    """Compare each precision with float32 on the processor."""
     frames, width, height = settings.size((10, 128, 96), (4, 40, 28))
     lr = as_tensor(scene(frames, width, height))
     for name in NETWORKS:
@@ -122,22 +120,22 @@ def check_precision(settings: Settings, rows: Rows) -> None:
             with rows.part(f"{name}, {title}"):
                 backend = settings.backend(precision)
                 if precision == "fp32" and not settings.is_cuda:
-                    raise Skipped("needs a GPU: the processor is what it is compared with")
+                    raise Skipped("needs a GPU: results are compared with the processor")
                 torch.backends.cudnn.allow_tf32 = with_tf32
                 rows.compare(f"{name}, {title}", compute(prepare(model, backend), lr, backend), known, least)
 
 
 def check_graphs(settings: Settings, rows: Rows) -> None:
-    """Recorded and compiled execution against plain execution."""
+    """Compare recorded and compiled execution with plain execution."""
     if not settings.is_cuda:
-        raise Skipped("needs CUDA: nothing is recorded on a processor")
+        raise Skipped("needs CUDA: graphs are not recorded on a processor")
     for name, precision in (("ristn-lite", "fp16"), ("ristn", "fp16"), ("ristn-lite", "fp32")):
         with rows.part(f"{name} {precision}"):
             record_network(settings, rows, name, precision)
 
 
 def record_network(settings: Settings, rows: Rows, name: str, precision: str) -> None:
-    """A network recorded, and compiled and recorded, on two inputs in turn; the first two calls are not replayed."""
+    """Run a recorded, or compiled and recorded, network on two inputs in turn; the first two calls are not replayed."""
     frames, width, height = settings.size((12, 128, 96), (5, 40, 28))
     images = scene(frames, width, height)
     inputs = [as_tensor(images), as_tensor(images[::-1])]
@@ -164,17 +162,19 @@ def record_network(settings: Settings, rows: Rows, name: str, precision: str) ->
 
 
 def check_transfer(settings: Settings, rows: Rows) -> None:
-    """Images through pinned memory, with several windows begun before the first is fetched; and images of 16 bits."""
+    """Check transfers through pinned memory, with several windows launched before the first is fetched, and 16-bit
+    images.
+    """
     frames, width, height = settings.size((60, 240, 136), (14, 32, 24))
     upscaler = Upscaler(open_model("ristn-lite"), settings.backend(), Tiling(window=8, tile=80 if width > 80 else 24))
     windows = list(slide_windows(scene(frames, width, height), 8, 2))
-    with rows.part("windows begun together"):
+    with rows.part("windows launched together"):
         for _ in range(3):  # plain, recorded, replayed
             alone = [image for window in windows for image in upscaler.upscale_window(window)]
         begun = [arrival for window in windows for arrival in upscaler.launch_window(window)]
         together = [image for arrival in begun for image in upscaler.collect(arrival)]
         rows.judge("frames", len(together) == len(alone) == frames, str(len(together)), str(frames))
-        rows.compare("windows begun together", as_values(together), as_values(alone), HALF)
+        rows.compare("windows launched together", as_values(together), as_values(alone), HALF)
     with rows.part("16 bits against 8"):
         deep = Window(tuple(image.astype(np.uint16) * 257 for image in windows[1].frames), windows[1].keep)
         made = upscaler.upscale_window(deep)
@@ -182,7 +182,7 @@ def check_transfer(settings: Settings, rows: Rows) -> None:
 
 
 def check_tiles(settings: Settings, rows: Rows) -> None:
-    """Tiles against whole frames."""
+    """Compare tiles with whole frames."""
     frames, width, height = settings.size((10, 480, 270), (5, 64, 48))
     window = Window(scene(frames, width, height), slice(2, frames - 2))
     for name in NETWORKS[:1] if settings.is_tiny else NETWORKS:
@@ -196,7 +196,9 @@ def check_tiles(settings: Settings, rows: Rows) -> None:
 
 
 def check_memory(settings: Settings, rows: Rows) -> None:
-    """Real shortage of memory: the tile shrinks, the failed one's memory is given back, and the frames are right."""
+    """Run out of memory: the tile must shrink, the failed tile's memory must be released, and the frames must be
+    correct.
+    """
     if not settings.is_cuda:
         raise Skipped("needs CUDA: PyTorch limits the memory of a process on a GPU only")
     frames, width, height = settings.size((12, 480, 270), (8, 320, 180))
@@ -211,7 +213,7 @@ def check_memory(settings: Settings, rows: Rows) -> None:
 def run_short(
     settings: Settings, rows: Rows, part: str, model: RISTN, window: Window[np.ndarray], compilation: CompileName
 ) -> None:
-    """Upscale a window with half of the memory that it takes."""
+    """Upscale a window with half of the memory that it needs."""
     backend = settings.backend("fp16")
     device = torch.cuda.current_device() if backend.device.index is None else backend.device.index
     whole = Tiling(window=len(window.frames), tile=max(window.frames[0].shape))
@@ -222,7 +224,9 @@ def run_short(
             held.append(torch.cuda.memory_allocated(device))
 
     upscaler = Upscaler(model, backend, whole, compilation=compilation)
-    upscaler.upscale_window(Window(tuple(image[:32, :32] for image in window.frames), window.keep))  # what always stays
+    upscaler.upscale_window(
+        Window(tuple(image[:32, :32] for image in window.frames), window.keep)
+    )  # allocates what remains allocated
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
@@ -233,7 +237,7 @@ def run_short(
     torch.cuda.set_per_process_memory_fraction(limit / torch.cuda.mem_get_info(device)[1], device)
     try:
         with engine_messages(note_memory) as said:
-            made = [upscaler.upscale_window(window) for _ in range(3)][-1]  # a shape is recorded when it comes again
+            made = [upscaler.upscale_window(window) for _ in range(3)][-1]  # the second window of a shape is recorded
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0, device)
     tile, allowed = upscaler.tiling.tile, before + peak // 10
@@ -256,7 +260,7 @@ def run_short(
 
 
 def check_bench(settings: Settings, rows: Rows) -> None:
-    """The figures of `ristn bench --network-only`, and its report as bench.json."""
+    """Report the figures of `ristn bench --network-only`, and save its report as bench.json."""
     cases: list[Case] = []
     longest = 0.0
     for name, width, height in (("ristn-lite", 48, 32),) if settings.is_tiny else BENCH_CASES:
@@ -277,7 +281,7 @@ def check_bench(settings: Settings, rows: Rows) -> None:
             longest = max(longest, time.monotonic() - began)
             cases.append(case)
             memory = case.device_memory_bytes or case.peak_memory_bytes or 0
-            figure = f"{1000 * case.network.median:.2f} ms a frame, {case.executed_share:.0%} of the matrix rate"
+            figure = f"{1000 * case.network.median:.2f} ms per frame, {case.executed_share:.0%} of the matrix rate"
             figure += f", {memory / MIB:.0f} MiB"
             rows.add(
                 f"{name} {width}x{height} {case.precision}",
@@ -293,7 +297,6 @@ def check_bench(settings: Settings, rows: Rows) -> None:
 
 
 def check_profile(settings: Settings, rows: Rows) -> None:
-    """The longest kernels of a window."""
     frames, width, height = settings.size((20, 480, 270), (5, 40, 28))
     window = Window(scene(frames, width, height), slice(2, frames - 2))
     backend = settings.backend()
@@ -313,10 +316,10 @@ def check_profile(settings: Settings, rows: Rows) -> None:
 
 
 def check_example(settings: Settings, rows: Rows) -> None:
-    """The example clip from end to end by the command line, and its first frame against the processor."""
+    """Upscale the example clip with the command line and compare its first frame with the processor's."""
     missing = [name for name in ("av", "ffmpeg", "imageio", "imageio_ffmpeg", "rich", "typer") if not can_import(name)]
     if missing:
-        raise Skipped(f"needs what cannot be imported: {', '.join(missing)}")
+        raise Skipped(f"cannot import: {', '.join(missing)}")
     from ristn_cli.video import ReadOptions, probe, read_frames
 
     frames = 3 if settings.is_tiny else EXAMPLE_FRAMES
@@ -342,7 +345,6 @@ def check_example(settings: Settings, rows: Rows) -> None:
 
 
 def can_import(name: str) -> bool:
-    """Whether a module is there and can be imported."""
     try:
         importlib.import_module(name)
     except ImportError:
@@ -351,7 +353,7 @@ def can_import(name: str) -> bool:
 
 
 def check_processes(settings: Settings, rows: Rows) -> None:
-    """Two processes that compute on the device at the same time, against one that is alone."""
+    """Compare two processes that use the device at the same time with a single one."""
     ((known, alone, _),) = run_processes(settings, 1)
     pair = run_processes(settings, 2)
     for number, (images, _, _) in enumerate(pair, start=1):
@@ -364,7 +366,7 @@ def check_processes(settings: Settings, rows: Rows) -> None:
 
 
 def run_processes(settings: Settings, count: int) -> list[tuple[np.ndarray, float, int]]:
-    """Last images, seconds and bytes of device memory of each of `count` processes that begin together."""
+    """Start `count` processes together; return the last images, seconds and device memory in bytes of each."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, __file__, "--device", settings.device, "--folder", folder]
         command += ["--tiny"] if settings.is_tiny else []
@@ -382,7 +384,7 @@ def run_processes(settings: Settings, count: int) -> list[tuple[np.ndarray, floa
 
 
 def run_member(settings: Settings, number: int, count: int) -> None:
-    """One of the processes of `run_processes`: it computes once, waits until all are ready, and computes on."""
+    """Run as one process of `run_processes`: compute once, wait until all are ready, and compute again."""
     frames, width, height = settings.size((20, 480, 270), (6, 32, 24))
     window = Window(scene(frames, width, height), slice(2, frames - 2))
     backend = settings.backend()
@@ -415,7 +417,6 @@ CHECKS: dict[str, Callable[[Settings, Rows], None]] = {
 
 
 def main() -> int:
-    """Run one check, or one of its processes."""
     parser = argparse.ArgumentParser(description="Run one check of gpu_check.py.")
     parser.add_argument("--check", choices=CHECKS)
     parser.add_argument("--device", required=True)
@@ -434,7 +435,7 @@ def main() -> int:
         return 0
     rows = Rows(asked.rows)
     with rows.part(asked.check):
-        choose_device(settings.device)  # where it is not there, that is a failure, and nothing is skipped
+        choose_device(settings.device)  # a missing device is a failure, not a skipped check
         CHECKS[asked.check](settings, rows)
     return 1 if rows.failures else 0
 

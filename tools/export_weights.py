@@ -1,8 +1,8 @@
-"""Make a weights file to release, with its model card, from a training checkpoint: the averaged weights.
+"""Make a weights file for release, with its model card, from the averaged weights of a training checkpoint.
 
     python tools/export_weights.py RUN weights/NAME.safetensors [--measured Vid4.json] [--failures worst.png]
 
-RUN is a run's folder or its checkpoint.pt. The facts of the file are written into the card; the record for
+RUN is a run's folder or its checkpoint.pt. The card receives the facts of the file. The record for
 `ristn_cli/weights/records.py` is printed.
 """
 
@@ -33,10 +33,10 @@ from ristn_cli.weights import WeightsError, file_sha256, read_metadata, save_wei
 
 @dataclass(frozen=True)
 class Trained:
-    """The averaged weights of a run, for inference, and its record as `save_weights` takes it in `metrics`.
+    """The averaged weights of a run and its record, which `save_weights` stores as `metrics`.
 
-    The record: `recipe`, `iterations`, `seconds`, the `source` that it is for (`clean` or `compressed` footage),
-    `start_sha256` where the run began with a file, and the validation of these very weights where the log has it.
+    The record contains `recipe`, `iterations`, `seconds`, the `source` (`clean` or `compressed` footage),
+    `start_sha256` if the run started with a file, and the validation of these weights if the log has it.
     """
 
     model: RISTN
@@ -44,7 +44,7 @@ class Trained:
 
 
 def read_trained(checkpoint: Path) -> Trained:
-    """What a checkpoint holds to be released.
+    """Read what a release needs from a checkpoint.
 
     Args:
         checkpoint: the file, or the folder of the run.
@@ -60,7 +60,7 @@ def read_trained(checkpoint: Path) -> Trained:
         if recipe["stages"][state["stage_index"]].get("part") == "spatial":
             config = replace(config, lstm_layers=0)
         model = RISTN(config)
-        # AveragedModel keeps the network under `module.`, beside its count of averages.
+        # AveragedModel stores the network under `module.`, next to its step count.
         averaged = {k.removeprefix("module."): v for k, v in state["average"].items() if k.startswith("module.")}
         model.load_state_dict(averaged)
         record = {
@@ -78,16 +78,16 @@ def read_trained(checkpoint: Path) -> Trained:
 
 
 def read_validation(log: Path, iteration: int) -> dict[str, float]:
-    """The validation that a run's log has of its weights at a step; empty where it has none."""
+    """Return the validation of a step from a run's log; empty if there is none."""
     found = (entry for entry in read_log(log) if entry["iteration"] == iteration)
     return dict(next(found, {}).get("validation", {}))
 
 
 def read_figures(path: Path) -> dict[str, Any]:
-    """What `ristn evaluate --json` wrote of one network, beside bicubic: `protocol`, and figures of `clips` and `mean`.
+    """Read `ristn evaluate --json` of one network and bicubic: `protocol`, and figures of `clips` and `mean`.
 
     Raises:
-        WeightsError: anything else.
+        WeightsError: the file has another content.
     """
 
     def number(of: dict[str, Any], name: str) -> float:
@@ -118,11 +118,10 @@ def read_figures(path: Path) -> dict[str, Any]:
         failures = build(list[dict[str, Any]], report["failures"], "failures") if "failures" in report else None
         return read if failures is None else read | {"failures": failures}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{path}: not what ristn evaluate --json writes of one network ({error})") from error
+        raise WeightsError(f"{path}: is not a result of ristn evaluate --json for one network ({error})") from error
 
 
 def describe_record(path: Path) -> str:
-    """The lines of a weights file for `RELEASES`."""
     metadata = read_metadata(path)
     fields = {
         "name": path.stem,
@@ -142,7 +141,7 @@ def export(options: argparse.Namespace) -> None:
     """Write the weights, the card and the picture of the failures; print the record.
 
     Raises:
-        WeightsError: the measured figures, the card or the picture do not belong together.
+        WeightsError: the measured figures, the card or the picture do not match.
         TrainingError: the checkpoint cannot be read.
         OSError: a file cannot be read or written.
     """

@@ -1,4 +1,4 @@
-"""What a check of `device_checks.py` is told, what it computes with, and the rows in which it says what it found."""
+"""Settings, inputs and result rows of the checks in `device_checks.py`."""
 
 import json
 import logging
@@ -19,12 +19,12 @@ from ristn_cli.evaluation.metrics import psnr
 from ristn_cli.model import RISTN
 
 DETAIL = 0.1
-"""Standard deviation of what a network with random weights adds to its output, of a range of 1."""
+"""Standard deviation of the detail that a network with random weights adds to its output in [0, 1]."""
 
 
 @contextmanager
 def engine_messages(on_message: Callable[[str], None] = lambda message: None) -> Iterator[list[str]]:
-    """Within, what the engine logs, message by message; `on_message` is called with each when it comes."""
+    """Collect the engine's log messages in this context and call `on_message` with each."""
     said: list[str] = []
 
     class Keep(logging.Handler):
@@ -44,18 +44,18 @@ def engine_messages(on_message: Callable[[str], None] = lambda message: None) ->
 
 
 class Skipped(Exception):
-    """A check that shows nothing on this machine, and why."""
+    """A check cannot show anything on this machine; the message is the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What a check is told.
+    """Settings of a check.
 
     Attributes:
-        device: as `choose_device` takes it.
-        is_tiny: take the smallest sizes that show anything.
-        folder: where files go.
-        ends: when the process will be stopped, by `time.monotonic`.
+        device: see `choose_device`.
+        is_tiny: use the smallest sizes that are meaningful.
+        folder: folder for files.
+        ends: `time.monotonic` at which the process will be stopped.
     """
 
     device: str
@@ -65,30 +65,28 @@ class Settings:
 
     @property
     def is_cuda(self) -> bool:
-        """Whether the device is a GPU of CUDA."""
         return self.device.startswith("cuda")
 
     def backend(self, precision: str = "auto") -> Backend:
-        """The device in a precision; raises Skipped where it does not compute in it."""
+        """Return the device in a precision; raises Skipped if it does not support it."""
         try:
             return choose_backend(self.device, precision)
         except DeviceError as error:
             raise Skipped(str(error)) from error
 
     def size(self, full: tuple[int, int, int], tiny: tuple[int, int, int]) -> tuple[int, int, int]:
-        """Frames, width and height."""
         return tiny if self.is_tiny else full
 
 
 class Rows:
-    """What a check found, one row after another in a file of JSON lines, so that a crash loses none."""
+    """Results of a check, appended to a JSON lines file, so that a crash loses none."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.failures = 0
 
     def add(self, part: str, verdict: str, figure: str, expected: str = "", **values: object) -> None:
-        """Add a row; `values` go into the results, not into the table."""
+        """Add a row. `values` appear in the results, but not in the table."""
         row = {"part": part, "verdict": verdict, "figure": figure, "expected": expected, "values": values}
         self.failures += verdict == "FAIL"
         print(f"{verdict:9}{part}: {figure}{f', expected {expected}' if expected else ''}", flush=True)
@@ -96,11 +94,10 @@ class Rows:
             file.write(json.dumps(row) + "\n")
 
     def judge(self, part: str, is_right: bool, figure: str, expected: str, **values: object) -> None:
-        """Add a row that passes or fails."""
         self.add(part, "pass" if is_right else "FAIL", figure, expected, **values)
 
     def compare(self, part: str, found: np.ndarray, known: np.ndarray, least: float) -> None:
-        """Compare values with known ones, both clipped to [0, 1]: the PSNR has to reach `least` dB."""
+        """Compare values with known ones, both clipped to [0, 1]: the PSNR must reach `least` dB."""
         is_finite = bool(np.isfinite(found).all())
         found, known = (np.nan_to_num(values).clip(0, 1).reshape(len(values), -1) for values in (found, known))
         decibels, largest = psnr(found, known, peak=1.0), float(np.abs(found - known).max())
@@ -112,21 +109,21 @@ class Rows:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Within, an error becomes a row, and the check goes on behind it."""
+        """Convert errors in this context to a row, and continue."""
         try:
             yield
         except Skipped as reason:
             self.add(name, "skipped", str(reason))
-        except Exception as error:  # whatever it is, it is what the check found
+        except Exception as error:  # any error is a result of the check
             traceback.print_exc()
             lines = str(error).strip().splitlines()
             self.add(name, "FAIL", f"{type(error).__name__}: {lines[0] if lines else ''}", "no error")
 
 
 def open_model(name: str) -> RISTN:
-    """A network by name, every part of which counts in the output.
+    """Return a network by name in which every part affects the output.
 
-    With random weights the last convolution is drawn anew and scaled: as it begins, the output is the bicubic one, or
+    With random weights, the last convolution is initialized again and scaled. Otherwise, the output would be bicubic or
     out of range.
     """
     network = open_network(name)
@@ -146,17 +143,17 @@ def open_model(name: str) -> RISTN:
 
 
 def scene(frames: int, width: int, height: int) -> tuple[np.ndarray, ...]:
-    """Images (H, W, 3) uint8 to upscale."""
+    """Return images (H, W, 3) uint8 to upscale."""
     return tuple(make_scene(width, height, frames))
 
 
 def as_tensor(images: Iterable[np.ndarray]) -> Tensor:
-    """A window (1, T, 3, H, W) in [0, 1] of uint8 images."""
+    """Convert uint8 images to a window (1, T, 3, H, W) in [0, 1]."""
     return torch.from_numpy(np.stack(tuple(images))).permute(0, 3, 1, 2)[None].float() / 255
 
 
 def as_values(images: Iterable[np.ndarray]) -> np.ndarray:
-    """Images of one integer type as (T, H, W, 3) in [0, 1]."""
+    """Convert images of one integer type to (T, H, W, 3) in [0, 1]."""
     stacked = np.stack(tuple(images))
     values: np.ndarray = stacked / np.iinfo(stacked.dtype).max
     return values
@@ -164,12 +161,12 @@ def as_values(images: Iterable[np.ndarray]) -> np.ndarray:
 
 @torch.inference_mode()
 def compute(network: Callable[[Tensor], Tensor], lr: Tensor, backend: Backend) -> np.ndarray:
-    """The output (T', 3, 4H, 4W) of a network for a window (1, T, 3, H, W) on a device, as float64."""
+    """Return the output (T', 3, 4H, 4W) of a network for a window (1, T, 3, H, W) on a device, as float64."""
     values: np.ndarray = network(lr.to(backend.device))[0].double().cpu().numpy()
     return values
 
 
 def on_processor(model: RISTN, lr: Tensor) -> np.ndarray:
-    """The output that a device's is compared with: in float32 on the processor."""
+    """Return the reference output, computed in float32 on the processor."""
     backend = choose_backend("cpu", "fp32")
     return compute(prepare(model, backend), lr, backend)

@@ -1,11 +1,11 @@
-"""Damage small videos and images of many formats, read each as `ristn upscale` does, and count what went wrong.
+"""Damage small videos and images of many formats, read each as `ristn upscale` does, and count the failures.
 
     python tools/fuzz.py --count 2000 --seed 1 [--keep FOLDER]
     python tools/fuzz.py --seed 1 --case 123 --keep FOLDER
 
-A child process reads the files, so that a crash or an endless loop inside FFmpeg's libraries ends one case and not the
-run. A case passes if its file is read, or is refused in one line that names it. Case N of a seed is the same however
-many cases there are. Linux only: the child is forked, and its memory is read from /proc.
+A child process reads the files, so that a crash or an endless loop in FFmpeg's libraries ends only one case. A case
+passes if its file is read, or refused in one line that names it. Case N of a seed does not depend on the number of
+cases. Linux only: the child is forked, and its memory is read from /proc.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: the child is forked, and threads do not survive that
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy, because threads do not survive a fork
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
@@ -47,26 +47,26 @@ PASSES = frozenset({READ, REFUSED})
 VERDICTS = (READ, REFUSED, UNCLEAR, TRACEBACK, HANG, GROWTH, CRASH)
 MOST_FRAMES = 10
 MOST_ATTEMPTS = 200
-"""Smaller copies of an input that are tried while it is minimised."""
+"""Largest number of smaller copies to try while minimising an input."""
 
 MINIMISING_SECONDS = 60
 BUSY_FACTOR = 6
-"""How much longer than the limit of processor time a case may take on the clock: other programs may be at work."""
+"""Ratio of the limits of wall time and processor time, because other programs may be running."""
 
 OUTPUT = "out.mkv"
 TEMPORARY_NAMES = ("ristn-try-", "ristn-mux-", "ristn-pipe-")
-"""Of folders that mean nothing to a reader of a message."""
+"""Folder names to remove from messages."""
 
 MUX_EVERY = 3
-"""Cases of which one has the trial of its mux: it starts the ffmpeg program several times."""
+"""Every n-th case includes the trial mux, which starts the ffmpeg program several times."""
 
 SPARE_BYTES = 3 * 2**30
-"""Address space beyond that of the idle child after which it gets no more: the machine must survive."""
+"""Limit of address space beyond that of the idle child, to protect the machine."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of an input. `place` is the innermost line of ristn at work, `text` the error or traceback."""
+    """Result of an input. `place` is the innermost line of ristn, `text` the error or traceback."""
 
     verdict: str
     place: str = ""
@@ -74,12 +74,12 @@ class Result:
 
 
 def read_file(path: Path, tries_mux: bool) -> None:
-    """Do with an input what `ristn upscale` and `ristn info` do with a file, short of computing frames.
+    """Process an input as `ristn upscale` and `ristn info` do, without upscaling it.
 
-    `tries_mux` adds the trial of the mux.
+    `tries_mux` adds the trial mux.
 
     Raises:
-        Exception: what these commands raise.
+        Exception: any error of these commands.
     """
     from ristn_cli.cli.info import describe_source, write_json
     from ristn_cli.job.checks import check_job, examine
@@ -88,7 +88,7 @@ def read_file(path: Path, tries_mux: bool) -> None:
     from ristn_cli.video import ReadOptions, has_variable_rate, probe, read_frames
     from ristn_cli.weights import choose_model
 
-    options = UpscaleOptions(codec="ffv1")  # which can hold transparency
+    options = UpscaleOptions(codec="ffv1")  # supports an alpha channel
     info = probe(path)
     choose_model(info, source_bytes(info))
     info = examine(info, options)
@@ -105,10 +105,10 @@ def read_file(path: Path, tries_mux: bool) -> None:
 
 
 def read_stdin(path: Path) -> None:
-    """The same with a file that comes through standard input.
+    """Process a file through standard input.
 
     Raises:
-        Exception: what `ristn upscale -` raises.
+        Exception: any error of `ristn upscale -`.
     """
     from ristn_cli.job.checks import check_job
     from ristn_cli.job.options import RunOptions, UpscaleOptions
@@ -129,7 +129,7 @@ def read_stdin(path: Path) -> None:
 
 
 def read_input(path: Path, tries_mux: bool) -> Result:
-    """What becomes of an input, by its name and through standard input: the first failure, if any."""
+    """Read an input by name and through standard input; return the first failure, if any."""
     result = judge(partial(read_file, tries_mux=tries_mux), path, (path.name, OUTPUT))
     if result.verdict not in PASSES or path.is_dir():
         return result
@@ -138,7 +138,7 @@ def read_input(path: Path, tries_mux: bool) -> Result:
 
 
 def judge(read: Callable[[Path], None], path: Path, names: Sequence[str]) -> Result:
-    """The verdict on `read`, except for what ends or stops this process. A refusal must have one of `names`."""
+    """Run `read` and return the verdict, unless the process ends or hangs. A refusal must contain one of `names`."""
     from ristn_cli.video import VideoError
 
     try:
@@ -160,22 +160,22 @@ def judge(read: Callable[[Path], None], path: Path, names: Sequence[str]) -> Res
 
 
 def read_memory(name: str) -> int:
-    """Bytes of a line of this process's status, such as VmRSS."""
+    """Return the bytes of a line of this process's status, such as VmRSS."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
 
 
 def read_processor_time(process: int) -> float:
-    """Seconds of processor time that a process has taken."""
+    """Return the processor time of a process in seconds."""
     fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def serve(connection: Connection, log: Path, most_growth: int) -> None:
-    """The child: read one input after another, and send back what became of it. FFmpeg's messages go to `log`."""
+    """Run as the child: read one input after another and send the results. FFmpeg's messages go to `log`."""
     with log.open("wb") as file:
         os.dup2(file.fileno(), 2)
-    faulthandler.enable()  # a crash leaves the Python lines that led to it
+    faulthandler.enable()  # prints the Python stack after a crash
     faulthandler.register(signal.SIGUSR1)
     warnings.simplefilter("error")
     limit = read_memory("VmSize") + SPARE_BYTES
@@ -183,7 +183,7 @@ def serve(connection: Connection, log: Path, most_growth: int) -> None:
     while True:
         path, tries_mux = connection.recv()
         os.ftruncate(2, 0)
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the peak
         before = read_memory("VmRSS")
         result = read_input(path, tries_mux)
         grown = read_memory("VmHWM") - before
@@ -193,12 +193,12 @@ def serve(connection: Connection, log: Path, most_growth: int) -> None:
 
 
 class Child:
-    """A process that reads inputs, replaced when one has ended or stopped it.
+    """A process that reads inputs; it is replaced after a crash or hang.
 
     Args:
-        log: where its messages go.
-        seconds: of processor time after which an input counts as a hang.
-        most_growth: bytes of memory that an input may take.
+        log: file for its messages.
+        seconds: processor time after which an input counts as a hang.
+        most_growth: bytes of memory that an input may use.
     """
 
     def __init__(self, log: Path, seconds: float, most_growth: int) -> None:
@@ -207,7 +207,6 @@ class Child:
         self._process: multiprocessing.process.BaseProcess | None = None
 
     def close(self) -> None:
-        """End the process."""
         if self._process is not None:
             self._process.kill()
             self._process.join()
@@ -215,7 +214,6 @@ class Child:
             self._process = None
 
     def try_input(self, path: Path, tries_mux: bool) -> Result:
-        """What becomes of an input."""
         if self._process is None:
             self._connection, theirs = self._context.Pipe()
             arguments = (theirs, self._log, self._most_growth)
@@ -226,7 +224,7 @@ class Child:
         try:
             if self._wait(self._process.pid or 0):
                 result: Result = self._connection.recv()
-                if result.verdict == GROWTH:  # what it took may not all have been given back
+                if result.verdict == GROWTH:  # some of its memory may still be allocated
                     self.close()
                 return result
         except (EOFError, ConnectionResetError):
@@ -243,7 +241,7 @@ class Child:
         return Result(HANG, find_place(text), text)
 
     def _wait(self, process: int) -> bool:
-        """Whether an answer comes before the limits of time."""
+        """Return whether an answer arrives within the time limits."""
         until = time.monotonic() + BUSY_FACTOR * self._seconds
         limit = read_processor_time(process) + self._seconds
         while time.monotonic() < until and read_processor_time(process) < limit:
@@ -256,7 +254,7 @@ class Child:
 
 
 def find_place(log: str) -> str:
-    """The innermost line of ristn in what faulthandler wrote of the thread that failed, else of the main thread."""
+    """Return the innermost line of ristn in faulthandler's output, of the failed thread or else the main thread."""
     threads = re.split(r"(?=^(?:Current thread|Thread) 0x)", log, flags=re.MULTILINE)[1:]
     thread = next((text for text in threads if text.startswith("Current thread")), threads[-1] if threads else "")
     found = re.search(r'File "[^"]*ristn_cli/(?:[^"]*/)?([^"/]+)", line \d+ in (\S+)', thread)
@@ -264,7 +262,7 @@ def find_place(log: str) -> str:
 
 
 def make_case(seed: int, number: int, name: str, bases: dict[str, tuple[bytes, ...]]) -> tuple[bytes, ...]:
-    """The files of a case: those of an undamaged input, one of them damaged."""
+    """Return the files of a case: an undamaged input with one damaged file."""
     random_ = random.Random(f"{seed}:{number}")
     files = list(bases[name])
     index = random_.randrange(len(files))
@@ -273,7 +271,6 @@ def make_case(seed: int, number: int, name: str, bases: dict[str, tuple[bytes, .
 
 
 def write_case(folder: Path, name: str, files: Sequence[bytes]) -> Path:
-    """Write an input below `folder`; its path."""
     suffix = FORMATS[name].suffix
     if not FORMATS[name].is_sequence:
         path = folder / f"input{suffix}"
@@ -287,7 +284,7 @@ def write_case(folder: Path, name: str, files: Sequence[bytes]) -> Path:
 
 
 def minimise(files: tuple[bytes, ...], is_same: Callable[[tuple[bytes, ...]], bool]) -> tuple[bytes, ...]:
-    """A smaller input for which `is_same` still holds: blocks of each file are left out, large ones first."""
+    """Remove blocks of each file, large ones first, as long as `is_same` holds; return the smaller input."""
     attempts, until = MOST_ATTEMPTS, time.monotonic() + MINIMISING_SECONDS
     for index in range(len(files)):
         size = len(files[index]) // 2
@@ -308,7 +305,6 @@ def minimise(files: tuple[bytes, ...], is_same: Callable[[tuple[bytes, ...]], bo
 
 
 def keep_case(folder: Path, label: str, name: str, files: Sequence[bytes], result: Result) -> None:
-    """Keep an input that failed, and what was said of it."""
     place = folder / f"{result.verdict}-{label}"
     place.mkdir(parents=True, exist_ok=True)
     write_case(place, name, files)
@@ -318,7 +314,6 @@ def keep_case(folder: Path, label: str, name: str, files: Sequence[bytes], resul
 
 
 def format_table(counts: dict[str, Counter[str]]) -> str:
-    """How many cases of each format had each verdict."""
     heading = ("format", "cases", *VERDICTS)
     rows = [
         (name, str(found.total()), *(str(found[verdict]) for verdict in VERDICTS)) for name, found in counts.items()
@@ -330,11 +325,11 @@ def format_table(counts: dict[str, Counter[str]]) -> str:
 
 
 def run_cases(options: argparse.Namespace, scratch: Path) -> tuple[dict[str, Counter[str]], int]:
-    """Try the cases that the options ask for: verdicts by format, and how many cases failed."""
+    """Try the requested cases; return the verdicts by format, and the number of failures."""
     import imageio_ffmpeg
 
     import ristn_cli.cli.info
-    import ristn_cli.job.checks  # noqa: F401  # loaded once, before the child is forked
+    import ristn_cli.job.checks  # noqa: F401  # loads once, before the fork
 
     numbers = range(options.count) if options.case is None else [options.case]
     names = {number: TURNS[number % len(TURNS)] for number in numbers}
@@ -376,17 +371,16 @@ def run_cases(options: argparse.Namespace, scratch: Path) -> tuple[dict[str, Cou
 
 
 def kind_of(result: Result) -> tuple[str, str]:
-    """What failures of one kind have in common."""
+    """Return a key that failures of the same kind share."""
     return result.verdict, result.place
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Try the cases and print the table; the exit code is 1 if any failed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--count", type=int, default=150, help="number of cases (default: 150)")
     parser.add_argument("--seed", type=int, default=1, help="seed that decides all damage (default: 1)")
     parser.add_argument("--case", type=int, help="try this case alone")
-    parser.add_argument("--format", action="append", choices=FORMATS, help="leave out other formats; may be repeated")
+    parser.add_argument("--format", action="append", choices=FORMATS, help="try only this format; repeatable")
     parser.add_argument("--seconds", type=float, default=10, help="most processor time for a case (default: 10)")
     parser.add_argument("--memory", type=int, default=1024, help="most MiB of memory for a case (default: 1024)")
     parser.add_argument("--keep", type=Path, help="folder for inputs that fail: one of each kind, made smaller")

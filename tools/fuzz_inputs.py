@@ -1,4 +1,4 @@
-"""Small videos and images of many formats, and damaged copies of them, for tools/fuzz.py. Reads none of them back."""
+"""Makes small videos and images of many formats, and damaged copies of them, for tools/fuzz.py."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ CHAPTERS = ";FFMETADATA1\ntitle=clip\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=2
 
 @dataclass(frozen=True)
 class Chunk:
-    """Bytes of a file that belong together, from `begin` to `end`, and where their length is stored.
+    """A unit of a file's structure, from `begin` to `end`, and the position of its length field.
 
-    `length_at` is None for a chunk without a length. `is_ebml` marks a length whose first bits say how long it is.
+    `length_at` is None for a chunk without a length. `is_ebml` marks a length in EBML's variable-size encoding.
     """
 
     begin: int
@@ -39,9 +39,9 @@ Chunks = Callable[[bytes], Iterator[Chunk]]
 
 @dataclass(frozen=True)
 class Format:
-    """How the ffmpeg program makes an input of a format, and the chunks that its files consist of.
+    """How the ffmpeg program makes an input of a format, and how to list the chunks of its files.
 
-    `options` are those of the output file, whose name ends in `suffix`. An image sequence is a folder of images.
+    `options` are ffmpeg's output options; the file name ends in `suffix`. An image sequence is a folder of images.
     """
 
     suffix: str
@@ -61,7 +61,6 @@ EBML_MASTERS = frozenset(
 
 
 def list_boxes(data: bytes, begin: int = 0, end: int | None = None) -> Iterator[Chunk]:
-    """Boxes of an MP4 or MOV, those inside others too."""
     end = len(data) if end is None else end
     while end - begin >= 8:
         size, kind = struct.unpack_from(">I4s", data, begin)
@@ -74,7 +73,6 @@ def list_boxes(data: bytes, begin: int = 0, end: int | None = None) -> Iterator[
 
 
 def list_riff(data: bytes, begin: int = 0, end: int | None = None) -> Iterator[Chunk]:
-    """Chunks of an AVI or WebP, those inside lists too."""
     end = len(data) if end is None else end
     while end - begin >= 8:
         kind, size = struct.unpack_from("<4sI", data, begin)
@@ -88,7 +86,6 @@ def list_riff(data: bytes, begin: int = 0, end: int | None = None) -> Iterator[C
 
 
 def list_png(data: bytes) -> Iterator[Chunk]:
-    """Chunks of a PNG or APNG."""
     begin = len(PNG_SIGNATURE)
     while len(data) - begin >= 12:
         (size,) = struct.unpack_from(">I", data, begin)
@@ -99,7 +96,6 @@ def list_png(data: bytes) -> Iterator[Chunk]:
 
 
 def list_ebml(data: bytes, begin: int = 0, end: int | None = None) -> Iterator[Chunk]:
-    """Elements of a Matroska or WebM, those inside others too."""
     end = len(data) if end is None else end
     while begin < end and data[begin]:
         id_size = 9 - data[begin].bit_length()
@@ -109,7 +105,7 @@ def list_ebml(data: bytes, begin: int = 0, end: int | None = None) -> Iterator[C
         length_size = 9 - data[length_at].bit_length()
         content = length_at + length_size
         size = int.from_bytes(data[length_at:content], "big") & ((1 << 7 * length_size) - 1)
-        following = min(content + size, end)  # a live recording does not know its size
+        following = min(content + size, end)  # live recordings have an unknown size
         yield Chunk(begin, following, length_at, length_size, is_ebml=True)
         if data[begin:length_at] in EBML_MASTERS:
             yield from list_ebml(data, content, following)
@@ -117,7 +113,6 @@ def list_ebml(data: bytes, begin: int = 0, end: int | None = None) -> Iterator[C
 
 
 def list_flv(data: bytes) -> Iterator[Chunk]:
-    """Tags of an FLV."""
     begin = 13
     while len(data) - begin >= 15:
         size = int.from_bytes(data[begin + 1 : begin + 4], "big")
@@ -126,12 +121,12 @@ def list_flv(data: bytes) -> Iterator[Chunk]:
 
 
 def list_blocks(data: bytes, size: int) -> Iterator[Chunk]:
-    """Blocks of one size, as the packets of a transport stream are."""
+    """List blocks of one size, such as transport stream packets."""
     yield from (Chunk(begin, min(begin + size, len(data))) for begin in range(0, len(data), size))
 
 
 def split_before(data: bytes, mark: bytes) -> Iterator[Chunk]:
-    """Pieces that begin with `mark`, and the piece before the first of these."""
+    """Split before each `mark`."""
     begins = [0, *(found.start() for found in re.finditer(re.escape(mark), data) if found.start()), len(data)]
     yield from (Chunk(begin, end) for begin, end in pairwise(begins) if begin < end)
 
@@ -148,7 +143,7 @@ CORE = {
     "png-sequence": Format(".png", "-pix_fmt rgb24 -an -sn", list_png, is_sequence=True),
     "y4m": Format(".y4m", "-pix_fmt yuv420p -an -sn", partial(split_before, mark=b"FRAME")),
 }
-"""The formats that are tried twice as often."""
+"""Formats that are tried twice as often."""
 
 OTHERS = {
     "mp4-fragmented": Format(".mp4", "-c:v libx264 -g 5 -c:a aac -sn -movflags frag_keyframe+empty_moov", list_boxes),
@@ -181,14 +176,14 @@ OTHERS = {
 }
 FORMATS = CORE | OTHERS
 TURNS = (*CORE, *OTHERS, *CORE)
-"""Formats in the order in which cases take turns."""
+"""Formats in the order of the cases."""
 
 
 def make_input(name: str, folder: Path, ffmpeg: str) -> tuple[bytes, ...]:
-    """The files of an undamaged input of a format: several of an image sequence, else one.
+    """Make an undamaged input of a format: several files for an image sequence, else one.
 
     Raises:
-        subprocess.CalledProcessError: the ffmpeg program cannot make it.
+        subprocess.CalledProcessError: the ffmpeg program failed.
     """
     form = FORMATS[name]
     texts = {"words.srt": TEXT, "tags.txt": CHAPTERS}
@@ -199,7 +194,7 @@ def make_input(name: str, folder: Path, ffmpeg: str) -> tuple[bytes, ...]:
     inputs += ["-i", "words.srt", "-f", "ffmetadata", "-i", "tags.txt", "-map", "0:v", "-map", "1:a", "-map", "2:s"]
     target = f"{name}-%d{form.suffix}" if form.is_sequence else f"{name}{form.suffix}"
     options = form.options.split() + (["-frames:v", str(SEQUENCE_IMAGES)] if form.is_sequence else [])
-    # One thread and no random identifiers: the same bytes each time.
+    # One thread and no random identifiers give the same bytes each time.
     options += ["-map_metadata", "3", "-threads", "1", "-fflags", "+bitexact", "-flags:v", "+bitexact"]
     command = [ffmpeg, "-nostdin", "-hide_banner", "-loglevel", "error", "-y", *inputs, *options, target]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
@@ -208,12 +203,12 @@ def make_input(name: str, folder: Path, ffmpeg: str) -> tuple[bytes, ...]:
 
 
 def mutate(data: bytes, chunks: Chunks, random_: random.Random) -> bytes:
-    """A copy with one to three kinds of damage. Never the same bytes, and never empty."""
+    """Return a copy with one to three kinds of damage. It always differs and is never empty."""
     changed = data
     while changed == data or not changed:
         changed = data
         for _ in range(random_.choice((1, 1, 2, 3))):
-            # Damage may leave no chunk that can be found.
+            # After damage, there may be no recognizable chunk.
             pieces = list(chunks(changed)) or list(BLOCKS(changed))
             changed = random_.choice(DAMAGES)(changed, pieces, random_) or changed
         if changed.startswith(PNG_SIGNATURE) and random_.random() < 0.5:
@@ -222,7 +217,7 @@ def mutate(data: bytes, chunks: Chunks, random_: random.Random) -> bytes:
 
 
 def flip_bits(data: bytes, _: Sequence[Chunk], random_: random.Random) -> bytes:
-    """One to sixteen bits are inverted, half the time near the beginning."""
+    """Invert one to sixteen bits, half the time near the start."""
     end = len(data) if random_.random() < 0.5 else min(HEAD_BYTES, len(data))
     changed = bytearray(data)
     for _number in range(random_.choice((1, 2, 4, 16))):
@@ -231,12 +226,10 @@ def flip_bits(data: bytes, _: Sequence[Chunk], random_: random.Random) -> bytes:
 
 
 def truncate(data: bytes, _: Sequence[Chunk], random_: random.Random) -> bytes:
-    """The end is missing."""
     return data[: random_.randrange(1, len(data))] if len(data) > 1 else data
 
 
 def swap_chunks(data: bytes, chunks: Sequence[Chunk], random_: random.Random) -> bytes:
-    """Two chunks are in each other's place."""
     one, two = sorted((random_.choice(chunks), random_.choice(chunks)), key=lambda chunk: chunk.begin)
     if one.end > two.begin:  # one is inside the other
         return data
@@ -245,20 +238,18 @@ def swap_chunks(data: bytes, chunks: Sequence[Chunk], random_: random.Random) ->
 
 
 def repeat_chunk(data: bytes, chunks: Sequence[Chunk], random_: random.Random) -> bytes:
-    """A chunk is there twice, or very often."""
     chunk = random_.choice(chunks)
     copies = random_.choice((1, 1, 20))
     return data[: chunk.end] + data[chunk.begin : chunk.end] * copies + data[chunk.end :]
 
 
 def remove_chunk(data: bytes, chunks: Sequence[Chunk], random_: random.Random) -> bytes:
-    """A chunk is missing."""
     chunk = random_.choice(chunks)
     return data[: chunk.begin] + data[chunk.end :]
 
 
 def change_length(data: bytes, chunks: Sequence[Chunk], random_: random.Random) -> bytes:
-    """A length is 0 or the largest that there is: of a chunk, or four bytes near the beginning that may be one."""
+    """Set the length of a chunk, or four bytes near the start that may be one, to 0 or the largest value."""
     bit = random_.choice((0, 1))
     with_length = [chunk for chunk in chunks if chunk.length_at is not None]
     if with_length and random_.random() < 0.7:
@@ -266,7 +257,7 @@ def change_length(data: bytes, chunks: Sequence[Chunk], random_: random.Random) 
         at, size = chunk.length_at or 0, chunk.length_size
         value: int = bit * (2 ** (8 * size) - 1)
         if chunk.is_ebml:
-            # All ones means an unknown length: the largest has a zero at its end.
+            # All ones means an unknown length, so the largest value ends in a zero.
             value = (1 << 7 * size) | bit * (2 ** (7 * size) - 2)
     else:
         at, size = random_.randrange(min(HEAD_BYTES, len(data))), 4
@@ -278,7 +269,7 @@ DAMAGES = (flip_bits, flip_bits, truncate, swap_chunks, repeat_chunk, remove_chu
 
 
 def repair_checksums(data: bytes) -> bytes:
-    """A PNG whose chunks have the right checksums: readers look no further at one whose checksum is wrong."""
+    """Correct the checksums of a PNG's chunks, because readers stop at a wrong one."""
     changed = bytearray(data)
     for chunk in list_png(data):
         at = chunk.end - 4

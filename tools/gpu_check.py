@@ -1,7 +1,7 @@
 """Check ristn on a GPU with one command: `python tools/gpu_check.py --output DIR`.
 
-Each check runs in a process of its own with a time limit, so that neither a crash nor a hang stops the others. The
-folder then holds results.json, table.txt, bench.json and a log of each check. Needs no installation of ristn.
+Each check runs in its own process with a time limit, so that a crash or a hang does not stop the others. The folder
+then contains results.json, table.txt, bench.json and a log of each check. ristn need not be installed.
 """
 
 import argparse
@@ -25,17 +25,17 @@ ROOT = Path(__file__).resolve().parents[1]
 COLUMNS = ("check", "verdict", "figure", "expected")
 LAST_LINES = 20
 SHORTEST = 5.0
-"""Seconds that have to be left for a check to begin."""
+"""Seconds that must remain for a check to start."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """A check by name.
+    """A check.
 
     Attributes:
-        name: of the check and its log.
-        seconds: after which it is stopped.
-        is_alone: it measures time, so nothing else may run beside it.
+        name: name of the check and its log.
+        seconds: time limit.
+        is_alone: whether it measures time, so that no other check may run at the same time.
     """
 
     name: str
@@ -55,21 +55,21 @@ CHECKS = (
     Check(name="processes", seconds=80, is_alone=True),
     Check(name="bench", seconds=200, is_alone=True),
 )
-"""In the order in which they begin; those that run alone come last, and the one that uses the rest of the time."""
+"""In order of execution. Checks that run alone are last, and the one that uses all remaining time is the very last."""
 
 CommandOf = Callable[[Check, Path, float], Sequence[str]]
-"""The command of a check, which writes rows as JSON lines into a file, and is stopped after some seconds."""
+"""Returns the command of a check, which writes rows as JSON lines to a file and is stopped after some seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What became of a check.
+    """Result of a check.
 
     Attributes:
-        name: of the check.
+        name: name of the check.
         verdict: `pass`, `FAIL`, `skipped` or `measured`: the worst of its rows.
-        seconds: it took.
-        rows: what it found: `part`, `verdict`, `figure`, `expected` and `values`.
+        seconds: duration.
+        rows: results with `part`, `verdict`, `figure`, `expected` and `values`.
         log: its output.
     """
 
@@ -81,13 +81,13 @@ class Result:
 
 
 class Run:
-    """All checks of one call, within a number of seconds.
+    """All checks of one call, within a time limit.
 
     Args:
-        folder: for the results; it is made.
-        command_of: the command of a check.
-        seconds: for all checks together.
-        tell: told one line of each check that ends.
+        folder: folder of the results; it is created.
+        command_of: returns the command of a check.
+        seconds: time limit for all checks together.
+        tell: receives one line after each check.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Run:
         (folder / "logs").mkdir(parents=True, exist_ok=True)
 
     def run(self, checks: Sequence[Check], jobs: int) -> list[Result]:
-        """Run checks, `jobs` at the same time, then those that have to be alone; results in the order of `checks`."""
+        """Run checks, `jobs` at a time, then those that must run alone; return results in the order of `checks`."""
         order = [check.name for check in checks]
         with tempfile.TemporaryDirectory(prefix="ristn-check-") as name, ThreadPoolExecutor(jobs) as pool:
             self.rows_folder = Path(name)
@@ -113,14 +113,14 @@ class Run:
                 for check in checks:
                     if check.is_alone:
                         self.keep(self.run_one(check, environment), order)
-            finally:  # where this program is interrupted, in a process group of its own
+            finally:  # the child has its own process group, which Ctrl-C does not reach
                 pool.shutdown(wait=False, cancel_futures=True)
                 for process in list(self.processes):
                     kill(process)
         return list(self.results.values())
 
     def keep(self, result: Result, order: Sequence[str]) -> None:
-        """Add a result to the files, so that they are whole whenever this process ends."""
+        """Add a result to the files, so that they are complete whenever this process ends."""
         results = [*self.results.values(), result]
         self.results = {each.name: each for each in sorted(results, key=lambda each: order.index(each.name))}
         told = {
@@ -132,7 +132,7 @@ class Run:
         self.tell(f"{result.verdict:9}{result.name}, {result.seconds:.0f} s")
 
     def run_one(self, check: Check, environment: dict[str, str]) -> Result:
-        """Run a check; whatever happens to it becomes a row."""
+        """Run a check and convert any failure to a row."""
         began = time.monotonic()
         limit = min(check.seconds, self.ends - began)
         if limit < SHORTEST and limit < check.seconds:
@@ -155,7 +155,7 @@ class Run:
     def run_limited(
         self, command: Sequence[str], output: IO[bytes], seconds: float, environment: dict[str, str]
     ) -> int | None:
-        """Exit code of a command, or None where it was stopped after `seconds`."""
+        """Return the exit code of a command; None if it was stopped after `seconds`."""
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -163,7 +163,7 @@ class Run:
             stderr=subprocess.STDOUT,
             env=environment,
             cwd=ROOT,
-            start_new_session=os.name == "posix",  # so that what it starts ends with it
+            start_new_session=os.name == "posix",  # so that its children can be killed with it
         )
         self.processes.add(process)
         try:
@@ -177,17 +177,15 @@ class Run:
 
 
 def failed(figure: str, expected: str) -> dict[str, Any]:
-    """A row of a check that did not end well."""
     return {"part": "", "verdict": "FAIL", "figure": figure, "expected": expected, "values": {}}
 
 
 def skipped(reason: str) -> dict[str, Any]:
-    """A row of a check that was not made."""
     return {"part": "", "verdict": "skipped", "figure": reason, "expected": "", "values": {}}
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows that a check wrote before it ended; the last line may be cut short."""
+    """Read the rows of a check; the last line may be incomplete."""
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:
@@ -198,7 +196,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def kill(process: "subprocess.Popen[bytes]") -> None:
-    """End a process and those that it started. One that hangs in a driver may stay."""
+    """Kill a process and its children. A process that hangs in a driver may survive."""
     if os.name == "posix":
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -209,11 +207,11 @@ def kill(process: "subprocess.Popen[bytes]") -> None:
 
 
 def make_environment(folder: Path) -> dict[str, str]:
-    """The environment of a check: ristn is this checkout, also where another one, or none, is installed."""
+    """Return the environment of a check, in which ristn is this checkout, even if another one is installed."""
     paths = [str(ROOT)]
     try:
         version("ristn")
-    except PackageNotFoundError:  # the package asks for its own version
+    except PackageNotFoundError:  # the package reads its own version
         project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
         metadata = folder / "site" / "ristn.dist-info" / "METADATA"
         metadata.parent.mkdir(parents=True)
@@ -224,7 +222,6 @@ def make_environment(folder: Path) -> dict[str, str]:
 
 
 def make_table(results: Iterable[Result]) -> str:
-    """All rows, in columns."""
     rows = [COLUMNS]
     for result in results:
         for row in result.rows:
@@ -238,7 +235,7 @@ def make_table(results: Iterable[Result]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the checks and show the table; the exit code is 1 where one failed."""
+    """Run the checks and print the table; the exit code is 1 if one failed."""
     parser = argparse.ArgumentParser(description="Check ristn on a GPU, in less than five minutes.")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for results, table and logs")
     parser.add_argument("--device", default="cuda", help="cuda, cuda:N or cpu; default: cuda")
@@ -271,7 +268,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     run = Run(folder, command_of, asked.seconds, lambda line: print(line, flush=True))
     checks = [check for check in CHECKS if not asked.only or check.name in asked.only]
-    if asked.device == "cpu":  # which may be slow, and does not hang
+    if asked.device == "cpu":  # may be slow, but does not hang
         checks = [replace(check, seconds=asked.seconds) for check in checks]
     results = run.run(checks, jobs)
     failures = [result for result in results if result.verdict == "FAIL"]

@@ -1,9 +1,9 @@
-"""Pack what a training run needs into one folder, small enough to travel to a machine with a GPU.
+"""Pack everything that a training run needs into one folder, small enough to send to a machine with a GPU.
 
     python tools/gpu_pack.py lite-next --data DATA --run RUN --output PACK
 
-The pack holds the recipe, photographs, drawings and clips as WebP images, the validation windows without loss, and the
-run's checkpoint and log. `tools/gpu_train.py PACK` trains from it; nothing else is needed there but PyTorch and Pillow.
+The pack contains the recipe, photographs, drawings and clips as WebP images, lossless validation windows, and the run's
+checkpoint and log. `tools/gpu_train.py PACK` trains from it and only needs PyTorch and Pillow.
 """
 
 import argparse
@@ -26,21 +26,21 @@ from ristn_cli.training.validation import load_validation
 
 SCALES = (1.0, 0.75, 0.6)
 QUALITIES = (90, 85, 80, 75, 70, 65, 60)
-"""Sizes of stills, and qualities of WebP at each, of which the first that fits is taken. Training reduces stills before
-use, which hides what this costs."""
+"""Scales of stills and WebP qualities. The first pair that fits is used. Training reduces stills, which hides the loss.
+"""
 
 SAMPLED = 12
-"""One image of so many is encoded to find the quality."""
+"""Every n-th image is encoded to choose the quality."""
 
 USED_SHARE = 0.95
-"""Of what is left for images: the sample only estimates."""
+"""Share of the available size to use, because the sample is only an estimate."""
 
 LONGEST_CLIP = 24
-"""Frames of a clip that are packed, from its middle."""
+"""Largest number of frames per clip, from its middle."""
 
 
 def encode(image: Tensor, quality: int | None) -> bytes:
-    """(3, H, W) uint8 as WebP; None for without loss."""
+    """Encode (3, H, W) uint8 as WebP; None for lossless."""
     buffer = io.BytesIO()
     settings = {"lossless": True} if quality is None else {"quality": quality}
     Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy())).save(buffer, "webp", method=4, **settings)
@@ -48,7 +48,7 @@ def encode(image: Tensor, quality: int | None) -> bytes:
 
 
 def shrink(image: Tensor, scale: float) -> Tensor:
-    """(3, H, W) uint8, its sides times a scale."""
+    """Scale (3, H, W) uint8."""
     if scale == 1:
         return image
     size = [round(scale * side) for side in image.shape[1:]]
@@ -57,7 +57,7 @@ def shrink(image: Tensor, scale: float) -> Tensor:
 
 
 def find_images(recipe: Recipe, data: Path) -> list[tuple[Path, Path]]:
-    """The stills of a recipe: each file, and its place in the pack, in an order that the new suffix keeps."""
+    """Return the stills of a recipe with their paths in the pack, in an order that does not depend on suffixes."""
     pairs = []
     for name in filter(None, (recipe.data.photos, recipe.data.drawings)):
         files = list_files(data / name, IMAGE_SUFFIXES)
@@ -69,9 +69,9 @@ def find_images(recipe: Recipe, data: Path) -> list[tuple[Path, Path]]:
 
 
 def read_images(recipe: Recipe, data: Path) -> Iterator[tuple[Path, Tensor, bool]]:
-    """The place of every image to be packed with loss, the image, and whether it is a still or a frame of a clip.
+    """Yield the path of every lossy image, the image, and whether it is a still or a frame of a clip.
 
-    The middles of clips become folders of frames.
+    Clips become folders with the frames of their middle.
     """
     for path, place in find_images(recipe, data):
         yield place, read_photo(path), True
@@ -83,7 +83,7 @@ def read_images(recipe: Recipe, data: Path) -> Iterator[tuple[Path, Tensor, bool
 
 
 def pack_validation(recipe: Recipe, data: Path, output: Path) -> None:
-    """The validation clips' windows as folders of frames, and the validation photographs, all without loss."""
+    """Write the windows of validation clips as folders of frames, and the validation photographs, all lossless."""
     photos = recipe.data.validation_photos
     for path in list_files(data / photos, IMAGE_SUFFIXES) if photos else []:
         write(output / path.relative_to(data).with_suffix(".webp"), encode(read_photo(path), None))
@@ -96,18 +96,16 @@ def pack_validation(recipe: Recipe, data: Path, output: Path) -> None:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a file, and the folders that it is in."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
 
 
 def folder_bytes(folder: Path) -> int:
-    """Size of all files below a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def choose_quality(recipe: Recipe, data: Path, room: int) -> tuple[float, int]:
-    """The best scale of stills and quality at which all images fit into `room` bytes, estimated from some of them."""
+    """Return the best scale and quality with which all images fit into `room` bytes, estimated from a sample."""
     sample, count = [], 0
     for number, (_, image, is_still) in enumerate(read_images(recipe, data)):
         count += 1
@@ -126,7 +124,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Pack a training run into one folder for tools/gpu_train.py.")
     parser.add_argument("recipe", help="a .toml file, or the name of one that comes with ristn")
     parser.add_argument("--data", type=Path, required=True, help="folder that the recipe's folders are in")
-    parser.add_argument("--run", type=Path, help="folder with the run's checkpoint.pt and log.jsonl, to go on from")
+    parser.add_argument("--run", type=Path, help="folder with the run's checkpoint.pt and log.jsonl, to resume")
     parser.add_argument("--output", type=Path, required=True, help="folder of the pack; it must not exist")
     parser.add_argument("--limit-mb", type=float, default=50.0, help="largest size of the pack (default: 50)")
     options = parser.parse_args()

@@ -1,10 +1,10 @@
-"""Train from a pack of `tools/gpu_pack.py` for some minutes, with everything kept on the GPU.
+"""Train from a pack of `tools/gpu_pack.py` for some minutes, with all material on the GPU.
 
     python tools/gpu_train.py PACK --minutes 8 --output RUN
 
-All material is decoded once and kept on the device, where windows are rendered. Each optimiser step joins several
-batches of the recipe, so the checkpoint counts the recipe's steps: `ristn train` goes on from it on a processor.
-Runs from a checkout; needs PyTorch, NumPy, Pillow, safetensors, huggingface-hub and matplotlib, but not PyAV.
+All material is decoded once and kept on the device, which renders the windows. Each optimizer step joins several
+batches of the recipe. The checkpoint counts the recipe's steps, so `ristn train` can resume it on a processor. Runs
+from a checkout; needs PyTorch, NumPy, Pillow, safetensors, huggingface-hub and matplotlib, but not PyAV.
 """
 
 import argparse
@@ -28,11 +28,10 @@ from ristn_cli.training.recipe import Recipe
 from ristn_cli.training.recipe_file import load_recipe
 
 LARGEST_CHECKPOINT = 16 << 20
-"""Bytes that a checkpoint may have to travel back."""
+"""Largest checkpoint in bytes that can be sent back."""
 
 
 def decode_all(recipe: Recipe, data: Path) -> FrameCache:
-    """A cache that holds every source of a recipe."""
     cache = FrameCache(1 << 62)
     windows = TrainingWindows(recipe, data, cache=cache)
     pages = range(PAGES) if recipe.data.text_share else ()
@@ -64,7 +63,7 @@ def main() -> None:
     recipe = replace(load_recipe(str(options.pack / "recipe.toml")), compile=False)
     data = options.pack / "data"
     cache = decode_all(recipe, data)
-    print(f"decoded {cache.held_bytes / 1e9:.2f} GB in {time.monotonic() - began:.0f} s", flush=True)
+    print(f"decoded {cache.cached_bytes / 1e9:.2f} GB in {time.monotonic() - began:.0f} s", flush=True)
     minutes = None if options.minutes is None else options.minutes - (time.monotonic() - began) / 60
     for done in train(
         recipe,

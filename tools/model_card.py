@@ -1,6 +1,6 @@
-"""Model cards: the parts of their Markdown that the weights file itself states, between marks; the prose is left.
+"""Model cards: updates the parts of their Markdown that a weights file states, and keeps the prose.
 
-`<!-- facts -->`, `<!-- measured -->` and `<!-- failures -->` open such a part, `<!-- end -->` closes it.
+A part starts with `<!-- facts -->`, `<!-- measured -->` or `<!-- failures -->` and ends with `<!-- end -->`.
 """
 
 import re
@@ -31,7 +31,7 @@ Weights of RISTN (Residual Invertible Spatio-Temporal Network, AAAI 2019) for 4x
 
 
 def config_name(config: RISTNConfig) -> str:
-    """Name of a configuration in `model.CONFIGS`. Raises WeightsError where it has none."""
+    """Return the name of a configuration in `model.CONFIGS`. Raises WeightsError if it has none."""
     for name, named in CONFIGS.items():
         if named == config:
             return name
@@ -39,14 +39,14 @@ def config_name(config: RISTNConfig) -> str:
 
 
 def headline(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """The figures that listings show: of the first set that was measured, else of validation in training."""
+    """Return the figures for listings: of the first measured data set, else of validation in training."""
     measured = metrics.get("measured") or {}
     figures = next(iter(measured.values()))["mean"] if measured else metrics
     return {name: round(figures[name], 4) for name in ("psnr_y", "temporal_gain") if name in figures}
 
 
 def describe_facts(path: Path) -> list[str]:
-    """Table of what a weights file is, as lines of Markdown."""
+    """Return a table of facts of a weights file, as lines of Markdown."""
     metadata = read_metadata(path)
     config, metrics = metadata["config"], metadata["metrics"]
     parameters = RISTN(config).count_parameters()
@@ -71,7 +71,7 @@ def describe_facts(path: Path) -> list[str]:
 
 
 def describe_measured(metrics: Mapping[str, Any]) -> list[str]:
-    """What `ristn evaluate --json` measured of a file, a table for each data set, as lines of Markdown."""
+    """Return a table of `ristn evaluate --json` results per data set, as lines of Markdown."""
     lines: list[str] = []
     for label, scores in (metrics.get("measured") or {}).items():
         protocol = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in scores["protocol"].items())
@@ -93,7 +93,7 @@ def describe_measured(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def describe_failures(metrics: Mapping[str, Any], name: str) -> list[str]:
-    """Where `ristn evaluate --failures` found a file to do worst, and the picture released with it, as Markdown."""
+    """Return the places of `ristn evaluate --failures` and the released picture, as Markdown."""
     lines: list[str] = []
     for label, scores in (metrics.get("measured") or {}).items():
         if not scores.get("failures"):
@@ -118,10 +118,10 @@ def describe_failures(metrics: Mapping[str, Any], name: str) -> list[str]:
 
 
 def fill_card(card: str, path: Path) -> str:
-    """A card with its name, facts, measured figures and failures as a weights file states them; all else is as it was.
+    """Return a card with name, facts, measured figures and failures from a weights file; the rest is unchanged.
 
     Raises:
-        WeightsError: not a weights file of this program, or a card without the marks.
+        WeightsError: not a weights file of ristn, or a card without the marks.
     """
     metrics = read_metadata(path)["metrics"]
     card = re.sub(r"\A# .*", lambda _: f"# {path.stem}", card)

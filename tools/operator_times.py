@@ -1,4 +1,4 @@
-"""Time of each operator of a call, measured by PyTorch's profiler."""
+"""Measures the time of each operator of a call with PyTorch's profiler."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ LONGEST_TABLE = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Operator:
-    """An operator of the profiler: seconds in itself, and their share of all."""
+    """An operator of the profiler: seconds without its children, and their share of the total."""
 
     name: str
     calls: int
@@ -22,7 +22,7 @@ class Operator:
 
 
 def profile_operators(call: Callable[[], object], backend: Backend) -> list[Operator]:
-    """Operators by time in themselves, on a GPU its kernels, the largest first."""
+    """Return operators by their own time, largest first; on a GPU, kernels."""
     activities = [ProfilerActivity.CPU]
     is_cuda = backend.device.type == "cuda"
     if is_cuda:
@@ -32,7 +32,7 @@ def profile_operators(call: Callable[[], object], backend: Backend) -> list[Oper
         if is_cuda:
             torch.cuda.synchronize(backend.device)
     microseconds = "self_device_time_total" if is_cuda else "self_cpu_time_total"
-    # What starts kernels, operators and annotations, is listed with the time of these, too: it would count twice.
+    # Operators and annotations that launch kernels also list the kernels' time, which would count twice.
     kind = "CUDA" if is_cuda else "CPU"
     found = (event for event in profiler.key_averages() if event.device_type.name == kind)
     events = sorted(

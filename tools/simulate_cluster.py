@@ -1,9 +1,9 @@
-"""How long a job takes on a cluster of unequal workers that fail: a simulation of what `ristn upscale --ray` does.
+"""Simulate how long `ristn upscale --ray` takes on a cluster of unequal workers that fail.
 
     python tools/simulate_cluster.py
     python tools/simulate_cluster.py --seconds-per-frame 0.1 --planning-fps 400 --workers 8 64
 
-Needs nothing but Python. Every cost is an option; the defaults are stated in docs/scaling.md.
+Needs only Python. Every cost is an option; docs/scaling.md states the defaults.
 """
 
 import argparse
@@ -16,22 +16,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """What a job costs. A worker of speed 1 takes `seconds_per_frame`; megabytes are 10^6 bytes.
+    """Costs of a job. A worker of speed 1 takes `seconds_per_frame`; a megabyte is 10^6 bytes.
 
     Attributes:
-        frames: of the job.
-        seconds_per_frame: network, decoding and encoding of one frame, by a worker of speed 1.
-        segment_seconds: of every segment: seeking, filling the pipeline, one message and back.
-        start_seconds: until a worker that is started, or started again, takes its first segment.
-        planning_fps: frames a second that the driver decodes to find the segments.
-        source_megabytes: of the source.
-        part_megabytes_per_frame: of the output.
-        link_megabytes: a second, between the driver (or the shared disk) and all workers together.
-        disk_megabytes: a second, of the driver's disk: each byte of the output is hashed, joined and read again.
-        is_shared: workers see the source, so that only what they read of it crosses the link, once in all.
-        failure_hours: mean time of a worker between failures; 0 for none.
-        hang_share: of the failures, those noticed only by silence.
-        stall_seconds: of silence after which a worker counts as hung.
+        frames: frames of the job.
+        seconds_per_frame: network, decoding and encoding of one frame by a worker of speed 1.
+        segment_seconds: overhead per segment: seeking, filling the pipeline, one message and its answer.
+        start_seconds: time until a started or restarted worker takes its first segment.
+        planning_fps: frames per second that the driver decodes to find the segments.
+        source_megabytes: size of the source.
+        part_megabytes_per_frame: size of the output per frame.
+        link_megabytes: megabytes per second between the driver, or the shared disk, and all workers together.
+        disk_megabytes: megabytes per second of the driver's disk. Each byte is hashed, joined and read again.
+        is_shared: workers see the source, so only what they read of it crosses the link, once in total.
+        failure_hours: mean time between failures of a worker; 0 for none.
+        hang_share: share of failures that are hangs.
+        stall_seconds: time without activity after which a worker counts as hung.
     """
 
     frames: int = 172_800
@@ -51,15 +51,15 @@ class Costs:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a simulated job went.
+    """Result of a simulated job.
 
     Attributes:
-        seconds: from start to end.
-        ideal_seconds: what the same workers would take if nothing cost anything but frames.
-        failures: of workers.
-        finished: segments.
-        link_share: of the time, what the link was busy.
-        planning_seconds: when the last segment was known.
+        seconds: total time.
+        ideal_seconds: time of the same workers if only frames cost anything.
+        failures: number of worker failures.
+        finished: number of segments.
+        link_share: share of the time in which the link was busy.
+        planning_seconds: time at which the last segment was known.
     """
 
     seconds: float
@@ -71,17 +71,16 @@ class Outcome:
 
     @property
     def efficiency(self) -> float:
-        """The ideal time over the real one."""
         return self.ideal_seconds / self.seconds
 
 
 def draw_speeds(workers: int, generator: random.Random) -> list[float]:
-    """Speeds from a half to twice the middle one, evenly in their logarithm."""
+    """Draw speeds from half to twice the median, uniform in their logarithm."""
     return [2.0 ** generator.uniform(-1, 1) for _ in range(workers)]
 
 
 def simulate(costs: Costs, speeds: list[float], segment_frames: int, generator: random.Random) -> Outcome:
-    """One job, event by event: workers take segments when they are free, and give them back when they fail."""
+    """Simulate a job event by event: free workers take segments, and return them on failure."""
     count = math.ceil(costs.frames / segment_frames)
     sizes = [min(segment_frames, costs.frames - index * segment_frames) for index in range(count)]
     order = iter(range(1, 1 << 60))
@@ -89,7 +88,7 @@ def simulate(costs: Costs, speeds: list[float], segment_frames: int, generator: 
     link_free = link_busy = 0.0
 
     def cross_link(now: float, megabytes: float) -> float:
-        """When as many megabytes have crossed the link, one after another."""
+        """Return when this many megabytes have crossed the link, which transfers in order."""
         nonlocal link_free, link_busy
         taken = megabytes / costs.link_megabytes
         link_free = max(link_free, now) + taken
@@ -124,7 +123,7 @@ def simulate(costs: Costs, speeds: list[float], segment_frames: int, generator: 
                 idle.append(worker)
             case "ready":
                 idle.append(worker)
-            case "computed":  # the link is asked for in the order of time
+            case "computed":  # requests for the link are in order of time
                 push(cross_link(now, sizes[segment] * costs.part_megabytes_per_frame), "arrived", worker, segment)
             case "arrived":
                 finished += 1
@@ -150,7 +149,7 @@ def simulate(costs: Costs, speeds: list[float], segment_frames: int, generator: 
 
 
 def mean_outcome(costs: Costs, workers: int, segment_frames: int, runs: int) -> Outcome:
-    """The mean of several simulated jobs; each number of workers has the same speeds and failures for every length."""
+    """Return the mean of several simulations, with the same speeds and failures for every segment length."""
     outcomes = []
     for run in range(runs):
         generator = random.Random(1000 * workers + run)
@@ -170,7 +169,7 @@ def mean_outcome(costs: Costs, workers: int, segment_frames: int, runs: int) -> 
 
 
 def table(costs: Costs, workers: list[int], lengths: list[int], runs: int) -> list[str]:
-    """Rows of a Markdown table: efficiency by segment length, and what the best one is like."""
+    """Return rows of a Markdown table: efficiency by segment length, and figures of the best one."""
     rows = [
         "| workers | " + " | ".join(f"{length}" for length in lengths) + " | best: hours | failures | link busy |",
         "|---|" + "---|" * (len(lengths) + 3),
@@ -186,7 +185,6 @@ def table(costs: Costs, workers: list[int], lengths: list[int], runs: int) -> li
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Print the table for the costs of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in vars(Costs()).items():
         option = f"--{name.replace('_', '-')}"

@@ -1,1 +1,1 @@
-"""Benchmarks of speed and memory, from the network alone to a whole file."""
+"""Benchmarks of speed and memory, for the network alone and for a whole file."""

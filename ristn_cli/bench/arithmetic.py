@@ -1,4 +1,4 @@
-"""Floating-point operations of a finished frame, counted on the `meta` device, where nothing is computed."""
+"""Counts the floating-point operations (FLOP) of a finished frame on the `meta` device, which computes nothing."""
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -11,11 +11,10 @@ from ristn_cli.model.folded import inference_form
 
 
 def count_window(model: RISTN, frames: int, kept: int, height: int, width: int) -> int:
-    """FLOP of convolutions and matrix products of one window of `frames` x `height` x `width`, as PyTorch counts them.
+    """Return the FLOP of convolutions and matrix products of one window of `frames` x `height` x `width`.
 
-    Counted in the form that the engine makes of `model`.
-
-    The gates' hidden share is not computed where there is no state yet, in the first frame of each direction.
+    PyTorch counts them in the form of the network that the engine runs. The first frame of each direction has no hidden
+    state, so the hidden part of its gates is not computed.
     """
     shapes = inference_form(model).to("meta")
     lr = torch.empty(1, frames, 3, height, width, device="meta")
@@ -25,7 +24,9 @@ def count_window(model: RISTN, frames: int, kept: int, height: int, width: int) 
 
 
 def count_arithmetic(model: RISTN, tiling: Tiling, width: int, height: int, *, frames: int, kept: int) -> Arithmetic:
-    """What the network asks for, and what the engine does, for a finished frame: windows of `frames` keep `kept`."""
+    """Return the FLOP per finished frame of the network and of the engine, whose windows of `frames` keep `kept`
+    frames.
+    """
     config: RISTNConfig = model.config
     rows = plan_spans(height, tiling.tile, tiling.overlap)
     columns = plan_spans(width, tiling.tile, tiling.overlap)

@@ -1,4 +1,4 @@
-"""Run as a program: measures the case that a request file describes, in a process whose peak memory is its own."""
+"""Program that measures the case in a request file. Its own process makes its peak memory meaningful."""
 
 import json
 import sys
@@ -16,7 +16,9 @@ EXPECTED = (BenchError, DeviceError, OutOfMemory, WeightsError, OSError)
 
 
 def expected_errors() -> tuple[type[Exception], ...]:
-    """Errors that are told in a line. Those of videos only where one was read: the network alone needs no PyAV."""
+    """Return the errors that are reported in one line. Video errors are imported only if a video was read, because the
+    network alone needs no PyAV.
+    """
     if "ristn_cli.video" not in sys.modules:
         return EXPECTED
     from ristn_cli.job.manifest import JobError
@@ -26,7 +28,7 @@ def expected_errors() -> tuple[type[Exception], ...]:
 
 
 def main(request_file: str, result_file: str) -> None:
-    """Read the request, write the case or the error, both as JSON."""
+    """Read the request and write the case, or the error, as JSON."""
     folder = Path(request_file).parent
     try:
         result = asdict(measure_case(Request(**json.loads(Path(request_file).read_text(encoding="utf-8"))), folder))
@@ -36,5 +38,5 @@ def main(request_file: str, result_file: str) -> None:
 
 
 if __name__ == "__main__":
-    keep_memory()  # as the program, before any thread
+    keep_memory()  # as in `ristn`, before any thread starts
     main(*sys.argv[1:])

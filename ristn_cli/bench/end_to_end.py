@@ -1,4 +1,4 @@
-"""A clip from end to end, and reading and writing it step by step. Needs PyAV, as the network alone does not."""
+"""Measures a clip end to end, and each step of reading and writing. Unlike `measure`, always needs PyAV."""
 
 import time
 from collections.abc import Sequence
@@ -39,22 +39,22 @@ RATE = Fraction(25)
 CLIP_CRF = 12
 TARGET_CRF = 17
 HELD_BYTES = 1 << 28
-"""Finished images that are kept to time the encoder with."""
+"""Memory for finished images that are kept to time the encoder."""
 
 MOST_TURNS = 3
-"""Of end to end and the network alone; they end sooner with the time for them."""
+"""Largest number of alternating measurements of end to end and of the network alone, if time allows."""
 
 REPEATS = 3
 
 
 def held_bytes(width: int, height: int, preset: str, *, is_deep: bool) -> int:
-    """Memory that the encoder of a clip takes at 4x of `width` x `height`."""
+    """Return the memory of the encoder for a clip at 4x of `width` x `height`."""
     encoder = CODECS[choose_codec(None, 16 if is_deep else 8)].encoder
     return encoder_bytes(encoder, preset=preset, is_deep=is_deep, width=SCALE * width, height=SCALE * height)
 
 
 def open_scene(path: Path, width: int, height: int, frames: int) -> VideoInfo:
-    """The synthetic scene, written to `path` as H.264 of high quality."""
+    """Write the synthetic scene to `path` as high-quality H.264 and probe it."""
     shape = OutputShape(width=width, height=height, rate=RATE, time_base=1 / RATE)
     encoder = EncoderSettings(codec=choose_codec(None, 8), color=Color(), crf=CLIP_CRF, preset="veryfast")
     with FrameWriter(path, shape, encoder) as writer:
@@ -64,24 +64,25 @@ def open_scene(path: Path, width: int, height: int, frames: int) -> VideoInfo:
 
 
 def first_images(source: VideoInfo, count: int) -> tuple[np.ndarray, ...]:
-    """Up to `count` images (H, W, 3) from the beginning of a video."""
+    """Return up to `count` images (H, W, 3) from the start of a video."""
     return tuple(frame.image for frame in read_frames(source, ReadOptions(max_frames=count, drop_alpha=True)))
 
 
 def measure_end_to_end(
     upscaler: Upscaler, info: VideoInfo, frames: int, folder: Path, preset: str, seconds: float
 ) -> tuple[EndToEnd, list[np.ndarray], Peaks]:
-    """A clip through `upscale_video` and the network alone on the same windows, in turns.
-
-    And some finished images; and the peaks of the first turn, before these were held.
+    """Measure `upscale_video` and the network alone on the same windows, in turns.
 
     Args:
         upscaler: the engine.
         info: the source.
-        frames: of it to upscale.
-        folder: for the output.
-        preset: of the encoder.
-        seconds: for turns after the first.
+        frames: number of frames to upscale.
+        folder: folder of the output.
+        preset: preset of the encoder.
+        seconds: time for turns after the first.
+
+    Returns:
+        The times, some finished images, and the peaks of memory of the first turn, before those images were kept.
     """
     options = UpscaleOptions(
         max_frames=frames, preset=preset, crf=TARGET_CRF, with_audio=False, with_subtitles=False, drop_alpha=True
@@ -102,7 +103,7 @@ def measure_end_to_end(
         ended = time.perf_counter()
         total.append(ended - began)
         peaks = peaks or read_peaks(upscaler.backend)
-        # Not what progress tells: the encoder still holds frames when the last one is handed to it.
+        # Until the file is finished: after the last progress event, the encoder still has frames to write.
         took.append((ended - planned_at) / count)
         network = 0.0
         for window in source_windows(planned, None, upscaler):
@@ -127,7 +128,7 @@ def measure_end_to_end(
 
 
 def time_bicubic(info: VideoInfo, frames: int, folder: Path, preset: str) -> float:
-    """Seconds a frame of ffmpeg alone: the faster of two runs, its start counted."""
+    """Return seconds per frame of ffmpeg alone, including its start: the faster of two runs."""
     took = []
     for _ in range(2):
         began = time.perf_counter()
@@ -145,7 +146,7 @@ def time_bicubic(info: VideoInfo, frames: int, folder: Path, preset: str) -> flo
 
 
 def time_reading(info: VideoInfo, frames: int) -> dict[str, float]:
-    """Seconds a frame of decoding, and of conversion to RGB: the medians of some repeats."""
+    """Return seconds per frame of decoding and of conversion to RGB: medians of `REPEATS` runs."""
     decode, convert = [], []
     for _ in range(REPEATS):
         began = time.perf_counter()
@@ -160,13 +161,9 @@ def time_reading(info: VideoInfo, frames: int) -> dict[str, float]:
 
 
 def time_writing(images: Sequence[np.ndarray], info: VideoInfo, folder: Path, preset: str) -> dict[str, float]:
-    """Seconds a frame of conversion from RGB, and of what encoding takes besides: the medians of some repeats.
+    """Return seconds per frame of conversion from RGB and of encoding without it, for finished images (4H, 4W, 3).
 
-    Args:
-        images: finished ones, (4H, 4W, 3).
-        info: the source.
-        folder: for the file that is encoded.
-        preset: of the encoder.
+    Both are medians of `REPEATS` runs.
     """
     height, width, _ = images[0].shape
     codec = CODECS[choose_codec("auto", 8 * images[0].itemsize)]

@@ -1,4 +1,4 @@
-"""What the machine itself does: its name, its matrix and convolution rates, and its copy bandwidth."""
+"""The machine: its name, matrix rate, convolution rate and copy bandwidth."""
 
 import os
 import platform
@@ -19,12 +19,12 @@ CONVOLUTION_CHANNELS = (32, 64, 128)
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """Sizes that show what a device can do.
+    """Sizes large enough to show the speed of a device.
 
     Attributes:
-        matrix: rows and columns of the two matrices.
-        convolution_values: of a convolution's input.
-        copy_bytes: of a copy.
+        matrix: rows and columns of both matrices.
+        convolution_values: number of values in the input of a convolution.
+        copy_bytes: number of bytes to copy.
     """
 
     matrix: int
@@ -33,17 +33,16 @@ class Sizes:
 
 
 PROCESSOR_SIZES = Sizes(matrix=2048, convolution_values=1 << 20, copy_bytes=1 << 27)
-"""A convolution fits into the caches of one core's share."""
+"""A convolution fits into the cache per core."""
 
 GPU_SIZES = Sizes(matrix=8192, convolution_values=1 << 26, copy_bytes=1 << 29)
-"""Each call takes far longer than starting it, and a copy does not fit into the cache."""
+"""Each call takes far longer than its launch, and a copy does not fit into the cache."""
 
 MEASURED_SECONDS = 0.3
-"""How long each rate is measured, at least."""
+"""Shortest time for measuring each rate."""
 
 
 def describe_machine(chosen: torch.device) -> Machine:
-    """Processor, cores, versions, and the device that was chosen."""
     return Machine(
         processor=processor_name(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
@@ -56,7 +55,7 @@ def describe_machine(chosen: torch.device) -> Machine:
 
 
 def processor_name() -> str:
-    """As Linux has it in /proc/cpuinfo, else as Python knows it."""
+    """Return the name in /proc/cpuinfo on Linux, else Python's."""
     with suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
         return next(line for line in lines if line.startswith("model name")).partition(":")[2].strip()
@@ -64,19 +63,18 @@ def processor_name() -> str:
 
 
 def device_name(device: torch.device) -> str:
-    """The hardware behind a device: a home folder may be shared by several machines."""
+    """Return the hardware of a device. Its name distinguishes machines that share a home folder."""
     if device.type == "cuda":
         return f"cuda: {torch.cuda.get_device_name(device)}"
     return f"{device.type}: {processor_name()}"
 
 
 def sizes_for(backend: Backend) -> Sizes:
-    """Sizes to measure the rates of a device with."""
     return PROCESSOR_SIZES if backend.device.type == "cpu" else GPU_SIZES
 
 
 def synchronize(backend: Backend) -> None:
-    """Wait until the device has done what it was given."""
+    """Wait until the device has finished all submitted work."""
     if backend.device.type == "cuda":
         torch.cuda.synchronize(backend.device)
     elif backend.device.type == "mps":
@@ -84,7 +82,7 @@ def synchronize(backend: Backend) -> None:
 
 
 def measure_seconds(backend: Backend, call: Callable[[], object], seconds: float = MEASURED_SECONDS) -> float:
-    """Shortest of the seconds that `call` takes, after one call that is not counted, over `seconds` or more."""
+    """Call `call` once to warm up, then for `seconds` or more; return the shortest time of a call."""
     call()
     synchronize(backend)
     took: list[float] = []
@@ -98,7 +96,7 @@ def measure_seconds(backend: Backend, call: Callable[[], object], seconds: float
 
 @torch.inference_mode()
 def matrix_rate(backend: Backend, size: int | None = None, seconds: float = MEASURED_SECONDS) -> float:
-    """FLOP a second of a product of two matrices of `size`, in the type that the network is computed in."""
+    """Return the FLOP/s of a product of two `size` x `size` matrices, in the data type of the network."""
     size = size or sizes_for(backend).matrix
     left, right = (torch.randn(size, size, device=backend.device).to(backend.arithmetic) for _ in range(2))
     return 2 * size**3 / measure_seconds(backend, lambda: left @ right, seconds)
@@ -106,7 +104,7 @@ def matrix_rate(backend: Backend, size: int | None = None, seconds: float = MEAS
 
 @torch.inference_mode()
 def convolution_rate(backend: Backend, values: int | None = None, seconds: float = MEASURED_SECONDS) -> float:
-    """FLOP a second of the fastest 3x3 convolution, channels last, of as many channels in as out."""
+    """Return the FLOP/s of the fastest 3x3 convolution in channels last, with as many output as input channels."""
     values = values or sizes_for(backend).convolution_values
     best = 0.0
     for channels in CONVOLUTION_CHANNELS:
@@ -123,7 +121,7 @@ def convolution_rate(backend: Backend, values: int | None = None, seconds: float
 
 @torch.inference_mode()
 def copy_rate(backend: Backend, size: int | None = None, seconds: float = MEASURED_SECONDS) -> float:
-    """Bytes a second of a copy within the device's memory: read and written ones."""
+    """Return the bytes per second of a copy within the device's memory; each byte counts as read and as written."""
     size = size or sizes_for(backend).copy_bytes
     source = torch.zeros(size, dtype=torch.uint8, device=backend.device)
     target = torch.ones_like(source)

@@ -1,6 +1,6 @@
-"""One network, size and precision, measured in this process, from the network alone to a whole file.
+"""Measures one network, size and precision in this process, for the network alone and for a whole file.
 
-Without PyAV as long as no file is read or written.
+Imports PyAV only if a file is read or written.
 """
 
 import copy
@@ -30,7 +30,7 @@ from ristn_cli.model import RISTN
 
 REFERENCE_WINDOW = 5
 CLIP_SHARE = 0.3
-"""Of the time that may be used, for the clip end to end; as much again goes to the network alone on it."""
+"""Share of the allowed time for the end-to-end clip; the network alone on that clip gets the same."""
 
 SHORTEST_CLIP = 4
 
@@ -40,22 +40,22 @@ class Request:
     """What to measure.
 
     Attributes:
-        network: as `open_network` takes it.
-        width: of the synthetic frames, in LR pixels; 0 with a `source`.
-        height: of the same.
-        source: a video to measure with; None makes a scene.
-        device: as `choose_backend` takes it.
-        precision: the same.
-        window: frames read together; None for the planner's choice.
-        tile: largest side of a tile; None for the planner's choice.
-        memory_bytes: as of `AutoTiling`.
-        compilation: as `Upscaler` takes it.
-        threads: of PyTorch; None leaves them.
-        frames: of the clip; None takes two windows, or what the time allows.
-        preset: of the encoder.
-        seconds: what to spend at most, about; one of each measurement is made in any case.
-        network_only: leave out all that reads and writes files.
-        with_reference: measure the straightforward module, too.
+        network: see `open_network`.
+        width: width of the synthetic frames in LR pixels; 0 with a `source`.
+        height: height of the synthetic frames in LR pixels; 0 with a `source`.
+        source: a video to measure with; None for a synthetic scene.
+        device: see `choose_backend`.
+        precision: see `choose_backend`.
+        window: frames per window; None to choose automatically.
+        tile: largest side of a tile; None to choose automatically.
+        memory_bytes: see `AutoTiling`.
+        compilation: see `Upscaler`.
+        threads: number of PyTorch threads; None for PyTorch's default.
+        frames: length of the clip; None for two windows, or fewer if time is short.
+        preset: preset of the encoder.
+        seconds: approximate time limit. Each measurement runs at least once.
+        network_only: skip everything that reads or writes files.
+        with_reference: also measure the plain module.
     """
 
     network: str
@@ -77,12 +77,12 @@ class Request:
 
 
 def measure_case(request: Request, folder: Path) -> Case:
-    """Measure; files are made in `folder`.
+    """Measure a case. Temporary files are written to `folder`.
 
     Raises:
-        BenchError: there is no such network.
-        DeviceError: no such device or precision.
-        OutOfMemory: the smallest tile is too large.
+        BenchError: the network is unknown.
+        DeviceError: the device or precision is not available.
+        OutOfMemory: the smallest tile does not fit.
         VideoError: the source cannot be read.
     """
     began = time.monotonic()
@@ -202,9 +202,9 @@ def measure_case(request: Request, folder: Path) -> Case:
 def time_window(
     upscaler: Upscaler, clock: StageClock, window: Window[np.ndarray]
 ) -> tuple[float, float, dict[str, float]]:
-    """Seconds of a window as it runs, of one whose parts are clocked, and of these parts.
+    """Return the seconds of a window, of a window with timed stages, and of each stage.
 
-    One window is both, unless the network is recorded: a recording has no parts.
+    One window gives all three, unless the network is recorded as a CUDA graph, which has no stages.
     """
     synchronize(upscaler.backend)
     whole: float | None = None
@@ -225,7 +225,7 @@ def time_window(
 
 
 def warm_up(upscaler: Upscaler, clock: StageClock, width: int, height: int) -> float:
-    """Compute one tile of a window, so that kernels and memory are there; about how many seconds a frame will take."""
+    """Compute one tile of a window to load kernels and memory; return the estimated seconds per frame."""
     tiling = upscaler.tiling
     rows = plan_spans(height, tiling.tile, tiling.overlap)
     columns = plan_spans(width, tiling.tile, tiling.overlap)
@@ -237,7 +237,9 @@ def warm_up(upscaler: Upscaler, clock: StageClock, width: int, height: int) -> f
 
 
 def prepare_reference(model: RISTN, backend: Backend, images: tuple[np.ndarray, ...]) -> Callable[[], float]:
-    """What runs the trained form for one frame of whole size, and tells the seconds; the first run is not counted."""
+    """Return a function that runs the trained form for one whole frame and returns the seconds. A first run is not
+    timed.
+    """
     trained = copy.deepcopy(model).to(backend.device, torch.float32).eval()
     repeated = itertools.islice(itertools.cycle(images), REFERENCE_WINDOW)
     middle = slice(REFERENCE_WINDOW // 2, REFERENCE_WINDOW // 2 + 1)
@@ -257,6 +259,6 @@ def prepare_reference(model: RISTN, backend: Backend, images: tuple[np.ndarray, 
 
 
 def describe_reference(took: list[float], engine: float) -> Reference:
-    """The reference's figures beside the engine's seconds a frame."""
+    """Return the reference's time and its ratio to the engine's seconds per frame."""
     timing = summarize(took)
     return Reference(window=REFERENCE_WINDOW, seconds_per_frame=timing, ratio=engine / timing.median)

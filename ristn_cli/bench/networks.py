@@ -1,4 +1,4 @@
-"""The networks to measure: released weights, or random ones of a named configuration, which take the same time."""
+"""The networks to measure: released weights, or random weights of a named configuration, which take the same time."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,12 +10,12 @@ from ristn_cli.model import CONFIGS, RISTN, RISTNConfig
 from ristn_cli.weights import RELEASES, find_weights, load_weights
 
 NAMED: dict[str, RISTNConfig] = CONFIGS | {"paper-2x2": replace(CONFIGS["paper"], deconvolution_kernel=2)}
-"""Configurations by name; `paper-2x2` is the paper's with the deconvolutions of its parameter count."""
+"""Configurations by name. `paper-2x2` has the 2x2 deconvolutions that match the paper's parameter count."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network with a name; `weights` as in `report.Case`."""
+    """A named network; `weights` as in `results.Case`."""
 
     name: str
     weights: str
@@ -23,11 +23,11 @@ class Network:
 
 
 def open_network(name: str) -> Network:
-    """Released weights, a `.safetensors` file, or random weights of a named configuration.
+    """Load released weights or a `.safetensors` file, or make random weights of a named configuration.
 
     Raises:
-        BenchError: none of these.
-        WeightsError: a file that is no weights file of this program.
+        BenchError: the name is unknown.
+        WeightsError: the file is not a weights file of ristn.
     """
     if name in RELEASES:
         return Network(name, "released", load_weights(find_weights(name)))
@@ -40,7 +40,7 @@ def open_network(name: str) -> Network:
 
 
 def random_network(config: RISTNConfig) -> RISTN:
-    """A network of initial weights, the same each time. Its values stay in range: residuals are made small."""
+    """Return a network with reproducible random weights. Scaled residuals keep its values in range."""
     state = torch.random.get_rng_state()
     torch.manual_seed(0)
     try:

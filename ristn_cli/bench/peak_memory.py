@@ -10,9 +10,9 @@ from ristn_cli.engine.device import Backend
 
 
 def peak_memory_bytes() -> int | None:
-    """Resident peak of this process; None where the system does not tell."""
+    """Return the peak resident memory of this process; None if the system does not report it."""
     if sys.platform == "linux":
-        # Not getrusage's: that begins with the memory of the process that started this one.
+        # getrusage would include the memory of the parent process at the time of the fork.
         found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text(encoding="ascii"))
         return None if found is None else 1024 * int(found[1])
     if sys.platform == "darwin":
@@ -23,14 +23,13 @@ def peak_memory_bytes() -> int | None:
 
 
 def device_memory_bytes(backend: Backend) -> int | None:
-    """Peak of what PyTorch allocated on a CUDA device; None elsewhere."""
+    """Return PyTorch's peak allocation on a CUDA device; None on other devices."""
     return torch.cuda.max_memory_allocated(backend.device) if backend.device.type == "cuda" else None
 
 
 Peaks = tuple[int | None, int | None]
-"""Memory that the process held at most up to then, and of it what PyTorch did on the device."""
+"""Peak memory of the process and of PyTorch on the device."""
 
 
 def read_peaks(backend: Backend) -> Peaks:
-    """The peaks up to now."""
     return peak_memory_bytes(), device_memory_bytes(backend)

@@ -1,4 +1,4 @@
-"""What a benchmark found, as values and as JSON of a stated form (`schema.json`), and its ratio to an older one."""
+"""Results of a benchmark as values and as JSON (`schema.json`), and their ratios to an older report."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -13,12 +13,12 @@ STAGES = ("decode", "convert_in", "spatial", "temporal", "reconstruction", "conv
 
 
 class BenchError(Exception):
-    """A benchmark that cannot be run or read."""
+    """A benchmark cannot be run, or its report cannot be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """Seconds a frame, of `repeats` measurements after the warm-up."""
+    """Seconds per frame of `repeats` measurements after a warm-up."""
 
     median: float
     lowest: float
@@ -27,12 +27,11 @@ class Timing:
 
     @property
     def frames_per_second(self) -> float:
-        """The median's inverse."""
+        """The inverse of the median."""
         return 1 / self.median
 
 
 def summarize(values: list[float]) -> Timing:
-    """Median and spread of one or more measurements."""
     ordered = sorted(values)
     middle = len(ordered) // 2
     median = ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
@@ -41,7 +40,7 @@ def summarize(values: list[float]) -> Timing:
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """Where it was measured; `threads` are those of PyTorch."""
+    """The machine; `threads` is PyTorch's number of threads."""
 
     processor: str
     cores: int
@@ -54,10 +53,10 @@ class Machine:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What the machine does in this precision, in FLOP and bytes a second, measured in the minutes of the network.
+    """Rates of the machine in this precision, in FLOP/s and bytes/s, measured in turns with the network.
 
-    `matrix` is a product of two square matrices of 2048, on a GPU of 8192, `convolution` the best of several 3x3
-    convolutions, `copy` a copy from memory to memory, bytes read and written both counted.
+    The matrix product has 2048 rows and columns, 8192 on a GPU. The convolution is the fastest of several 3x3
+    convolutions. A copy counts each byte as read and as written.
     """
 
     matrix_flops_per_second: float
@@ -67,10 +66,11 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Arithmetic:
-    """FLOP a finished frame, two for each multiply-accumulate of convolutions and matrix products.
+    """FLOP per finished frame, two for each multiply-accumulate of convolutions and matrix products.
 
-    `network`: of the network as it is defined, each frame computed once. `executed`: of the engine's form of it, with
-    context frames and overlaps of tiles.
+    Attributes:
+        network_flops: the network as defined, with each frame computed once.
+        executed_flops: the engine's form of it, with context frames and overlaps of tiles.
     """
 
     network_flops: int
@@ -79,10 +79,10 @@ class Arithmetic:
 
 @dataclass(frozen=True, kw_only=True)
 class EndToEnd:
-    """A clip of `frames` through `upscale_video`, and the network alone on the same windows, in turns.
+    """Times of a clip of `frames` with `upscale_video`, and of the network alone on the same windows, in turns.
 
-    `seconds_per_frame` is from the plan to the finished file: decode, network, encode, join, verify. `total_seconds`
-    are of the whole call, with the checks before the plan.
+    `seconds_per_frame` covers decode, network, encode, join and verification. `total_seconds` also covers the checks
+    before the plan.
     """
 
     frames: int
@@ -95,9 +95,9 @@ class EndToEnd:
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """The trained module in float32, NCHW: for each frame a window of `window` frames, of which the middle is kept.
+    """The trained module in float32 and NCHW, with a window of `window` frames per frame, of which it keeps the middle.
 
-    `ratio` is the engine's time over this one's, measured in turns.
+    `ratio` is the engine's time divided by this one's, measured in turns.
     """
 
     window: int
@@ -112,28 +112,27 @@ class Case:
     Attributes:
         model: name of the network.
         weights: `released`, `file`, or `random`, which take the same time.
-        parameters: learned values.
-        width: of the source in pixels; the output has 4x.
-        height: of the source.
+        parameters: number of learned values.
+        width: width of the source in pixels; the output has 4x.
+        height: height of the source in pixels.
         precision: fp32, fp16 or bf16.
-        window: frames read together.
-        context: of these, read but not kept at each end.
+        window: frames per window.
+        context: frames at each end of a window that are read but not kept.
         tile: largest side of a tile.
-        overlap: pixels read beyond a tile's share, on each side.
-        tiles: tiles of a frame.
+        overlap: pixels that a tile reads beyond its own area, on each side.
+        tiles: tiles per frame.
         network: the engine from images in memory to images in memory, in windows as in the middle of a long video.
-        frames_per_second: of `network`.
-        stages: seconds a frame of each of STAGES; null where not measured.
-        arithmetic: counted.
-        limits: measured.
-        network_share: `network_flops` a second over the matrix rate.
-        executed_share: `executed_flops` a second over the matrix rate.
-        end_to_end: null where not measured.
-        peak_memory_bytes: resident peak of a process that does all of this; null where the system does not tell.
-        device_memory_bytes: peak that PyTorch allocated on a CUDA device; null elsewhere.
-        bicubic_seconds_per_frame: ffmpeg alone on the same clip, decode, bicubic `scale`, encode; null where not
-            measured.
-        reference: null where not asked for.
+        frames_per_second: rate of `network`.
+        stages: seconds per frame of each of STAGES; null if not measured.
+        arithmetic: counted operations.
+        limits: measured rates.
+        network_share: `network_flops` per second divided by the matrix rate.
+        executed_share: `executed_flops` per second divided by the matrix rate.
+        end_to_end: null if not measured.
+        peak_memory_bytes: peak resident memory of the process; null if the system does not report it.
+        device_memory_bytes: PyTorch's peak allocation on a CUDA device; null on other devices.
+        bicubic_seconds_per_frame: ffmpeg alone on the same clip: decode, bicubic `scale`, encode; null if not measured.
+        reference: null if not requested.
     """
 
     model: str
@@ -162,7 +161,7 @@ class Case:
 
     @property
     def key(self) -> tuple[str, int, int, str]:
-        """What tells cases of one report apart."""
+        """Identifies a case within a report."""
         return self.model, self.width, self.height, self.precision
 
     def __post_init__(self) -> None:
@@ -172,42 +171,40 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """All cases of one run."""
-
     version: str
     created: str
     machine: Machine
     cases: list[Case]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, the schema's name first."""
+        """Return plain values, starting with the schema's name."""
         return {"schema": SCHEMA} | asdict(self)
 
 
 def read_report(path: Path) -> Report:
-    """A report that `--json` or `--output` wrote.
+    """Read a report written with `--json` or `--output`.
 
     Raises:
-        BenchError: it is none, or of another version of the form.
-        OSError: it cannot be read.
+        BenchError: the file is not a report, or has another schema version.
+        OSError: the file cannot be read.
     """
     try:
         values = build(dict[str, Any], read_json(path), str(path))
         found = build(str, values.pop("schema", None), f"{path}: schema")
     except MalformedError as error:
-        raise BenchError(f"{error}: not a report of ristn bench; expected JSON made by its --output") from error
+        raise BenchError(f"{error}: not a report of ristn bench; expected JSON from --output") from error
     if found != SCHEMA:
-        raise BenchError(f"{path}: has the form {brief(found)}, expected {SCHEMA!r}: measure again with this version")
+        raise BenchError(f"{path}: has schema {brief(found)}, expected {SCHEMA!r}; measure again with this version")
     try:
         report: Report = build(Report, values)
     except MalformedError as error:
-        raise BenchError(f"{path}: not a whole report of ristn bench ({error}); measure again") from error
+        raise BenchError(f"{path}: is not a complete report of ristn bench ({error}); measure again") from error
     return report
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A figure of a case now and in an older report; `ratio` is now over then, None when one of them is missing."""
+    """A figure of a case in a new and an older report."""
 
     case: str
     figure: str
@@ -216,17 +213,17 @@ class Comparison:
 
     @property
     def ratio(self) -> float | None:
-        """Below 1 is less than then."""
+        """New over older; below 1 means less. None if a figure is missing."""
         return self.now / self.then if self.now is not None and self.then else None
 
 
 def figures(case: Case) -> Iterator[tuple[str, float | None]]:
-    """The figures of a case that two reports are compared by."""
-    yield "network, s a frame", case.network.median
+    """Yield the figures of a case that `compare_reports` compares."""
+    yield "network, s per frame", case.network.median
     for name in STAGES:
-        yield f"{name}, s a frame", case.stages[name]
-    yield "end to end, s a frame", None if case.end_to_end is None else case.end_to_end.seconds_per_frame
-    yield "bicubic, s a frame", case.bicubic_seconds_per_frame
+        yield f"{name}, s per frame", case.stages[name]
+    yield "end to end, s per frame", None if case.end_to_end is None else case.end_to_end.seconds_per_frame
+    yield "bicubic, s per frame", case.bicubic_seconds_per_frame
     yield "peak memory, bytes", case.peak_memory_bytes
     yield "share of the matrix rate", case.executed_share
     yield "matrix rate, FLOP/s", case.limits.matrix_flops_per_second
@@ -235,7 +232,7 @@ def figures(case: Case) -> Iterator[tuple[str, float | None]]:
 
 
 def compare_reports(now: Report, then: Report) -> list[Comparison]:
-    """Each figure of the cases that both reports have, in the order of `now`."""
+    """Compare each figure of the cases that both reports have, in the order of `now`."""
     older = {case.key: case for case in then.cases}
     rows = []
     for case in now.cases:

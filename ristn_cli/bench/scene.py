@@ -1,15 +1,15 @@
-"""A scene to measure with: a textured picture that moves past, and a disc that crosses it. Pure NumPy."""
+"""A synthetic scene for measurements: a panning texture and a moving disc. Pure NumPy."""
 
 from collections.abc import Iterator
 
 import numpy as np
 
 PAN = (2, 1)
-"""Pixels a frame, to the right and down: no two frames are the same, and none is a cut."""
+"""Pixels per frame, to the right and down. All frames differ, and there is no scene cut."""
 
 
 def make_texture(width: int, height: int, seed: int = 0) -> np.ndarray:
-    """Noise of several octaves, as natural pictures have: (height, width, 3) uint8."""
+    """Return noise with several octaves, similar to natural images: (height, width, 3) uint8."""
     generator = np.random.default_rng(seed)
     total = np.zeros((height, width, 3), np.float32)
     for octave in range(7):
@@ -22,7 +22,7 @@ def make_texture(width: int, height: int, seed: int = 0) -> np.ndarray:
 
 
 def enlarge(grid: np.ndarray, step: int) -> np.ndarray:
-    """(h, w, C) to ((h - 1) * step, (w - 1) * step, C), linear between the values."""
+    """Enlarge (h, w, C) to ((h - 1) * step, (w - 1) * step, C) with linear interpolation."""
     for axis in (0, 1):
         count = (grid.shape[axis] - 1) * step
         index, rest = np.divmod(np.arange(count), step)
@@ -32,7 +32,7 @@ def enlarge(grid: np.ndarray, step: int) -> np.ndarray:
 
 
 def make_scene(width: int, height: int, frames: int) -> Iterator[np.ndarray]:
-    """`frames` images (height, width, 3) uint8 of the scene."""
+    """Yield `frames` images (height, width, 3) uint8 of the scene."""
     texture = make_texture(width + PAN[0] * frames, height + PAN[1] * frames)
     rows, columns = np.mgrid[:height, :width]
     radius = max(2, min(width, height) // 8)

@@ -1,4 +1,4 @@
-"""Where the network's time goes: its parts by hooks."""
+"""Times the stages of the network with hooks."""
 
 import time
 from collections.abc import Iterator
@@ -13,9 +13,9 @@ from ristn_cli.model.folded import FoldedRISTN
 
 
 class StageClock:
-    """Seconds that the network spent in each of its parts while the clock is attached; tiles add up.
+    """Measures the seconds that the network spends in each stage, summed over tiles.
 
-    Fusion belongs to the reconstruction: it begins where the last ConvLSTM layer ends.
+    Fusion counts as reconstruction, which starts after the last ConvLSTM layer.
     """
 
     def __init__(self, model: FoldedRISTN | RISTN, backend: Backend) -> None:
@@ -25,7 +25,7 @@ class StageClock:
 
     @contextmanager
     def attached(self) -> Iterator[dict[str, float]]:
-        """Within, `spatial`, `temporal` and `reconstruction` grow; they begin at 0."""
+        """Measure in this context: `spatial`, `temporal` and `reconstruction` start at 0 and increase."""
         self.seconds = dict.fromkeys(("spatial", "temporal", "reconstruction"), 0.0)
         spatial, temporal = self._model.stage_ends()
         ends: list[tuple[nn.Module, str]] = [

@@ -1,4 +1,4 @@
-"""A benchmark of several networks, sizes and precisions: each in a process of its own, one after another."""
+"""Benchmarks several networks, sizes and precisions one after another, each in its own process."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def measure_apart(request: Request) -> Case:
     """Measure a case in a new process.
 
     Raises:
-        BenchError: what the measurement failed with, or that its process did not live to tell.
+        BenchError: the measurement failed, or its process was killed.
     """
     with tempfile.TemporaryDirectory(prefix="ristn-bench-") as name:
         request_file, result_file = Path(name, "request.json"), Path(name, "result.json")
@@ -36,11 +36,9 @@ def measure_apart(request: Request) -> Case:
         )
         if not result_file.is_file():
             said = " | ".join(done.stderr.strip().splitlines()[-LAST_LINES:])
-            killed = (
-                "; most likely memory ran out: try smaller frames, --tile or --window" if done.returncode < 0 else ""
-            )
+            killed = "; probably out of memory: use smaller frames, --tile or --window" if done.returncode < 0 else ""
             raise BenchError(
-                f"measuring {request.network} ended with {done.returncode}{killed}: {said or 'no message'}"
+                f"measuring {request.network} ended with exit code {done.returncode}{killed}: {said or 'no message'}"
             )
         result = read_json(result_file)
     if "error" in result:
@@ -50,7 +48,6 @@ def measure_apart(request: Request) -> Case:
 
 
 def make_report(cases: Sequence[Case], device: str) -> Report:
-    """The report of what was measured on this machine, with the threads that PyTorch has in this process."""
     return Report(
         version=version("ristn"),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -60,7 +57,7 @@ def make_report(cases: Sequence[Case], device: str) -> Report:
 
 
 def run_cases(requests: Sequence[Request], report: Callable[[str], None]) -> list[Case]:
-    """Measure each case; `tell` is result_file of each before it begins."""
+    """Measure each case. `report` receives a message before each one."""
     cases = []
     for request in requests:
         size = request.source or f"{request.width}x{request.height}"

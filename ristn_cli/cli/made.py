@@ -65,6 +65,8 @@ def way_to_compare(
 
     if plan is None or STREAM in (source, target) or options.video_stream is not None:
         return None
+    if options.start_position is not None:
+        return None  # a place, whose time only the job knows
     try:
         found = probe(source)
         common_size([(found.width, found.height), (plan.width, plan.height)])

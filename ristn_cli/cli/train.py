@@ -44,7 +44,7 @@ def train(
     ] = None,
     debug: DebugOption = False,
 ) -> None:
-    """Train weights by a recipe. The same command goes on where a stopped run was."""
+    """Train weights with a recipe. Run the same command again to resume a stopped run."""
     if compare is not None:
         Given.of(context).refuse_all_but("--compare trains nothing", "compare", "output", "debug")
         with reported_errors(debug):

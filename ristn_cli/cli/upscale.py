@@ -232,7 +232,7 @@ def upscale(
     ] = "auto",
     debug: Annotated[bool, typer.Option("--debug", hidden=True, help="Show the traceback of an error.")] = False,
 ) -> None:
-    """Upscale a video 4x, keeping its timestamps, sound, subtitles and everything else."""
+    """Upscale a video 4x, with its timestamps, audio, subtitles and everything else."""
     *sources, target = paths
     if not sources:
         raise typer.BadParameter("expected an input and an output: IN... OUT")

@@ -1,1 +1,1 @@
-"""Pictures or videos of one scene side by side: a page, a strip, a clip."""
+"""Compares images or videos of one scene: an HTML page, a picture strip, a split-screen clip."""

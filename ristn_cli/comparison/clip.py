@@ -1,4 +1,4 @@
-"""The comparison as a split-screen clip: each source in its own upright band of the picture, with its name."""
+"""The comparison as a split-screen clip: one labelled vertical band per source."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SEAM = 2
 """Width of the white line between two bands, in pixels."""
 
 LABEL_SHARE = 24
-"""Letters are as high as this part of the picture's height."""
+"""Text height as a share of the frame height."""
 
 SMALLEST_LABEL = 10
 
@@ -47,25 +47,25 @@ def write_clip(
     crf: float = 17,
     overwrite: bool = True,
 ) -> Iterator[int]:
-    """Write the clip, which appears when it is finished; yields the number of frames written, after each.
+    """Write the clip, completely or not at all; yield the number of frames written after each frame.
 
-    It has the times, colours and sound of the reference, and every frame of it in [start, end) that all sources last
-    for; what its container cannot hold is left out. Raises VideoError when nothing moves, and as `FrameWriter` and
-    `join_and_mux` do.
+    The clip has the timestamps, colour tags and audio of the reference, and all frames in [start, end) that every
+    source covers. Streams that its container cannot hold are dropped. Raises VideoError for stills, and see
+    `FrameWriter` and `join_and_mux`.
     """
     if comparison.is_still:
-        raise VideoError(f"{target}: nothing moves in single pictures; ask for --output or --png")
+        raise VideoError(f"{target}: --video needs at least one video; use --output or --png for images")
     reference = comparison.sources[comparison.reference]
     info, native = reference.info, reference.native
     moments = comparison.moments(start=start, end=end)
     numbers = [moment.frames[comparison.reference] for moment in moments]
-    # Encoders take 4:2:0 in whole pairs of rows and columns.
+    # 4:2:0 needs an even width and height.
     width, height = comparison.width - comparison.width % 2, comparison.height - comparison.height % 2
     labels = [source.label for source in comparison.sources]
     after = numbers[-1] + 1
     begin = native[numbers[0]] - native[0] if numbers[0] else None
     until = native[after] - native[0] if after < len(native) else None
-    shown = replace(info, bit_depth=8)  # the pictures are, whatever the inputs have
+    shown = replace(info, bit_depth=8)  # images of a comparison have 8 bits, whatever the inputs have
     encoder = EncoderSettings(codec=choose_codec(None, 8), color=info.color, crf=crf)
     output = Output(
         source=shown,
@@ -98,7 +98,7 @@ def write_clip(
 
 
 def split_screen(images: Sequence[Image], labels: Sequence[str]) -> Image:
-    """Pictures of one size, uint8 (H, W, 3), as one: the k-th of n upright bands is of the k-th picture."""
+    """Combine n images of one size, uint8 (H, W, 3): the k-th vertical band shows the k-th image."""
     height, width = images[0].shape[:2]
     edges = [round(k * width / len(images)) for k in range(len(images) + 1)]
     split = images[0].copy()

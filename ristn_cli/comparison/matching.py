@@ -1,4 +1,4 @@
-"""Pictures or videos of one scene, side by side in time: opened, matched, read. Knows nothing of how they are shown."""
+"""Opens images or videos of one scene, matches their frames by time, and reads them. Does not know output formats."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from ristn_cli.video import (
 )
 
 SEEK_SECONDS = Fraction(2)
-"""Frames further apart are sought one by one; nearer ones are decoded in one go."""
+"""Frames further apart than this are sought; closer ones are decoded in sequence."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """One thing to compare. `times` are those of its frames on the comparison's clock, `native` on its own."""
+    """One input. `times` are its frames' times on the comparison's clock, `native` on its own clock."""
 
     info: VideoInfo
     label: str
@@ -35,18 +35,18 @@ class Source:
 
     @property
     def is_still(self) -> bool:
-        """True for a single picture, which is there at all times."""
+        """Whether the source is a single image, which is shown at all times."""
         return len(self.native) == 1
 
     def shows(self, time: Fraction) -> bool:
-        """Whether a frame is shown at this time, or would be but for rounding."""
+        """Return whether the source covers a time, with a tolerance of one frame for rounding."""
         frame = 1 / self.info.rate
         return self.is_still or self.times[0] - frame < time < self.times[-1] + frame
 
 
 @dataclass(frozen=True)
 class Moment:
-    """A time of the comparison in seconds, and the number of the frame that each source has nearest to it."""
+    """A time of the comparison in seconds, and the nearest frame of each source."""
 
     time: Fraction
     frames: tuple[int, ...]
@@ -54,7 +54,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Sources of one scene; `width` and `height` are the largest source's. The reference gives the times."""
+    """Sources of one scene. `width` and `height` are those of the largest; the reference determines the times."""
 
     sources: tuple[Source, ...]
     reference: int
@@ -63,7 +63,6 @@ class Comparison:
 
     @property
     def is_still(self) -> bool:
-        """True when nothing moves."""
         return all(source.is_still for source in self.sources)
 
     def moments(
@@ -74,21 +73,25 @@ class Comparison:
         every: int | None = None,
         most: int | None = None,
     ) -> list[Moment]:
-        """Frames of the reference while all sources last, chosen as `choose_times` does. Raises VideoError for none."""
+        """Return frames of the reference that all sources cover, chosen by `choose_times`. Raises VideoError if there
+        are none.
+        """
         shared = [
             time for time in self.sources[self.reference].times if all(source.shows(time) for source in self.sources)
         ]
         if not shared:
             names = ", ".join(str(source.info.path) for source in self.sources)
-            raise VideoError(f"{names}: have no time in common; say with --offset where in the first the others begin")
+            raise VideoError(
+                f"{names}: do not overlap in time; give the start of the others within the first with --offset"
+            )
         chosen = choose_times(shared, start=start, end=end, every=every, most=most)
         if not chosen:
             found = f"{float(shared[0]):g} s to {float(shared[-1]):g} s"
-            raise VideoError(f"no frames between --start and --end; the frames in common go from {found}")
+            raise VideoError(f"no frames between --start and --end; the inputs overlap from {found}")
         return [Moment(time, tuple(nearest_index(source.times, time) for source in self.sources)) for time in chosen]
 
     def read(self, moments: Sequence[Moment]) -> Iterator[tuple[Image, ...]]:
-        """For each moment the picture of every source: uint8 (H, W, 3), each of its own size."""
+        """Yield the images of all sources for each moment: uint8 (H, W, 3), each in its own size."""
         readers = [read_numbers(source, [m.frames[k] for m in moments]) for k, source in enumerate(self.sources)]
         yield from zip(*readers, strict=True)
 
@@ -96,10 +99,10 @@ class Comparison:
 def open_comparison(paths: Sequence[Path], *, labels: Sequence[str] = (), offset: Fraction | None = None) -> Comparison:
     """Probe two or more videos, stills or folders of images.
 
-    The first that moves is the reference. Times count from each video's first frame. All but the first source begin
-    with the first's first frame at or after `offset` seconds, which is what a cut at that time leaves. The images of a
-    folder have no times: beside a video they take its frames' one after another. Raises VideoError for what cannot be
-    read, and for pictures of different shapes.
+    The reference is the first video, or else the first folder of images. Times count from the first frame of each
+    video. With `offset`, all other sources start at the first frame of the first source at or after that time in
+    seconds, as if they were cut there. Images of a folder have no times: beside a video, they get the times of its
+    frames in turn. Raises VideoError if a source cannot be read, or if aspect ratios differ.
     """
     infos = [probe(path) for path in paths]
     names = [*labels, *distinct_labels(paths)[len(labels) :]]
@@ -115,39 +118,39 @@ def open_comparison(paths: Sequence[Path], *, labels: Sequence[str] = (), offset
         if timed and info.is_image_sequence and len(native) > 1:
             times = tuple(time for time in clock if time >= shifts[index])[: len(native)]
             if not times:
-                raise VideoError(f"{info.path}: --offset lies after the last frame of {infos[reference].path}")
+                raise VideoError(f"{info.path}: --offset is after the last frame of {infos[reference].path}")
         sources.append(Source(info, names[index], times, native[: len(times)]))
     try:
         width, height = common_size([(info.width, info.height) for info in infos])
     except ValueError as error:
         found = ", ".join(f"{info.path} is {info.width}x{info.height}" for info in infos)
-        raise VideoError(f"{found}: expected pictures of one scene in one shape; crop them alike first") from error
+        raise VideoError(f"{found}: expected the same aspect ratio; crop the inputs to the same shape") from error
     return Comparison(tuple(sources), reference, width, height)
 
 
 def _start_of_others(first: Sequence[Fraction], offset: Fraction | None) -> Fraction:
-    """The time of the first source at which the others have their first frame, from its own frames' times."""
+    """Return the time of the first source at which the other sources start."""
     wanted = offset or Fraction(0)
     return next((time - first[0] for time in first if time - first[0] >= wanted), wanted)
 
 
 def frame_times(info: VideoInfo) -> tuple[Fraction, ...]:
-    """Times of all frames on the source's own clock, without decoding them where packets tell them."""
+    """Return the times of all frames on the source's own clock, from its packets if possible, else by decoding."""
     if info.is_image_sequence:
         return tuple(index / info.rate for index in range(len(info.images)))
     if info.is_still:
         return (info.start_time,)
     if info.has_decoding_times_only:
         return tuple(decoded_times(info))
-    # What lies before the first frame that decodes is not shown.
+    # Frames before the first one that decodes are not shown.
     times = tuple(time for time in presentation_times(info.path, info.video_index) if time >= info.start_time)
     return times or (info.start_time,)
 
 
 def read_numbers(source: Source, numbers: Sequence[int]) -> Iterator[Image]:
-    """The frames of these numbers, which never fall; a number that repeats gives its picture again.
+    """Yield the frames with these numbers, which are in ascending order; a repeated number repeats the image.
 
-    Raises VideoError where a frame that the file lists does not decode.
+    Raises VideoError if a frame does not decode.
     """
     position = 0
     while position < len(numbers):
@@ -162,7 +165,7 @@ def _read_run(source: Source, numbers: Sequence[int]) -> Iterator[Image]:
     info, native = source.info, source.native
 
     def earliest(number: int) -> Fraction:
-        # Half way from its predecessor: a decoder may time a frame a little otherwise than its packet.
+        # Half a frame earlier, because a decoder's timestamp may differ slightly from the packet's.
         return (native[number - 1] + native[number]) / 2 if number else info.start_time
 
     start = earliest(numbers[0]) - info.start_time
@@ -174,7 +177,7 @@ def _read_run(source: Source, numbers: Sequence[int]) -> Iterator[Image]:
             frame = next((frame for frame in frames if frame.time >= earliest(number)), None)
             if frame is None:
                 at = float(native[number] - info.start_time)
-                raise VideoError(f"{info.path}: the frame at {at:.3f} s does not decode; stop before it (--end)")
+                raise VideoError(f"{info.path}: the frame at {at:.3f} s does not decode; use --end to stop before it")
             shown, previous = to_eight_bits(frame.image), number
         assert shown is not None
         yield shown

@@ -1,4 +1,4 @@
-"""The comparison as one picture: the whole scene on the left, the same places of every source enlarged beside it."""
+"""The comparison as one image: the whole scene on the left, enlarged crops of every source beside it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ristn_cli.comparison.matching import Comparison, Moment, read_numbers
 from ristn_cli.video import Image, Scaling, VideoError, draw_label, resize_image, write_image
 
 CELL = 256
-"""Pixels that the longest side of a crop is enlarged towards, by a whole factor."""
+"""The longest side of a crop is enlarged to about this many pixels, by an integer factor."""
 
 CROPS = 3
-"""Places that are chosen when none are named, of a `CROP_SHARE`-th of the picture's shorter side."""
+"""Number of automatic crops. Their side is 1/`CROP_SHARE` of the frame's shorter side."""
 
 CROP_SHARE = 8
 MARGIN = 12
@@ -35,10 +35,10 @@ def save_strip(
     scaling: Scaling = "bicubic",
     overwrite: bool = True,
 ) -> Moment:
-    """Write the strip of the most detailed of the moments, which is returned.
+    """Write the strip of the most detailed moment and return that moment.
 
-    `crops` are in pixels of the comparison's size; without any, the most detailed places are taken. Raises VideoError
-    for crops that lie outside of the picture.
+    `crops` are in pixels of the comparison's size; if empty, the most detailed places are used. Raises VideoError for
+    crops outside of the frame.
     """
     for crop in crops:
         check_crop(crop, comparison)
@@ -59,13 +59,13 @@ def save_strip(
 
 
 def largest_source(comparison: Comparison) -> int:
-    """Index of the first source that has the comparison's own size."""
+    """Return the index of the first source that has the comparison's size."""
     size = (comparison.width, comparison.height)
     return next(k for k, s in enumerate(comparison.sources) if (s.info.width, s.info.height) == size)
 
 
 def check_crop(crop: Crop, comparison: Comparison) -> None:
-    """Raise VideoError unless the crop has pixels, all of them inside of the comparison's picture."""
+    """Raise VideoError if the crop is empty or exceeds the comparison's frame."""
     inside = crop.x + crop.width <= comparison.width and crop.y + crop.height <= comparison.height
     if min(crop.x, crop.y) < 0 or min(crop.width, crop.height) < 1 or not inside:
         found = ",".join(str(value) for value in crop)
@@ -78,9 +78,10 @@ def check_crop(crop: Crop, comparison: Comparison) -> None:
 def compose_strip(
     images: Sequence[Image], labels: Sequence[str], crops: Sequence[Crop], shown: int, title: str
 ) -> Image:
-    """Pictures of one size, uint8 (H, W, 3), as a strip: picture `shown` whole, and a column of crops for each.
+    """Combine images of one size, uint8 (H, W, 3): image `shown` in full, then a column of crops for each image.
 
-    Crops are enlarged by one whole factor, pixel by pixel, inside of frames in the colour that marks them on the left.
+    All crops have the same integer enlargement, by pixel repetition. Their frame has the colour that marks them in the
+    full image.
     """
     zoom = max(1, round(CELL / max(max(crop.width, crop.height) for crop in crops)))
     cell_width = max(crop.width for crop in crops) * zoom + 2 * FRAME
@@ -117,7 +118,7 @@ def compose_strip(
 
 
 def _outline(image: Image, left: int, top: int, right: int, bottom: int, color: tuple[int, int, int]) -> None:
-    """A frame of `FRAME` pixels around a rectangle, just outside of it where there is room."""
+    """Draw an outline of `FRAME` pixels around a rectangle, outside of it if possible."""
     outer = image[max(0, top - FRAME) : bottom + FRAME, max(0, left - FRAME) : right + FRAME]
     inner = image[top:bottom, left:right].copy()
     outer[:] = color

@@ -1,4 +1,6 @@
-"""Line and point charts as inline SVG, drawn by matplotlib: readable on light and dark pages, by shape and colour."""
+"""Line and point charts as inline SVG, drawn by matplotlib. Shape and colour both identify a series, on light and dark
+pages.
+"""
 
 import io
 import re
@@ -13,19 +15,19 @@ from ristn_cli.own_files import import_apart
 from ristn_cli.printable import printable
 
 COLOURS = ("#888888", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Okabe and Ito's, told apart with any colour vision; grey for the baseline."""
+"""Okabe and Ito's palette, which is distinct with any colour vision; grey for the baseline."""
 
 DASHES = (":", "-", "--", "-.", (0, (4, 2)), (0, (1, 2)), (0, (12, 4)))
 MARKERS = "osD^vP*"
 INK = "#010203"
-"""Replaced by `currentColor`, the colour of the page's text, which matplotlib does not know."""
+"""Replaced by `currentColor`, the text colour of the page, which matplotlib does not support."""
 
 NO_CHARTS = "the report has no charts: matplotlib is not installed; install it with: pip install 'ristn[train]'"
 
 
 @dataclass(frozen=True)
 class Series:
-    """A named row of points; its position in the chart chooses colour, dashes and marker."""
+    """A named series of points. Its position in the chart determines colour, dashes and marker."""
 
     name: str
     x: Sequence[float]
@@ -33,19 +35,18 @@ class Series:
 
 
 def can_draw() -> bool:
-    """Whether matplotlib is installed."""
     return find_spec("matplotlib") is not None
 
 
 def draw_chart(series: Sequence[Series], *, title: str, x_label: str, y_label: str, as_points: bool = False) -> str:
-    """An `<svg>` element with lines, or with a marker for each point, and a legend; needs `can_draw()`.
+    """Draw lines, or a marker for each point, with a legend, as an `<svg>` element. Requires `can_draw()`.
 
     Args:
-        series: what to draw.
-        title: of the chart; no other chart of the page may have the same.
-        x_label: under the chart.
-        y_label: beside it, with the unit.
-        as_points: markers without lines; the horizontal axis begins at 0.
+        series: the data.
+        title: title of the chart, unique on its page.
+        x_label: label of the horizontal axis.
+        y_label: label of the vertical axis, with the unit.
+        as_points: draw markers without lines; the horizontal axis begins at 0.
     """
     import_apart("matplotlib")
     import matplotlib
@@ -55,7 +56,7 @@ def draw_chart(series: Sequence[Series], *, title: str, x_label: str, y_label: s
     settings: Any = dict.fromkeys(inks, INK) | {"svg.fonttype": "none", "svg.hashsalt": title, "text.parse_math": False}
     names, ys = [printable(row.name) for row in series], [row.y for row in series]
     with matplotlib.rc_context(settings), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of letters that its font lacks: the page has its own font
+        warnings.simplefilter("ignore", UserWarning)  # about letters that its font lacks; the page uses its own font
         figure = Figure(figsize=(6.4, 3.6), layout="constrained")
         axes = figure.subplots()
         axes.grid(axis="y", color=INK, alpha=0.15, clip_on=False)
@@ -72,7 +73,7 @@ def draw_chart(series: Sequence[Series], *, title: str, x_label: str, y_label: s
         figure.legend(axes.lines, names, loc="outside upper left", ncols=3, frameon=False)
         file = io.StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
-    # What would occur twice on a page, point elsewhere, or hide its font; markers keep the ids that they are used by.
+    # Remove ids that would repeat on a page, metadata, and fonts. Markers keep their ids, which the chart refers to.
     unwanted = r"<metadata>.*?</metadata>| id=\"(?!m[0-9a-f]{10}\")[^\"]*\"|font-family: [^;\"]*;"
     drawn = re.sub(unwanted, "", file.getvalue(), flags=re.DOTALL)
     view, body = re.split(r"<svg.*?viewBox=\"(.*?)\".*?>", drawn, maxsplit=1, flags=re.DOTALL)[1:]

@@ -1,4 +1,4 @@
-"""Clips of a benchmark: where they are, what belongs to them in other folders, and how many frames can be scored."""
+"""Finds the clips of a benchmark, their counterparts in other folders, and the number of frames that can be scored."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from ristn_cli.video import ReadOptions, VideoError, VideoInfo, list_images, pro
 CLIP_SUFFIXES = {".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v", ".y4m"}
 
 SMALLEST_SIDE = 32
-"""HR pixels: what the border leaves must hold SSIM's window of 11."""
+"""HR pixels. Without the border, a frame must be larger than SSIM's window of 11 pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,11 +19,11 @@ class Clip:
     """A clip of the ground truth.
 
     Attributes:
-        name: what tables call it, and what it is called in other folders.
+        name: name in tables and in other folders.
         path: video file or folder of images.
         total: frames that are read.
-        frames: how many of them, from the first, everything given for this clip holds: only these are scored.
-        is_still: whether it is a single image, so that images beside it in other folders are clips of their own.
+        frames: number of frames, from the first, that every input for this clip contains. Only these are scored.
+        is_still: whether it is a single image. Then every image of another folder is a clip of its own.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Clip:
 
 
 def find_clips(dataset: Path) -> list[Path]:
-    """Clips of a dataset: a single file, the video files of a folder, or its folders of images.
+    """Return the clips of a dataset: a single file, the video files of a folder, or its folders of images.
 
     Raises:
         VideoError: there are none.
@@ -53,29 +53,35 @@ def find_clips(dataset: Path) -> list[Path]:
 
 
 def is_clip(path: Path) -> bool:
-    """Whether an entry of a dataset is a clip: a video file, or a folder of images."""
+    """Return whether an entry of a dataset is a video file or a folder of images."""
     return path.suffix.lower() in CLIP_SUFFIXES or (path.is_dir() and not path.name.startswith("."))
 
 
 def plan_clips(
     dataset: Path, given: Sequence[Path] = (), *, max_frames: int | None = None, stills: bool = False
 ) -> list[Clip]:
-    """Clips of a dataset, with the frames that it and every folder in `given` (LR frames, others' outputs) hold.
+    """Return the clips of a dataset, with the number of frames in it and in every folder of `given`.
 
-    With `stills` every image of the folder is a clip of one frame, as in Set5: they may differ in size.
+    Args:
+        dataset: ground truth.
+        given: folders of LR frames or of outputs.
+        max_frames: largest number of frames per clip; None for all.
+        stills: treat every image of the folder as a clip of one frame, as in Set5. Their sizes may differ.
 
     Raises:
-        VideoError: no clips, one that cannot be scored, or none of its name in a folder of `given`.
+        VideoError: there are no clips, a clip cannot be scored, or a folder of `given` has no clip of the same name.
     """
     paths = list(list_images(dataset)) if stills else find_clips(dataset)
     if not paths:
-        raise VideoError(f"{dataset}: is not a folder of images; stills are in one")
+        raise VideoError(f"{dataset}: is not a folder of images; --stills needs one")
     stems = Counter(clip_stem(path) for path in paths)
     clips = []
     for path in paths:
         info = probe_clip(path)
         if min(info.width, info.height) < SMALLEST_SIDE:
-            raise VideoError(f"{path}: is {info.width}x{info.height}; expected {SMALLEST_SIDE} pixels a side or more")
+            raise VideoError(
+                f"{path}: is {info.width}x{info.height}; expected at least {SMALLEST_SIDE}x{SMALLEST_SIDE}"
+            )
         name = path.name if stems[clip_stem(path)] > 1 else clip_stem(path)
         total = count_frames(info, max_frames)
         held = [count_frames(probe_clip(find_counterpart(folder, name, stills)), max_frames) for folder in given]
@@ -84,12 +90,12 @@ def plan_clips(
 
 
 def clip_stem(path: Path) -> str:
-    """Name of a clip: that of its folder, or of its file without the suffix."""
+    """Return the name of a clip: its folder's name, or its file name without the suffix."""
     return path.name if path.is_dir() else path.stem
 
 
 def find_counterpart(folder: Path, name: str, is_still: bool = False) -> Path:
-    """The clip called `name` in another folder; or `folder` itself where it is a clip: a file, or images.
+    """Return the clip called `name` in another folder, or `folder` itself if it is a single clip.
 
     Raises:
         VideoError: there is none.
@@ -100,29 +106,29 @@ def find_counterpart(folder: Path, name: str, is_still: bool = False) -> Path:
     for path in clips:
         if name in (clip_stem(path), path.name):
             return path
-    raise VideoError(f"{folder}: has no clip {name!r}; expected a video file or a folder of images of that name")
+    raise VideoError(f"{folder}: contains no clip {name!r}; expected a video file or a folder of images with that name")
 
 
 def probe_clip(path: Path) -> VideoInfo:
-    """What is in a clip that can be scored.
+    """Probe a clip and check that it can be scored.
 
     Raises:
-        VideoError: not readable, or deeper than 8 bits.
+        VideoError: it is not readable, or has more than 8 bits per channel.
     """
     info = probe(path)
     if info.bit_depth > 8:
-        raise VideoError(f"{path}: has more than 8 bits a channel; PSNR and SSIM are defined here on 8-bit frames")
+        raise VideoError(f"{path}: has more than 8 bits per channel; PSNR and SSIM are only computed for 8-bit frames")
     return info
 
 
 def count_frames(info: VideoInfo, max_frames: int | None = None) -> int:
-    """Frames of a clip, counted by reading it: what containers say is a guess."""
+    """Count the frames of a clip by reading it, because frame counts of containers are unreliable."""
     if info.is_image_sequence:
         return min(len(info.images), max_frames or len(info.images))
     return sum(1 for _ in read_frames(info, ReadOptions(max_frames=max_frames)))
 
 
 def refuse_change(message: str) -> None:
-    """What `read_frames` reports of a change on the way, as an error: scaled frames cannot be scored."""
+    """Raise a VideoError for a change that `read_frames` reports, because rescaled frames cannot be scored."""
     what = message.rpartition("; such frames")[0]
-    raise VideoError(f"{what}; expected frames of one size and kind (--stills scores each image by itself)")
+    raise VideoError(f"{what}; expected frames of one size and format (--stills scores each image separately)")

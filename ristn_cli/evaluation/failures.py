@@ -1,7 +1,6 @@
-"""Where a network does worst: the places with the least gain over bicubic, found while frames are scored, as a picture.
+"""The places with the least gain over bicubic, found while frames are scored, as a picture.
 
-Bounded in memory: of the clip being scored a grid of places, of each place only its worst frame; of a clip that is done
-the worst few.
+Memory is bounded: it keeps the worst frame of every place of the current clip, and a few places of each earlier clip.
 """
 
 import math
@@ -16,13 +15,13 @@ from ristn_cli.evaluation.scoring import CROP_BORDER, ScoredFrame, limited
 from ristn_cli.video import draw_label
 
 PLACE = 160
-"""HR pixels of a place's side: 40 LR pixels; fewer where the frame has fewer."""
+"""Side of a place in HR pixels, equal to 40 LR pixels; less in smaller frames."""
 
 INVISIBLE = 40.0
-"""PSNR-Y in dB of a place from which on nobody sees an error: no failure, whatever bicubic has there."""
+"""PSNR-Y in dB from which an error is invisible and does not count as a failure."""
 
 MOST = 12
-"""Places that are shown at most."""
+"""Largest number of places in the picture."""
 
 ZOOM = 2
 MARGIN = 8
@@ -33,15 +32,7 @@ GROUND = 255
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """A place where a network does badly.
-
-    Attributes:
-        clip: name of the clip.
-        frame: number in it, from 0.
-        x, y, width, height: the place in HR pixels.
-        psnr_y: dB of the network in the place.
-        bicubic_psnr_y: dB of bicubic there.
-    """
+    """A place with a small or negative gain: a rectangle in HR pixels of frame `frame` (from 0), and PSNR-Y in dB."""
 
     clip: str
     frame: int
@@ -54,31 +45,31 @@ class Failure:
 
     @property
     def badness(self) -> tuple[float, float]:
-        """Sorts failures, the worst first: least gain over bicubic, then the largest error."""
+        """Sort key, worst first: least gain over bicubic, then largest error."""
         return self.psnr_y - self.bicubic_psnr_y, self.psnr_y
 
     def is_apart(self, other: "Failure") -> bool:
-        """Whether two places are of different clips, or neither overlap nor touch."""
+        """Return whether two places are in different clips, or neither overlap nor touch."""
         across = abs(self.x - other.x) > max(self.width, other.width)
         return self.clip != other.clip or across or abs(self.y - other.y) > max(self.height, other.height)
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A failure and what is to be seen there, (H, W, 3) uint8: bicubic, the network, the original."""
+    """A failure and its pictures, (H, W, 3) uint8: bicubic, network, original."""
 
     failure: Failure
     pictures: tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 class Failures:
-    """Takes scored frames of a network, and keeps the worst frame of every place of the clips."""
+    """Collects the worst frame of every place from scored frames of a network."""
 
     def __init__(self) -> None:
         self.worst: dict[tuple[str, int, int], Shown] = {}
 
     def add(self, clip: str, frame: ScoredFrame) -> None:
-        """Look at every place of a frame."""
+        """Compare every place of a frame with the worst so far."""
         bicubic = interpolate_bicubic(frame.lr)
         luma = [rgb_to_y(image) for image in (frame.sr, bicubic, frame.hr)]
         for place in places(*frame.hr.shape[:2]):
@@ -101,7 +92,7 @@ class Failures:
                 self.worst[key] = Shown(found, (bicubic[place].copy(), frame.sr[place].copy(), frame.hr[place].copy()))
 
     def end_clip(self, clip: str) -> None:
-        """Forget of a clip what `choose` would not take."""
+        """Discard the places of a finished clip that `choose` cannot return."""
         kept: dict[tuple[str, int, int], Shown] = {}
         for key, shown in sorted(self.worst.items(), key=lambda item: item[1].failure.badness):
             if key[0] == clip and (len(kept) == MOST or not is_apart_from(shown, kept.values())):
@@ -110,7 +101,9 @@ class Failures:
                 kept[key] = shown
 
     def choose(self, count: int) -> list[Shown]:
-        """The worst, at most `count`: one of each clip first, then further ones well apart; the worst first."""
+        """Return at most `count` failures, worst first. Each clip contributes its worst before any clip contributes a
+        second one.
+        """
         ranked = sorted(self.worst.values(), key=lambda shown: shown.failure.badness)
         clips = {shown.failure.clip: shown for shown in reversed(ranked)}
         firsts = sorted(clips.values(), key=lambda shown: shown.failure.badness)[:count]
@@ -122,19 +115,17 @@ class Failures:
 
 
 def is_apart_from(shown: Shown, others: Iterable[Shown]) -> bool:
-    """Whether a place is apart from all others."""
     return all(shown.failure.is_apart(other.failure) for other in others)
 
 
 def places(height: int, width: int) -> Iterator[tuple[slice, slice]]:
-    """Rows and columns of the places that cover a frame within its border, evenly spread: they overlap a little."""
+    """Yield the rows and columns of evenly spaced, slightly overlapping places that cover a frame within its border."""
     for rows in spread(height):
         for columns in spread(width):
             yield rows, columns
 
 
 def spread(side: int) -> list[slice]:
-    """Places along a side."""
     length = min(PLACE, side - 2 * CROP_BORDER)
     free = side - 2 * CROP_BORDER - length
     steps = math.ceil(free / length)
@@ -143,7 +134,7 @@ def spread(side: int) -> list[slice]:
 
 
 def draw_failures(chosen: Sequence[Shown], name: str) -> np.ndarray:
-    """A row for each failure: bicubic, the network called `name`, the original, enlarged; (H, W, 3) uint8."""
+    """Draw a row per failure: bicubic, the network called `name` and the original, enlarged; (H, W, 3) uint8."""
     cell_width = ZOOM * max((shown.failure.width for shown in chosen), default=PLACE)
     heights = [ZOOM * shown.failure.height for shown in chosen]
     sheet = np.full(

@@ -1,4 +1,4 @@
-"""Pictures for a report, taken while frames are scored: crops, error maps, temporal profiles. Bounded in memory."""
+"""Pictures for a report, made while frames are scored: crops, error maps, temporal profiles. Memory is bounded."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,25 +17,25 @@ CROP = (96, 128)
 
 PROFILE_WIDTH = 256
 LONGEST_PROFILE = 160
-"""HR pixels and frames of a temporal profile at most."""
+"""Largest width in HR pixels, and largest number of frames, of a temporal profile."""
 
 OVERVIEW_WIDTH = 704
 ERROR_WIDTH = 360
-"""Widest whole frame and error map, in pixels: wider ones are averaged down."""
+"""Largest width in pixels of whole frames and error maps; wider ones are averaged down."""
 
 HIGHEST_ERROR = 48
-"""Error in 8-bit levels of Y that is shown brightest."""
+"""Error in 8-bit levels of Y that has the brightest colour."""
 
 MOST_CLIPS = 8
-"""Clips that get pictures; tables and curves have them all."""
+"""Number of clips with pictures. Tables and charts contain all clips."""
 
 HEAT = np.array([(8, 8, 24), (70, 20, 120), (190, 40, 100), (245, 130, 40), (255, 240, 170)])
-"""Colours of errors, from none to the highest, evenly spaced."""
+"""Evenly spaced colours of errors, from none to the highest."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a clip is looked at: a frame, and the crop's top left corner in it, in HR pixels."""
+    """The frame and the crop that a clip is shown by; the top left corner in HR pixels."""
 
     frame: int
     top: int
@@ -45,13 +45,13 @@ class Place:
 
     @property
     def row(self) -> int:
-        """Row of the temporal profile: through the middle of the crop."""
+        """Row of the temporal profile, through the middle of the crop."""
         return self.top + self.height // 2
 
 
 @dataclass
 class ClipPictures:
-    """What is kept of a clip, each dictionary by the name of a method."""
+    """Pictures of a clip. The keys of each dictionary are names of methods."""
 
     place: Place
     overview: np.ndarray
@@ -65,12 +65,12 @@ class ClipPictures:
     truth_lines: list[np.ndarray] = field(default_factory=list)
 
     def profile(self, method: str | None) -> np.ndarray:
-        """Temporal profile of a method, or of the original: (frames, columns, 3)."""
+        """Return the temporal profile of a method, or of the original for None: (frames, columns, 3)."""
         return np.stack(self.truth_lines if method is None else self.lines[method])
 
 
 class Gallery:
-    """Takes pictures of the middle frame of the first clips, where bicubic errs the most."""
+    """Collects pictures of the middle frame of the first clips, where bicubic has the largest error."""
 
     def __init__(self, clips: Sequence[Clip], methods: Sequence[str], protocol: Protocol) -> None:
         self.methods = tuple(methods)
@@ -79,7 +79,7 @@ class Gallery:
         self.pictures: dict[str, ClipPictures] = {}
 
     def add(self, clip: str, method: str, frame: ScoredFrame) -> None:
-        """Take what is wanted of a scored frame."""
+        """Keep the pictures of a scored frame that the report needs."""
         if clip not in self.clips:
             return
         if clip not in self.pictures:
@@ -96,7 +96,7 @@ class Gallery:
             kept.psnr[method] = frame.scores.psnr_y
 
     def _look(self, clip: Clip) -> ClipPictures:
-        """The middle of the frames scored, read once more to find the place in it."""
+        """Read the middle one of the scored frames to choose the place in it."""
         skip = self.protocol.skip
         middle = skip + (clip.frames - 2 * skip) // 2
         hr, lr = next(islice(read_pairs(clip, self.protocol), middle, None))
@@ -113,12 +113,11 @@ class Gallery:
 
 
 def cut(image: np.ndarray, place: Place) -> np.ndarray:
-    """The crop of an image, as a copy."""
     return image[place.top : place.top + place.height, place.left : place.left + place.width].copy()
 
 
 def find_place(frame: int, hr: np.ndarray, lr: np.ndarray) -> Place:
-    """The crop in which bicubic's squared error of Y is largest, on the grid of LR pixels."""
+    """Return the crop with the largest squared error of bicubic's Y, aligned to LR pixels."""
     error = np.square(rgb_to_y(interpolate_bicubic(lr)) - rgb_to_y(hr))
     height, width = (min(wanted, side) for wanted, side in zip(CROP, error.shape, strict=True))
     sums = np.zeros((error.shape[0] + 1, error.shape[1] + 1))
@@ -130,7 +129,7 @@ def find_place(frame: int, hr: np.ndarray, lr: np.ndarray) -> Place:
 
 
 def frame_crop(image: np.ndarray, place: Place, thickness: int = 2) -> np.ndarray:
-    """A copy of an image with a yellow line, and a black one around it, about the crop."""
+    """Return a copy of an image with a yellow and black outline around the crop."""
     drawn = image.copy()
     for grow, colour in ((2 * thickness, (0, 0, 0)), (thickness, (255, 220, 0))):
         top, left = max(0, place.top - grow), max(0, place.left - grow)
@@ -142,7 +141,7 @@ def frame_crop(image: np.ndarray, place: Place, thickness: int = 2) -> np.ndarra
 
 
 def show_error(sr: np.ndarray, hr: np.ndarray) -> np.ndarray:
-    """The absolute error of Y in colours: dark for none, brightest from `HIGHEST_ERROR` levels on."""
+    """Return the absolute error of Y in colours, from dark for 0 to brightest for `HIGHEST_ERROR` levels or more."""
     share = (np.abs(rgb_to_y(sr) - rgb_to_y(hr)) / HIGHEST_ERROR).clip(0, 1) * (len(HEAT) - 1)
     below = np.minimum(share.astype(int), len(HEAT) - 2)
     between = (share - below)[..., None]
@@ -151,7 +150,7 @@ def show_error(sr: np.ndarray, hr: np.ndarray) -> np.ndarray:
 
 
 def shrink_to(image: np.ndarray, widest: int) -> np.ndarray:
-    """An image averaged down by the smallest whole factor that makes it no wider than `widest`."""
+    """Average an image down by the smallest integer factor that makes it at most `widest` wide."""
     factor = -(-image.shape[1] // widest)
     if factor == 1:
         return image

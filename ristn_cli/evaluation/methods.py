@@ -1,4 +1,4 @@
-"""What is compared: interpolation, networks, frames that others made. Each gives 4x frames for LR frames."""
+"""Methods that can be scored: interpolation, networks and existing outputs. Each yields 4x frames for LR frames."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -22,11 +22,11 @@ LANCZOS_LOBES = 3
 
 
 class Method(Protocol):
-    """A way from LR to 4x.
+    """A method of 4x upscaling.
 
     Attributes:
-        name: what tables call it.
-        is_timed: whether its frames are made here, so that their time means something.
+        name: name in tables.
+        is_timed: whether this process computes the frames, so that timing them is meaningful.
     """
 
     @property
@@ -36,37 +36,37 @@ class Method(Protocol):
     def is_timed(self) -> bool: ...
 
     def restore(self, clip: Clip, lr: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """4x frames (4H, 4W, 3) of a clip's LR frames (H, W, 3), uint8, in order; others' outputs may be fewer."""
+        """Yield 4x frames (4H, 4W, 3) for the LR frames (H, W, 3) of a clip, uint8, in order. Existing outputs may be
+        fewer.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Interpolation:
-    """A baseline, `bicubic` or `lanczos`: every frame by itself."""
+    """`bicubic` or `lanczos` interpolation of single frames."""
 
     name: str
     is_timed: bool = True
 
     def restore(self, clip: Clip, lr: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """See `Method`."""
         for image in lr:
             yield interpolate_bicubic(image) if self.name == "bicubic" else interpolate_lanczos(image)
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network, through the engine of `ristn upscale`."""
+    """A network in the engine of `ristn upscale`."""
 
     name: str
     upscaler: Upscaler
     is_timed: bool = True
 
     def restore(self, clip: Clip, lr: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """See `Method`."""
         return self.upscaler.upscale(lr)
 
     def restore_still(self, image: np.ndarray) -> np.ndarray:
-        """One frame with itself in its neighbours' place."""
+        """Upscale one frame with copies of itself as its neighbours."""
         context = self.upscaler.tiling.context
         still = Window((image,) * (2 * context + 1), slice(context, context + 1))
         return self.upscaler.upscale_window(still)[0]
@@ -74,26 +74,25 @@ class Network:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Frames that someone made before: for each clip a video file, or a folder of images, of its name."""
+    """Existing outputs: for each clip a video file or a folder of images with the clip's name."""
 
     name: str
     folder: Path
     is_timed: bool = False
 
     def restore(self, clip: Clip, lr: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """See `Method`."""
         info = probe_clip(find_counterpart(self.folder, clip.name, clip.is_still))
-        for _, frame in zip(lr, read_frames(info, on_change=refuse_change), strict=False):  # it may hold fewer
+        for _, frame in zip(lr, read_frames(info, on_change=refuse_change), strict=False):  # outputs may be fewer
             yield frame.image
 
 
 def interpolate_bicubic(image: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 to (4H, 4W, 3) by the bicubic kernel with a = -0.5."""
+    """Upscale (H, W, 3) uint8 to (4H, 4W, 3) with the bicubic kernel, a = -0.5."""
     return to_image(bicubic_upsample(to_tensor(image)[None])[0])
 
 
 def interpolate_lanczos(image: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 to (4H, 4W, 3) by the Lanczos kernel of three lobes, renormalised at the edges as Pillow does."""
+    """Upscale (H, W, 3) uint8 to (4H, 4W, 3) with the Lanczos kernel, a = 3, renormalised at the edges as in Pillow."""
     height, width = image.shape[:2]
     planes = image.transpose(2, 0, 1).astype(np.float32)
     enlarged = lanczos_matrix(height) @ planes @ lanczos_matrix(width).T
@@ -102,7 +101,7 @@ def interpolate_lanczos(image: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def lanczos_matrix(size: int) -> np.ndarray:
-    """(4 * size, size) weights that enlarge one axis."""
+    """Return the interpolation weights of one axis, (4 * size, size)."""
     centres = (np.arange(SCALE * size) + 0.5) / SCALE - 0.5
     distance = np.arange(size)[None, :] - centres[:, None]
     weights = np.where(np.abs(distance) < LANCZOS_LOBES, np.sinc(distance) * np.sinc(distance / LANCZOS_LOBES), 0)
@@ -111,11 +110,11 @@ def lanczos_matrix(size: int) -> np.ndarray:
 
 
 def to_tensor(image: np.ndarray) -> torch.Tensor:
-    """(H, W, 3) uint8 to (3, H, W) in [0, 1]."""
+    """Convert (H, W, 3) uint8 to (3, H, W) in [0, 1]."""
     return torch.from_numpy(image).permute(2, 0, 1).float() / 255
 
 
 def to_image(frame: torch.Tensor) -> np.ndarray:
-    """(3, H, W) in [0, 1] to (H, W, 3) uint8, rounded."""
+    """Convert (3, H, W) in [0, 1] to (H, W, 3) uint8, rounded."""
     image: np.ndarray = (quantize(frame) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
     return image

@@ -1,7 +1,7 @@
-"""PSNR and SSIM of frames, as the paper's tables take them, and what changes from frame to frame.
+"""PSNR, SSIM and temporal error of frames, as in the paper's tables. Pure NumPy in float64; reads no files.
 
-Pure NumPy in float64; knows no files and no video. The protocol: both frames rounded to 8-bit RGB, BT.601 luma, 8
-border pixels cut (``crop_border=8``), the mean over the frames of a clip, then over clips.
+The protocol: frames are rounded to 8-bit RGB and converted to BT.601 luma, and 8 border pixels are cut
+(``crop_border=8``). Scores are means over the frames of a clip, then over clips.
 """
 
 from collections.abc import Iterable
@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# Luma of full-range R, G, B in [0, 1] (BT.601 weights times 219), and its black level: what MATLAB's rgb2ycbcr uses.
+# BT.601 luma weights times 219 for full-range R, G, B in [0, 1], and the black level, as in MATLAB's rgb2ycbcr.
 _Y_WEIGHTS = np.array([65.481, 128.553, 24.966])
 _Y_BLACK = 16.0
 
-# Wang et al. 2004: an 11x11 Gaussian of sigma 1.5, and the two constants that keep the quotients finite.
+# Wang et al. 2004: an 11x11 Gaussian with sigma 1.5, and the constants that keep the quotients finite.
 _SSIM_TAPS = 11
 _SSIM_SIGMA = 1.5
 _SSIM_K1 = 0.01
@@ -22,20 +22,20 @@ _SSIM_K2 = 0.03
 
 
 def rgb_to_y(image: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return the BT.601 luma, (..., 16 to 235), of an 8-bit RGB image (..., 3).
+    """Return the BT.601 luma, (...) from 16 to 235 and not rounded, of an 8-bit RGB image (..., 3).
 
-    The image is 8-bit so that what is measured is what a viewer gets; luma itself is not rounded.
+    Requires uint8, so that scores describe the frames that a viewer sees.
     """
     if image.dtype != np.uint8:
-        raise TypeError(f"luma is taken of 8-bit RGB: got {image.dtype}, expected uint8")
+        raise TypeError(f"luma needs 8-bit RGB: got {image.dtype}, expected uint8")
     if image.ndim < 1 or image.shape[-1] != 3:
-        raise ValueError(f"luma is taken of RGB with the channels last: got shape {image.shape}, expected (..., 3)")
+        raise ValueError(f"luma needs RGB with channels last: got shape {image.shape}, expected (..., 3)")
     luma: NDArray[np.float64] = image @ (_Y_WEIGHTS / 255.0) + _Y_BLACK
     return luma
 
 
 def psnr(a: NDArray[Any], b: NDArray[Any], *, crop_border: int = 0, peak: float = 255.0) -> float:
-    """Peak signal-to-noise ratio in dB of two images, (H, W) or (H, W, C); infinity when they are equal."""
+    """Return the peak signal-to-noise ratio in dB of two images, (H, W) or (H, W, C); infinity if they are equal."""
     a, b = _prepare(a, b, crop_border)
     squared_error = float(np.mean(np.square(a - b)))
     if squared_error == 0.0:
@@ -44,17 +44,17 @@ def psnr(a: NDArray[Any], b: NDArray[Any], *, crop_border: int = 0, peak: float 
 
 
 def ssim(a: NDArray[Any], b: NDArray[Any], *, crop_border: int = 0) -> float:
-    """Mean structural similarity of two planes (H, W) on the 8-bit scale, over the windows that fit inside both.
+    """Return the mean structural similarity of two planes (H, W) on the 8-bit scale.
 
-    As in Wang et al.'s MATLAB code: Gaussian windows, population covariance, no padding, so that H and W must be at
-    least 11 once the border is cut.
+    Follows Wang et al.'s MATLAB code: Gaussian windows, population covariance, no padding. Without the border, H and W
+    must be at least 11.
     """
     a, b = _prepare(a, b, crop_border)
     if a.ndim != 2:
-        raise ValueError(f"SSIM is taken of one plane: got shape {a.shape}, expected (H, W)")
+        raise ValueError(f"SSIM needs one plane: got shape {a.shape}, expected (H, W)")
     if min(a.shape) < _SSIM_TAPS:
         raise ValueError(f"SSIM needs at least {_SSIM_TAPS}x{_SSIM_TAPS} pixels within the border: got {a.shape}")
-    # Moments about a common constant are the same and lose fewer digits to cancellation.
+    # Subtracting a common constant leaves the moments unchanged and reduces cancellation.
     center = float(a.mean())
     da, db = a - center, b - center
     mean_a, mean_b, aa, bb, ab = _gaussian_valid(np.stack([da, db, da * da, db * db, da * db]))
@@ -68,27 +68,26 @@ def ssim(a: NDArray[Any], b: NDArray[Any], *, crop_border: int = 0) -> float:
 
 
 def psnr_y(a: NDArray[np.uint8], b: NDArray[np.uint8], *, crop_border: int = 0) -> float:
-    """PSNR in dB between the luma of two 8-bit RGB images (H, W, 3)."""
+    """Return the PSNR in dB of the luma of two 8-bit RGB images (H, W, 3)."""
     return psnr(rgb_to_y(a), rgb_to_y(b), crop_border=crop_border)
 
 
 def ssim_y(a: NDArray[np.uint8], b: NDArray[np.uint8], *, crop_border: int = 0) -> float:
-    """SSIM between the luma of two 8-bit RGB images (H, W, 3)."""
+    """Return the SSIM of the luma of two 8-bit RGB images (H, W, 3)."""
     return ssim(rgb_to_y(a), rgb_to_y(b), crop_border=crop_border)
 
 
 def ssim_rgb(a: NDArray[np.uint8], b: NDArray[np.uint8], *, crop_border: int = 0) -> float:
-    """Mean of the SSIM of the red, green and blue planes of two 8-bit RGB images (H, W, 3)."""
+    """Return the mean SSIM of the red, green and blue planes of two 8-bit RGB images (H, W, 3)."""
     return float(np.mean([ssim(a[..., c], b[..., c], crop_border=crop_border) for c in range(3)]))
 
 
 def temporal_error(error: NDArray[np.float64], previous_error: NDArray[np.float64], *, crop_border: int = 0) -> float:
-    """How unlike the original's the change from one frame to the next is, in 8-bit levels; 0 at best.
+    """Return the error of the change between consecutive frames, in 8-bit levels; 0 is best.
 
-    The root mean square over pixels of (SR(t) - SR(t-1)) - (HR(t) - HR(t-1)), which is that of E(t) - E(t-1) with the
-    errors E = SR - HR, (H, W), of luma. An error that stands still costs nothing, one that flickers, crawls or lags
-    does, and motion is not punished. It is the frame-difference error dtSSD of Erofeev et al. ("Perceptually Motivated
-    Benchmark for Video Matting", BMVC 2015), per pixel, so that frame sizes do not matter.
+    This is the root mean square over pixels of (SR(t) - SR(t-1)) - (HR(t) - HR(t-1)), which equals that of E(t) -
+    E(t-1) for the luma errors E = SR - HR, (H, W). Constant errors and motion cost nothing; flicker and lag do. It is
+    dtSSD of Erofeev et al. ("Perceptually Motivated Benchmark for Video Matting", BMVC 2015), per pixel.
     """
     now, before = _prepare(error, previous_error, crop_border)
     return float(np.sqrt(np.mean(np.square(now - before))))
@@ -97,26 +96,27 @@ def temporal_error(error: NDArray[np.float64], previous_error: NDArray[np.float6
 def temporal_profile(
     frames: Iterable[NDArray[np.uint8]], *, row: int | None = None, column: int | None = None
 ) -> NDArray[np.uint8]:
-    """One line of every frame (H, W, 3), time downwards: (T, W, 3) of a `row`, or (T, H, 3) of a `column` (Fig. 8).
+    """Return one line of every frame (H, W, 3), stacked over time: (T, W, 3) for a `row`, (T, H, 3) for a `column`
+    (Fig. 8).
 
-    Edges that hold still give straight lines; flicker and jitter give ragged ones.
+    Stable edges give straight lines; flicker and jitter give ragged ones.
     """
     if (row is None) == (column is None):
-        raise ValueError("a temporal profile is taken of a row or of a column: give one of them")
+        raise ValueError("temporal_profile needs either row or column")
     lines = [frame[row] if column is None else frame[:, column] for frame in frames]
     if not lines:
-        raise ValueError("a temporal profile needs at least one frame")
+        raise ValueError("temporal_profile needs at least one frame")
     return np.stack(lines)
 
 
 def _prepare(a: NDArray[Any], b: NDArray[Any], crop_border: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Both images in float64, without the border; refused unless they are of one shape and something is left."""
+    """Return both images in float64 without the border. Raises ValueError if shapes differ or nothing remains."""
     if a.shape != b.shape:
-        raise ValueError(f"the images differ in shape: {a.shape} and {b.shape}")
+        raise ValueError(f"the images have different shapes: {a.shape} and {b.shape}")
     if a.ndim not in (2, 3):
-        raise ValueError(f"an image is (H, W) or (H, W, C): got shape {a.shape}")
+        raise ValueError(f"expected an image (H, W) or (H, W, C), got shape {a.shape}")
     if crop_border < 0:
-        raise ValueError(f"crop_border counts pixels: got {crop_border}, expected 0 or more")
+        raise ValueError(f"crop_border: got {crop_border}, expected 0 or more")
     height, width = a.shape[:2]
     if min(height, width) <= 2 * crop_border:
         raise ValueError(f"nothing is left of {width}x{height} pixels within a border of {crop_border}")
@@ -125,12 +125,12 @@ def _prepare(a: NDArray[Any], b: NDArray[Any], crop_border: int) -> tuple[NDArra
 
 
 def _gaussian_valid(planes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Window means of planes (N, H, W), only where the whole window lies inside: (N, H - 10, W - 10)."""
+    """Return window means of planes (N, H, W), for windows inside the plane only: (N, H - 10, W - 10)."""
     offsets = np.arange(_SSIM_TAPS) - _SSIM_TAPS // 2
     taps = np.exp(-(offsets**2) / (2.0 * _SSIM_SIGMA**2))
     taps /= taps.sum()
     height, width = (size - _SSIM_TAPS + 1 for size in planes.shape[1:])
-    # The Gaussian is separable: columns first, then rows, 22 multiplications a pixel rather than 121.
+    # The Gaussian is separable: 22 multiplications per pixel instead of 121.
     columns = np.zeros((planes.shape[0], height, planes.shape[2]))
     for k, tap in enumerate(taps):
         columns += tap * planes[:, k : k + height, :]

@@ -1,4 +1,4 @@
-"""The report of an evaluation: one HTML page with tables, curves and pictures, which needs no network."""
+"""The report of an evaluation: one self-contained HTML page with tables, charts and pictures."""
 
 import math
 from collections.abc import Sequence
@@ -61,7 +61,7 @@ summary { cursor: pointer; }
 
 
 def make_report(results: Results, gallery: Gallery) -> str:
-    """The page: tables, time against PSNR, and for each clip crops, error maps, profiles and PSNR over time."""
+    """Return the page: tables, time against PSNR, and for each clip crops, error maps, profiles and PSNR over time."""
     sections = [clip_section(results, position, gallery) for position in range(len(results.clips))]
     links = [f'<li><a href="#clip-{k}">{escape(clip.name)}</a></li>' for k, clip in enumerate(results.clips)]
     head = best_line(results)
@@ -85,12 +85,11 @@ def make_report(results: Results, gallery: Gallery) -> str:
 
 
 def best_line(results: Results) -> str:
-    """The outcome in a sentence."""
     best = max(results.methods, key=lambda method: method.means.psnr_y)
     base = results.methods[0]
     clips = f"{len(results.clips)} clip{'s' if len(results.clips) > 1 else ''}"
     if best is base:
-        return f"On {clips}, none has a higher mean PSNR-Y than {base.name}: {base.means.psnr_y:.2f} dB."
+        return f"On {clips}, {base.name} has the highest mean PSNR-Y: {base.means.psnr_y:.2f} dB."
     return (
         f"On {clips}, {best.name} has the highest mean PSNR-Y: {best.means.psnr_y:.2f} dB, "
         f"{best.means.psnr_y - base.means.psnr_y:+.2f} dB against {base.name}."
@@ -98,7 +97,7 @@ def best_line(results: Results) -> str:
 
 
 def html_table(table: Table) -> str:
-    """A table that scrolls by itself where the page is narrow."""
+    """Return a table that scrolls horizontally on narrow pages."""
     head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in table.headings)
     rows = []
     for position, (first, *cells) in enumerate(table.rows):
@@ -113,29 +112,28 @@ def html_table(table: Table) -> str:
 
 
 def time_chart(results: Results) -> str:
-    """Seconds a frame against PSNR-Y, as Figure 10 has it, of the methods that were timed."""
+    """Return a chart of seconds per frame against PSNR-Y of the timed methods, as in Figure 10."""
     timed = [method for method in results.methods if math.isfinite(method.seconds)]
     series = [Series(method.name, [method.seconds], [method.means.psnr_y]) for method in timed]
     chart = draw_chart(
         series,
         title="Time against PSNR-Y",
-        x_label="seconds a frame, upscaling alone",
+        x_label="seconds per frame, upscaling only",
         y_label="PSNR-Y, dB",
         as_points=True,
     )
     untimed = [method.name for method in results.methods if not math.isfinite(method.seconds)]
-    note = f'<p class="note">No time is known of {escape(", ".join(untimed))}.</p>' if untimed else ""
+    note = f'<p class="note">Not timed: {escape(", ".join(untimed))}.</p>' if untimed else ""
     return f"<h3>Time against PSNR</h3>{chart}{note}"
 
 
 def clip_section(results: Results, position: int, gallery: Gallery) -> str:
-    """Everything about a clip."""
     clip = results.clips[position]
     parts = [f'<section aria-labelledby="clip-{position}"><h2 id="clip-{position}">{escape(clip.name)}</h2>']
     if clip.name in gallery.pictures:
         parts.append(show_pictures(clip.name, gallery.pictures[clip.name], gallery.methods))
     rows = [(method.name, method.clips[position]) for method in results.methods]
-    if len(rows[0][1].frames) == 1:  # nothing changes over time
+    if len(rows[0][1].frames) == 1:  # a still has no chart over time
         return "".join([*parts, "</section>"])
     series = [
         Series(name, range(scores.first, scores.first + len(scores.frames)), [f.psnr_y for f in scores.frames])
@@ -150,26 +148,25 @@ def clip_section(results: Results, position: int, gallery: Gallery) -> str:
         f"PSNR-Y in dB of every frame of {clip.name}", ("frame", *(row.name for row in series)), tuple(values)
     )
     parts.append(
-        f"<h3>PSNR over time</h3>{chart}<details><summary>The values</summary>{html_table(table)}</details></section>"
+        f"<h3>PSNR over time</h3>{chart}<details><summary>Values</summary>{html_table(table)}</details></section>"
     )
     return "".join(parts)
 
 
 def show_pictures(clip: str, kept: ClipPictures, methods: Sequence[str]) -> str:
-    """Overview, crops, error maps and temporal profiles of a clip."""
     place = kept.place
     where = f"frame {place.frame} of {clip}"
-    crops = [figure(kept.lr, f"LR crop of {where}, every pixel enlarged", "LR")]
+    crops = [figure(kept.lr, f"LR crop of {where}, enlarged by pixel repetition", "LR")]
     crops += [
         figure(kept.crops[name], f"Crop of {where} by {name}", f"{name}, {kept.psnr[name]:.2f} dB in this frame")
         for name in methods
     ]
-    crops.append(figure(kept.truth, f"Crop of the original's {where}", "original"))
+    crops.append(figure(kept.truth, f"Crop of {where}, original", "original"))
     errors = [figure(kept.errors[name], f"Error map of {name} for {where}", name) for name in methods]
     return (
-        f"<figure>{picture(kept.overview, f'The original of {where}, the crop framed')}"
-        f"<figcaption>Frame {place.frame}, original. Framed: the crop of {place.width}x{place.height} pixels in which "
-        "bicubic errs the most.</figcaption></figure>"
+        f"<figure>{picture(kept.overview, f'Original of {where} with the outlined crop')}"
+        f"<figcaption>Frame {place.frame}, original. The outlined crop of {place.width}x{place.height} pixels is where "
+        "bicubic has the largest error.</figcaption></figure>"
         f'<h3>Crops</h3><div class="grid sharp">{"".join(crops)}</div>'
         f'<h3>Error maps</h3><div class="scale"></div><p><span>no error</span><span>{HIGHEST_ERROR} levels of Y or more'
         f'</span></p><div class="grid">{"".join(errors)}</div>'
@@ -178,7 +175,6 @@ def show_pictures(clip: str, kept: ClipPictures, methods: Sequence[str]) -> str:
 
 
 def show_profiles(clip: str, kept: ClipPictures, methods: Sequence[str]) -> str:
-    """Temporal profiles of a clip, where it has more than one frame."""
     count = len(kept.truth_lines)
     if count == 1:
         return ""
@@ -186,11 +182,10 @@ def show_profiles(clip: str, kept: ClipPictures, methods: Sequence[str]) -> str:
     figures = [figure(image.repeat(3, axis=0), f"Temporal profile of {clip}, {name}", name) for name, image in profiles]
     return (
         f"<h3>Temporal profiles</h3><p class=note>Row {kept.place.row}, columns {kept.columns.start} to "
-        f"{kept.columns.stop - 1}, of {count} frames, one below the other. What holds still draws straight lines.</p>"
+        f"{kept.columns.stop - 1}, of {count} frames, stacked over time. Stable edges appear as straight lines.</p>"
         f'<div class="grid sharp">{"".join(figures)}</div>'
     )
 
 
 def figure(image: np.ndarray, alt: str, caption: str) -> str:
-    """A picture with its caption."""
     return f"<figure>{picture(image, alt)}<figcaption>{escape(caption)}</figcaption></figure>"

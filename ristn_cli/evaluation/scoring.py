@@ -1,9 +1,7 @@
-"""Evaluation on clips: degrade, upscale with the engine of `upscale`, measure against the original.
+"""Scores clips: degrades them, upscales them with the engine of `ristn upscale`, and measures the result.
 
-Streams: memory does not grow with the length of a clip, save for its scores and, where LR is compressed, for what the
-encoder made of it, a few kB a frame. Protocol of the paper's tables: HR cut to
-a multiple of 4, LR rounded to 8 bits, PSNR and SSIM on BT.601 Y of 8-bit output, 8 border pixels cut, mean over frames,
-then over clips.
+Frames are streamed: memory is constant except for scores and, with a compressed LR, a few kB per frame. `metrics`
+describes the protocol.
 """
 
 import math
@@ -29,7 +27,7 @@ Item = TypeVar("Item")
 CROP_BORDER = 8
 
 HIGHEST_PSNR = 100.0
-"""A frame that equals the original counts as this many dB, so that one black frame does not make a mean infinite."""
+"""PSNR in dB of a frame that equals the original. A finite value keeps means finite."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,16 +35,16 @@ class Protocol:
     """How clips are degraded and scored.
 
     Attributes:
-        degradation: how LR is made of HR, where it is not given.
-        crf: rate factor of x264 that the LR frames made are compressed with, 0 to 51; None to leave them as they are.
-        lr: folder of LR frames, clip by clip; None to make them.
-        crop_border: pixels cut at each edge before anything is measured.
-        skip: frames at each end of a clip that are upscaled but not scored: 2 is the paper's protocol, whose first and
-            last two frames have no full window of 5.
-        max_frames: read no more than this many.
-        with_rgb: also PSNR and SSIM on RGB.
-        with_temporal_gain: also that, which costs a window of its own for every frame of a network.
-        with_vmaf: also VMAF, on whole frames.
+        degradation: how LR is made from HR if it is not given.
+        crf: rate factor from 0 to 51 for compressing generated LR frames with x264; None for no compression.
+        lr: folder of LR clips; None to generate LR.
+        crop_border: pixels cut at each edge before scoring.
+        skip: frames at each end of a clip that are upscaled but not scored. The paper's protocol has 2, because its
+            first and last two frames have no full window of 5.
+        max_frames: largest number of frames to read per clip; None for all.
+        with_rgb: also measure PSNR and SSIM on RGB.
+        with_temporal_gain: also measure the temporal gain, which costs one more window per frame of a network.
+        with_vmaf: also measure VMAF, on whole frames.
     """
 
     degradation: Degradation = "BI"
@@ -61,21 +59,22 @@ class Protocol:
 
     def __post_init__(self) -> None:
         if self.crf is not None and self.lr is not None:
-            raise ValueError("LR frames that are given are not compressed again: crf and lr exclude each other")
+            raise ValueError("crf and lr exclude each other: given LR frames are not compressed")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrameScores:
-    """Scores of one frame, or means of several; NaN for what was not measured.
+    """Scores of one frame, or means of several. NaN if not measured.
 
     Attributes:
         psnr_y: dB, at most `HIGHEST_PSNR`.
         ssim_y: at most 1.
         psnr_rgb: dB, over the three channels together.
         ssim_rgb: mean over the three channels.
-        temporal_error: of the change since the frame before, in 8-bit levels of Y; a clip's first frame has none.
-        temporal_gain: PSNR-Y with the true neighbours minus PSNR-Y with the frame repeated in their place, in dB: what
-            a network takes from other frames.
+        temporal_error: error of the change since the previous frame, in 8-bit levels of Y; NaN for a clip's first
+            frame.
+        temporal_gain: PSNR-Y with the real neighbours minus PSNR-Y with copies of the frame as neighbours, in dB: what
+            a network gains from other frames.
     """
 
     psnr_y: float
@@ -88,7 +87,7 @@ class FrameScores:
 
 @dataclass(frozen=True)
 class ScoredFrame:
-    """A frame as it is scored: its number in the clip, its scores, and the three pictures, (H, W, 3) uint8."""
+    """A scored frame: its number in the clip, its scores, and HR, LR and SR, (H, W, 3) uint8."""
 
     index: int
     scores: FrameScores
@@ -99,14 +98,14 @@ class ScoredFrame:
 
 @dataclass(frozen=True, kw_only=True)
 class ClipScores:
-    """What a method has on a clip.
+    """Scores of a method on a clip.
 
     Attributes:
         clip: name of the clip.
-        first: number of the first frame scored, from 0.
-        frames: scores of the frames scored, in order.
-        seconds: that upscaling took a frame, reading and scoring left out; NaN where it was not done here.
-        vmaf: VMAF of the frames scored, NaN where it was not asked for.
+        first: number of the first scored frame, from 0.
+        frames: scores of the scored frames, in order.
+        seconds: seconds per frame for upscaling alone; NaN for existing outputs.
+        vmaf: VMAF of the scored frames; NaN if not measured.
     """
 
     clip: str
@@ -117,7 +116,6 @@ class ClipScores:
 
     @property
     def means(self) -> FrameScores:
-        """Means over the frames."""
         return mean_scores(self.frames)
 
 
@@ -128,10 +126,10 @@ def evaluate_clip(
     *,
     on_frame: Callable[[ScoredFrame], None] = lambda frame: None,
 ) -> ClipScores:
-    """Score what a method makes of a clip, frame by frame; `on_frame` is told of each frame that counts.
+    """Score a method on a clip, frame by frame, and call `on_frame` with each scored frame.
 
     Raises:
-        VideoError: a file that cannot be read, or frames of another size than they should have.
+        VideoError: a file cannot be read, or frames have an unexpected size.
     """
     protocol = protocol or Protocol()
     pairs: deque[tuple[np.ndarray, np.ndarray]] = deque()
@@ -176,14 +174,14 @@ def evaluate_clip(
 
 
 class Stopwatch:
-    """Time that a stream of frames takes to be made: `seconds` for `count` of them, without what feeds it."""
+    """Measures the `seconds` that a stream needs for `count` frames, without the time of its input."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
         self.count = 0
 
     def timed(self, frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-        """The same frames; the time until each comes is counted."""
+        """Yield the frames and add the time that each one takes."""
         began = time.perf_counter()
         for frame in frames:
             self.seconds += time.perf_counter() - began
@@ -193,7 +191,7 @@ class Stopwatch:
         self.seconds += time.perf_counter() - began
 
     def paused(self, items: Iterator[Item]) -> Iterator[Item]:
-        """The same items, read from within the timed stream; the time until each comes is taken off."""
+        """Yield items that the timed stream reads, and subtract the time that each one takes."""
         began = time.perf_counter()
         for item in items:
             self.seconds -= time.perf_counter() - began
@@ -203,10 +201,10 @@ class Stopwatch:
 
 
 def read_pairs(clip: Clip, protocol: Protocol) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """HR frames cut to a multiple of 4, and the LR frame of each, made or given.
+    """Yield HR frames, cut to multiples of 4, with their LR frames, generated or given.
 
     Raises:
-        VideoError: a given LR frame is not a quarter of its HR frame.
+        VideoError: a given LR frame does not have a quarter of the size.
     """
     given: Iterator[np.ndarray] | None = None
     if protocol.lr is not None:
@@ -233,29 +231,29 @@ def read_pairs(clip: Clip, protocol: Protocol) -> Iterator[tuple[np.ndarray, np.
 
 @lru_cache(maxsize=1)
 def compress_lr(clip: Clip, protocol: Protocol) -> EncodedImages:
-    """The LR clip as x264 leaves it at its preset `medium`, kept for the next method: all must read the same frames."""
+    """Compress the LR clip with x264, preset `medium`. The cache gives every method the same frames."""
     assert protocol.crf is not None
     pairs = read_pairs(clip, replace(protocol, crf=None))
     return encode_images((lr for _, lr in pairs), Compression(strength=protocol.crf))
 
 
 def crop_as(sr: np.ndarray, hr: np.ndarray, clip: Clip, method: Method) -> np.ndarray:
-    """An output cut to the size of its HR frame, from which up to 3 rows and columns were cut.
+    """Cut an output to the size of its HR frame, which may have lost up to 3 rows and columns.
 
     Raises:
-        VideoError: it has another size.
+        VideoError: the output has another size.
     """
     excess = np.subtract(sr.shape[:2], hr.shape[:2])
     if excess.min() < 0 or excess.max() >= SCALE:
         raise VideoError(
             f"{method.name}: the frames of {clip.name} are {sr.shape[1]}x{sr.shape[0]}, "
-            f"expected {hr.shape[1]}x{hr.shape[0]} as the original's"
+            f"expected {hr.shape[1]}x{hr.shape[0]} as in the original"
         )
     return sr[: hr.shape[0], : hr.shape[1]]
 
 
 def score_frame(sr: np.ndarray, hr: np.ndarray, protocol: Protocol) -> dict[str, float]:
-    """The scores of a frame that need no other frame."""
+    """Return the scores of a frame that need no other frame."""
     border = protocol.crop_border
     y, truth = rgb_to_y(sr), rgb_to_y(hr)
     scored = {
@@ -269,12 +267,11 @@ def score_frame(sr: np.ndarray, hr: np.ndarray, protocol: Protocol) -> dict[str,
 
 
 def limited(decibels: float) -> float:
-    """PSNR that is finite: at most `HIGHEST_PSNR`."""
     return min(decibels, HIGHEST_PSNR)
 
 
 def mean_scores(scores: Iterable[FrameScores]) -> FrameScores:
-    """Means of each field over the frames that have it; of nothing, NaN."""
+    """Return the mean of each field, ignoring NaN; NaN for a field without numbers."""
     columns = {field.name: [] for field in fields(FrameScores)}  # type: dict[str, list[float]]
     for score in scores:
         for name, value in asdict(score).items():

@@ -1,4 +1,4 @@
-"""Results of an evaluation as tables, as JSON, and the protocol in words. Shows nothing to anyone."""
+"""Results of an evaluation as tables, as JSON, and the protocol in words. Prints nothing."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -20,12 +20,12 @@ METRICS = {
     "temporal_error": ("temporal error", "levels", 2),
     "temporal_gain": ("temporal gain", "dB", 2),
 }
-"""Title, unit and decimals of every score of a frame."""
+"""Title, unit and decimals of every frame score."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text: a title, the headings of its columns, and its rows; the last row may be means."""
+    """A table of text: title, column headings and rows. The last row may contain means."""
 
     title: str
     headings: tuple[str, ...]
@@ -35,53 +35,55 @@ class Table:
 
 @dataclass(frozen=True)
 class MethodScores:
-    """A method's scores, a clip each, in the order of the results' clips."""
+    """Scores of a method on each clip, in the order of the results' clips."""
 
     name: str
     clips: tuple[ClipScores, ...]
 
     @property
     def means(self) -> FrameScores:
-        """Means over the clips' means: every clip counts alike, as in the paper's tables."""
+        """Means of the clips' means, so that every clip has the same weight, as in the paper's tables."""
         return mean_scores(clip.means for clip in self.clips)
 
     @property
     def seconds(self) -> float:
-        """Seconds a frame, mean over clips; NaN for frames that were not made here."""
+        """Mean seconds per frame over clips; NaN for existing outputs."""
         return mean_of(clip.seconds for clip in self.clips)
 
     @property
     def vmaf(self) -> float:
-        """VMAF, mean over clips; NaN where it was not measured."""
+        """Mean VMAF over clips; NaN if not measured."""
         return mean_of(clip.vmaf for clip in self.clips)
 
 
 @dataclass(frozen=True)
 class Results:
-    """An evaluation: what was scored how, and what each method has. The first method is the baseline."""
+    """An evaluation: protocol, clips, and scores of each method. The first method is the baseline."""
 
     protocol: Protocol
     clips: tuple[Clip, ...]
     methods: tuple[MethodScores, ...]
     windows: tuple[tuple[str, int], ...] = ()
-    """Frames of a window of each network."""
+    """Window length of each network, in frames."""
     failures: tuple[Failure, ...] | None = None
-    """Where the network does worst, the worst first; None where that was not looked for."""
+    """Places with the least gain, worst first; None if not measured."""
 
 
 def mean_of(values: Iterable[float]) -> float:
-    """Mean of what is a number; NaN of nothing."""
+    """Return the mean of the numbers, ignoring NaN; NaN if there are none."""
     numbers = [value for value in values if not math.isnan(value)]
     return float(np.mean(numbers)) if numbers else math.nan
 
 
 def shown(value: float, decimals: int, *, sign: bool = False) -> str:
-    """A number as tables show it; a dash for one that was not measured."""
+    """Format a number for tables; NaN becomes a dash."""
     return "-" if math.isnan(value) else f"{value:{'+' if sign else ''}.{decimals}f}"
 
 
 def clip_table(results: Results) -> Table:
-    """PSNR-Y / SSIM-Y of every method on every clip and in the mean, and the temporal gain where it was measured."""
+    """Return a table of PSNR-Y / SSIM-Y of every method on every clip and of the means, with temporal gains if
+    measured.
+    """
     gains = [k for k, method in enumerate(results.methods) if not math.isnan(method.means.temporal_gain)]
     several = len(gains) > 1
     headings = ["clip", "frames", *(method.name for method in results.methods)]
@@ -98,17 +100,17 @@ def clip_table(results: Results) -> Table:
                 *(shown(columns[k].temporal_gain, 2, sign=True) for k in gains),
             )
         )
-    return Table("PSNR-Y in dB / SSIM-Y, clip by clip", tuple(headings), tuple(rows), ends_in_mean=True)
+    return Table("PSNR-Y in dB / SSIM-Y per clip", tuple(headings), tuple(rows), ends_in_mean=True)
 
 
 def count_text(results: Results, position: int) -> str:
-    """Frames scored of a clip, and of how many where that is not all."""
+    """Return the number of scored frames of a clip, and of all its frames if that differs."""
     scored, total = len(results.methods[0].clips[position].frames), results.clips[position].total
     return str(scored) if scored == total else f"{scored} of {total}"
 
 
 def method_table(results: Results) -> Table:
-    """A row for every measured score, means over clips, and the time; a column for every method."""
+    """Return a table with a row per measured score and one for the time, and a column per method."""
     methods = results.methods
     rows = [
         (
@@ -123,12 +125,11 @@ def method_table(results: Results) -> Table:
     rows.insert(1, (f"PSNR-Y above {base.name}, dB", *gains))
     if any(not math.isnan(method.vmaf) for method in methods):
         rows.append(("VMAF", *(shown(method.vmaf, 2) for method in methods)))
-    rows.append(("seconds a frame", *(shown(method.seconds, 3) for method in methods)))
+    rows.append(("seconds per frame", *(shown(method.seconds, 3) for method in methods)))
     return Table("Means over clips", ("", *(method.name for method in methods)), tuple(rows))
 
 
 def failure_table(failures: Sequence[Failure]) -> Table:
-    """A row for each place where the network does worst."""
     rows = tuple(
         (
             place.clip,
@@ -144,22 +145,20 @@ def failure_table(failures: Sequence[Failure]) -> Table:
 
 
 def title(metric: str) -> str:
-    """Heading of a score, with its unit."""
     name, unit, _ = METRICS[metric]
     return f"{name}, {unit}" if unit else name
 
 
 def describe_protocol(results: Results) -> list[str]:
-    """What was measured and how, in sentences."""
     protocol = results.protocol
     made = {
-        "BI": "LR by BI: antialiased bicubic to a quarter, rounded to 8 bits",
-        "BD": "LR by BD: Gaussian blur of sigma 1.6, every fourth pixel, rounded to 8 bits",
+        "BI": "Degradation BI: antialiased bicubic to a quarter, rounded to 8 bits",
+        "BD": "Degradation BD: Gaussian blur with sigma 1.6, every fourth pixel, rounded to 8 bits",
     }[protocol.degradation]
     if protocol.crf is not None:
         made = (
-            f"LR compressed: degradation {protocol.degradation}, x264 crf {protocol.crf} (preset medium, 4:2:0, key "
-            f"frames at most 250 apart), once for every method. {made}"
+            f"LR frames are compressed once for all methods: x264 crf {protocol.crf} (preset medium, 4:2:0, key "
+            f"frames at most 250 apart), after degradation {protocol.degradation}. {made}"
         )
     lines = [
         f"{f'LR frames from {protocol.lr}' if protocol.lr else made}; HR cut to a multiple of 4.",
@@ -169,32 +168,34 @@ def describe_protocol(results: Results) -> list[str]:
     short = [f"{clip.frames} of {clip.total} for {clip.name}" for clip in results.clips if clip.frames < clip.total]
     if short:
         lines.append(
-            f"Fewer frames were given than the originals have: the first {', '.join(short)}; the rest is not scored."
+            f"The given folders have fewer frames than the originals. Only the first were scored: {', '.join(short)}."
         )
     if protocol.max_frames is not None:
-        lines.append(f"No more than {protocol.max_frames} frames of a clip were read.")
+        lines.append(f"At most {protocol.max_frames} frames of each clip were read.")
     lines.append(
         f"The first and last {protocol.skip} frames of each clip are upscaled but not scored."
         if protocol.skip
-        else "No frame is left out at the ends of a clip."
+        else "All frames are scored, including those at the ends of a clip."
     )
     if results.windows:
         lines.append(f"Windows: {', '.join(f'{name} {frames} frames' for name, frames in results.windows)}.")
     if any(not math.isnan(method.means.temporal_error) for method in results.methods):
         lines.append(
-            "Temporal error: root mean square, in 8-bit levels of Y, of the difference between the change from frame "
-            "to frame and the original's change (dtSSD of Erofeev et al., BMVC 2015, a pixel); 0 is best."
+            "Temporal error: root mean square, in 8-bit levels of Y, of the difference between the output's and the "
+            "original's change from frame to frame (dtSSD of Erofeev et al., BMVC 2015, per pixel); 0 is best."
         )
     if protocol.with_temporal_gain:
-        lines.append("Temporal gain: PSNR-Y with the true neighbours minus PSNR-Y with the frame repeated.")
+        lines.append(
+            "Temporal gain: PSNR-Y with the real neighbours minus PSNR-Y with copies of the frame as neighbours."
+        )
     if protocol.with_vmaf:
-        lines.append("VMAF: model v0.6.1 of ffmpeg's libvmaf, whole frames, no border cut.")
-    lines.append("Seconds a frame: upscaling alone, on this machine.")
+        lines.append("VMAF: model v0.6.1 of ffmpeg's libvmaf, on whole frames without a cut border.")
+    lines.append("Seconds per frame: upscaling only, on this machine.")
     return lines
 
 
 def to_markdown(table: Table) -> str:
-    """A table in Markdown, its first column to the left, the others to the right, means in bold."""
+    """Return a table in Markdown: first column aligned left, others right, means in bold."""
     lines = [line_of(table.headings), "|---" + "|---:" * (len(table.headings) - 1) + "|"]
     for position, row in enumerate(table.rows):
         is_mean = table.ends_in_mean and position == len(table.rows) - 1
@@ -203,12 +204,11 @@ def to_markdown(table: Table) -> str:
 
 
 def line_of(cells: Sequence[str]) -> str:
-    """One line of a Markdown table."""
     return f"| {' | '.join(printable(cell).replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def to_json(results: Results) -> dict[str, Any]:
-    """Everything, plain values only: the protocol, the clips, and for every method means, clips and frames."""
+    """Return all results as plain values: protocol, clips, and for every method its means, clips and frames."""
     protocol = asdict(results.protocol)
     protocol["lr"] = None if results.protocol.lr is None else str(results.protocol.lr)
     failures = [] if results.failures is None else [to_plain(failure) for failure in results.failures]
@@ -237,17 +237,16 @@ def to_json(results: Results) -> dict[str, Any]:
 
 
 def to_plain(failure: Failure) -> dict[str, Any]:
-    """A failure for JSON, rounded."""
     return {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(failure).items()}
 
 
 def finite(scores: FrameScores, **more: float) -> dict[str, float]:
-    """Scores that were measured, rounded, for JSON, which has no NaN."""
+    """Return the measured scores, rounded. JSON has no NaN."""
     return {name: round(value, 4) for name, value in (asdict(scores) | more).items() if math.isfinite(value)}
 
 
 def curves(frames: Sequence[FrameScores]) -> dict[str, list[float | None]]:
-    """Every measured score over the frames; null for a frame that has none."""
+    """Return every measured score over the frames, with null for frames without it."""
     columns: dict[str, list[float | None]] = {}
     for name in METRICS:
         values = [getattr(frame, name) for frame in frames]

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ristn_cli.engine.upscaler import Upscaler
-from ristn_cli.job.checks import OTHERS, plain_text
+from ristn_cli.job.checks import OTHERS
 from ristn_cli.job.events import Completed
+from ristn_cli.job.options import plain_text
 from ristn_cli.job.ranges import find_timecode, timecode_at
 from ristn_cli.video import VideoInfo, existing_images, is_numbered, library_versions
 from ristn_cli.weights import file_sha256

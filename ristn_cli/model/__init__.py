@@ -1,4 +1,4 @@
-"""The network of the paper, one file a component. Knows torch only: no files, no devices, no video."""
+"""The RISTN network, one file for each component of the paper. Knows torch only: no files and no video."""
 
 from ristn_cli.model.config import CONFIGS, SCALE, RISTNConfig
 from ristn_cli.model.ristn import RISTN, bicubic_upsample, count_macs

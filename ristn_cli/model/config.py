@@ -1,4 +1,4 @@
-"""Every width and depth of the network, and its named sizes."""
+"""Configuration of the network, and the named configurations."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
@@ -13,36 +13,41 @@ FusionKind = Literal["sparse", "dense", "none"]
 
 SCALE = 4
 
-MOST_STAGES = 6
-MOST_CHANNELS = 2048
-MOST_LAYERS = 256
-"""A configuration may come from a file of strangers. Even a network that is never filled takes time to describe."""
+# A configuration may come from an untrusted weights file. Without limits, building its network could take very long.
+MAX_STAGES = 6
+MAX_CHANNELS = 2048
+MAX_LAYERS = 256
 
 
 @dataclass(frozen=True, kw_only=True)
 class RISTNConfig:
-    """Every width and depth of the network. The defaults are the paper's ("Implementation details").
+    """Widths and depths of the network. The defaults are the paper's (section "Implementation details").
 
     Attributes:
-        base_channels: channels that RGB is zero-padded to.
-        branch_one: bottlenecks of each block of the first branch, one a stage.
+        base_channels: channels after RGB is padded with zero channels.
+        branch_one: number of bottlenecks in each block of the first branch, one value per stage.
         branch_two: the same for the second branch.
-        block: spatial block: `rib`, or Table 1's ablations `ib` and `rb`.
-        bottleneck_divisor: a bottleneck's inner width is half the block's channels divided by this, rounded down.
-        norm: `batch`, or `none`.
-        pattern: connections of the ConvLSTM layers: `c`, `rc`, `dc`, `rdc` (Fig. 4).
-        lstm_layers: bidirectional ConvLSTM layers; 0 puts a 1x1 convolution in the place of the temporal component and
-            the fusion, which is the single-image network of Table 1.
-        growth: channels of each direction of a ConvLSTM layer.
-        gate_kernel: 3, the paper's, or 1 for gates by 1x1 convolutions and the candidate alone by 3x3.
-        dense_input: every ConvLSTM layer reads the spatial features too, not the first one alone (dense patterns).
-        gate_start: initial gates, `uniform`, or `delay_line` with orthogonal maps around the temporal component.
-        fusion: `sparse`, or Table 2's `dense` (DF) and `none` (NF).
-        refine_bottlenecks: bottlenecks of a RIB between fusion and upsampling; 0, the paper's, leaves it out.
-        upsampling_channels: maps of the two deconvolutions.
-        deconvolution_kernel: 3 as the paper's text says, or 2 as its parameter count says.
-        normalize_input: RGB is centred on zero and scaled to [-2, 2] before it is zero-padded.
-        global_skip: add the bicubic 4x of the frame to the output; the last convolution then starts at zero.
+        block: spatial block: `rib`, or `ib` or `rb` for the ablations of Table 1.
+        bottleneck_divisor: the inner width of a bottleneck is half of the block's channels divided by this, rounded
+            down.
+        norm: normalization before each activation: `batch` or `none`.
+        pattern: connections of the ConvLSTM layers: `c`, `rc`, `dc` or `rdc` (Fig. 4).
+        lstm_layers: number of bidirectional ConvLSTM layers. With 0, a 1x1 convolution replaces the temporal component
+            and the fusion: the single-image network of Table 1.
+        growth: output channels of each direction of a ConvLSTM layer.
+        gate_kernel: kernel size of the gates: 3 as in the paper, or 1. With 1, only the cell input g has 3x3 kernels.
+        dense_input: whether every ConvLSTM layer reads the spatial features, instead of the first layer only. Needs a
+            dense pattern.
+        gate_start: initialization of the gates: `uniform`, or `delay_line`, which also makes the maps around the
+            temporal component orthogonal.
+        fusion: `sparse`, or `dense` (DF) or `none` (NF) for the ablations of Table 2.
+        refine_bottlenecks: number of bottlenecks in a RIB between fusion and upsampling. 0, the paper's value, omits
+            it.
+        upsampling_channels: output channels of the two deconvolutions.
+        deconvolution_kernel: 3 as in the paper's text, or 2 as in its parameter count.
+        normalize_input: whether RGB is mapped from [0, 1] to [-2, 2] before padding.
+        global_skip: whether the bicubic 4x upscale of each frame is added to the output. The last convolution is then
+            initialized to zero.
     """
 
     base_channels: int = 16
@@ -67,21 +72,26 @@ class RISTNConfig:
     def __post_init__(self) -> None:
         stages, widths = len(self.branch_one), (self.base_channels, self.growth, *self.upsampling_channels)
         depths = (self.lstm_layers, self.refine_bottlenecks, *self.branch_one, *self.branch_two)
-        if max(stages, len(self.branch_two)) > MOST_STAGES or max(widths) > MOST_CHANNELS or max(depths) > MOST_LAYERS:
+        if max(stages, len(self.branch_two)) > MAX_STAGES or max(widths) > MAX_CHANNELS or max(depths) > MAX_LAYERS:
             raise ValueError(
-                f"the network is too large: expected at most {MOST_STAGES} stages, {MOST_CHANNELS} channels and "
-                f"{MOST_LAYERS} layers of a kind"
+                f"the network is too large: expected at most {MAX_STAGES} stages, {MAX_CHANNELS} channels and "
+                f"{MAX_LAYERS} layers in each component"
             )
         if stages != len(self.branch_two):
-            raise ValueError(f"branches of {len(self.branch_one)} and {len(self.branch_two)} stages: expected as many")
+            raise ValueError(
+                f"branch_one has {len(self.branch_one)} stages and branch_two {len(self.branch_two)}: "
+                "expected the same number"
+            )
         if self.base_channels < 4 or self.base_channels % 2:
-            raise ValueError(f"base_channels {self.base_channels}: expected an even number of at least 4")
+            raise ValueError(f"base_channels {self.base_channels}: expected an even number, 4 or more")
         if min(self.lstm_layers, self.refine_bottlenecks, *self.branch_one, *self.branch_two) < 0:
-            raise ValueError("a component cannot have fewer than 0 layers")
+            raise ValueError("a number of layers is negative: expected 0 or more")
         if len(self.upsampling_channels) != 2:
-            raise ValueError(f"upsampling_channels {self.upsampling_channels}: expected two, one a deconvolution")
+            raise ValueError(
+                f"upsampling_channels {self.upsampling_channels}: expected two values, one for each deconvolution"
+            )
         if min(self.growth, self.bottleneck_divisor, *self.upsampling_channels) < 1:
-            raise ValueError("growth, bottleneck_divisor and upsampling_channels are at least 1")
+            raise ValueError("growth, bottleneck_divisor and upsampling_channels: expected values of 1 or more")
         if self.deconvolution_kernel not in (2, 3):
             raise ValueError(f"deconvolution_kernel {self.deconvolution_kernel}: expected 2 or 3")
         if self.gate_kernel not in (1, 3):
@@ -99,15 +109,15 @@ class RISTNConfig:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}: expected {' or '.join(get_args(kinds))}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as stored with weights."""
+        """Return the fields as JSON-compatible values, as stored in weights files."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "RISTNConfig":
-        """The inverse of `to_dict`.
+        """Build a configuration from the result of `to_dict`.
 
         Raises:
-            ValueError: an unknown field, or a value of another type or range.
+            ValueError: a field is unknown, or a value has the wrong type or is out of range.
         """
         config: RISTNConfig = build(cls, values)
         return config

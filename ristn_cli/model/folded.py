@@ -1,9 +1,11 @@
-"""The folded form: the function that the trained network computes, with fewer and larger operations.
+"""The folded network: the same function as a trained `RISTN`, computed with fewer and larger operations.
 
-Made once from trained weights. What is linear in a row becomes one convolution, normalisation goes into the convolution
-before it, activations and sums into the convolution that makes their input, and the widest maps are made in strips.
-It has the architecture of released networks: RIB, residual dense ConvLSTM layers and a fusion that reads the spatial
-features. Ablations run the trained form.
+It is built once from trained weights. Consecutive linear operations become one convolution. Batch normalization is
+folded into neighbouring convolutions; activations and sums are computed in the convolution before them. The widest
+feature map is computed in strips of rows.
+
+Only the architecture of the released networks is supported: RIB blocks, residual dense ConvLSTM layers and a fusion
+that reads the spatial features. Other configurations run as they were trained.
 """
 
 import copy
@@ -22,19 +24,19 @@ from ristn_cli.model.ristn import RISTN, bicubic_upsample, normalize_rgb
 from ristn_cli.model.spatial import ConvolutionalBottleneck, ResidualInvertibleBlock, SpatialComponent
 
 STRIP_VALUES = 1 << 21
-"""Values of the widest map that are in memory at once: 4 MiB in half precision, which stay in a processor's cache."""
+"""Size of a strip of the widest feature map, in values: 4 MiB in half precision, which stay in a processor's cache."""
 
 
 def can_fold(config: RISTNConfig) -> bool:
-    """Whether a network has the architecture of the folded form."""
+    """Return whether a network of this configuration has a folded form."""
     is_recurrent = config.lstm_layers > 0 and config.pattern == "rdc" and config.fusion != "none"
     return is_recurrent and config.block == "rib"
 
 
 def inference_form(trained: RISTN) -> "FoldedRISTN | RISTN":
-    """A copy of the network for inference, in the form that computes fastest: folded if `can_fold`, else as it is.
+    """Return a copy of the network for inference: folded if `can_fold`, else unchanged.
 
-    Both forms are called alike and compute in the device and type that they are moved to.
+    Both forms have the same interface. They compute on the device and in the dtype they are moved to.
     """
     if can_fold(trained.config):
         return FoldedRISTN(trained)
@@ -42,21 +44,21 @@ def inference_form(trained: RISTN) -> "FoldedRISTN | RISTN":
 
 
 def norm_as_affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Scale and shift that a normalisation comes to at inference, each (C,) in float64."""
+    """Return the scale and shift (C,) in float64 that a batch normalization applies at inference."""
     assert norm.running_mean is not None and norm.running_var is not None
     scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
     return scale, norm.bias.double() - norm.running_mean.double() * scale
 
 
 class Bottleneck(nn.Module):
-    """F of Eq. 2, added to the other half of an invertible block in its last convolution."""
+    """The function F of Eq. 2. Its last convolution adds the result to the other half of the invertible block."""
 
     def __init__(self, trained: ConvolutionalBottleneck) -> None:
         super().__init__()
         convolutions = [module for module in trained if isinstance(module, nn.Conv2d)]
         norms = [norm_as_affine(module) for module in trained if isinstance(module, nn.BatchNorm2d)]
         self.entry: nn.Module = nn.Identity() if isinstance(trained[0], nn.Conv2d) else nn.ReLU()
-        # Without an activation before the first convolution, the first normalisation is the second convolution's.
+        # If the block starts with a convolution, the first normalization belongs to the second convolution.
         at_entry = norms.pop(0) if isinstance(trained[0], nn.BatchNorm2d) else None
         if at_entry is not None:
             self.entry = Floor(*at_entry) if bool((at_entry[0] > 0).all()) else NormAndReLU(*at_entry)
@@ -68,7 +70,7 @@ class Bottleneck(nn.Module):
             if index == 0 and at_entry is not None and isinstance(self.entry, Floor):
                 scale, shift = at_entry
                 weight, bias, padding = weight * scale[:, None, None], bias + weight.sum((2, 3)) @ shift, 0
-            if index < len(norms):  # the next convolution's normalisation stands right behind this one
+            if index < len(norms):  # the normalization of the next convolution directly follows this one
                 scale, shift = norms[index]
                 weight, bias = weight * scale[:, None, None, None], bias * scale + shift
             is_last = index == len(convolutions) - 1
@@ -76,7 +78,7 @@ class Bottleneck(nn.Module):
         self.convolutions = nn.ModuleList(fused)
 
     def add_to(self, total: Tensor, x: Tensor) -> Tensor:
-        """`total`, which is overwritten, plus F(x); both (N, C, H, W)."""
+        """Add F(x) to `total` in place and return it. Both are (N, C, H, W)."""
         x = self.entry(x)
         *before, last = self.convolutions
         for convolution in before:
@@ -86,7 +88,7 @@ class Bottleneck(nn.Module):
 
 
 class NormAndReLU(nn.Module):
-    """A normalisation without a convolution right before it, and ReLU."""
+    """Batch normalization and ReLU, where no convolution precedes them directly."""
 
     def __init__(self, scale: Tensor, shift: Tensor) -> None:
         super().__init__()
@@ -94,14 +96,14 @@ class NormAndReLU(nn.Module):
         self.shift = nn.Parameter(shift.float()[:, None, None])
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to the same shape."""
         return F.relu_(torch.addcmul(self.shift, x, self.scale))
 
 
 class Floor(nn.Module):
-    """Normalisation and ReLU before a 3x3 convolution in one pass: relu(a x + b) = a max(x, -b/a) + b, for a > 0.
+    """Batch normalization and ReLU before a 3x3 convolution, in one pass: relu(a x + b) = a max(x, -b/a) + b for a > 0.
 
-    The convolution's weights and bias take a and b. Its zero padding becomes -b/a here, where a x + b is zero.
+    This module computes max(x, -b/a). The following convolution absorbs a and b in its weights. Its zero padding is
+    replaced by padding with -b/a here, where a x + b is zero.
     """
 
     def __init__(self, scale: Tensor, shift: Tensor) -> None:
@@ -120,16 +122,16 @@ class Floor(nn.Module):
 
 
 class Block(nn.Module):
-    """RIB, on tensors of its own, so that every sum is made in place."""
+    """A RIB that adds in place, on its own copies of the two halves."""
 
     def __init__(self, trained: ResidualInvertibleBlock) -> None:
         super().__init__()
         self.bottlenecks = nn.ModuleList(Bottleneck(b) for b in trained.invertible.bottlenecks)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to the same shape; `x` is left as it is."""
+        """Map (N, C, H, W) to the same shape. `x` is not modified."""
         x0, x1 = (half.contiguous(memory_format=torch.channels_last) for half in x.chunk(2, dim=1))
-        if x0.data_ptr() == x.data_ptr():  # a slice that needed no copy
+        if x0.data_ptr() == x.data_ptr():  # `contiguous` returned a view of `x`
             x0, x1 = x0.clone(), x1.clone()
         for bottleneck in self.bottlenecks:
             assert isinstance(bottleneck, Bottleneck)
@@ -138,7 +140,7 @@ class Block(nn.Module):
 
 
 class Spatial(nn.Module):
-    """Zero padding and stages of two parallel blocks."""
+    """Zero padding of the channels, and stages of two parallel blocks."""
 
     def __init__(self, trained: SpatialComponent) -> None:
         super().__init__()
@@ -156,7 +158,7 @@ class Spatial(nn.Module):
 
 
 class Features(nn.Module):
-    """Temporal component and fusion: spatial features in, fused features out."""
+    """Temporal component and fusion: maps spatial features to fused features."""
 
     def __init__(self, trained: Recurrent) -> None:
         super().__init__()
@@ -173,7 +175,7 @@ class Features(nn.Module):
         self.fusion = FusedConvolution(torch.cat(matrices, dim=1).float()[:, :, None, None], bias.float())
 
     def forward(self, spatial: Tensor, frames: int, keep: Sequence[int]) -> Tensor:
-        """(T*B, C, H, W) to the same shape, made for the frames in `keep` only."""
+        """Map (T*B, C, H, W) to fused features of the same shape; only those of the frames in `keep` are made."""
         entering: Tensor = self.entry(spatial)
         outputs: list[Tensor] = []
         for layer in self.layers:
@@ -181,15 +183,15 @@ class Features(nn.Module):
         joined = [*outputs, entering, spatial]
         by_frame = list(zip(*(part.chunk(frames) for part in (entering, *joined)), strict=True))
         for made, *parts in (by_frame[index] for index in keep):
-            made.copy_(self.fusion(torch.cat(parts, dim=1)))  # in the place of what is not read again
+            made.copy_(self.fusion(torch.cat(parts, dim=1)))  # reuses the memory of `entering`
         return entering
 
 
 class Upsampling(nn.Module):
-    """The deconvolutions and the last convolution, in strips of rows, so that the widest map is never whole."""
+    """The deconvolutions and the last convolution, computed in strips of rows to limit memory."""
 
     HALO = 1
-    """LR rows that a strip reads on each side: the last convolution reaches one HR pixel."""
+    """Additional LR rows that a strip reads on each side, because the last convolution reads one more HR pixel."""
 
     def __init__(self, trained: Reconstruction) -> None:
         super().__init__()
@@ -197,7 +199,7 @@ class Upsampling(nn.Module):
         self.last = PhasedConvolution(trained.last)
 
     def strips(self, x: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """The first LR row, and RGB (N, 3, 4h, 4W), of each strip of the features (N, C, H, W)."""
+        """Yield the first LR row and the RGB output (N, 3, 4h, 4W) of each strip of the features (N, C, H, W)."""
         batch, _, height, width = x.shape
         rows = max(8, STRIP_VALUES // (batch * width * SCALE**2 * self.last.channels))
         for start in range(0, height, rows):
@@ -210,16 +212,16 @@ class Upsampling(nn.Module):
 
 
 class FoldedRISTN(nn.Module):
-    """What `RISTN` computes, for inference only and for networks that `can_fold`.
+    """The folded form of a `RISTN` that satisfies `can_fold`, for inference only.
 
     Args:
-        trained: the network; it is copied, not changed.
+        trained: the network. It is copied, not changed.
     """
 
     def __init__(self, trained: RISTN) -> None:
         super().__init__()
         with torch.no_grad():
-            trained = copy.deepcopy(trained).eval().float().cpu()  # sums are made in float64, which MPS has not
+            trained = copy.deepcopy(trained).eval().float().cpu()  # folding uses float64, which MPS lacks
             assert can_fold(trained.config) and isinstance(trained.mixing, Recurrent)
             self.config: RISTNConfig = trained.config
             self.spatial_component = Spatial(trained.spatial)
@@ -230,7 +232,15 @@ class FoldedRISTN(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, lr: Tensor, keep: slice | Sequence[int] = slice(None)) -> Tensor:
-        """As `RISTN.forward`: (B, T, 3, H, W) in [0, 1], best in float32, to (B, T', 3, 4H, 4W) in the same dtype."""
+        """Upscale a window of frames, as `RISTN.forward` does.
+
+        Args:
+            lr: (B, T, 3, H, W) RGB in [0, 1], preferably float32.
+            keep: the frames to reconstruct.
+
+        Returns:
+            (B, T', 3, 4H, 4W) in the dtype of `lr`, not clamped.
+        """
         batch, frames = lr.shape[:2]
         kept = range(frames)[keep] if isinstance(keep, slice) else keep
         rgb = lr.transpose(0, 1).flatten(0, 1)
@@ -240,19 +250,22 @@ class FoldedRISTN(nn.Module):
         return sr.view(-1, batch, *sr.shape[1:]).transpose(0, 1)
 
     def spatial(self, rgb: Tensor) -> Tensor:
-        """Spatial features (T*B, C, H, W), channels last, of frames (T*B, 3, H, W) in [0, 1]."""
+        """Return the spatial features (T*B, C, H, W), channels last, of frames (T*B, 3, H, W) in [0, 1]."""
         rgb = normalize_rgb(rgb) if self.config.normalize_input else rgb
         features: Tensor = self.spatial_component(rgb.to(self.upsampling.last.weight.dtype))
         return features
 
     def stage_ends(self) -> tuple[nn.Module, nn.Module]:
-        """The modules with which the spatial and the temporal component end."""
+        """Return the last module of the spatial component and of the temporal component."""
         return self.spatial_component, self.features.layers[-1]
 
     def reconstruct(self, images: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-        """RGB (N, 3, 4H, 4W) of N frames (1, 3, H, W), in their dtype, from the fused features (1, C, H, W) of each.
+        """Return RGB (N, 3, 4H, 4W), in the dtype of the frames, from N frames and their fused features.
 
-        Refinement, upsampling and global skip, frame by frame: what is wide is never there for all of them.
+        Refinement and upsampling run frame by frame, so that the wide feature maps exist for one frame at a time.
+
+        Args:
+            images: a frame (1, 3, H, W), for the global skip, and fused features (1, C, H, W), N times.
         """
         rgb = torch.cat([image for image, _ in images])
         if self.config.global_skip:

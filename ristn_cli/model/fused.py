@@ -1,6 +1,6 @@
-"""The convolutions that the folded form is made of, by oneDNN's fused operators where they work.
+"""Convolutions of the folded network, with oneDNN's fused operators where they work.
 
-A processor that oneDNN does not serve in half precision stores values in it, and computes in float32.
+On a CPU where oneDNN does not support a half-precision type, values are stored in that type and computed in float32.
 """
 
 from functools import cache
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 def onednn_types() -> frozenset[torch.dtype]:
-    """The types in which oneDNN computes on this processor; on x86 half precision takes AVX-512."""
+    """Return the dtypes that oneDNN computes in on this CPU. On x86, half precision requires AVX-512."""
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return frozenset()
     halves = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}
@@ -23,7 +23,7 @@ ONEDNN_TYPES = onednn_types()
 
 
 def convolve_fused(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, *, relu: bool) -> Tensor:
-    """A convolution of stride 1 and its activation in one pass, by an operator that PyTorch does not document."""
+    """Return a convolution of stride 1, with an optional ReLU, computed by a private operator of PyTorch."""
     ones = [1, 1]
     activation = "relu" if relu else "none"
     out: Tensor = torch.ops.mkldnn._convolution_pointwise(
@@ -33,7 +33,7 @@ def convolve_fused(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int,
 
 
 def add_convolution_fused(total: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> None:
-    """Add a convolution of stride 1 to `total` in one pass, by an operator that PyTorch does not document."""
+    """Add a convolution of stride 1 to `total` in place, with a private operator of PyTorch."""
     ones = [1, 1]
     torch.ops.mkldnn._convolution_pointwise_.binary(
         total, x, weight, bias, [padding] * 2, ones, ones, 1, "add", 1.0, None, [], None
@@ -42,9 +42,9 @@ def add_convolution_fused(total: Tensor, x: Tensor, weight: Tensor, bias: Tensor
 
 @cache
 def has_fused_operators(dtype: torch.dtype) -> bool:
-    """Whether both fused operators work: called once on 3x3 pixels, they give what the public operators give.
+    """Return whether both fused operators work for `dtype`, by comparing them once with the public operators.
 
-    They are private, so a version of PyTorch may lack them, or want other arguments.
+    The operators are private: a version of PyTorch may lack them or change their arguments.
     """
     x = (torch.arange(18, device="cpu").view(1, 2, 3, 3) % 5 - 2).to(dtype, memory_format=torch.channels_last)
     weight = (torch.arange(36, device="cpu").view(2, 2, 3, 3) % 3 - 1).to(dtype, memory_format=torch.channels_last)
@@ -60,28 +60,26 @@ def has_fused_operators(dtype: torch.dtype) -> bool:
 
 
 def can_fuse(x: Tensor) -> bool:
-    """Whether the fused operators can be called for `x`."""
     return x.device.type == "cpu" and x.dtype in ONEDNN_TYPES and has_fused_operators(x.dtype)
 
 
 def compute_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
-    """The type in which convolutions of values of `dtype` are computed on `device`."""
+    """Return the dtype in which convolutions of `dtype` values are computed on `device`."""
     is_served = device.type != "cpu" or dtype in ONEDNN_TYPES
     return dtype if is_served or dtype.itemsize >= torch.float32.itemsize else torch.float32
 
 
 def is_storage_only(x: Tensor) -> bool:
-    """Whether `x` has a type that nothing is computed in."""
     return compute_dtype(x.device, x.dtype) != x.dtype
 
 
 def to_compute_dtype(x: Tensor) -> Tensor:
-    """`x` in the type in which its convolutions are computed; `x` itself if it has that type."""
+    """Return `x` in the dtype in which its convolutions are computed, without a copy if it already has that dtype."""
     return x.to(compute_dtype(x.device, x.dtype))
 
 
 def kernel_and_bias(layer: nn.Module, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
-    """The parameters of a convolution in the type of its input; themselves if they have that type."""
+    """Return the weight and bias of a convolution in `dtype`, without a copy if they already have it."""
     weight, bias = layer.weight, layer.bias
     assert isinstance(weight, Tensor)
     return weight.to(dtype), bias.to(dtype) if isinstance(bias, Tensor) else None
@@ -90,7 +88,7 @@ def kernel_and_bias(layer: nn.Module, dtype: torch.dtype) -> tuple[Tensor, Tenso
 class FusedConvolution(nn.Module):
     """A convolution of stride 1, with an optional ReLU, or added to a tensor in place.
 
-    It keeps the size, unless `padding` says that its input is padded already.
+    The output has the size of the input, unless `padding` overrides the default of half the kernel size.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, *, relu: bool = False, padding: int | None = None) -> None:
@@ -101,8 +99,8 @@ class FusedConvolution(nn.Module):
         self.padding = weight.shape[-1] // 2 if padding is None else padding
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, C', H, W), or without the padding that the input brings."""
-        if is_storage_only(x):  # image by image: the float32 copy stays small, and in the cache
+        """Map (N, C, H, W) to (N, C', H, W); H and W shrink if the padding is smaller than the default."""
+        if is_storage_only(x):  # one image at a time keeps the float32 copy small enough for the CPU cache
             lost = self.weight.shape[-1] - 1 - 2 * self.padding
             shape = (x.shape[0], self.weight.shape[0], x.shape[2] - lost, x.shape[3] - lost)
             made = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
@@ -116,7 +114,7 @@ class FusedConvolution(nn.Module):
         return F.relu_(out) if self.relu else out
 
     def add_to(self, total: Tensor, x: Tensor) -> Tensor:
-        """`total` (N, C', H, W), which is overwritten, plus the convolution of (N, C, H, W)."""
+        """Add the convolution of `x` (N, C, H, W) to `total` (N, C', H, W) in place and return it."""
         if is_storage_only(x):
             for image, result in zip(x.chunk(len(x)), total.chunk(len(x)), strict=True):
                 result.copy_(self.add_to(to_compute_dtype(result), to_compute_dtype(image)))
@@ -129,7 +127,7 @@ class FusedConvolution(nn.Module):
 
 
 class Deconvolution(nn.Module):
-    """A deconvolution with ReLU, computed in the type of its input."""
+    """A deconvolution with ReLU, computed in the dtype of its input."""
 
     def __init__(self, trained: nn.ConvTranspose2d) -> None:
         super().__init__()

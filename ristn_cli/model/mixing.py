@@ -1,7 +1,7 @@
-"""Mixing: from the spatial features of all frames of a window to the fused features of each frame.
+"""Mixing: maps the spatial features of all frames of a window to the fused features of each frame.
 
-Two kinds: recurrent, the paper's temporal component and fusion, and pointwise, which sees one frame at a time.
-Frames are time-major: a tensor (T*B, C, H, W) holds frame t of batch element b at t*B + b.
+There are two kinds: `Recurrent`, the paper's temporal component and fusion, and `Pointwise`, which reads one frame at a
+time. Tensors (T*B, C, H, W) are time-major: frame t of batch element b is at index t*B + b.
 """
 
 from abc import ABC, abstractmethod
@@ -19,19 +19,19 @@ from ristn_cli.model.temporal import TemporalComponent
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
-    """Full precision where mixed precision may be on; the `meta` device knows none."""
+    """Return a context in which mixed precision is off. The `meta` device has no autocast."""
     is_available = torch.amp.is_autocast_available(device.type)
     return torch.autocast(device.type, enabled=False) if is_available else nullcontext()
 
 
 class Mixing(ABC):
-    """What stands between the spatial component and the upsampling.
+    """The layers between the spatial component and the upsampling.
 
-    Not a module itself: `RISTN` registers its parts, so that tensors keep the names that weights files know.
+    It is not a module itself. `RISTN` registers its parts directly, which keeps the tensor names of weights files.
 
     Attributes:
         parts: the modules by their names in `RISTN`, in the order of its parameters.
-        last: the module whose end is the end of the temporal component.
+        last: the last module of the temporal component.
     """
 
     parts: dict[str, nn.Module]
@@ -39,29 +39,31 @@ class Mixing(ABC):
 
     @abstractmethod
     def __call__(self, spatial: Tensor, frames: int) -> Tensor:
-        """Spatial features (T*B, C, H, W) of T = `frames` frames to fused features of the same shape."""
+        """Map the spatial features (T*B, C, H, W) of T = `frames` frames to fused features of the same shape."""
 
     @abstractmethod
     def sparsity_penalty(self) -> Tensor:
-        """The sum |SM| of Eq. 10; zero without a sparse fusion."""
+        """Return the sum of |SM| in Eq. 10, or zero without a sparse fusion."""
 
     def temporal_share(self, spatial: Tensor, frames: int) -> Tensor | None:
-        """Share of the fused features' energy that comes from the temporal component; None where no fusion has it."""
+        """Return the share of the fused features' energy that comes from the temporal component, or None if there is no
+        fusion of both.
+        """
         return None
 
     def count_fused_macs(self) -> int:
-        """Multiply-accumulates per LR pixel and frame that no convolution module computes."""
+        """Return the multiply-accumulates per LR pixel and frame that are not part of a convolution module."""
         return 0
 
 
 class Recurrent(Mixing):
-    """Temporal component and fusion, with Eq. 6 to 8 computed as one product."""
+    """Temporal component and fusion. Eq. 6 to 8 are computed as one matrix product."""
 
     def __init__(self, config: RISTNConfig, channels: int) -> None:
         self.temporal = TemporalComponent(config, channels)
         fusion = TemporalOnly if config.fusion == "none" else SparseFusion
         self.fusion: Fusion = fusion(channels, self.temporal.out_channels)
-        if config.gate_start == "delay_line":  # what the delay line brings must not fade on its way
+        if config.gate_start == "delay_line":  # orthogonal maps preserve the energy of the temporal features
             nn.init.orthogonal_(self.fusion.mapping.weight)
             if isinstance(self.fusion, SparseFusion):
                 nn.init.orthogonal_(self.fusion.matrix)
@@ -70,32 +72,28 @@ class Recurrent(Mixing):
         self.last = self.temporal.layers[-1]
 
     def __call__(self, spatial: Tensor, frames: int) -> Tensor:
-        """As of `Mixing`."""
-        with without_autocast(spatial.device):  # the weights are multiplied, in full precision, not the features
+        with without_autocast(spatial.device):  # the weights are multiplied with each other in full precision
             matrices, bias = self.fusion.fold(self.temporal.convert)
         x, hierarchy = self.temporal.read(spatial, frames)
         features = [hierarchy] + [x] * self.temporal.is_residual + [spatial] * self.fusion.reads_spatial
         return F.conv2d(torch.cat(features, dim=1), torch.cat(matrices, dim=1)[:, :, None, None], bias)
 
     def sparsity_penalty(self) -> Tensor:
-        """As of `Mixing`."""
         if self.is_sparse and isinstance(self.fusion, SparseFusion):
             return self.fusion.matrix.abs().sum()
         return self.fusion.mapping.weight.new_zeros(())
 
     def temporal_share(self, spatial: Tensor, frames: int) -> Tensor | None:
-        """As of `Mixing`."""
         if not isinstance(self.fusion, SparseFusion):
             return None
         return self.fusion.temporal_share(spatial, self.temporal(spatial, frames))
 
     def count_fused_macs(self) -> int:
-        """As of `Mixing`."""
         return sum(matrix.numel() for matrix in self.fusion.fold(self.temporal.convert)[0])
 
 
 class Pointwise(Mixing):
-    """Normalisation, ReLU and a 1x1 convolution instead of temporal component and fusion (Table 1)."""
+    """Normalization, ReLU and a 1x1 convolution in place of the temporal component and the fusion (Table 1)."""
 
     def __init__(self, config: RISTNConfig, channels: int) -> None:
         self.mapping = nn.Sequential(*norm_and_relu(channels, config.norm), nn.Conv2d(channels, channels, 1))
@@ -103,10 +101,8 @@ class Pointwise(Mixing):
         self.last = self.mapping
 
     def __call__(self, spatial: Tensor, frames: int) -> Tensor:
-        """As of `Mixing`; every frame is mapped on its own."""
         fused: Tensor = self.mapping(spatial)
         return fused
 
     def sparsity_penalty(self) -> Tensor:
-        """As of `Mixing`."""
         return next(self.mapping.parameters()).new_zeros(())

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class Fusion(nn.Module):
-    """A 1x1 convolution of the temporal features to the spatial features' channels, and what follows it."""
+    """Base of the fusions: a 1x1 convolution from the temporal features to the channels of the spatial features."""
 
     reads_spatial = False
 
@@ -17,14 +17,14 @@ class Fusion(nn.Module):
         self.mapping = nn.Conv2d(temporal_channels, spatial_channels, 1)
 
     def fold(self, convert: nn.Module) -> tuple[list[Tensor], Tensor]:
-        """The weights that compute Eq. 6 to 8 in one product: nothing between them is non-linear.
+        """Return the weights that compute Eq. 6 to 8 in one product. All operations between them are linear.
 
         Args:
-            convert: the 1x1 convolution W of Eq. 6; any other module if the pattern is not residual.
+            convert: the 1x1 convolution W of Eq. 6. Any other module means that the pattern is not residual.
 
         Returns:
-            A matrix (C, C') for each of [H0 .. H(n-1)], Xin (with W) and the spatial features (where `reads_spatial`),
-            in this order, and a bias (C,).
+            A list of matrices (C, C') and a bias (C,). The matrices apply to [H0 .. H(n-1)], to Xin (if the pattern is
+                residual) and to the spatial features (if `reads_spatial`), in this order.
         """
         weight, bias = self.mapping.weight[:, :, 0, 0], self.mapping.bias
         assert bias is not None
@@ -35,10 +35,10 @@ class Fusion(nn.Module):
 
 
 class SparseFusion(Fusion):
-    """[W * temporal, spatial] x SM (Eq. 7-8): a mapping to as many channels, concatenation, a matrix SM (2C x C).
+    """[W * temporal, spatial] x SM (Eq. 7-8): a 1x1 convolution, concatenation and a matrix SM (2C x C).
 
-    The L1 penalty that makes SM sparse is the training loss's (Eq. 10); without it this is the paper's dense fusion
-    (DF). There is no non-linearity on the temporal path, so it cannot die.
+    The training loss adds the L1 penalty that makes SM sparse (Eq. 10). Without the penalty this is the paper's dense
+    fusion (DF). The temporal path has no non-linearity, so its gradient cannot vanish there.
     """
 
     reads_spatial = True
@@ -49,18 +49,20 @@ class SparseFusion(Fusion):
         nn.init.uniform_(self.matrix, -((2 * spatial_channels) ** -0.5), (2 * spatial_channels) ** -0.5)
 
     def forward(self, spatial: Tensor, temporal: Tensor) -> Tensor:
-        """(N, C, H, W) and (N, C2, H, W) to (N, C, H, W)."""
+        """Map spatial (N, C, H, W) and temporal features (N, C2, H, W) to (N, C, H, W)."""
         joined = torch.cat([self.mapping(temporal), spatial], dim=1)
         return F.conv2d(joined, self.matrix.t()[:, :, None, None])
 
     def fold(self, convert: nn.Module) -> tuple[list[Tensor], Tensor]:
-        """As of `Fusion`, with SM: its upper half reads the temporal features, its lower half the spatial ones."""
+        """As `Fusion.fold`, with SM: its upper half applies to the temporal features, its lower half to the spatial
+        features.
+        """
         matrices, bias = super().fold(convert)
         upper, lower = self.matrix.t().chunk(2, dim=1)
         return [*(upper @ matrix for matrix in matrices), lower], upper @ bias
 
     def temporal_share(self, spatial: Tensor, temporal: Tensor) -> Tensor:
-        """Share of the fused features' energy that came through SM's temporal rows, in [0, 1]; 0 is a dead path."""
+        """Return the share, in [0, 1], of the fused features' energy that comes from the temporal rows of SM."""
         mapped = self.mapping(temporal)
         upper, lower = self.matrix.t()[:, :, None, None].chunk(2, dim=1)
         from_temporal = F.conv2d(mapped, upper).float().square().mean()
@@ -69,21 +71,20 @@ class SparseFusion(Fusion):
 
 
 class TemporalOnly(Fusion):
-    """NF of Table 2: the temporal features alone, mapped to the spatial features' channels."""
+    """NF of Table 2: the temporal features only, mapped to the channels of the spatial features."""
 
     def forward(self, spatial: Tensor, temporal: Tensor) -> Tensor:
-        """(N, C, H, W), which is not read, and (N, C2, H, W) to (N, C, H, W)."""
+        """Map temporal features (N, C2, H, W) to (N, C, H, W); `spatial` gives no input."""
         mapped: Tensor = self.mapping(temporal)
         return mapped
 
 
 class Reconstruction(nn.Module):
-    """Two stride-2 deconvolutions with ReLU, then a 3x3 convolution to RGB.
+    """Two deconvolutions of stride 2 with ReLU, then a 3x3 convolution to RGB.
 
-    The paper's text says 3x3 deconvolution kernels, the parameter count of its Table 1 fits 2x2 only. With 2x2 no two
-    taps overlap: no checkerboard pattern, and the same arithmetic as a 1x1 convolution and a pixel shuffle.
-    The paper names no activation here; without the ReLU after each deconvolution, the three layers would be one linear
-    map.
+    The paper's text gives 3x3 deconvolution kernels, but the parameter count in its Table 1 only fits 2x2. With 2x2
+    kernels no taps overlap, which avoids checkerboard patterns and equals a 1x1 convolution with pixel shuffle. The
+    paper names no activation here. Without the ReLU the three layers would be one linear map.
     """
 
     def __init__(self, channels: int, upsampling_channels: Sequence[int], *, kernel: int, zero_start: bool) -> None:

@@ -1,4 +1,4 @@
-"""A bidirectional ConvLSTM layer in the form it computes fastest in: steps in place, one direction after the other."""
+"""A bidirectional ConvLSTM layer for inference: steps update tensors in place, one direction after the other."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,16 +11,16 @@ from ristn_cli.model.temporal import GATES, BidirectionalConvLSTM
 
 
 def advance(ifo: Tensor, g: Tensor | None, half_cell: Tensor | None, hidden: Tensor) -> Tensor:
-    """The part of a ConvLSTM step behind its convolutions.
+    """Compute the part of a ConvLSTM step that follows its convolutions.
 
-    tanh costs a processor three times what a sigmoid does, so tanh(x) = 2 s(2x) - 1 takes its place, in float32, where
-    it is exact near 0 too. The weights that make g are doubled for it, and cells are kept halved.
+    On CPUs, tanh takes three times as long as sigmoid. Therefore tanh(x) is computed as 2 sigmoid(2x) - 1, in float32,
+    where it is exact near 0. The weights that produce g are doubled accordingly, and the cells are stored halved.
 
     Args:
-        ifo: (B, 3*hidden, H, W), i, f, o, or with g behind them. It is overwritten.
-        g: (B, hidden, H, W), doubled; None if `ifo` ends with it.
-        half_cell: halved cells (B, hidden, H, W) in float32, or None for cells at rest.
-        hidden: (B, hidden, H, W), where the hidden values are written to.
+        ifo: (B, 3*hidden, H, W): i, f and o. With (B, 4*hidden, H, W), g follows. Overwritten.
+        g: (B, hidden, H, W), doubled; None if it is part of `ifo`.
+        half_cell: halved cells (B, hidden, H, W) in float32; None before the first frame.
+        hidden: (B, hidden, H, W), receives the hidden values.
 
     Returns:
         The halved cells after the step.
@@ -37,14 +37,14 @@ def advance(ifo: Tensor, g: Tensor | None, half_cell: Tensor | None, hidden: Ten
 
 
 Share = tuple[Tensor, Tensor, Tensor]
-"""Kernels (gates*hidden, C, K, K) and biases (gates*hidden,) over the input, and kernels over the hidden values."""
+"""Input kernels (gates*hidden, C, K, K) and biases (gates*hidden,), and hidden kernels, of a pair of convolutions."""
 
 
 class Direction(nn.Module):
-    """One direction of a ConvLSTM layer. `advance` may be replaced by a compiled form of itself.
+    """One direction of a ConvLSTM layer. Its `advance` may be replaced by a compiled version.
 
     Args:
-        shares: of i, f, o and g, or of i, f, o and then of g.
+        shares: one for i, f, o and g together, or one for i, f, o followed by one for g.
     """
 
     def __init__(self, *shares: Share) -> None:
@@ -60,10 +60,12 @@ class Direction(nn.Module):
         self.of_input, self.of_hidden = (nn.ModuleList(each) for each in zip(*pairs, strict=True))
 
     def step(self, sums: Sequence[Tensor], state: tuple[Tensor, Tensor] | None, hidden: Tensor) -> Tensor:
-        """Halved cells (B, hidden, H, W) in float32 after a frame, whose hidden values are written to `hidden`.
+        """Compute one frame: write its hidden values to `hidden` and return its halved cells in float32.
 
-        `sums`, one tensor a share, come from the input and are overwritten. `state` is hidden values and cells of the
-        frame before.
+        Args:
+            sums: results of the input convolutions, one tensor per share. Overwritten.
+            state: hidden values and halved cells of the previous frame; None before the first frame.
+            hidden: (B, hidden, H, W), receives the hidden values.
         """
         if state is not None:
             sums = [each.add_to(total, state[0]) for each, total in zip(self.of_hidden, sums, strict=True)]  # type: ignore[operator]
@@ -73,7 +75,7 @@ class Direction(nn.Module):
 def scaled_convolutions(
     input_weight: Tensor, input_bias: Tensor, hidden_weight: Tensor, factor: Tensor
 ) -> tuple[FusedConvolution, FusedConvolution]:
-    """The input's and the hidden share's convolutions, each output channel times its factor."""
+    """Return the input and the hidden convolution, with each output channel multiplied by its factor."""
     kernels = factor[:, None, None, None]
     return (
         FusedConvolution((input_weight.double() * kernels).float(), (input_bias.double() * factor).float()),
@@ -85,8 +87,8 @@ class Layer(nn.Module):
     """One bidirectional ConvLSTM layer.
 
     Args:
-        trained: the layer.
-        entry: a 1x1 convolution before it, which is folded into it; None for none.
+        trained: the trained layer.
+        entry: a 1x1 convolution before the layer, which is folded into it, or None.
     """
 
     def __init__(self, trained: BidirectionalConvLSTM, entry: nn.Conv2d | None = None) -> None:
@@ -99,16 +101,16 @@ class Layer(nn.Module):
             shares.append((weight, bias, of_hidden.weight))
             if index == len(pairs) - 1:
                 missing.unflatten(0, (2, -1, trained.hidden))[:, -1].mul_(2)  # type: ignore[no-untyped-call] # g
-            if entry is not None and of_input.kernel_size == (3, 3):  # 1x1 gates do not reach past a border
+            if entry is not None and of_input.kernel_size == (3, 3):  # 1x1 kernels read no padding
                 self.missing[str(index)] = nn.Parameter(missing)
         halves = zip(*(zip(*(part.chunk(2) for part in share), strict=True) for share in shares), strict=True)
         self.directions = nn.ModuleList(Direction(*half) for half in halves)
 
     def forward(self, read: Sequence[Tensor], frames: int) -> list[Tensor]:
-        """Hidden values (T*B, hidden, H, W) of the forward direction and of the backward one.
+        """Return the hidden values (T*B, hidden, H, W) of the forward and of the backward direction.
 
         Args:
-            read: tensors (T*B, C, H, W) that stand one behind the other in what the layer reads.
+            read: tensors (T*B, C, H, W); their concatenation is the layer's input.
             frames: T.
         """
         height, width = read[0].shape[2:]
@@ -118,9 +120,9 @@ class Layer(nn.Module):
         return [self._run(index, read, frames, borders) for index in range(2)]
 
     def _run(self, index: int, read: Sequence[Tensor], frames: int, borders: dict[int, Tensor]) -> Tensor:
-        """One direction's hidden values; 0 runs forward, 1 backward. `borders` are those of the shares that have any.
+        """Return the hidden values of one direction; index 0 runs forward, 1 backward.
 
-        What the layer reads is joined frame by frame, and so are the gates: both are wide, and stay in the cache so.
+        The inputs and gates are wide, so they are computed for one frame at a time to stay in the CPU cache.
         """
         direction = self.directions[index]
         assert isinstance(direction, Direction)
@@ -132,16 +134,18 @@ class Layer(nn.Module):
             x = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
             sums = [convolution(x) for convolution in direction.of_input]
             for share, border in borders.items():
-                take_from_borders(sums[share], border.chunk(2)[index])
+                subtract_at_borders(sums[share], border.chunk(2)[index])
             state = made, direction.step(sums, state, made)
         return hidden
 
 
 def fold_entry(convolution: nn.Conv2d, entry: nn.Conv2d | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Kernels and biases, in float64, of a convolution with a 1x1 convolution before it folded into its product.
+    """Fold a 1x1 convolution into the convolution that follows it.
 
-    The third result is what each tap (C, K, K) brings of the 1x1 convolution's bias. Beyond the frame that bias is not
-    there, so it is to be taken away at the borders. Zeros, in float32 as all of it, without such a convolution.
+    Returns:
+        Kernels and biases in float64, and the contribution (C, K, K) of each tap to the 1x1 convolution's bias. Padding
+            lies outside the frame and has no such bias, so `subtract_at_borders` removes it there. Zeros without a 1x1
+            convolution.
     """
     weight, bias = convolution.weight.double(), convolution.bias
     assert bias is not None
@@ -155,22 +159,18 @@ def fold_entry(convolution: nn.Conv2d, entry: nn.Conv2d | None) -> tuple[Tensor,
 
 
 def border_shares(missing: Tensor, height: int, width: int, dtype: torch.dtype) -> Tensor:
-    """What the taps outside the frame would bring: (C, h, w) with one row and column for all that have no border.
+    """Return the contribution of the taps that lie outside the frame, (C, h, w) with h, w <= 3, from that of each tap.
 
-    Args:
-        missing: the share (C, 3, 3) of each tap.
-        height: of the frame.
-        width: of the frame.
-        dtype: of the result.
+    The middle row and column stand for all positions away from the borders. `missing` is (C, 3, 3).
     """
     inside = missing.new_ones(1, 1, min(height, 3), min(width, 3))
     return (missing.sum((1, 2))[:, None, None] - F.conv2d(inside, missing[:, None], padding=1)[0]).to(dtype)
 
 
-def take_from_borders(gates: Tensor, outside: Tensor) -> None:
-    """Take from (N, C, H, W), at its borders, the shares that `border_shares` made."""
+def subtract_at_borders(gates: Tensor, outside: Tensor) -> None:
+    """Subtract the result of `border_shares` from the borders of `gates` (N, C, H, W), in place."""
     height, width = gates.shape[2:]
-    if width > 3:  # a slice, not an index: that would be a copy to the device in the middle of its work
+    if width > 3:  # slices, because an index tensor would be copied to the device and block it
         across = torch.cat([outside[..., :1], outside[..., 1:2].expand(-1, -1, width - 2), outside[..., 2:]], dim=2)
     else:
         across = outside

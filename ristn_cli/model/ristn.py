@@ -1,4 +1,4 @@
-"""RISTN: the whole network."""
+"""The whole network."""
 
 from collections.abc import Sequence
 
@@ -14,21 +14,23 @@ from ristn_cli.model.temporal import BidirectionalConvLSTM
 
 
 def bicubic_upsample(frames: Tensor) -> Tensor:
-    """(N, 3, H, W) to (N, 3, 4H, 4W) by the bicubic kernel with a = -0.5, as Pillow and MATLAB have it."""
+    """Upscale (N, 3, H, W) to (N, 3, 4H, 4W) with the bicubic kernel of Pillow and MATLAB (a = -0.5)."""
     return F.interpolate(frames, scale_factor=SCALE, mode="bicubic", antialias=True)
 
 
 def normalize_rgb(rgb: Tensor) -> Tensor:
-    """RGB in [0, 1] centred on zero and scaled to [-2, 2]. In float32 half precision then loses less of it."""
+    """Map RGB from [0, 1] to [-2, 2]. Apply it in float32, to lose less precision in a later conversion to half
+    precision.
+    """
     return rgb * 4 - 2
 
 
 class RISTN(nn.Module):
-    """Residual Invertible Spatio-Temporal Network (Zhu, Li, Zhang et al., AAAI 2019), many frames to as many.
+    """Residual Invertible Spatio-Temporal Network (Zhu, Li, Zhang et al., AAAI 2019): N frames in, N frames out.
 
-    The paper's has "more than 130 convolutional layers". Its longest path from input to output counts 134: 108 in the
-    spatial component, the 1x1 convolution W, two in each of ten ConvLSTM layers (over the input, and over the hidden
-    values of the frame before), mapping and SM of the fusion, two deconvolutions and the last convolution.
+    The paper's network has "more than 130 convolutional layers". The longest path from input to output has 134: 108 in
+    the spatial component, the 1x1 convolution W, two in each of ten ConvLSTM layers (over the input and over the
+    previous frame's hidden values), the fusion's mapping and SM, two deconvolutions and the last convolution.
     """
 
     def __init__(self, config: RISTNConfig) -> None:
@@ -62,9 +64,9 @@ class RISTN(nn.Module):
         """Upscale a window of frames.
 
         Args:
-            lr: (B, T, 3, H, W) RGB in [0, 1]; any T, H, W >= 1. The global skip keeps its precision: pass float32,
-                whatever the precision of the weights.
-            keep: the frames of the window to reconstruct; the others are only read.
+            lr: (B, T, 3, H, W) RGB in [0, 1], with T, H, W >= 1. Pass float32 even to half-precision weights: the
+                global skip keeps the precision of `lr`.
+            keep: the frames to reconstruct. The other frames are context.
 
         Returns:
             (B, T', 3, 4H, 4W) in the dtype of `lr`, not clamped to [0, 1].
@@ -81,39 +83,42 @@ class RISTN(nn.Module):
         return sr.view(-1, batch, *sr.shape[1:]).transpose(0, 1)
 
     def spatial_features(self, rgb: Tensor) -> Tensor:
-        """Spatial features (N, C, H, W), in the dtype of the weights, of frames (N, 3, H, W) in [0, 1]."""
+        """Return the spatial features (N, C, H, W), in the dtype of the weights, of frames (N, 3, H, W) in [0, 1]."""
         rgb = normalize_rgb(rgb) if self.config.normalize_input else rgb
         features: Tensor = self.spatial(rgb.to(self.reconstruction.last.weight.dtype))
         return features
 
     def stage_ends(self) -> tuple[nn.Module, nn.Module]:
-        """The modules with which the spatial and the temporal component end."""
+        """Return the last module of the spatial component and of the temporal component."""
         return self.spatial, self.mixing.last
 
     def sparsity_penalty(self) -> Tensor:
-        """The sum |SM| of Eq. 10; zero without a sparse fusion.
+        """Return the sum of |SM| in Eq. 10, or zero without a sparse fusion.
 
-        Eq. 10 adds lambda times this to a sum of squared errors. The training loss has their mean over all N values of
-        a window instead, so that its scale does not depend on patch and window. Beside a mean the same lambda weighs N
-        times as much: 5e-7 at 5 frames of 200x200 pixels (N = 600,000), the paper's, acts like 0.3 beside its sum.
+        Eq. 10 adds lambda times this penalty to a sum of squared errors. The training loss uses the mean over all N
+        values of a window instead, so that its scale does not depend on the patch size. The same lambda therefore
+        weighs N times as much: the paper's 5e-7, with 5 frames of 200x200 pixels (N = 600,000), acts like 0.3 beside
+        the sum.
         """
         return self.mixing.sparsity_penalty()
 
     @torch.no_grad()
     def temporal_share(self, lr: Tensor) -> float | None:
-        """Share of the fused features' energy that came from the temporal component; None without such a fusion."""
+        """Return the share of the fused features' energy that comes from the temporal component, or None without such a
+        fusion.
+        """
         share = self.mixing.temporal_share(self.spatial_features(lr.transpose(0, 1).flatten(0, 1)), lr.shape[1])
         return None if share is None else float(share)
 
     def count_parameters(self) -> int:
-        """Learned values, the normalisations' running statistics not counted."""
+        """Return the number of learned values, without the running statistics of normalizations."""
         return sum(parameter.numel() for parameter in self.parameters())
 
 
 def count_macs(config: RISTNConfig) -> int:
-    """Multiply-accumulates per LR pixel and frame of all convolutions, counted on the `meta` device.
+    """Return the multiply-accumulates per LR pixel and frame of all convolutions.
 
-    Eq. 6's W, the fusion's mapping and SM count as the one product that they are computed as.
+    W of Eq. 6, the fusion's mapping and SM count as one product, as they are computed.
     """
     with torch.device("meta"):
         model = RISTN(config)
@@ -122,7 +127,7 @@ def count_macs(config: RISTNConfig) -> int:
 
         def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             nonlocal total
-            if isinstance(module, nn.ConvTranspose2d):  # every input value meets every tap
+            if isinstance(module, nn.ConvTranspose2d):  # every input value is multiplied by every tap
                 total += inputs[0].shape[0] * inputs[0].shape[2] * inputs[0].shape[3] * module.weight.numel()
             elif isinstance(module, nn.Conv2d):
                 total += output.shape[0] * output.shape[2] * output.shape[3] * module.weight.numel()
@@ -131,7 +136,7 @@ def count_macs(config: RISTNConfig) -> int:
             module.register_forward_hook(count)
         model(torch.empty(1, frames, 3, size, size))
         total += frames * size**2 * model.mixing.count_fused_macs()
-    # The hidden share of the gates is not computed for the first frame of a window: count it for every frame.
+    # The first frame of a window needs no hidden convolutions. Count them for every frame.
     layers = [module for module in model.modules() if isinstance(module, BidirectionalConvLSTM)]
     hidden = sum(of_hidden.weight.numel() for layer in layers for _, of_hidden in layer.convolutions())
     return round(total / (size * size * frames)) + hidden // frames

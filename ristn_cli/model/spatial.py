@@ -1,6 +1,6 @@
-"""Spatial component: residual invertible blocks (RIB), their ablations IB and RB, and the two-branch stack of them.
+"""Spatial component: residual invertible blocks (RIB), the ablations IB and RB, and stages of two parallel blocks.
 
-Knows nothing of time: every tensor is (N, C, H, W), N = frames x batch.
+It treats each frame separately: tensors are (N, C, H, W) with N = frames x batch.
 """
 
 from collections.abc import Sequence
@@ -12,21 +12,21 @@ from ristn_cli.model.config import BlockKind, NormKind
 
 
 def norm_and_relu(channels: int, norm: NormKind) -> list[nn.Module]:
-    """ReLU, with batch normalisation before it if the network has any."""
+    """Return the modules for ReLU, preceded by batch normalization if `norm` is `batch`."""
     return [*([nn.BatchNorm2d(channels)] if norm == "batch" else []), nn.ReLU()]
 
 
 def convolution(channels_in: int, channels_out: int, norm: NormKind, *, activate: bool = True) -> list[nn.Module]:
-    """One 3x3 convolution preceded by normalisation and ReLU (pre-activation order, as i-RevNet's bottlenecks)."""
+    """Return the modules of a 3x3 convolution preceded by normalization and ReLU (pre-activation, as in i-RevNet)."""
     before = norm_and_relu(channels_in, norm) if activate else []
     return [*before, nn.Conv2d(channels_in, channels_out, 3, padding=1)]
 
 
 class ConvolutionalBottleneck(nn.Sequential):
-    """F of Eq. 2: three 3x3 convolutions, `channels` > `width` > `width` > `channels` (Fig. 3).
+    """The function F of Eq. 2: three 3x3 convolutions, `channels` > `width` > `width` > `channels` (Fig. 3).
 
-    Each is preceded by normalisation and ReLU, save the very first of a block (`first`). Without normalisation the
-    last convolution starts at zero, so that a stack of any depth starts as the identity.
+    Normalization and ReLU precede each convolution, except the first one of a block (`first`). Without normalization,
+    the last convolution is initialized to zero, so that a stack of any depth starts as the identity.
     """
 
     def __init__(self, channels: int, width: int, *, norm: NormKind, first: bool) -> None:
@@ -43,16 +43,16 @@ class ConvolutionalBottleneck(nn.Sequential):
 
 
 class InvertibleBlock(nn.Module):
-    """IB: additive coupling over two halves of the channels, undone exactly by `inverse` (Eq. 2-4).
+    """IB: additive coupling of two halves of the channels, which `inverse` undoes exactly (Eq. 2-4).
 
-    Each step computes Y = X1 + F(X0), then (X0, X1) <- (Y, X0). Eq. 3-4 as printed have no such exchange, which would
-    leave X0 untouched for ever; it is that of Jacobsen et al. (i-RevNet), which the paper builds on.
+    Each step computes Y = X1 + F(X0), then (X0, X1) <- (Y, X0). This exchange is missing from Eq. 3-4 as printed, which
+    would never change X0. It follows i-RevNet (Jacobsen et al.), on which the paper builds.
     """
 
     def __init__(self, channels: int, bottlenecks: int, *, divisor: int = 3, norm: NormKind = "batch") -> None:
         super().__init__()
         if channels % 2:
-            raise ValueError(f"an invertible block splits its channels in halves: {channels} is odd")
+            raise ValueError(f"an invertible block needs an even number of channels: {channels} is odd")
         half = channels // 2
         width = max(1, half // divisor)
         self.bottlenecks = nn.ModuleList(
@@ -60,14 +60,14 @@ class InvertibleBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to the same shape."""
+        """Map (N, C, H, W) to the same shape."""
         x0, x1 = x.chunk(2, dim=1)
         for bottleneck in self.bottlenecks:
             x0, x1 = x1 + bottleneck(x0), x0
         return torch.cat([x0, x1], dim=1)
 
     def inverse(self, y: Tensor) -> Tensor:
-        """The input that `forward` maps to `y` (Eq. 3-4)."""
+        """Return the input that `forward` maps to `y` (Eq. 3-4)."""
         x0, x1 = y.chunk(2, dim=1)
         for bottleneck in reversed(self.bottlenecks):
             x0, x1 = x1, x0 - bottleneck(x1)
@@ -75,14 +75,14 @@ class InvertibleBlock(nn.Module):
 
 
 class ResidualInvertibleBlock(nn.Module):
-    """RIB: [X0, X1] of an invertible block + its input (Eq. 5)."""
+    """RIB: the output [X0, X1] of an invertible block plus its input (Eq. 5)."""
 
     def __init__(self, channels: int, bottlenecks: int, *, divisor: int = 3, norm: NormKind = "batch") -> None:
         super().__init__()
         self.invertible = InvertibleBlock(channels, bottlenecks, divisor=divisor, norm=norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to the same shape."""
+        """Map (N, C, H, W) to the same shape."""
         y: Tensor = self.invertible(x) + x
         return y
 
@@ -90,8 +90,8 @@ class ResidualInvertibleBlock(nn.Module):
 class ResidualBlock(nn.Module):
     """RB of Table 1: residual bottlenecks over all channels, without the invertible structure.
 
-    The paper gives neither their inner width nor their connections, only 6.08 M parameters for the whole network; an
-    inner width of `RB_WIDTH` of the channels gives that count within 2 %.
+    The paper gives neither the inner width nor the connections, only 6.08 M parameters for the whole network. An inner
+    width of `RB_WIDTH` times the channels matches that count within 2 %.
     """
 
     RB_WIDTH = 0.63
@@ -104,14 +104,14 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to the same shape."""
+        """Map (N, C, H, W) to the same shape."""
         for bottleneck in self.bottlenecks:
             x = x + bottleneck(x)
         return x
 
 
 def make_block(kind: BlockKind, channels: int, bottlenecks: int, *, divisor: int, norm: NormKind) -> nn.Module:
-    """The block of Table 1 that `kind` names."""
+    """Return a block of Table 1."""
     match kind:
         case "rib":
             return ResidualInvertibleBlock(channels, bottlenecks, divisor=divisor, norm=norm)
@@ -123,9 +123,10 @@ def make_block(kind: BlockKind, channels: int, bottlenecks: int, *, divisor: int
 
 
 class SpatialComponent(nn.Module):
-    """Zero padding of RGB to `base_channels`, then stages of two parallel blocks, their outputs concatenated (Fig. 2).
+    """Pads RGB with zero channels to `base_channels`, then applies stages of two parallel blocks (Fig. 2).
 
-    Every stage doubles the channels: 16 > 32 > 64 > 128 > 256 with the paper's four.
+    The outputs of the two blocks are concatenated, so every stage doubles the channels: 16 > 32 > 64 > 128 > 256 with
+    the paper's four stages.
     """
 
     def __init__(
@@ -150,7 +151,7 @@ class SpatialComponent(nn.Module):
         )
 
     def forward(self, rgb: Tensor) -> Tensor:
-        """(N, 3, H, W) to (N, `out_channels`, H, W)."""
+        """Map (N, 3, H, W) to (N, `out_channels`, H, W)."""
         zeros = rgb.new_zeros(1).expand(rgb.shape[0], self.base_channels - 3, *rgb.shape[2:])
         x = torch.cat([rgb, zeros], dim=1).contiguous(memory_format=torch.channels_last)
         for stage in self.stages:

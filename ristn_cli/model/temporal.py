@@ -1,6 +1,6 @@
-"""Temporal component: bidirectional convolutional LSTMs in the paper's four connection patterns (Fig. 4).
+"""Temporal component: bidirectional convolutional LSTMs, connected in one of the four patterns of Fig. 4.
 
-Frames are time-major: a tensor (T*B, C, H, W) holds frame t of batch element b at t*B + b.
+Tensors (T*B, C, H, W) are time-major: frame t of batch element b is at index t*B + b.
 """
 
 import torch
@@ -10,22 +10,22 @@ from ristn_cli.model.config import GateStart, RISTNConfig
 from ristn_cli.model.spatial import norm_and_relu
 
 GATES = 4
-"""i, f, o and g: input, forget and output gate, and the candidate, in this order in every tensor."""
+"""Input gate i, forget gate f, output gate o and cell input g. Tensors contain them in this order."""
 
 
 def lstm_step(ifo: Tensor, g: Tensor, cell: Tensor | None) -> tuple[Tensor, Tensor]:
-    """One step of LSTM cells from the sums that enter their gates.
+    """Compute one LSTM step from the pre-activations of the gates.
 
-    The cells have no peepholes: gates do not read the cell values. The paper cites Graves et al. (2013) for its
-    bidirectional layers, whose cells have them, and gives no equations of its own.
+    The cells have no peepholes: the gates do not read the cell values. The paper gives no equations; the work it cites
+    for bidirectional layers (Graves et al., 2013) does use peepholes.
 
     Args:
-        ifo: (..., 3, C, H, W), before the sigmoid: i, f, o.
-        g: (..., C, H, W), the candidate, before the tanh.
-        cell: (..., C, H, W) in float32, or None for cells at rest.
+        ifo: (..., 3, C, H, W): i, f and o before the sigmoid.
+        g: (..., C, H, W): cell input before the tanh.
+        cell: (..., C, H, W) in float32, or None before the first frame.
 
     Returns:
-        The new hidden values, in the dtype of `ifo`, and the new cells in float32.
+        The new hidden values in the dtype of `ifo`, and the new cells in float32.
     """
     i, f, o = ifo.sigmoid().unbind(-4)
     new_cell = i.float() * g.tanh().float()
@@ -35,15 +35,15 @@ def lstm_step(ifo: Tensor, g: Tensor, cell: Tensor | None) -> tuple[Tensor, Tens
 
 
 class BidirectionalConvLSTM(nn.Module):
-    """Two convolutional LSTMs, one forward and one backward in time, joined as [forward, backward].
+    """Two convolutional LSTMs, one forward and one backward in time. The output is [forward, backward].
 
-    The input's share of all gates does not depend on the recurrence: it is computed over all frames and both
-    directions at once. Only the hidden share is sequential, and both directions go through it as one grouped
-    convolution.
+    The convolutions over the input do not depend on the recurrence, so they run once for all frames and both
+    directions. Only the convolutions over the hidden values are sequential. A grouped convolution computes both
+    directions.
 
-    With a `gate_kernel` of 3, the paper's, one 3x3 convolution makes i, f, o and g. With 1, i, f and o have 1x1
-    convolutions and only g reads a neighbourhood: half of the arithmetic for as many channels. The convolutions of g
-    are then called `input_candidate` and `hidden_candidate`.
+    With a `gate_kernel` of 3, as in the paper, one 3x3 convolution computes i, f, o and g. With 1, i, f and o have 1x1
+    convolutions and only g has 3x3 ones (`input_candidate` and `hidden_candidate`): half the arithmetic for the same
+    number of channels.
     """
 
     def __init__(self, channels: int, hidden: int, *, gate_kernel: int = 3, start: GateStart = "uniform") -> None:
@@ -63,20 +63,22 @@ class BidirectionalConvLSTM(nn.Module):
             self._start_as_delay_line()
 
     def convolutions(self) -> list[tuple[nn.Conv2d, nn.Conv2d]]:
-        """The convolutions over input and hidden values: one pair for i, f, o, g, or one for i, f, o and one for g.
+        """Return pairs of convolutions over input and hidden values: one for i, f, o, g, or one for i, f, o and one for
+        g.
 
-        Output channels are (direction, gate, channel), so g is the last gate of the last pair.
+        The output channels are ordered (direction, gate, channel): g is the last gate of the last pair.
         """
         pairs = [(self.input_gates, self.hidden_gates)]
         return pairs if self.gate_kernel == 3 else [*pairs, (self.input_candidate, self.hidden_candidate)]
 
     @torch.no_grad()
     def _start_as_delay_line(self) -> None:
-        """Half of each direction's channels take the input, the other half what the first half held a frame before.
+        """Initialize the layer so that it passes on the current and the previous frame.
 
-        The input is taken through an orthogonal projection, at full strength; i and o are open, f is closed. So the
-        neighbours' features stand before the next layer from the first step of training, where gates started at random
-        learn single-image upscaling and never look aside.
+        In each direction, half of the channels receive an orthogonal projection of the input; the other half receive
+        the values of the first half from the previous frame. i and o start open, f closed. The next layer thus reads
+        neighbouring frames from the first training step. With random gates, the network first learns single-image
+        upscaling and then ignores the neighbouring frames.
         """
         half = self.hidden // 2
         for _, of_hidden in self.convolutions():
@@ -96,7 +98,9 @@ class BidirectionalConvLSTM(nn.Module):
             g_of_hidden[:, channel, channel - half, 1, 1] += 1.0
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
-        """(T*B, C, H, W) to (T*B, 2*hidden, H, W): the forward direction's channels, then the backward's."""
+        """Map (T*B, C, H, W) to (T*B, 2*hidden, H, W): channels of the forward direction, then of the backward
+        direction.
+        """
         pairs = self.convolutions()
         shares = [self._in_time_order(of_input(x), frames) for of_input, _ in pairs]
         hidden: Tensor | None = None
@@ -114,26 +118,31 @@ class BidirectionalConvLSTM(nn.Module):
         return torch.cat([torch.cat([outputs[t][:, 0], outputs[frames - 1 - t][:, 1]], dim=1) for t in range(frames)])
 
     def _in_time_order(self, shares: Tensor, frames: int) -> list[Tensor]:
-        """What both directions read in each step, (B, 2, gates, hidden, H, W), from (T*B, 2*gates*hidden, H, W)."""
+        """Split (T*B, 2*gates*hidden, H, W) into the inputs (B, 2, gates, hidden, H, W) of each time step.
+
+        Step t contains frame t for the forward and frame T-1-t for the backward direction.
+        """
         per_frame = shares.unflatten(1, (2, -1, self.hidden)).unflatten(0, (frames, -1))  # type: ignore[no-untyped-call]
         forward, backward = per_frame.unbind(2)
         return [torch.stack([forward[t], backward[frames - 1 - t]], dim=1) for t in range(frames)]
 
 
 class TemporalComponent(nn.Module):
-    """A stack of bidirectional ConvLSTM layers, connected as one of Fig. 4's four patterns.
+    """A stack of bidirectional ConvLSTM layers in one of the four patterns of Fig. 4.
 
-    | pattern | layer k reads    | output                       |
-    |---------|------------------|------------------------------|
-    | `c`     | H(k-1)           | H(n-1)                       |
-    | `rc`    | H(k-1)           | W * Xin + H(n-1)             |
-    | `dc`    | [H0 .. H(k-1)]   | [H0 .. H(n-1)]               |
+    | pattern | input of layer k | output                           |
+    |---------|------------------|----------------------------------|
+    | `c`     | H(k-1)           | H(n-1)                           |
+    | `rc`    | H(k-1)           | W * Xin + H(n-1)                 |
+    | `dc`    | [H0 .. H(k-1)]   | [H0 .. H(n-1)]                   |
     | `rdc`   | [H0 .. H(k-1)]   | W * Xin + [H0 .. H(n-1)] (Eq. 6) |
 
-    Layer 0 reads what enters the recurrence: W * Xin where W exists (Eq. 6's 1x1 convolution, which gives the residual
-    patterns as many channels going in as coming out), else the input itself. Xin is BN and ReLU of the spatial
-    features: the paper does not say so, but the blocks before it end in sums without an activation, so this keeps their
-    pre-activation order. With `dense_input` every layer of a dense pattern reads [Xin, H0 .. H(k-1)].
+    W is the 1x1 convolution of Eq. 6. It gives the residual patterns as many input as output channels. Layer 0 reads W
+    * Xin in these patterns and Xin in the others. With `dense_input`, every layer of a dense pattern reads [Xin, H0 ..
+    H(k-1)].
+
+    Xin is batch normalization and ReLU of the spatial features. The paper does not say so, but the preceding blocks end
+    in sums without an activation, so this keeps their pre-activation order.
     """
 
     def __init__(self, config: RISTNConfig, channels: int) -> None:
@@ -159,12 +168,12 @@ class TemporalComponent(nn.Module):
             )
 
     def forward(self, spatial: Tensor, frames: int) -> Tensor:
-        """(T*B, C, H, W) to (T*B, `out_channels`, H, W)."""
+        """Map (T*B, C, H, W) to (T*B, `out_channels`, H, W)."""
         x, hierarchy = self.read(spatial, frames)
         return hierarchy + self.convert(x) if self.is_residual else hierarchy
 
     def read(self, spatial: Tensor, frames: int) -> tuple[Tensor, Tensor]:
-        """Xin (T*B, C, H, W) and the hierarchy [H0 .. H(n-1)], or H(n-1), before W * Xin is added to it."""
+        """Return Xin (T*B, C, H, W), and [H0 .. H(n-1)] or H(n-1) without the residual W * Xin."""
         x: Tensor = self.before(spatial)
         entering = x if self.dense_input else self.convert(x)
         outputs: list[Tensor] = [entering] if self.dense_input else []

@@ -1,1 +1,1 @@
-"""One job, or several, spread over the devices of a machine or over the machines of a cluster."""
+"""Distributes jobs over the devices of a machine or the machines of a cluster."""

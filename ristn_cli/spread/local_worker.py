@@ -10,11 +10,11 @@ from ristn_cli.spread.tasks import SegmentJob
 
 
 class LocalWorker:
-    """A device of this process.
+    """A worker for a device of this process.
 
     Args:
-        name: by which people know it.
-        upscaler: of that device; nobody else uses it.
+        name: name in messages and progress.
+        upscaler: the engine on that device, used by this worker only.
     """
 
     def __init__(self, name: str, upscaler: Upscaler) -> None:
@@ -26,14 +26,13 @@ class LocalWorker:
         self._is_stopped = False
 
     def add(self, upscaler: Upscaler) -> None:
-        """Give it another network, for the jobs that name it."""
         self._upscalers[upscaler.fingerprint] = upscaler
 
     def start(self) -> None:
-        """A device of this process is always ready."""
+        """Return at once: a device of this process is always ready."""
 
     def compute(self, work: SegmentJob, segment: Segment, path: Path, pulse: Pulse) -> Part:
-        """Make a segment's part. Raises WorkerLost when memory is short here: another device may have more."""
+        """Write the part of a segment. Raises WorkerLost if memory is short, because another device may have more."""
         if work.key != self._key:
             wanted = self._upscalers[work.network]
             if wanted is not self.upscaler:
@@ -49,7 +48,7 @@ class LocalWorker:
             raise WorkerLost(str(error)) from error
 
     def stop(self) -> None:
-        """End at the next layer of the network."""
+        """Stop at the next layer of the network."""
         self._is_stopped = True
         if self._pulse is not None:
             self._pulse.stopped.set()

@@ -1,6 +1,6 @@
-"""Workers that take segments from one dynamic queue, largest first, and what happens when one of them fails.
+"""Workers that process segments from one queue, largest first, with retries after failures.
 
-A worker is a thread here that drives one device, of this process or of another machine. Knows nothing of how.
+Each worker has a thread that drives one device, in this process or on another machine. Does not know how.
 """
 
 import bisect
@@ -23,17 +23,17 @@ from ristn_cli.weights import file_sha256
 log = logging.getLogger("ristn.job")
 
 ATTEMPTS = 4
-"""How often a segment is tried before its job fails."""
+"""Attempts at a segment before its job fails."""
 
 STARTS = 5
-"""How often in a row a worker may fail to start before it is given up."""
+"""Consecutive failed starts before a worker is given up."""
 
 WAITING_SECONDS = 10.0
-"""Without any worker for as long, it is said that the work waits."""
+"""Without any worker for this long, the pool reports that the work is waiting."""
 
 
 class _Seat:
-    """A worker, its thread, and what it is at."""
+    """A worker, its thread, and its current task."""
 
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
@@ -45,12 +45,12 @@ class _Seat:
 
 
 class Pool:
-    """Runs workers while it is open, for any number of jobs at once.
+    """Runs workers for any number of concurrent jobs, as a context manager.
 
     Args:
         workers: each gets a thread.
-        attempts: how often a segment is tried before its job fails.
-        clock: seconds that only grow.
+        attempts: attempts at a segment before its job fails.
+        clock: monotonic clock in seconds.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Pool:
         self._seats = [_Seat(worker) for worker in workers]
         self._attempts, self._clock = attempts, clock
         self._changed = threading.Condition()
-        self._waiting: list[tuple[int, int, Task]] = []  # sorted: the largest segment first, then the oldest
+        self._waiting: list[tuple[int, int, Task]] = []  # sorted by size, largest first, then by age
         self._withdrawn: set[str] = set()
         self._order = itertools.count()
         self._is_closed = False
@@ -87,7 +87,7 @@ class Pool:
             self._is_closed = True
             self._waiting.clear()
             self._changed.notify_all()
-        # All at once: one that does not answer must not hold up the others.
+        # In parallel, so that an unresponsive worker does not delay the others.
         stops = [threading.Thread(target=seat.worker.stop, name="stop", daemon=True) for seat in self._seats]
         for thread in stops:
             thread.start()
@@ -97,7 +97,7 @@ class Pool:
             thread.join(max(0.0, until - time.monotonic()))
 
     def submit(self, task: Task) -> None:
-        """Put a segment into the queue, unless its job was withdrawn."""
+        """Add a segment to the queue, unless its job was withdrawn."""
         with self._changed:
             if task.work.key in self._withdrawn:
                 return
@@ -105,18 +105,17 @@ class Pool:
             self._changed.notify_all()
 
     def withdraw(self, key: str) -> None:
-        """Take all segments of a job out of the queue, for good; those at work go on, and are not tried again."""
+        """Remove all segments of a job from the queue. Segments in progress continue, but are not retried."""
         with self._changed:
             self._withdrawn.add(key)
             self._waiting = [entry for entry in self._waiting if entry[2].work.key != key]
 
     def in_flight(self, key: str) -> list[Task]:
-        """The segments of a job that are at work."""
         with self._changed:
             return [seat.task for seat in self._seats if seat.task is not None and seat.task.work.key == key]
 
     def read(self) -> tuple[WorkerProgress, ...]:
-        """What each worker is at, and how fast it has been of late."""
+        """Return the current segment and recent speed of each worker."""
         now = self._clock()
         with self._changed:
             shown = []
@@ -140,22 +139,22 @@ class Pool:
             return tuple(shown)
 
     def check(self) -> None:
-        """Say when no worker has been there for long, and when there is one again.
+        """Report when there has been no worker for a while, and when one is available again.
 
         Raises:
             JobError: all workers were given up.
         """
         with self._changed:
             if all(seat.is_given_up for seat in self._seats):
-                raise JobError(f"no worker could be started: {self._last_reason}; the same command goes on later")
+                raise JobError(f"no worker could be started: {self._last_reason}; run the same command again to resume")
             now = self._clock()
             if any(seat.is_ready for seat in self._seats):
                 if self._has_told_waiting:
-                    log.warning("a worker is there again; going on")
+                    log.warning("a worker is available again; resuming")
                 self._last_ready, self._has_told_waiting = now, False
             elif not self._has_told_waiting and now - self._last_ready > WAITING_SECONDS:
                 self._has_told_waiting = True
-                log.warning("no worker is there; waiting for one (Ctrl-C stops, the same command goes on later)")
+                log.warning("no worker is available; waiting (Ctrl-C stops; the same command resumes)")
 
     def _work(self, seat: _Seat) -> None:
         failures = 0
@@ -181,10 +180,10 @@ class Pool:
             self._changed.wait_for(lambda: self._is_closed, seconds)
 
     def _serve(self, seat: _Seat) -> bool:
-        """Compute segments until the pool is closed or the worker is lost; whether any was finished."""
+        """Compute segments until the pool is closed or the worker is lost; return whether any segment was finished."""
         served = False
         while (task := self._take(seat)) is not None:
-            # A name that no other attempt has, nor an earlier run: workers taken for dead may still be writing.
+            # A unique name, because workers of earlier attempts or runs may still be writing.
             job = task.work.job
             name = f"making-{task.segment.number:05}-{len(task.failed_on)}-{task.work.key[:8]}{job.part_suffix}"
             path = job.folder / name
@@ -192,7 +191,10 @@ class Pool:
                 part = seat.worker.compute(task.work, task.segment, path, task.pulse)
                 if file_sha256(path) != part.sha256:
                     raise WorkerLost(f"the part {path.name} differs from what was written")
-            except (WorkerLost, OSError) as error:  # OSError: of a disk or a network, which another worker may not need
+            except (
+                WorkerLost,
+                OSError,
+            ) as error:  # OSError: a disk or network error, which another worker may not have
                 self._release(seat, finished=False)
                 self._lose(seat, str(error))
                 self._try_again(task, seat, error)
@@ -202,7 +204,9 @@ class Pool:
                 self._release(seat, finished=False)
                 continue
             served = True
-            task.events.put(Computed(task.segment, part))  # first: what is not in flight is among the events
+            task.events.put(
+                Computed(task.segment, part)
+            )  # before the task ends, so that every segment is in flight or among the events
             self._release(seat, finished=True)
         return served
 
@@ -211,7 +215,7 @@ class Pool:
             while not self._is_closed:
                 ready = {other.worker.name for other in self._seats if other.is_ready}
                 for index, (_, _, task) in enumerate(self._waiting):
-                    # What failed here goes elsewhere while there is a worker that it has not failed on.
+                    # Prefer a worker on which the segment has not failed yet.
                     if seat.worker.name in task.failed_on and ready - set(task.failed_on):
                         continue
                     del self._waiting[index]
@@ -245,8 +249,8 @@ class Pool:
                 Failed(
                     JobError(
                         f"{task.work.job.source.path}: segment {task.segment.number} failed "
-                        f"{len(task.failed_on)} times (on {tried}), last: {error}; what is finished is kept, the "
-                        "same command goes on"
+                        f"{len(task.failed_on)} times (on {tried}), last: {error}; finished parts are kept; "
+                        "run the same command again to resume"
                     )
                 )
             )

@@ -1,4 +1,4 @@
-"""One job over the workers of a pool, as `upscale_video` takes it for `make_parts`."""
+"""Runs a job on the workers of a pool, as the `make_parts` of `upscale_video`."""
 
 import queue
 import threading
@@ -21,26 +21,27 @@ from ristn_cli.spread.tasks import Computed, Failed, SegmentJob, Task
 from ristn_cli.video import interruptible
 
 POLL_SECONDS = 0.5
-"""Progress is told, and a wish to stop noticed, at least as often."""
+"""Longest time between progress events, and between checks for a stop request."""
 
 PLANNER_SECONDS = 2.0
-"""How long a job that ends waits for its planner, which asks whether to go on before each packet: it may be stuck in
-reading one, and then does no harm."""
+"""Longest time to wait for the planner when a job ends. It checks for the end before each packet, but may be blocked in
+reading one, which is harmless.
+"""
 
 
 def spread_over(pool: Pool) -> PartMaker:
-    """Makes parts on the workers of a pool."""
+    """Return a `make_parts` function that uses the workers of a pool."""
     return partial(spread_parts, pool)
 
 
 def spread_parts(
     pool: Pool, job: Job, manifest: Manifest, upscaler: Upscaler, stop: threading.Event
 ) -> Iterator[Event]:
-    """As `write_parts`, on the workers of `pool`: the same parts, finished in any order.
+    """Write the same parts as `write_parts` on the workers of `pool`, in any order.
 
     Raises:
-        Interrupted: the run was asked to stop; what was in flight is finished and recorded.
-        JobError: a segment failed again and again, or no worker can be started.
+        Interrupted: the run was stopped. Segments in progress are finished and recorded first.
+        JobError: a segment failed too often, or no worker can be started.
     """
     run = _Run(pool, job, manifest, upscaler)
     planner = threading.Thread(target=run.plan, name="plan", daemon=True)
@@ -66,7 +67,7 @@ def spread_parts(
 
 
 class _Run:
-    """Where a job over a pool stands. `plan` has a thread of its own and touches only `events` and `warnings`."""
+    """State of a job on a pool. `plan` runs in its own thread and only accesses `events` and `warnings`."""
 
     def __init__(self, pool: Pool, job: Job, manifest: Manifest, upscaler: Upscaler) -> None:
         self.pool, self.job, self.manifest, self.upscaler = pool, job, manifest, upscaler
@@ -89,7 +90,6 @@ class _Run:
         self.is_planned = self.is_stopping = False
 
     def plan(self) -> None:
-        """Find the segments, and put them into `events`."""
         try:
             with interruptible(self.check_plan):
                 for segment in plan_segments(self.job, self.manifest, self.upscaler, self.warnings):
@@ -102,24 +102,22 @@ class _Run:
             self.events.put(Failed(error))
 
     def check_plan(self) -> None:
-        """Raise Cancelled when no more segments are wanted."""
+        """Raise Cancelled if no more segments are needed."""
         if self.is_stopping:
             raise Cancelled
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing more will come: all is done, or what was in flight when the job was stopped."""
+        """Whether all segments are done or, after a stop request, those in progress."""
         if self.is_stopping:
             return not self.pool.in_flight(self.work.key) and self.events.empty()
         return self.is_planned and len(self.finished) == self.planned
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether parts are missing."""
         return not self.is_planned or len(self.finished) < self.planned
 
     def read(self) -> Progress:
-        """Where the job stands, with what is at work."""
         tasks = self.pool.in_flight(self.work.key)
         at_work = sum(task.pulse.frames for task in tasks if task.segment.number not in self.finished)
         finished = len(self.finished)
@@ -127,7 +125,7 @@ class _Run:
         return replace(now, segments=(finished, self.planned), workers=self.pool.read())
 
     def drain_events(self) -> Iterator[PartFinished]:
-        """Handle all events that there are, waiting for the first a little."""
+        """Handle all pending events, waiting briefly for the first one."""
         try:
             event = self.events.get(timeout=POLL_SECONDS)
             while True:
@@ -137,7 +135,7 @@ class _Run:
             return
 
     def handle(self, event: object) -> Iterator[PartFinished]:
-        """Handle one event. Raises the error of a Failed."""
+        """Handle one event. Raises the error of a Failed event."""
         match event:
             case None:
                 self.is_planned = True
@@ -155,14 +153,13 @@ class _Run:
                 yield self.finish(segment, self.adopt_part(segment, part))
 
     def adopt_part(self, segment: Segment, part: Part) -> Part:
-        """Give a part that a worker made its name."""
+        """Rename a worker's part to its final name."""
         folder = self.manifest.folder
         named = replace(part, file=self.job.part_name(segment.number))
         (folder / part.file).replace(folder / named.file)
         return named
 
     def finish(self, segment: Segment, part: Part) -> PartFinished:
-        """Record a part."""
         self.manifest.record(segment.number, part)
         self.finished.add(segment.number)
         self.frames += segment.frames

@@ -1,6 +1,6 @@
-"""A job cut into segments that any device can compute by itself: the parts of a run on one device, and the same frames.
+"""Cuts a job into segments that any device can compute alone, with the same parts and frames as a run on one device.
 
-To find where a segment begins takes decoding, and no network.
+Finding the start of a segment needs decoding, but no network.
 """
 
 import threading
@@ -22,22 +22,22 @@ from ristn_cli.video import VideoError
 
 
 class SegmentError(VideoError):
-    """A segment read again was not what was planned: the source reads differently here or now."""
+    """A segment differs from its plan: the source reads differently here or now."""
 
 
 class WorkerLost(Exception):
-    """A worker died, hung, ran out of memory or lost its machine: what it was at can be tried again elsewhere."""
+    """A worker died, hung, ran out of memory or lost its machine. Another worker can retry its segment."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """A run of frames that becomes one part.
+    """Consecutive frames that become one part.
 
     Attributes:
-        number: of its part, from 1.
-        frames: that it keeps.
-        begins: the border before it; None at the start of the job.
-        ends: the border behind it.
+        number: number of the part, from 1.
+        frames: number of frames that it keeps.
+        begins: border before it; None at the start of the job.
+        ends: border after it.
     """
 
     number: int
@@ -46,17 +46,17 @@ class Segment:
     ends: Border
 
     def is_made_by(self, part: Part) -> bool:
-        """Whether `part`, finished by an earlier run, is this segment's."""
+        """Return whether a finished `part` of an earlier run belongs to this segment."""
         return (part.frames, part.border) == (self.frames, self.ends)
 
 
 class Pulse:
-    """Signs of life of the work on a segment: set by the threads that do it, read by whoever waits for it.
+    """Activity of the threads that compute a segment, read by the thread that waits for it.
 
     Attributes:
-        frames: encoded so far.
-        beats: layers of the network begun, and packets read, so far.
-        stopped: set it to end the work at the next beat.
+        frames: frames encoded so far.
+        beats: layers of the network started and packets read so far.
+        stopped: set it to stop the work at the next beat.
     """
 
     def __init__(self) -> None:
@@ -64,16 +64,16 @@ class Pulse:
         self.stopped = threading.Event()
 
     def beat(self) -> None:
-        """Count a beat. Raises WorkerLost once the work is to end."""
+        """Count a beat. Raises WorkerLost after `stopped` is set."""
         if self.stopped.is_set():
             raise WorkerLost("stopped")
         self.beats += 1
 
 
 def plan_segments(job: Job, manifest: Manifest, upscaler: Upscaler, warnings: Warnings) -> Iterator[Segment]:
-    """The segments behind the manifest's parts, each as soon as it is known, with the borders that `write_parts` finds.
+    """Yield the segments that follow the manifest's parts, with the borders that `write_parts` finds.
 
-    One pass over the source, decoding only; it holds a window of frames.
+    Decodes the source once and keeps one window of frames in memory.
     """
     if job.options.max_frames is not None and manifest.frames >= job.options.max_frames:
         return
@@ -88,7 +88,7 @@ def plan_segments(job: Job, manifest: Manifest, upscaler: Upscaler, warnings: Wa
 
 
 def windows_of(segment: Segment, windows: Iterator[Window[Run]], path: Path) -> Iterator[Window[Run]]:
-    """The windows that keep a segment's frames, and no more. Raises SegmentError when they do not end where it does."""
+    """Yield the windows of a segment. Raises SegmentError if they do not end where the segment does."""
     frames = 0
     while frames < segment.frames:
         window = next(windows, None)
@@ -105,24 +105,24 @@ def windows_of(segment: Segment, windows: Iterator[Window[Run]], path: Path) -> 
 
 
 def compute_segment(job: Job, segment: Segment, upscaler: Upscaler, path: Path, pulse: Pulse) -> Part:
-    """Upscale and encode a segment into the file `path`; reading, network and encoding run at the same time.
+    """Upscale and encode a segment into the file `path`. Reading, network and encoding run concurrently.
 
     Args:
-        job: with the source wherever its file is here.
-        segment: of a plan of the same job, with the same window and context.
+        job: the job, with the path of the source on this machine.
+        segment: a segment planned for the same job, window and context.
         upscaler: the engine.
-        path: the part to write.
-        pulse: told how far the work is.
+        path: file of the part.
+        pulse: receives the progress.
 
     Raises:
         SegmentError: the source reads differently from when it was planned.
         WorkerLost: the pulse was stopped.
-        VideoError, OutOfMemory, DeviceError: as in `upscale_video`.
+        VideoError, OutOfMemory, DeviceError: see `upscale_video`.
     """
     source = job.source.path
     pipeline = Pipeline(pulse.beat)
     with stoppable(upscaler.model, pipeline.check), pipeline:
-        # The plan reports what changes on the way: it reads the whole source.
+        # The planner reads the whole source and reports changes within it.
         windows = source_windows(job, segment.begins, upscaler, reports_change=False)
         bordered = bordered_windows(
             windows_of(segment, windows, source), segment.begins, job.output.shape.rate, Warnings()
@@ -134,6 +134,6 @@ def compute_segment(job: Job, segment: Segment, upscaler: Upscaler, path: Path, 
                 continue
             if event.frames != segment.frames or not event.border.is_last:
                 raise SegmentError(f"{source}: segment {segment.number} came out with {event.frames} frames")
-            # Its last border knows nothing of what comes behind: the plan does.
+            # The last border of these windows lacks what follows the segment; the plan has it.
             return replace(event, border=segment.ends)
     raise SegmentError(f"{source}: segment {segment.number} has no frames; upscale this file on one device")

@@ -1,4 +1,4 @@
-"""What a pool and its workers give each other."""
+"""Types that a pool and its workers exchange."""
 
 import queue
 from dataclasses import dataclass, field
@@ -13,8 +13,9 @@ from ristn_cli.spread.segments import Pulse, Segment
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentJob:
-    """A job as workers need it: `tiling` are its windows and tiles, `network` is the fingerprint of its network, one of
-    those that the workers were given. `key` tells the run from others."""
+    """A job for workers: `tiling` has its windows and tiles, `network` is the fingerprint of one of the networks that
+    the workers received, and `key` identifies the run.
+    """
 
     key: str
     job: Job
@@ -23,40 +24,36 @@ class SegmentJob:
 
 
 class Worker(Protocol):
-    """What computes segments, one at a time. Its methods are called by one thread, but for `stop`."""
+    """Computes segments, one at a time. All methods except `stop` are called from one thread."""
 
     @property
     def name(self) -> str:
-        """By which people know it."""
+        """Name in messages and progress."""
 
     def start(self) -> None:
-        """Make ready, or ready again after a loss, however long it takes. Raises WorkerLost."""
+        """Get ready, for the first time or after a loss, however long it takes. Raises WorkerLost."""
 
     def compute(self, work: SegmentJob, segment: Segment, path: Path, pulse: Pulse) -> Part:
-        """Make a segment's part at `path`. Raises WorkerLost, or the errors of the job."""
+        """Write the part of a segment to `path`. Raises WorkerLost, or the errors of the job."""
 
     def stop(self) -> None:
-        """End what `start` or `compute` is at, soon, with any error; give back what is held."""
+        """Interrupt `start` or `compute` soon, with any error, and release resources."""
 
 
 @dataclass(frozen=True)
 class Computed:
-    """A segment's part is finished by a worker."""
-
     segment: Segment
     part: Part
 
 
 @dataclass(frozen=True)
 class Failed:
-    """A job cannot go on."""
-
     error: BaseException
 
 
 @dataclass
 class Task:
-    """A segment that waits or is at work. What becomes of it goes to `events`."""
+    """A queued or running segment. Its outcome is added to `events`."""
 
     work: SegmentJob
     segment: Segment

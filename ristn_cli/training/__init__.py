@@ -1,1 +1,1 @@
-"""Training of networks: recipes, data, losses, and the loop that is resumable at any step."""
+"""Training of networks: recipes, data, losses, and a loop that can resume at any step."""

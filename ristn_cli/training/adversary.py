@@ -1,4 +1,4 @@
-"""The adversarial term: a discriminator on three consecutive frames, which learns beside the network."""
+"""The adversarial term: a discriminator on three consecutive frames, trained with the network."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -16,9 +16,9 @@ SLOPE = 0.2
 
 
 class Discriminator(nn.Module):
-    """Scores every place of three consecutive frames: above 0 for an original, below for an output.
+    """Scores each location of three consecutive frames: above 0 for an original, below for an output.
 
-    The first layers see every pixel, and sizes are halved by averaging: a stride would leave its grid in the gradient.
+    The first layers have full resolution, and average pooling reduces it: strides would leave a grid in the gradient.
     """
 
     def __init__(self, channels: int) -> None:
@@ -44,18 +44,18 @@ class Discriminator(nn.Module):
         )
 
     def forward(self, frames: Tensor) -> Tensor:
-        """(B, T, 3, H, W) in [0, 1] to scores (B * (T - 2), 1, H/4, W/4)."""
+        """Map (B, T, 3, H, W) in [0, 1] to scores (B * (T - 2), 1, H/4, W/4)."""
         triples = torch.cat([frames[:, :-2], frames[:, 1:-1], frames[:, 2:]], dim=2)
         scores: Tensor = self.layers(triples.flatten(0, 1) * 2 - 1)
         return scores
 
 
 class Adversary:
-    """A discriminator and its optimiser, the same in all processes of a run."""
+    """A discriminator and its optimizer, identical in all processes of a run."""
 
     def __init__(self, terms: LossRecipe, *, seed: int, device: torch.device) -> None:
         self.channels = terms.discriminator_channels
-        with torch.random.fork_rng(devices=[]):  # the network's random state is not its own
+        with torch.random.fork_rng(devices=[]):  # leaves the random state of the run unchanged
             torch.manual_seed(seed)
             self.discriminator = Discriminator(self.channels)
         self.discriminator.to(device)
@@ -64,12 +64,14 @@ class Adversary:
         )
 
     def term(self, sr: Tensor) -> Tensor:
-        """What the network minimises: minus the mean score of its frames (B, T, 3, H, W)."""
+        """Return the term that the network minimizes: minus the mean score of its frames (B, T, 3, H, W)."""
         scores: Tensor = self.discriminator(sr)
         return -scores.mean()
 
     def learn(self, real: Tensor, fake: Tensor) -> float:
-        """One step of the discriminator on originals and outputs (B, T, 3, H, W); its loss in this process."""
+        """Train the discriminator for one step on originals and outputs (B, T, 3, H, W); return its loss in this
+        process.
+        """
         scores = self.discriminator(torch.cat([real, fake]))
         loss = discriminator_loss(*scores.chunk(2))
         self.optimizer.zero_grad(set_to_none=True)
@@ -79,11 +81,9 @@ class Adversary:
         return float(loss.detach())
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that changes."""
         return {"discriminator": self.discriminator.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of `state_dict`."""
         self.discriminator.load_state_dict(state["discriminator"])
         self.optimizer.load_state_dict(state["optimizer"])
 

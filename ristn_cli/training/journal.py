@@ -1,4 +1,4 @@
-"""The log of a run, its learning curve, and how it compares with another run."""
+"""The log of a run, its learning curve, and the comparison with another run's log."""
 
 import json
 import math
@@ -10,23 +10,23 @@ from typing import Any
 from ristn_cli.own_files import import_apart, open_if_own, write_text, writing
 from ristn_cli.typed import MalformedError, Opener, build, open_at_once, parse_json, read_text
 
-MOST_LOG_BYTES = 2**30
+MAX_LOG_BYTES = 2**30
 
 SAME_PIXELS = 0.02
-"""Relative difference in the pixels trained on within which two validations are compared."""
+"""Two validations are compared if their numbers of trained pixels differ by at most this share."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far a run is ahead of another at a validation, over the windows that both have.
+    """How much better a run is than another at a validation, over the windows that both have.
 
     Attributes:
-        lr_pixels: that this run has trained on, of all processes.
-        psnr_y: its own, in dB, mean over the windows.
-        ahead: mean of the paired differences, in dB.
-        error: their standard error, in dB.
+        lr_pixels: LR pixels that this run has trained on, over all processes.
+        psnr_y: PSNR-Y of this run in dB, mean over the windows.
+        ahead: mean of the paired differences in PSNR-Y, in dB.
+        error: standard error of `ahead`, in dB.
         gain_ahead: mean of the paired differences of the temporal gain, in dB.
-        windows: how many.
+        windows: number of windows.
     """
 
     lr_pixels: int
@@ -39,7 +39,7 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class _Entry:
-    """What of an entry is read again; it may hold more."""
+    """The fields of a log entry that are read again. An entry may have more."""
 
     iteration: int
     seconds: float = 0.0
@@ -53,15 +53,15 @@ _ENTRY_NAMES = frozenset(item.name for item in fields(_Entry))
 
 
 def read_log(path: Path, *, opener: Opener = open_at_once) -> list[dict[str, Any]]:
-    """Entries of a log, opened by `opener`, up to a line that a killed run did not finish; none where there is no log.
+    """Return the entries of a log, without an incomplete last line; empty if the file does not exist.
 
     Raises:
-        MalformedError: a line before the last is no entry, or the file is none of text.
+        MalformedError: the file is not text, or a line before the last is not an entry.
     """
     entries: list[dict[str, Any]] = []
     if not path.exists():
         return entries
-    lines = read_text(path, most_bytes=MOST_LOG_BYTES, opener=opener).splitlines()
+    lines = read_text(path, most_bytes=MAX_LOG_BYTES, opener=opener).splitlines()
     for number, line in enumerate(lines, start=1):
         try:
             values = parse_json(line)
@@ -69,13 +69,13 @@ def read_log(path: Path, *, opener: Opener = open_at_once) -> list[dict[str, Any
         except (MalformedError, AttributeError) as error:
             if number == len(lines):
                 break
-            raise MalformedError(f"{path}: line {number} is not an entry of a log of ristn train ({error})") from error
+            raise MalformedError(f"{path}: line {number} is not a log entry of ristn train ({error})") from error
         entries.append(values)
     return entries
 
 
 def compare_logs(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> list[Difference]:
-    """Paired differences at each validation of one run that the other one has after about as many LR pixels."""
+    """Return paired differences at each validation that the other run has after about the same number of LR pixels."""
     others = [entry for entry in theirs if "windows" in entry]
     rows = []
     for entry in ours:
@@ -102,7 +102,7 @@ def compare_logs(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> li
 
 
 def trim_log(path: Path, iteration: int) -> list[dict[str, Any]]:
-    """Entries up to `iteration`; what a killed run wrote after its last checkpoint is cut off, for it comes again."""
+    """Remove entries after `iteration`, which a killed run wrote after its last checkpoint, and return the others."""
     if not path.exists():
         return []
     entries = [entry for entry in read_log(path, opener=open_if_own) if entry["iteration"] <= iteration]
@@ -111,7 +111,9 @@ def trim_log(path: Path, iteration: int) -> list[dict[str, Any]]:
 
 
 def draw_curve(history: list[dict[str, Any]], path: Path, title: str) -> None:
-    """Learning curve as PNG: loss, validation PSNR-Y against bicubic, and temporal gains, over hours."""
+    """Write the learning curve as PNG: loss, PSNR-Y of the validation against bicubic, and temporal gains, over
+    hours.
+    """
     import_apart("matplotlib")
     from matplotlib.figure import Figure
 

@@ -1,7 +1,7 @@
-"""The training loop: the stages of a recipe, resumable at any step.
+"""The training loop: carries out the stages of a recipe, and can resume at any step.
 
-Yields progress and never prints. A run lives in one folder: `checkpoint.pt`, `log.jsonl`, `curve.png`, and at the end
-of its recipe `<name>.safetensors`.
+Yields progress and never prints. The folder of a run contains `checkpoint.pt`, `log.jsonl`, `curve.png`, and finally
+`<name>.safetensors`.
 """
 
 import json
@@ -28,19 +28,19 @@ from ristn_cli.training.validation import Scores, load_validation, validate
 from ristn_cli.weights import find_weights, save_weights
 
 REPORT_EVERY = 10
-"""Steps between entries of the log."""
+"""Steps between log entries."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingProgress:
-    """Where a run stands after a step.
+    """The state of a run after a step.
 
     Attributes:
-        iteration: steps done, of `iterations`.
-        loss: mean over the steps since the last report.
-        pixels_per_second: LR pixels trained on per second, all processes together.
-        remaining_seconds: until the recipe ends.
-        validation: the newest validation, as of `Scores.summary`; empty before the first.
+        iteration: finished steps, of `iterations`.
+        loss: mean loss since the last report.
+        pixels_per_second: LR pixels per second, of all processes together.
+        remaining_seconds: estimated time to the end of the recipe.
+        validation: `Scores.summary` of the latest validation; empty before the first.
     """
 
     iteration: int
@@ -65,25 +65,25 @@ def train(
     merged: int = 1,
     on_device: bool = False,
 ) -> Iterator[TrainingProgress]:
-    """Carry out a recipe, going on from the checkpoint in `output` if there is one.
+    """Carry out a recipe, resuming from the checkpoint in `output` if there is one.
 
     Args:
-        recipe: what to do.
+        recipe: the recipe.
         data: folder that the recipe's folders are relative to.
-        output: the run's folder.
+        output: folder of the run.
         backend: device and precision.
-        minutes: save and stop after this long, to be resumed later; None for no limit.
-        workers: processes that make batches; 0 makes them in this one.
-        should_stop: asked after each step; a true answer saves and stops.
-        cache: decoded material of an earlier run on the same folder in this process; None to decode anew.
-        merged: batches of the recipe that make one optimiser step, for a GPU that has room for them. The learning rate
-            grows with the root of their number.
-        on_device: windows are rendered on the device that trains, and all material is kept there.
+        minutes: save and stop after this many minutes, to be resumed later; None for no limit.
+        workers: number of processes that make batches; 0 to make them in this process.
+        should_stop: called after each step; if it returns true, the run is saved and stops.
+        cache: decoded material of an earlier run in this process with the same data; None to decode it.
+        merged: number of the recipe's batches per optimizer step, for large GPUs. The learning rate grows with its
+            square root.
+        on_device: render windows on the training device, and keep all material in its memory.
 
     Raises:
-        RecipeError: no training material, or the recipe compares features and the network for them is missing.
-        TrainingError: what the `train` extra installs is missing, the checkpoint or a training file cannot be used, an
-            output of a new run exists already, or the loss is no longer a number.
+        RecipeError: there is no training material, or the feature network is not installed.
+        TrainingError: the `train` extra is not installed, the checkpoint or a training file cannot be used, an output
+            of a new run already exists, or the loss is not finite.
     """
     if recipe.compile and backend.device.type == "cpu" and not has_compiler():
         raise TrainingError(f"{recipe.name}: compile = true needs a C++ compiler; install one, or set compile = false")
@@ -98,7 +98,7 @@ def train(
         is_resumed = os.path.lexists(checkpoint)
         if not is_resumed:
             refuse_existing(weights, *([] if log.exists() else [curve]))
-        may_replace = is_resumed and weights.exists()  # the result of this run before stages were added
+        may_replace = is_resumed and weights.exists()  # an earlier result of this run, before stages were added
         run = Run(recipe, backend)
         if is_resumed:
             run.restore(checkpoint)
@@ -127,7 +127,7 @@ def train(
             is_lost = not math.isfinite(loss)
             stopping = finished or agree(out_of_time or should_stop() or is_lost, backend)
             if is_lost:
-                raise TrainingError(f"the loss is {loss} at step {run.iteration}: lower the learning rate")
+                raise TrainingError(f"the loss is {loss} at step {run.iteration}; use a lower learning rate")
 
             def has_passed(every: int, count: int = count) -> bool:
                 return run.iteration // every > (run.iteration - count) // every
@@ -149,7 +149,7 @@ def train(
                     validation=newest,
                 )
             if logged:
-                # A stop between entries leaves none: the one that comes after resuming covers all of its steps.
+                # A stop between two entries writes none: the next entry after resuming covers these steps too.
                 run.losses = []
                 entry: dict[str, Any] = {
                     "iteration": done.iteration,
@@ -191,26 +191,26 @@ def train(
                 save_weights(run.averaged, weights, metrics=newest | metadata, overwrite=may_replace)
             except FileExistsError as error:
                 raise TrainingError(
-                    f"{weights}: already exists, written by another program during training; rename it, and the same "
-                    "command writes the weights"
+                    f"{weights}: already exists, written by another program during training; rename it and run the "
+                    "same command again to write the weights"
                 ) from error
 
 
 def refuse_existing(*outputs: Path) -> None:
-    """Raise TrainingError for a file with the name of an output, before the first step of a new run."""
+    """Raise TrainingError if one of the outputs exists, before the first step of a new run."""
     if taken := next(filter(os.path.lexists, outputs), None):
         raise TrainingError(f"{taken}: already exists; rename it, or use another --output")
 
 
 def locate_weights(name: str) -> Path:
-    """File of a recipe's `start_from`: a path, or released weights.
+    """Return the file of a recipe's `start_from`: a path, or the name of released weights.
 
     Raises:
-        WeightsError: unknown or damaged released weights.
+        WeightsError: the released weights are unknown or damaged.
     """
     return Path(name) if name.endswith(".safetensors") else find_weights(name)
 
 
 def has_compiler() -> bool:
-    """Whether torch.compile will find a C++ compiler for processor code."""
+    """Return whether torch.compile will find a C++ compiler for CPU code."""
     return any(which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++", "cl"))

@@ -10,43 +10,43 @@ from torch import Tensor
 from ristn_cli.training.loss_recipe import LossRecipe
 
 LUMA = (65.481 / 255, 128.553 / 255, 24.966 / 255)
-"""Y of R, G and B on the scale from 16 to 235, which PSNR-Y is measured on (ITU-R BT.601)."""
+"""Weights of R, G and B in Y with the range 16 to 235 (ITU-R BT.601), as used by PSNR-Y."""
 
 CLEAN_RADIUS = 2
 CLEAN_SIGMA = 1.5
-"""Pixels on each side that a cleaned pixel is a mean of, and the standard deviation of their weights by distance."""
+"""Radius of the cleaning filter, and standard deviation of its spatial weights, in pixels."""
 
 SCALES = 3
 """Gradients are compared at full, half and quarter size."""
 
 EDGE = 4 / 255
-"""Gradients of the target well above this are edges, whose direction counts."""
+"""Gradients of the target well above this are edges."""
 
 PERIOD = 4
 PATTERN_WINDOW = 16
 FLAT = 8 / 255
-"""A pattern is what repeats every 4 pixels (2 included) within 16x16 pixels, which are flat if the target's values are
-no further apart than this. Sixteen repeats are averaged, so that grain hardly counts."""
+"""A pattern repeats every 4 (or 2) pixels within a 16x16 window. A window is flat if the target's values differ by at
+most FLAT. Averaging 16 repetitions suppresses grain."""
 
 
 def smooth_abs(x: Tensor) -> Tensor:
-    """sqrt(x^2 + 1e-6), the Charbonnier penalty."""
+    """Return sqrt(x^2 + 1e-6), the Charbonnier penalty."""
     return (x.square() + 1e-6).sqrt()
 
 
 def to_luma(frames: Tensor) -> Tensor:
-    """BT.601 Y (..., H, W), without its offset of 16, of RGB (..., 3, H, W)."""
+    """Return BT.601 Y (..., H, W), without the offset of 16, of RGB (..., 3, H, W)."""
     return torch.einsum("...chw,c->...hw", frames, frames.new_tensor(LUMA))
 
 
 def to_images(frames: Tensor) -> Tensor:
-    """(..., C, H, W) as (N, C, H, W)."""
+    """Reshape (..., C, H, W) to (N, C, H, W)."""
     return frames.reshape(-1, *frames.shape[-3:])
 
 
 @torch.no_grad()
 def make_target(terms: LossRecipe, hr: Tensor) -> Tensor:
-    """What the network's output is compared with: the original, cleaned and sharpened as the recipe says."""
+    """Return the target of the loss: the original, cleaned and sharpened as the recipe requires."""
     target = clean(hr, terms.clean / 255) if terms.clean else hr
     if terms.sharpen:
         target = sharpen(target, terms.sharpen, terms.sharpen_sigma, terms.sharpen_threshold / 255)
@@ -54,10 +54,10 @@ def make_target(terms: LossRecipe, hr: Tensor) -> Tensor:
 
 
 def clean(frames: Tensor, tolerance: float) -> Tensor:
-    """Bilateral filter: smooth what differs by about `tolerance` or less, and keep edges.
+    """Bilateral filter: smooths differences of about `tolerance` or less and keeps edges.
 
-    JPEG's artefacts lie beside edges. A guided filter leaves what is near an edge as it is. This filter cleans it,
-    because it averages pixels of one side only. All channels share their weights.
+    JPEG artefacts are beside edges, where a guided filter would leave them. The bilateral filter removes them because
+    it averages pixels of one side of the edge only. All channels share the weights.
     """
     flat = to_images(frames)
     height, width = flat.shape[-2:]
@@ -75,7 +75,7 @@ def clean(frames: Tensor, tolerance: float) -> Tensor:
 
 
 def blur(frames: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur over three standard deviations on each side; borders are repeated."""
+    """Gaussian blur with a radius of three standard deviations. Borders are replicated."""
     radius = math.ceil(3 * sigma)
     taps = torch.arange(-radius, radius + 1, dtype=frames.dtype, device=frames.device)
     taps = torch.exp(-taps.square() / (2 * sigma**2))
@@ -85,10 +85,10 @@ def blur(frames: Tensor, sigma: float) -> Tensor:
 
 
 def sharpen(frames: Tensor, amount: float, sigma: float, threshold: float) -> Tensor:
-    """Unsharp mask: `amount` times the difference from a blurred copy is added where it is above `threshold`.
+    """Unsharp mask: adds `amount` times the difference from a blurred copy where the difference is above `threshold`.
 
-    The amount grows evenly from nothing at the threshold to all at twice that, so that no steps appear. The channel
-    that differs most decides for all three.
+    The amount grows linearly from 0 at the threshold to its full value at twice the threshold, which avoids steps. The
+    channel with the largest difference determines the amount for all channels.
     """
     mask = frames - blur(frames, sigma)
     if threshold:
@@ -97,13 +97,13 @@ def sharpen(frames: Tensor, amount: float, sigma: float, threshold: float) -> Te
 
 
 def temporal_term(sr: Tensor, target: Tensor) -> Tensor:
-    """Charbonnier error of the change from frame to frame, (B, T, 3, H, W) with T of 2 or more."""
+    """Return the Charbonnier error of differences between consecutive frames, for (B, T, 3, H, W) with T >= 2."""
     difference = sr - target
     return smooth_abs(difference[:, 1:] - difference[:, :-1]).mean()
 
 
 def gradients(planes: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Horizontal and vertical gradients of planes (N, C, H, W), at each scale as many as there is room for."""
+    """Yield horizontal and vertical gradients of planes (N, C, H, W) at each scale that fits."""
     for scale in range(SCALES):
         if min(planes.shape[-2:]) < 2:
             return
@@ -114,17 +114,17 @@ def gradients(planes: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def gradient_term(sr: Tensor, target: Tensor) -> Tensor:
-    """Length of the difference of the gradients' vectors, mean over all scales."""
+    """Return the mean length of the difference of gradient vectors, over all scales."""
     difference = to_images(sr - target)
     terms = [(x.square() + y.square() + 1e-6).sqrt().mean() for x, y in gradients(difference)]
     return torch.stack(terms).mean()
 
 
 def direction_term(sr: Tensor, target: Tensor) -> Tensor:
-    """Gradient of luma along the target's edges, mean over all scales.
+    """Return the mean gradient of luma along the target's edges, over all scales.
 
-    It is the part of the output's gradient that is perpendicular to the target's. Along a straight edge there is none,
-    however sharp the edge is; jags have one.
+    This is the component of the output's gradient perpendicular to the target's gradient. It is zero along straight
+    edges of any sharpness, and positive for jaggies.
     """
     pairs = (gradients(to_luma(to_images(frames))[:, None]) for frames in (sr, target))
     terms = []
@@ -135,9 +135,9 @@ def direction_term(sr: Tensor, target: Tensor) -> Tensor:
 
 
 def pattern_term(sr: Tensor, target: Tensor) -> Tensor:
-    """Size of the patterns of period 2 and 4 that the output has and the target has not; 0 in windows with detail.
+    """Return the size of patterns of period 2 and 4 that only the output has, in flat windows.
 
-    The mean is over all windows, so that a flat window counts the same whatever is beside it.
+    The mean is over all windows, so that the weight of a flat window does not depend on the others.
     """
     height, width = (side // PATTERN_WINDOW * PATTERN_WINDOW for side in sr.shape[-2:])
     repeats = PATTERN_WINDOW // PERIOD
@@ -150,7 +150,7 @@ def pattern_term(sr: Tensor, target: Tensor) -> Tensor:
     repeated = to_windows(sr - target).mean((3, 6))  # (N, 3, rows, PERIOD, columns, PERIOD)
     pattern = repeated - repeated.mean((3, 5), keepdim=True)
     windows = to_windows(target)
-    # Each channel's own range: colour does not make a window less flat.
+    # The range of each channel separately, because a window of one colour is flat.
     spread = windows.amax((3, 4, 6, 7)) - windows.amin((3, 4, 6, 7))
     is_flat = (spread.amax(1) <= FLAT).to(sr.dtype)
     sizes = smooth_abs(pattern).mean((1, 3, 5))
@@ -158,5 +158,5 @@ def pattern_term(sr: Tensor, target: Tensor) -> Tensor:
 
 
 def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Hinge loss of scores of originals, which should be above 1, and of outputs, which should be below -1."""
+    """Hinge loss: scores of originals should be above 1, those of outputs below -1."""
     return F.relu(1 - real).mean() + F.relu(1 + fake).mean()

@@ -1,6 +1,6 @@
-"""What windows are made of: photographs, clips, and rendered pages, decoded once and kept in memory.
+"""Training material: photographs, clips and rendered pages, decoded once and cached in memory.
 
-`ristn_cli.video` is imported where a file is read: a machine without PyAV can train on images.
+`ristn_cli.video` is imported only when a file is read, so that machines without PyAV can train on images.
 """
 
 from collections import OrderedDict
@@ -17,7 +17,7 @@ from torch import Tensor
 from ristn_cli.own_files import import_apart
 
 PAGES = 256
-"""Different pages of rendered text."""
+"""Number of different rendered pages."""
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 CLIP_SUFFIXES = {".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v"}
@@ -26,28 +26,28 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 class MaterialError(Exception):
-    """A photograph or a clip that cannot be read."""
+    """A photograph or clip cannot be read."""
 
 
 def list_files(folder: Path, suffixes: set[str]) -> list[Path]:
-    """Files below `folder` with one of the suffixes, in a fixed order."""
+    """Return the files below `folder` with one of the suffixes, sorted."""
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
 
 
 def list_clips(folder: Path) -> list[Path]:
-    """Clips below `folder`, in a fixed order: videos, and folders of frames that are named like videos."""
+    """Return the clips below `folder`, sorted: videos, and folders of frames whose names end like videos."""
     return list_files(folder, CLIP_SUFFIXES)
 
 
 def to_8_bits(image: Any) -> Tensor:
-    """(H, W, 3) uint8, or uint16 on the full scale, to (3, H, W) uint8."""
+    """Convert (H, W, 3) uint8, or uint16 with full scale, to (3, H, W) uint8."""
     if image.dtype == np.uint16:
         image = ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
     return torch.from_numpy(image).permute(2, 0, 1)
 
 
 def read_clip(path: Path) -> Tensor:
-    """All frames of a clip, a video or a folder of images: (N, 3, H, W) uint8.
+    """Return all frames of a video or a folder of images: (N, 3, H, W) uint8.
 
     Raises:
         MaterialError: it cannot be read.
@@ -67,7 +67,7 @@ def read_clip(path: Path) -> Tensor:
 
 
 def read_photo(path: Path) -> Tensor:
-    """A photograph: (3, H, W) uint8. Without PyAV Pillow reads it.
+    """Return a photograph: (3, H, W) uint8. Uses Pillow where PyAV is not installed.
 
     Raises:
         MaterialError: it cannot be read.
@@ -88,40 +88,40 @@ def read_photo(path: Path) -> Tensor:
 
 
 def read_source(source: Path | int) -> Tensor:
-    """A clip (N, 3, H, W) or a photograph (3, H, W), by its path, or a rendered page, by its number; uint8."""
+    """Return a clip (N, 3, H, W) or photograph (3, H, W) by path, or a rendered page by number; uint8."""
     if isinstance(source, int):
         return render_page(source)
     return read_clip(source) if source.suffix.lower() in CLIP_SUFFIXES else read_photo(source)
 
 
 class FrameCache:
-    """Decoded files and rendered pages in memory up to a budget; what was not used for longest goes first.
+    """Least-recently-used cache of decoded files and rendered pages, with a memory budget.
 
-    The newest is held even when it alone is beyond the budget.
+    The latest entry is kept even if it alone exceeds the budget.
     """
 
     def __init__(self, budget_bytes: int) -> None:
         self.budget_bytes = budget_bytes
-        self.held_bytes = 0
-        self._held: OrderedDict[Hashable, Tensor] = OrderedDict()
+        self.cached_bytes = 0
+        self._cached: OrderedDict[Hashable, Tensor] = OrderedDict()
 
     def get(self, key: Key, read: Callable[[Key], Tensor]) -> Tensor:
-        """The frames of a file or a page, read by `read` when they are not held."""
-        if key in self._held:
-            self._held.move_to_end(key)
-            return self._held[key]
+        """Return the cached frames of `key`, or call `read` and cache its result."""
+        if key in self._cached:
+            self._cached.move_to_end(key)
+            return self._cached[key]
         frames = read(key)
-        self._held[key] = frames
-        self.held_bytes += frames.nbytes
-        while self.held_bytes > self.budget_bytes and len(self._held) > 1:
-            _, evicted = self._held.popitem(last=False)
-            self.held_bytes -= evicted.nbytes
+        self._cached[key] = frames
+        self.cached_bytes += frames.nbytes
+        while self.cached_bytes > self.budget_bytes and len(self._cached) > 1:
+            _, evicted = self._cached.popitem(last=False)
+            self.cached_bytes -= evicted.nbytes
         return frames
 
 
 @lru_cache(maxsize=1)
 def font_files() -> list[str]:
-    """Outline fonts that matplotlib carries: text can be rendered on any machine that can train."""
+    """Return the outline fonts that are part of matplotlib, which every training machine has."""
     import_apart("matplotlib")
     import matplotlib
 
@@ -129,7 +129,9 @@ def font_files() -> list[str]:
 
 
 def render_page(number: int, width: int = 720, height: int = 540) -> Tensor:
-    """Page `number` of random words, numbers, rules, grids and shapes in random colours: (3, height, width) uint8."""
+    """Render page `number` with random words, numbers, lines, grids and shapes in random colours: (3, height, width)
+    uint8.
+    """
     from PIL import Image, ImageDraw, ImageFont
 
     rng = np.random.default_rng(number)
@@ -168,7 +170,9 @@ def render_page(number: int, width: int = 720, height: int = 540) -> Tensor:
 
 
 def detail(frame: Tensor, place: np.ndarray, size: int) -> float:
-    """Mean absolute difference over three pixels of green, in 8-bit levels, in a square of a (3, H, W) uint8 frame."""
+    """Return the mean absolute difference of green over three pixels, in 8-bit levels, in a square of a (3, H, W) uint8
+    frame.
+    """
     top, left = ((np.array(frame.shape[1:]) - size).clip(0) * place).astype(int)
     green = frame[1, top : top + size, left : left + size].to(torch.int16)
     return float((green[3:] - green[:-3]).abs().float().mean() + (green[:, 3:] - green[:, :-3]).abs().float().mean())

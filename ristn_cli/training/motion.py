@@ -1,7 +1,7 @@
-"""How stills and clips become windows: moved by a synthetic camera, layered, and cut.
+"""Turns stills and clips into windows: a synthetic camera, foreground layers, and cuts from clips.
 
-A plan holds every random choice of a window, so that rendering it is arithmetic alone: the same on any device, within
-rounding. Knows nothing of the network, and of files only what a plan names them by.
+A plan contains all random choices of a window, so rendering it gives the same result on any device, within rounding.
+Does not know the network, and knows files only by their paths.
 """
 
 import math
@@ -16,13 +16,13 @@ from torch import Tensor
 
 Generator = np.random.Generator
 Source = Path | int
-"""A photograph or a clip by its path, a rendered page by its number."""
+"""Path of a photograph or clip, or number of a rendered page."""
 
 SLOWEST = 0.6
-"""HR pixels a frame of the slowest moving still."""
+"""Speed of the slowest moving still, in HR pixels per frame."""
 
 MASK_EDGE = 1.5
-"""HR pixels over which a layer's mask changes from nothing to all where its noise is of usual steepness."""
+"""Typical width of a layer's soft edge, in HR pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +31,12 @@ class View:
 
     Attributes:
         source: the still.
-        place: where the view is, from (0, 0) at the top left to (1, 1).
-        path: (frames, 2) positions in HR pixels, rows before columns.
+        place: relative location of the view, from (0, 0) at the top left to (1, 1).
+        path: (frames, 2) positions in HR pixels, row before column.
         reduction: factor by which the still is reduced.
-        turn: radians a frame by which the view turns.
-        growth: logarithm of the factor a frame by which the view grows.
-        is_warped: whether the view turns and grows; otherwise it moves in whole HR pixels.
+        turn: rotation in radians per frame.
+        growth: logarithm of the zoom factor per frame.
+        is_warped: whether the view rotates and zooms. Otherwise it moves by whole HR pixels.
     """
 
     source: Source
@@ -50,12 +50,12 @@ class View:
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """A foreground: a view of its own that is seen where smooth noise is above a threshold, and carries it along.
+    """A foreground: a view that is visible where a smooth noise, which moves with it, is above a threshold.
 
     Attributes:
-        view: what is seen; not warped.
-        noise: (G, G) of a grid that is laid over the whole of what the view moves over.
-        threshold: of the noise.
+        view: the view; not warped.
+        noise: (G, G) grid of noise, stretched over the area that the view covers.
+        threshold: threshold of the noise.
     """
 
     view: View
@@ -65,7 +65,7 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """A place in some frames of a clip; `place` as of `View`."""
+    """A crop of some frames of a clip; `place` as in `View`."""
 
     source: Path
     place: np.ndarray
@@ -74,13 +74,13 @@ class Cut:
 
 @dataclass(frozen=True, kw_only=True)
 class WindowPlan:
-    """Every random choice of a window.
+    """All random choices of a window.
 
     Attributes:
-        scene: what is behind all layers.
-        layers: from back to front.
-        exposure: relative change of brightness from the first frame to the last.
-        flips: whether it is flipped left-right and top-bottom, transposed, and reversed in time.
+        scene: the background.
+        layers: foregrounds from back to front.
+        exposure: relative change of brightness from the first to the last frame.
+        flips: whether the window is flipped left-right, flipped top-bottom, transposed, and reversed in time.
     """
 
     scene: View | Cut
@@ -90,10 +90,10 @@ class WindowPlan:
 
 
 def camera_path(rng: Generator, frames: int, fastest: float) -> np.ndarray:
-    """Positions of a moving camera in HR pixels: (frames, 2), the first at 0.
+    """Draw positions of a moving camera in HR pixels: (frames, 2), starting at 0.
 
-    Speeds are spread evenly over their logarithm from `SLOWEST` to `fastest` pixels a frame, one window in twenty
-    stands still. The velocity changes by up to about itself within a window, along each axis.
+    Speeds are log-uniform from `SLOWEST` to `fastest` pixels per frame; 5 % of the windows do not move. Along each
+    axis, the velocity changes by up to about its own size within a window.
     """
     if rng.random() < 0.05:
         return np.zeros((frames, 2))
@@ -107,20 +107,22 @@ def camera_path(rng: Generator, frames: int, fastest: float) -> np.ndarray:
 
 
 def plan_warp(rng: Generator, view: View) -> View:
-    """`view`, turning and growing at random."""
+    """Return `view` with a random rotation and zoom."""
     return View(
         **vars(view) | {"turn": math.radians(rng.normal(0, 0.8)), "growth": rng.normal(0, 0.008), "is_warped": True}
     )
 
 
 def plan_layer(rng: Generator, view: View) -> Layer:
-    """A foreground of a view, with a random mask of a few blobs that covers some tenths of it."""
+    """Return a foreground layer with a random mask of a few blobs, which covers a part of the view."""
     cells = int(rng.integers(3, 8))
     return Layer(view=view, noise=rng.standard_normal((cells, cells)).astype(np.float32), threshold=rng.uniform(0, 0.8))
 
 
 def plan_cut(rng: Generator, source: Path, count: int, place: np.ndarray, frames: int, longest_stride: int) -> Cut:
-    """Frames of a clip of `count` frames at a random time and stride; a clip too short is read back and forth."""
+    """Draw frames of a clip of `count` frames at a random time and stride. Clips that are too short are read back and
+    forth.
+    """
     stride = int(rng.integers(1, longest_stride + 1))
     stride = min(stride, max(1, (count - 1) // max(1, frames - 1)))
     first = int(rng.integers(0, max(1, count - (frames - 1) * stride)))
@@ -130,13 +132,13 @@ def plan_cut(rng: Generator, source: Path, count: int, place: np.ndarray, frames
 
 
 def plan_flips(rng: Generator) -> tuple[bool, bool, bool, bool]:
-    """Flips, transposition and time reversal, each half of the time."""
+    """Draw flips, transposition and time reversal, each with probability 1/2."""
     left_right, top_bottom, transposed, reverse = (rng.random(4) < 0.5).tolist()
     return left_right, top_bottom, transposed, reverse
 
 
 def render_window(plan: WindowPlan, size: int, get: Callable[[Source], Tensor]) -> Tensor:
-    """The HR window of a plan: (frames, 3, size, size) in [0, 1], on the device of what `get` gives for its sources."""
+    """Render the HR window of a plan: (frames, 3, size, size) in [0, 1], on the device of the tensors from `get`."""
     source = get(plan.scene.source)
     if isinstance(plan.scene, Cut):
         window = cut_clip(source, plan.scene, size)
@@ -152,7 +154,7 @@ def render_window(plan: WindowPlan, size: int, get: Callable[[Source], Tensor]) 
 
 
 def flip(window: Tensor, flips: tuple[bool, bool, bool, bool]) -> Tensor:
-    """(T, 3, S, S) flipped as `WindowPlan.flips` says, to the same shape."""
+    """Flip, transpose and reverse (T, 3, S, S) as `WindowPlan.flips` describes."""
     left_right, top_bottom, transposed, reverse = flips
     flipped = [dim for dim, is_flipped in ((-1, left_right), (-2, top_bottom), (0, reverse)) if is_flipped]
     window = window.flip(flipped) if flipped else window
@@ -160,28 +162,29 @@ def flip(window: Tensor, flips: tuple[bool, bool, bool, bool]) -> Tensor:
 
 
 def shift_still(still: Tensor, view: View, size: int) -> Tensor:
-    """Move a view over a still in whole HR pixels, which keeps every frame as sharp as the still.
+    """Move a view over a still by whole HR pixels, so that every frame is as sharp as the still. LR frames move by
+    quarters of a pixel.
 
     Args:
-        still: (3, H, W) uint8. One too small for the path is shown standing still; one too small to be reduced by as
-            much is reduced less.
-        view: what moves.
+        still: (3, H, W) uint8. If it is too small for the path, the view does not move; if it is too small for the
+            reduction, it is reduced less.
+        view: the view.
         size: side of the view in HR pixels.
 
     Returns:
-        (frames, 3, size, size) in [0, 1]. The LR frames move by quarters of a pixel.
+        (frames, 3, size, size) in [0, 1].
     """
     canvas, steps = reduce_still(still, view, size)
     return torch.stack([canvas[:, y : y + size, x : x + size] for y, x in steps])
 
 
 def reduce_still(still: Tensor, view: View, size: int) -> tuple[Tensor, list[list[int]]]:
-    """What a view passes over, (3, h, w) in [0, 1], and the rows and columns at which it stands in each frame."""
+    """Return the area that a view covers, (3, h, w) in [0, 1], and the top-left corner of the view in each frame."""
     steps = np.round(view.path).astype(int)
     steps -= steps.min(axis=0)
     room = np.array(still.shape[1:])  # height, width
     needed = size + steps.max(axis=0)
-    if (room < needed).any():  # the still is too small for the path: stand still
+    if (room < needed).any():  # the still is too small for the path
         steps[:] = 0
         needed = np.array([size, size])
     reduction = min(view.reduction, *(room / needed))
@@ -195,7 +198,7 @@ def reduce_still(still: Tensor, view: View, size: int) -> tuple[Tensor, list[lis
 
 
 def render_layer(still: Tensor, layer: Layer, size: int) -> tuple[Tensor, Tensor]:
-    """A layer's (frames, 3, size, size) in [0, 1], and its opacity (frames, 1, size, size) in [0, 1]."""
+    """Return a layer's frames (frames, 3, size, size) and opacity (frames, 1, size, size), both in [0, 1]."""
     canvas, steps = reduce_still(still, layer.view, size)
     noise = torch.from_numpy(layer.noise).to(canvas.device)[None, None]
     smooth = F.interpolate(noise, size=canvas.shape[1:], mode="bicubic", align_corners=True)[0]
@@ -207,10 +210,11 @@ def render_layer(still: Tensor, layer: Layer, size: int) -> tuple[Tensor, Tensor
 
 
 def warp_still(still: Tensor, view: View, size: int) -> Tensor:
-    """Move, turn and zoom a view over a still, with the arguments and result of `shift_still`.
+    """Move, rotate and zoom a view over a still. Arguments and result are those of `shift_still`.
 
-    The still is sampled twice as densely as the view's pixels and averaged in pairs: at a `reduction` of 1.3 to 2.2 one
-    sample is about one pixel of the still, so interpolation costs little sharpness and nothing aliases.
+    The still is sampled at twice the density of the view's pixels, and 2x2 samples are averaged. With a `reduction` of
+    1.3 to 2.2, one sample is about one pixel of the still, so that interpolation keeps the still sharp without
+    aliasing.
     """
     frames = len(view.path)
     height, width = still.shape[1:]
@@ -238,7 +242,7 @@ def warp_still(still: Tensor, view: View, size: int) -> Tensor:
 
 
 def cut_clip(clip: Tensor, cut: Cut, size: int) -> Tensor:
-    """Frames of a clip (N, 3, H, W) uint8 at a place: (frames, 3, size, size) in [0, 1]."""
+    """Crop frames of a clip (N, 3, H, W) uint8: (frames, 3, size, size) in [0, 1]."""
     room = np.array(clip.shape[-2:]) - size
     top, left = (room * cut.place).astype(int)
     return clip[list(cut.times), :, top : top + size, left : left + size].float().div(255)

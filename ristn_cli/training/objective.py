@@ -1,4 +1,4 @@
-"""What a step minimises and how fast: Eq. 9 and 10, the learning rate, and the precision of the arithmetic."""
+"""The training objective: Eq. 9 and 10, the learning rate schedule, and mixed precision."""
 
 import math
 from contextlib import nullcontext
@@ -20,11 +20,11 @@ from ristn_cli.training.losses import (
 from ristn_cli.training.recipe import StageRecipe
 
 CHROMA_SHARE = 0.1
-"""Of the error of RGB beside that of luma, so that colours stay right."""
+"""Weight of the RGB error beside the luma error, which keeps colours correct."""
 
 
 def learning_rate_at(stage: StageRecipe, step: int) -> float:
-    """Linear warm-up to the stage's rate, then a cosine that would reach its final rate one step after the last."""
+    """Return the learning rate: linear warm-up, then a cosine that reaches the final rate one step after the last."""
     if step < stage.warmup:
         return stage.learning_rate * (step + 1) / stage.warmup
     progress = (step - stage.warmup) / max(1, stage.iterations - stage.warmup)
@@ -33,21 +33,21 @@ def learning_rate_at(stage: StageRecipe, step: int) -> float:
 
 
 def training_loss(stage: StageRecipe, sr: Tensor, target: Tensor, penalty: Tensor, step: int) -> Tensor:
-    """Eq. 9 and 10: the error over all frames of the window, and lambda * sum |SM| once the stage applies it.
+    """Return the loss of Eq. 9 and 10: the error over all frames of the window, plus lambda * sum |SM| once it applies.
 
     Args:
-        stage: which error, and how much of a patch's border is left out.
-        sr: what the network made, (B, T, 3, 4H, 4W).
-        target: what it should be, in [0, 1].
+        stage: the stage, which selects the error and the border without loss.
+        sr: output of the network, (B, T, 3, 4H, 4W).
+        target: target of the same shape, in [0, 1].
         penalty: sum |SM|.
-        step: of the stage.
+        step: step of the stage.
     """
     error = frame_error(stage, within_border(stage, sr.float()), within_border(stage, target))
     return with_sparsity(stage, error, penalty, step)
 
 
 def frame_error(stage: StageRecipe, sr: Tensor, target: Tensor) -> Tensor:
-    """All terms with fixed weights: the error of the pixels, and those of the stage's `[loss]` table."""
+    """Return the pixel error plus all terms with fixed weights of the stage's `[loss]` table."""
     difference = sr - target
     error = smooth_abs(difference).mean() if stage.loss == "charbonnier" else difference.square().mean()
     if stage.loss == "luma":
@@ -64,20 +64,20 @@ def frame_error(stage: StageRecipe, sr: Tensor, target: Tensor) -> Tensor:
 
 
 def within_border(stage: StageRecipe, frames: Tensor) -> Tensor:
-    """HR frames without the border that does not count."""
+    """Crop the border without loss from HR frames."""
     border = SCALE * stage.loss_border
     return frames[..., border:-border, border:-border] if border else frames
 
 
 def with_sparsity(stage: StageRecipe, error: Tensor, penalty: Tensor, step: int) -> Tensor:
-    """The error, and lambda * sum |SM| once the stage applies it."""
+    """Add lambda * sum |SM| to the error, once the stage applies it."""
     if stage.part == "all" and step >= stage.sparsity_after:
         error = error + stage.sparsity * penalty
     return error
 
 
 def autocast(backend: Backend) -> Any:
-    """Mixed precision as the backend asks for it."""
+    """Return a context with the backend's mixed precision."""
     if backend.precision == "fp32":
         return nullcontext()
     return torch.autocast(backend.device.type, backend.dtype)

@@ -1,4 +1,4 @@
-"""The processes of a run: those that torchrun started, and those that make batches."""
+"""The processes of a run: those started by torchrun, and the workers that make batches."""
 
 import os
 import signal
@@ -14,7 +14,9 @@ from ristn_cli.engine.device import Backend
 
 @contextmanager
 def joined_processes(backend: Backend) -> Iterator[tuple[Backend, int, int]]:
-    """Join the other processes that torchrun started, if it did: this one's backend, its rank, and their number."""
+    """Join the process group if torchrun started this process. Yields this process's backend, its rank and the world
+    size.
+    """
     if "WORLD_SIZE" not in os.environ:
         yield backend, 0, 1
         return
@@ -24,13 +26,13 @@ def joined_processes(backend: Backend) -> Iterator[tuple[Backend, int, int]]:
     dist.init_process_group("nccl" if backend.device.type == "cuda" else "gloo")
     try:
         yield backend, dist.get_rank(), dist.get_world_size()
-        dist.barrier()  # none leaves while another still talks to it
+        dist.barrier()  # no process leaves while another still communicates with it
     finally:
         dist.destroy_process_group()
 
 
 def agree(stop: bool, backend: Backend) -> bool:
-    """Whether any process of the run wants to stop: they must do so at the same step."""
+    """Return whether any process of the run wants to stop. All processes must stop at the same step."""
     if not dist.is_initialized():
         return stop
     votes = torch.tensor(float(stop), device=backend.device)
@@ -39,12 +41,11 @@ def agree(stop: bool, backend: Backend) -> bool:
 
 
 def process_count() -> int:
-    """Processes that carry out the run together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def leave_signals_to_parent(_: int) -> None:
-    """A batch-making process does not die of a Ctrl-C or SIGTERM to its parent's group: only its parent ends it."""
+def ignore_group_signals(_: int) -> None:
+    """Keep a batch worker alive when its parent's process group gets Ctrl-C or SIGTERM. The parent ends the worker."""
     if os.name == "posix":
         os.setpgrp()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -52,10 +53,9 @@ def leave_signals_to_parent(_: int) -> None:
 
 
 def mean_of_processes(value: float, backend: Backend) -> float:
-    """Mean of a value over all processes of the run, the same in each."""
     if not dist.is_initialized():
         return value
-    # MPS and some CUDA operations have no float64; it only serves a log.
+    # MPS has no float64, and float32 is precise enough for a log.
     total = torch.tensor(value, device=backend.device, dtype=torch.float32)
     dist.all_reduce(total)
     return float(total) / process_count()

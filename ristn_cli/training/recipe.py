@@ -1,4 +1,4 @@
-"""Recipes: a training run as a small TOML file."""
+"""Recipes: the settings of a training run. Files are read by `recipe_file`."""
 
 import re
 import sys
@@ -12,7 +12,7 @@ from ristn_cli.training.loss_recipe import LossRecipe
 
 
 class RecipeError(Exception):
-    """A recipe that cannot be found, read or carried out."""
+    """A recipe cannot be found, read or carried out."""
 
 
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
@@ -27,15 +27,15 @@ SHARES = (
     "compression_share",
     "step_share",
 )
-MOST_RECIPE_BYTES = 2**20
-MOST_STEPS = 2**40
-MOST_PIXELS = 2**32
-MOST_SPEED = 1000
-"""Limits that no recipe needs to reach: what is beyond is a mistake, or meant to harm."""
+MAX_RECIPE_BYTES = 2**20
+MAX_STEPS = 2**40
+MAX_PIXELS = 2**32
+MAX_SPEED = 1000
+"""Limits far above any useful recipe, so that a mistaken or malicious one is refused."""
 
 
 def check_numbers(recipe: object, names: Iterable[str], *, highest: float = sys.float_info.max) -> None:
-    """Raise ValueError for a number of the recipe that is not from 0 to `highest`."""
+    """Raise ValueError if a field of the recipe is not from 0 to `highest`."""
     for name in names:
         number = getattr(recipe, name)
         if not 0 <= number <= highest:
@@ -44,37 +44,38 @@ def check_numbers(recipe: object, names: Iterable[str], *, highest: float = sys.
 
 @dataclass(frozen=True, kw_only=True)
 class DataRecipe:
-    """What windows are made of, and how they move.
+    """The material of training windows, how it moves and how it is degraded.
 
     Attributes:
         photos: folder of photographs, relative to the data folder; empty for none.
-        drawings: folder of drawings, likewise.
-        drawing_share: share of the windows that show moving drawings; 0 for each as likely as a photograph.
-        clips: folder of clips, likewise.
-        validation: folder of clips that are never trained on, likewise.
-        validation_photos: folder of photographs that are never trained on, likewise; validation moves them.
-        clip_share: share of the windows cut from clips.
+        drawings: folder of drawings, relative to the data folder; empty for none.
+        drawing_share: share of the windows that show moving drawings. With 0, drawings are mixed with the photographs.
+        clips: folder of clips, relative to the data folder; empty for none.
+        validation: folder of validation clips, relative to the data folder; empty for none.
+        validation_photos: folder of validation photographs, which validation moves; empty for none.
+        clip_share: share of the windows that are cut from clips.
         text_share: share of the windows that show rendered text and line art.
         warp_share: share of the moving stills that also rotate and zoom.
-        layer_share: share of the moving stills that have one or two foregrounds, which move on their own.
-        exposure: largest relative change of brightness from the first frame of a window to the last.
+        layer_share: share of the moving stills that have one or two foreground layers with their own motion.
+        exposure: largest relative change of brightness from the first to the last frame of a window.
         exposure_share: share of the moving stills whose brightness changes.
-        longest_stride: clips are read with a random stride of 1 to this many frames.
-        cache_gib: budget for decoded frames in memory, of each training process and all that make its batches.
-        degradation: of LR frames: `BI`, or `real`: after BI also blur, resampling, noise and compression by real
-            encoders, in random order; the fields below and `[degradations]` only count for `real`.
-        clean_share: share of the windows that stay BI.
+        longest_stride: clips are read with a random stride from 1 to this many frames.
+        cache_gib: GiB of memory for decoded frames, per training process including its batch workers.
+        degradation: how LR frames are made: `BI` (bicubic), or `real`, which adds blur, resampling, noise and
+            compression in random order. The fields below and `[degradations]` only apply to `real`.
+        clean_share: share of the windows that only have BI.
         compression_share: share of the other windows that are compressed.
-        step_share: chance of each of blur, resampling and noise in a window that does not stay BI.
-        lead: frames before each window that are degraded with it and then cut: an encoder's first pictures are better
-            than those that follow, so most windows of real footage begin somewhere within a group of pictures.
-        surround: LR pixels around each patch that are degraded with it and then cut: an encoder predicts from there.
+        step_share: probability of each of blur, resampling and noise in the other windows.
+        lead: frames before each window that are degraded with it and then cut. The first frames of an encoder are
+            better than later ones, and most windows of real footage start within a group of pictures.
+        surround: LR pixels around each patch that are degraded with it and then cut, because encoders predict from
+            them.
         blur: largest standard deviation of the blur, in LR pixels.
-        smallest_resampling: factor of the smallest size on the way of a resampling.
+        smallest_resampling: smallest intermediate size of the resampling, relative to the LR size.
         noise: largest standard deviation of the noise, in 8-bit levels.
-        lowest_crf, highest_crf: range of x264's rate factor.
-        highest_scale: coarsest quantiser scale of MPEG-4 and MPEG-2; the finest is 2.
-        validation_crf: validation clips are compressed by x264 at this rate factor; 0 for not at all. Any degradation.
+        lowest_crf, highest_crf: range of x264's crf.
+        highest_scale: coarsest quantizer scale of MPEG-4 and MPEG-2; the finest is 2.
+        validation_crf: crf of x264 for validation clips, with any degradation; 0 to leave them uncompressed.
     """
 
     photos: str = "photos"
@@ -109,22 +110,22 @@ class DataRecipe:
         if self.degradation not in ("BI", "real"):
             raise ValueError(f"unknown degradation {self.degradation!r}: expected BI or real")
         if not 0 <= self.lowest_crf <= self.highest_crf <= 51 or not 0 <= self.validation_crf <= 51:
-            raise ValueError("lowest_crf, highest_crf and validation_crf are from 0 to 51, in order")
+            raise ValueError("lowest_crf, highest_crf and validation_crf: expected 0 to 51, lowest_crf <= highest_crf")
         if not 2 <= self.highest_scale <= 31:
-            raise ValueError(f"highest_scale {self.highest_scale} is not from 2 to 31")
+            raise ValueError(f"highest_scale {self.highest_scale}: expected 2 to 31")
         for name, number in (("lead", self.lead), ("surround", self.surround)):
             if number < 0 or (number and self.degradation == "BI"):
-                raise ValueError(f"{name} {number}: expected 0, or more for degradation 'real'")
+                raise ValueError(f"{name} {number}: expected 0, or a positive number with degradation 'real'")
         check_numbers(self, SHARES, highest=1)
-        check_numbers(self, ("lead", "surround", "noise"), highest=MOST_SPEED)
+        check_numbers(self, ("lead", "surround", "noise"), highest=MAX_SPEED)
         check_numbers(self, ("cache_gib",))
-        if not 1 <= self.longest_stride <= MOST_SPEED:
-            raise ValueError(f"longest_stride {self.longest_stride}: expected 1 to {MOST_SPEED}")
+        if not 1 <= self.longest_stride <= MAX_SPEED:
+            raise ValueError(f"longest_stride {self.longest_stride}: expected 1 to {MAX_SPEED}")
         for name in ("photos", "drawings", "clips", "validation", "validation_photos"):
             if "\0" in getattr(self, name):
-                raise ValueError(f"{name}: a folder's name cannot have a zero byte")
+                raise ValueError(f"{name}: a folder name cannot contain a zero byte")
         if not 0 <= self.blur <= 2 or not 0.3 <= self.smallest_resampling <= 1.2 or self.noise < 0:
-            raise ValueError("blur is from 0 to 2, smallest_resampling from 0.3 to 1.2, noise at least 0")
+            raise ValueError("expected blur from 0 to 2, smallest_resampling from 0.3 to 1.2, noise of 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,33 +133,33 @@ class StageRecipe:
     """One stage of training.
 
     Attributes:
-        part: `all`, or `spatial` for the single-image network whose weights the next stage starts from (Eq. 9).
-        iterations: optimiser steps.
-        frames: frames of a window.
-        patch: LR pixels of a square patch's side.
-        batch: windows a step and process.
-        continues: go on with the network, the averages and the optimiser of the stage before, rather than with a new
-            optimiser and what fits of the averaged weights.
-        fastest: the highest speed of a moving still, in HR pixels a frame.
-        fastest_at_start: the highest speed at the stage's first step, from which it grows evenly to `fastest`; 0 for
-            the same.
-        aliasing_until: step until which LR frames are mixed with nearly unfiltered ones: all of them for a third of
-            that time, then ever fewer. It teaches the temporal path to look at other frames.
-        learning_rate: Adam's, reached after `warmup` steps.
-        final_learning_rate: where the cosine ends; the same as `learning_rate` for none.
+        part: `all`, or `spatial` for the single-image network (Eq. 9) whose weights the next stage starts from.
+        iterations: optimizer steps.
+        frames: frames per window.
+        patch: side of a square patch, in LR pixels.
+        batch: windows per step and process.
+        continues: whether the stage continues with the network, averages and optimizer of the previous stage. Otherwise
+            it starts with a new optimizer and those averaged weights that fit.
+        fastest: highest speed of a moving still, in HR pixels per frame.
+        fastest_at_start: highest speed at the first step, from which it grows linearly to `fastest`; 0 for a constant
+            speed.
+        aliasing_until: step until which LR frames are mixed with frames decimated without a filter: fully for a third
+            of that time, then less and less. Aliasing teaches the temporal path to use other frames.
+        learning_rate: Adam's learning rate after `warmup` steps.
+        final_learning_rate: end of the cosine schedule; equal to `learning_rate` for a constant rate.
         warmup: steps of linear warm-up.
-        sparsity: the lambda of Eq. 10.
-        sparsity_after: step from which the L1 penalty is applied; before, the temporal path only has to live.
-        loss: `mse` (Eq. 9, 10), `charbonnier`, or `luma`: the mean squared error of BT.601 Y, as PSNR-Y has it, and a
-            tenth of that of RGB. In TOML also a table: `pixel` is this, all else is of `terms`.
-        terms: what is minimised beside it, and what targets are; in TOML in the table `loss`, of the recipe for all
-            stages, or of a stage.
-        loss_border: LR pixels at the border of a patch whose error does not count: there the network sees less than
-            it does within a frame.
-        freeze_norm: batch normalisation uses its running statistics, which no longer change.
-        beta2: Adam's decay of the second moment.
+        sparsity: lambda of Eq. 10.
+        sparsity_after: step from which the L1 penalty applies, to let the temporal path develop first.
+        loss: pixel error: `mse` (Eq. 9, 10), `charbonnier`, or `luma`, the mean squared error of BT.601 Y plus a tenth
+            of that of RGB. In TOML, `loss` may also be a table with this value as `pixel` and the fields of `terms`.
+        terms: further terms of the loss, and changes to the target. In TOML the table `loss`, of the recipe or of a
+            stage.
+        loss_border: border of a patch without loss, in LR pixels. The network has less context there than within a
+            frame.
+        freeze_norm: whether batch normalization uses its running statistics without updating them.
+        beta2: Adam's decay rate of the second moment.
         clip_gradient: largest gradient norm; 0 for no limit.
-        ema: decay of the averaged weights that are validated and released.
+        ema: decay of the averaged weights, which are validated and released.
     """
 
     name: str
@@ -188,57 +189,61 @@ class StageRecipe:
         if self.part not in ("all", "spatial"):
             raise ValueError(f"unknown part {self.part!r}: expected all or spatial")
         if self.aliasing_until > self.iterations:
-            raise ValueError(f"aliasing_until {self.aliasing_until} is past the stage's {self.iterations} iterations")
+            raise ValueError(
+                f"aliasing_until {self.aliasing_until} is larger than the stage's {self.iterations} iterations"
+            )
         if self.loss not in ("mse", "charbonnier", "luma"):
             raise ValueError(f"unknown loss {self.loss!r}: expected mse, charbonnier or luma")
         if not 0 <= 2 * self.loss_border < self.patch:
-            raise ValueError(f"loss_border {self.loss_border} leaves nothing of a patch of {self.patch}")
+            raise ValueError(
+                f"loss_border {self.loss_border}: expected 0 or more, and less than half of patch {self.patch}"
+            )
         if min(self.iterations, self.frames, self.patch, self.batch) < 1:
-            raise ValueError("iterations, frames, patch and batch are at least 1")
+            raise ValueError("iterations, frames, patch and batch: expected 1 or more")
         frames = 1 if self.part == "spatial" else self.frames
         self.terms.check(frames=frames, size=SCALE * (self.patch - 2 * self.loss_border))
         for name, decay in (("ema", self.ema), ("beta2", self.beta2)):
             if not 0 <= decay < 1:
-                raise ValueError(f"{name} {decay}: expected at least 0 and less than 1")
-        if self.iterations > MOST_STEPS or self.pixels > MOST_PIXELS:
-            raise ValueError(f"expected at most {MOST_STEPS} iterations, and {MOST_PIXELS} LR pixels a step")
-        check_numbers(self, ("aliasing_until", "warmup", "sparsity_after"), highest=MOST_STEPS)
-        check_numbers(self, ("fastest", "fastest_at_start"), highest=MOST_SPEED)
+                raise ValueError(f"{name} {decay}: expected 0 or more and less than 1")
+        if self.iterations > MAX_STEPS or self.pixels > MAX_PIXELS:
+            raise ValueError(f"expected at most {MAX_STEPS} iterations and {MAX_PIXELS} LR pixels per step")
+        check_numbers(self, ("aliasing_until", "warmup", "sparsity_after"), highest=MAX_STEPS)
+        check_numbers(self, ("fastest", "fastest_at_start"), highest=MAX_SPEED)
         check_numbers(self, ("learning_rate", "final_learning_rate", "sparsity", "clip_gradient"))
 
     @property
     def pixels(self) -> int:
-        """LR pixels of a step and process."""
+        """LR pixels per step and process."""
         frames = 1 if self.part == "spatial" else self.frames
         return self.batch * frames * self.patch**2
 
     def fastest_at(self, step: int) -> float:
-        """The highest speed of a moving still at a step of the stage, in HR pixels a frame."""
+        """Return the highest speed of a moving still at a step of the stage, in HR pixels per frame."""
         if not self.fastest_at_start:
             return self.fastest
         return self.fastest_at_start + (self.fastest - self.fastest_at_start) * step / max(1, self.iterations - 1)
 
     def aliasing_at(self, step: int) -> float:
-        """Share of the unfiltered frame in LR frames at a step of the stage, in [0, 1]."""
+        """Return the share, in [0, 1], of the unfiltered frame in LR frames at a step of the stage."""
         return min(1.0, 1.5 * max(0.0, 1 - step / self.aliasing_until)) if self.aliasing_until else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A whole run: which network, on what, through which stages.
+    """A training run: the network, its data and its stages.
 
     Attributes:
-        name: names the run and the weights it makes.
+        name: name of the run and of its weights.
         model: the network.
-        data: the windows.
-        degradations: what else LR windows suffer, where the degradation is `real`.
+        data: material and degradation of the windows.
+        degradations: further degradations of LR windows, for `data.degradation` `real`.
         stages: carried out in order.
-        seed: of the initial weights and of the data order.
-        compile: run the network through torch.compile (needs a C++ compiler or a GPU).
+        seed: seed of the initial weights and of the data order.
+        compile: whether to use torch.compile, which needs a C++ compiler or a GPU.
         validate_every: steps between validations.
         checkpoint_every: steps between checkpoints.
-        start_from: weights that the first stage begins with: a .safetensors file of the same network, or the name of
-            released weights; empty for random ones.
+        start_from: initial weights: a .safetensors file of the same network, or the name of released weights; empty for
+            random weights.
     """
 
     name: str
@@ -255,28 +260,27 @@ class Recipe:
     def __post_init__(self) -> None:
         if FILE_NAME.fullmatch(self.name) is None:
             raise ValueError(
-                f"name is {self.name[:50]!r}, expected letters, digits, '.', '-' and '_', the first a letter or digit: "
-                "it names files"
+                f"name is {self.name[:50]!r}, expected letters, digits, '.', '-' and '_', starting with a letter or "
+                "digit, because files are named after it"
             )
         if not self.stages:
-            raise ValueError("no [[stages]]")
+            raise ValueError("no [[stages]]: expected one or more")
         if min(self.validate_every, self.checkpoint_every) < 1:
-            raise ValueError("validate_every and checkpoint_every are at least 1")
-        if not 0 <= self.seed <= MOST_STEPS:
-            raise ValueError(f"seed {self.seed}: expected 0 to {MOST_STEPS}")
+            raise ValueError("validate_every and checkpoint_every: expected 1 or more")
+        if not 0 <= self.seed <= MAX_STEPS:
+            raise ValueError(f"seed {self.seed}: expected 0 to {MAX_STEPS}")
         if any(self.degradations.shares.values()) and self.data.degradation != "real":
-            raise ValueError("[degradations] is for degradation 'real' in [data]")
+            raise ValueError("[degradations] needs degradation = 'real' in [data]")
         for before, stage in zip((None, *self.stages), self.stages, strict=False):
             if stage.continues and (before is None or before.part != stage.part):
-                raise ValueError(f"stage {stage.name!r} continues, but no stage of the same part stands before it")
+                raise ValueError(f"stage {stage.name!r} has continues = true, but the stage before has another part")
 
     @property
     def iterations(self) -> int:
-        """Steps of all stages."""
         return sum(stage.iterations for stage in self.stages)
 
     def stage_at(self, iteration: int) -> tuple[int, int]:
-        """Index of the stage that step `iteration` belongs to, and the step's number within it."""
+        """Return the index of the stage that contains step `iteration`, and the step's number within the stage."""
         for index, stage in enumerate(self.stages):
             if iteration < stage.iterations:
                 return index, iteration
@@ -284,7 +288,7 @@ class Recipe:
         raise IndexError("past the last stage")
 
     def pixels_at(self, iteration: int) -> int:
-        """LR pixels that each process has trained on after as many steps."""
+        """Return the LR pixels that each process has trained on after `iteration` steps."""
         total = 0
         for stage in self.stages:
             total += stage.pixels * min(max(iteration, 0), stage.iterations)
@@ -292,9 +296,9 @@ class Recipe:
         return total
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values that tell one recipe from another, as stored in checkpoints."""
+        """Return the fields as plain values, as stored in checkpoints and compared by `changed_field`."""
         return asdict(self) | {"model": self.model.to_dict(), "stages": [asdict(stage) for stage in self.stages]}
 
 
-HOW_CARRIED_OUT = {"compile", "validate_every", "checkpoint_every"}
-"""Fields that do not change what is learned: they may be others when a run goes on."""
+NOT_COMPARED = {"compile", "validate_every", "checkpoint_every"}
+"""Fields that do not affect what is learned. They may change when a run is resumed."""

@@ -1,4 +1,4 @@
-"""The state of a run: network, averaged weights, optimiser, and the checkpoint that holds them."""
+"""The state of a run: network, averaged weights, optimizer, and the checkpoint that contains them."""
 
 import math
 from collections.abc import Sequence
@@ -35,17 +35,17 @@ from ristn_cli.weights import file_sha256, load_weights
 
 
 class TrainingError(Exception):
-    """A run that cannot begin, go on or resume."""
+    """A run cannot start, continue or resume."""
 
 
 def build_model(recipe: Recipe, stage: StageRecipe) -> RISTN:
-    """The network of a stage with seeded initial weights."""
+    """Build the network of a stage with seeded initial weights."""
     torch.manual_seed(recipe.seed)
     return RISTN(replace(recipe.model, lstm_layers=0) if stage.part == "spatial" else recipe.model)
 
 
 def move_average(averages: Sequence[Tensor], values: Sequence[Tensor], share: float) -> None:
-    """Move floating-point averages towards values by a share, in place; counts, such as of batches, are taken over."""
+    """Move floating-point averages towards values by a share, in place. Integer counts are copied."""
     floating = [(a, v) for a, v in zip(averages, values, strict=True) if a.is_floating_point()]
     if floating:
         differences = torch._foreach_sub([v for _, v in floating], [a for a, _ in floating])
@@ -57,7 +57,7 @@ def move_average(averages: Sequence[Tensor], values: Sequence[Tensor], share: fl
 
 @dataclass(frozen=True, kw_only=True)
 class _Counts:
-    """The plain values of a checkpoint that a run goes on with."""
+    """The plain values of a checkpoint that a resumed run needs."""
 
     iteration: int
     stage_index: int
@@ -68,14 +68,19 @@ class _Counts:
 
     def __post_init__(self) -> None:
         if min(self.iteration, self.stage_index, self.lr_pixels, self.elapsed_seconds) < 0:
-            raise ValueError("a count is below 0")
+            raise ValueError("a count is negative")
 
 
 def read_checkpoint(path: Path, *, advice: str, opener: Opener = open_at_once) -> dict[str, Any]:
-    """What `Run.save` wrote, opened by `opener`; nothing but plain values and tensors is unpickled.
+    """Read the result of `Run.save`. Only plain values and tensors are unpickled.
+
+    Args:
+        path: the file.
+        advice: end of the error message: what the user should do.
+        opener: opens the file; see `open`.
 
     Raises:
-        TrainingError: it cannot be read; `advice` says what to do.
+        TrainingError: it cannot be read.
     """
     try:
         with open(path, "rb", opener=opener) as file:
@@ -90,14 +95,16 @@ def read_checkpoint(path: Path, *, advice: str, opener: Opener = open_at_once) -
 
 
 class Run:
-    """Everything that changes while a recipe is carried out, saved and restored as one.
+    """Everything that changes during a run, saved and restored together.
 
-    `lr_pixels` counts those that all processes have trained on. `losses` are those of the steps since the newest entry
-    of the log; `start_sha256` is of the file that the first weights were read from, empty for random ones.
-    `balance` weighs the terms of the loss that have a share instead of a weight, in stages with any.
+    Attributes:
+        lr_pixels: LR pixels that all processes have trained on.
+        losses: losses of the steps since the last log entry.
+        start_sha256: SHA-256 of the initial weights file; empty for random weights.
+        balance: the loss terms with a share instead of a weight; None in stages without any.
 
     Raises:
-        RecipeError: the recipe compares features, and the network for them is missing.
+        RecipeError: the recipe compares features, and the feature network is not installed.
     """
 
     def __init__(self, recipe: Recipe, backend: Backend) -> None:
@@ -116,7 +123,7 @@ class Run:
         self.start_stage(0, previous=None)
 
     def start_stage(self, index: int, previous: RISTN | None) -> None:
-        """Build the network of a stage, with what fits of the averaged weights of the stage before."""
+        """Build the network of a stage. Averaged weights of the previous stage are copied where they fit."""
         stage = self.recipe.stages[index]
         self.stage_index = index
         model = build_model(self.recipe, stage)
@@ -125,7 +132,7 @@ class Run:
             mine.update({k: v for k, v in previous.state_dict().items() if k in mine and mine[k].shape == v.shape})
             model.load_state_dict(mine)
         if dist.is_initialized() and self.backend.device.type == "cuda":
-            # On processors torch has no such thing: there each process normalises by its own part of the batch.
+            # PyTorch has no SyncBatchNorm for CPUs: there, each process normalizes over its own part of the batch.
             synchronized = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
             assert isinstance(synchronized, RISTN)
             model = synchronized
@@ -139,7 +146,7 @@ class Run:
         self.prepare_forward()
 
     def balance_terms(self, stage: StageRecipe, before: BalancedTerms | None) -> BalancedTerms | None:
-        """The terms of a stage that have a share, which go on with those of the stage before; None without any."""
+        """Return the stage's terms that have a share, continuing those of the previous stage; None without any."""
         if stage.terms.is_balanced:
             return BalancedTerms(stage.terms, self.model, self.features, seed=self.recipe.seed, before=before)
         if before is not None:
@@ -147,7 +154,7 @@ class Run:
         return None
 
     def prepare_forward(self) -> None:
-        """Distribute and compile the network, as the run asks; shapes of stages before are no longer needed."""
+        """Distribute and compile the network as the run requires. Code compiled for earlier stages is discarded."""
         forward: nn.Module = self.model
         if dist.is_initialized():
             devices = [self.backend.device] if self.backend.device.type == "cuda" else None
@@ -158,29 +165,29 @@ class Run:
         self.forward = torch.compile(forward, dynamic=False) if self.recipe.compile else forward
 
     def continue_stage(self, index: int) -> None:
-        """Go on with a stage whose network, averages and optimiser are those of the stage before."""
+        """Start a stage that keeps the network, averages and optimizer of the previous stage."""
         before, stage = self.recipe.stages[self.stage_index], self.recipe.stages[index]
         self.stage_index = index
         for group in self.optimizer.param_groups:
             group["betas"] = (0.9, stage.beta2)
-        if stage.freeze_norm and not before.freeze_norm:  # averages are steadier than the newest statistics
+        if stage.freeze_norm and not before.freeze_norm:  # averages vary less than the latest statistics
             for mine, averaged in zip(self.model.buffers(), self.averaged.buffers(), strict=True):
                 mine.copy_(averaged)
         self.balance = self.balance_terms(stage, before=self.balance)
         self.prepare_forward()
 
     def start_from(self, weights: Path) -> None:
-        """Begin with the weights of a file instead of random ones, before the first step.
+        """Load initial weights from a file, before the first step.
 
         Raises:
-            WeightsError: it cannot be read.
-            TrainingError: it holds another network than the recipe's.
+            WeightsError: the file cannot be read.
+            TrainingError: the file contains a different network.
         """
         model = load_weights(weights)
         config, wanted = model.config.to_dict(), self.recipe.model.to_dict()
         if changed := next((name for name, value in wanted.items() if config.get(name) != value), ""):
             raise TrainingError(
-                f"{weights}: {changed} is {config.get(changed)!r}, {wanted[changed]!r} in the recipe's [model]: "
+                f"{weights}: {changed} is {config.get(changed)!r}, but {wanted[changed]!r} in the recipe's [model]; "
                 "fine-tuning needs the same network"
             )
         self.start_stage(0, previous=model)
@@ -188,16 +195,17 @@ class Run:
 
     @property
     def averaged(self) -> RISTN:
-        """The network with averaged weights."""
         module = self.average.module
         assert isinstance(module, RISTN)
         return module
 
     def step(self, lr: Tensor, hr: Tensor, merged: int = 1) -> float:
-        """One optimiser step on uint8 windows; returns the loss, and adds it to `losses`.
+        """Train for one optimizer step on uint8 windows; return the loss and append it to `losses`.
 
-        It stands for `merged` steps of the recipe, whose batches are joined: Adam's rate grows with the root of their
-        number.
+        Args:
+            lr: LR windows (B, T, 3, H, W).
+            hr: HR windows (B, T, 3, 4H, 4W).
+            merged: number of the recipe's steps whose batches are joined. The learning rate grows with its square root.
         """
         index, step = self.recipe.stage_at(self.iteration)
         stage = self.recipe.stages[index]
@@ -232,9 +240,9 @@ class Run:
         return self.losses[-1]
 
     def backward(self, stage: StageRecipe, sr: Tensor, target: Tensor, step: int) -> Tensor:
-        """Compute the gradients of the network; returns the loss, of the terms with fixed weights alone.
+        """Compute the gradients of the network; return the loss of the terms with fixed weights.
 
-        It is not a number if any of the other terms is none.
+        The loss is NaN if any of the other terms is not finite.
         """
         penalty = self.model.sparsity_penalty()
         if self.balance is None:
@@ -256,10 +264,11 @@ class Run:
 
     @torch.no_grad()
     def update_average(self, decay: float) -> None:
-        """Take the newest weights and buffers into the average.
+        """Update the averaged weights and buffers.
 
-        An exponential moving average that forgets the initial weights quickly: its decay grows with the steps averaged.
-        As AveragedModel's own update, but the count is known on this side: no tensor is waited for.
+        An exponential moving average whose decay grows with the number of steps, so that initial weights are forgotten
+        quickly. Unlike AveragedModel's own update, the step count is a Python number, which avoids waiting for the
+        device.
         """
         share = 1.0
         if self.averaged_steps:
@@ -270,7 +279,7 @@ class Run:
         self.average.n_averaged += 1
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint whole or not at all."""
+        """Write a checkpoint, completely or not at all."""
         state = {
             "recipe": self.recipe.to_dict(),
             "iteration": self.iteration,
@@ -290,14 +299,14 @@ class Run:
             torch.save(state, file)
 
     def restore(self, path: Path) -> None:
-        """Continue from a checkpoint.
+        """Resume from a checkpoint.
 
         Raises:
-            TrainingError: it is damaged, or of another recipe.
+            TrainingError: the checkpoint is damaged, or belongs to another recipe.
         """
-        state = read_checkpoint(path, advice="remove it to start afresh", opener=open_if_own)
+        state = read_checkpoint(path, advice="remove it to start again", opener=open_if_own)
         stored, wanted = state["recipe"], self.recipe.to_dict()
-        for recipe in (stored, wanted):  # stages that have not begun may change
+        for recipe in (stored, wanted):  # stages that have not started may change
             recipe["stages"] = list(recipe["stages"])[: state["stage_index"] + 1]
         if changed := changed_field(stored, wanted):
             raise TrainingError(f"{path}: made by another recipe ({changed!r} differs); use another --output")
@@ -313,7 +322,7 @@ class Run:
             torch.set_rng_state(state["random"])
         except (IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise TrainingError(f"{path}: is not whole ({reason}); remove it to start afresh") from error
+            raise TrainingError(f"{path}: is incomplete ({reason}); remove it to start again") from error
         self.iteration, self.elapsed_seconds = state["iteration"], state["elapsed_seconds"]
         self.lr_pixels = state.get("lr_pixels", self.recipe.pixels_at(self.iteration))
         self.losses = state.get("losses", [])

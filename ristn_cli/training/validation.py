@@ -1,6 +1,6 @@
-"""Validation: PSNR-Y, sharpness and steadiness on held-out windows, and what the network takes from other frames.
+"""Validation: PSNR-Y, sharpness and temporal stability on held-out windows, and the gain from neighbouring frames.
 
-The windows are the middles of clips, and photographs that move in whole pixels at three speeds: nothing is random.
+The windows are the centres of clips, and photographs that move by whole pixels at three speeds. Nothing is random.
 """
 
 import math
@@ -24,24 +24,24 @@ from ristn_cli.training.recipe import Recipe, RecipeError
 
 VALIDATION_FRAMES = 7
 VALIDATION_SIZE = 384
-"""Windows from clips: the middle frames of each, cut to this many HR pixels around the centre."""
+"""Windows from clips: the middle frames of each, cropped to this many HR pixels around the centre."""
 
 MOVING_SIZE = 192
-"""HR pixels of a moving photograph's side."""
+"""Side of the windows from photographs, in HR pixels."""
 
 SPEEDS = {"slow": 1.5, "medium": 5.0, "fast": 14.0}
-"""HR pixels a frame of moving photographs."""
+"""Speeds of moving photographs, in HR pixels per frame."""
 
 BORDER = 8
-"""HR pixels that are not measured, as in evaluation."""
+"""Width of the border that is not measured, in HR pixels, as in evaluation."""
 
 
 @dataclass(frozen=True)
 class ValidationWindow:
-    """Frames that are never trained on.
+    """Frames that are not used for training.
 
     Attributes:
-        name: of the clip or photograph, and the speed.
+        name: name of the clip, or of the photograph and the speed.
         kind: `clip`, or the speed of a moving photograph.
         hr: (T, 3, H, W) in [0, 1].
     """
@@ -53,15 +53,16 @@ class ValidationWindow:
 
 @dataclass(frozen=True)
 class Scores:
-    """A validation.
+    """The result of a validation.
 
     Attributes:
-        summary: means over all windows: `psnr_y` and `bicubic_psnr_y` in dB, over all frames; `sharpness`, the energy
-            of the gradient of luma as a share of the original's; `temporal_error` and `bicubic_temporal_error` in 8-bit
-            levels, of the change from frame to frame; `temporal_gain` in dB; `temporal_gain_<kind>` where there are
-            several kinds; `temporal_share` in [0, 1], of one window of each kind, where there is a fusion.
-        windows: by the window's name `psnr_y`, `sharpness` and `temporal_error` over all frames, `middle_psnr_y` and
-            `temporal_gain` of the middle one.
+        summary: means over all windows: `psnr_y` and `bicubic_psnr_y` in dB, over all frames; `sharpness`, the gradient
+            energy of luma relative to the original; `temporal_error` and `bicubic_temporal_error`, the error of
+            differences between consecutive frames, in 8-bit levels; `temporal_gain` in dB; `temporal_gain_<kind>` if
+            there are several kinds; `temporal_share` in [0, 1], of one window of each kind, if the network has a
+            fusion.
+        windows: for each window, `psnr_y`, `sharpness` and `temporal_error` over all frames, and `middle_psnr_y` and
+            `temporal_gain` of the middle frame.
     """
 
     summary: dict[str, float]
@@ -69,7 +70,7 @@ class Scores:
 
 
 def load_validation(recipe: Recipe, folder: Path) -> list[ValidationWindow]:
-    """The windows of a recipe's validation clips and photographs, in a fixed order."""
+    """Return the windows of a recipe's validation clips and photographs, sorted."""
     windows = []
     if name := recipe.data.validation:
         paths = list_clips(folder / name)
@@ -85,7 +86,7 @@ def load_validation(recipe: Recipe, folder: Path) -> list[ValidationWindow]:
 
 
 def read_middle(path: Path) -> Tensor:
-    """The middle of a clip: (T, 3, H, W) in [0, 1]."""
+    """Return the middle frames of a clip, cropped around the centre: (T, 3, H, W) in [0, 1]."""
     clip = read_clip(path)
     first = max(0, (len(clip) - VALIDATION_FRAMES) // 2)
     clip = clip[first : first + VALIDATION_FRAMES]
@@ -96,7 +97,9 @@ def read_middle(path: Path) -> Tensor:
 
 
 def move_photo(path: Path, index: int, kind: str) -> ValidationWindow:
-    """A photograph's middle, moved at one of the speeds in a direction of its own."""
+    """Return a window of a photograph's centre, moved at one of the speeds. The direction depends on `index` and
+    `kind`.
+    """
     angle = 2 * math.pi * (index * len(SPEEDS) + list(SPEEDS).index(kind)) * (math.sqrt(5) - 1) / 2  # spread evenly
     velocity = SPEEDS[kind] * np.array([math.sin(angle), math.cos(angle)])
     still = read_photo(path)
@@ -108,10 +111,16 @@ def move_photo(path: Path, index: int, kind: str) -> ValidationWindow:
 
 @torch.inference_mode()
 def validate(model: RISTN, windows: list[ValidationWindow], backend: Backend, crf: int = 0) -> Scores:
-    """Measure a network. With a `crf` above 0 x264 compresses the LR windows, for the bicubic figure too.
+    """Measure a network on validation windows.
 
-    The temporal gain is PSNR-Y of the middle frame with its true neighbours minus PSNR-Y with that frame repeated: what
-    the network takes from other frames.
+    The temporal gain is PSNR-Y of the middle frame with its true neighbours, minus PSNR-Y with that frame repeated: the
+    benefit of the other frames.
+
+    Args:
+        model: the network.
+        windows: the validation windows.
+        backend: device and precision.
+        crf: if above 0, x264 compresses the LR windows at this crf, also for the bicubic scores.
     """
 
     model.eval()
@@ -173,28 +182,27 @@ def validate(model: RISTN, windows: list[ValidationWindow], backend: Backend, cr
 
 
 def to_image(frame: Tensor) -> Any:
-    """(3, H, W) in [0, 1] to (H, W, 3) uint8."""
+    """Convert (3, H, W) in [0, 1] to (H, W, 3) uint8."""
     return quantize(frame).mul(255).round().to(torch.uint8).permute(1, 2, 0).numpy()
 
 
 def measure(frame: Any, truth: Any) -> float:
-    """PSNR-Y in dB of a frame (H, W, 3) uint8 against the original."""
+    """Return PSNR-Y in dB of a frame (H, W, 3) uint8 against the original."""
     return psnr_y(frame, truth, crop_border=BORDER)
 
 
 def gradient_energy(frame: Any) -> float:
-    """Mean square of the differences of luma between neighbouring pixels of a frame (H, W, 3) uint8."""
+    """Return the mean squared difference of luma between adjacent pixels of a frame (H, W, 3) uint8."""
     luma = rgb_to_y(frame)[BORDER:-BORDER, BORDER:-BORDER]
     return float(np.square(np.diff(luma, axis=0)).mean() + np.square(np.diff(luma, axis=1)).mean())
 
 
 def mean_temporal_error(frames: list[Any], truth: list[Any]) -> float:
-    """Mean of `temporal_error` over the steps from frame to frame, in 8-bit levels; 0 for a single frame."""
+    """Return the mean `temporal_error` over consecutive frames, in 8-bit levels; 0 for a single frame."""
     errors = [rgb_to_y(a) - rgb_to_y(b) for a, b in zip(frames, truth, strict=True)]
     steps = [temporal_error(*pair, crop_border=BORDER) for pair in zip(errors[1:], errors, strict=False)]
     return mean(steps) if steps else 0.0
 
 
 def mean(values: list[float]) -> float:
-    """Arithmetic mean."""
     return sum(values) / len(values)

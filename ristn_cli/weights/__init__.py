@@ -1,4 +1,4 @@
-"""Weights: records of what is released, which suit a source, where they are found, reading and writing."""
+"""Released weights: their records, the choice for a source, finding them, and reading and writing weights files."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

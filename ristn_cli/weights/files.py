@@ -1,7 +1,7 @@
 """Reading and writing weights as safetensors files.
 
-A file carries the network's configuration and its metrics in its metadata, so a path is all that is needed to load it.
-Pickled checkpoints are refused: they can execute code.
+The file's metadata contains the network's configuration and its metrics, so a path is enough to load it. Pickled
+checkpoints are refused because they can execute code.
 """
 
 import json
@@ -21,14 +21,14 @@ from ristn_cli.weights.records import WeightsError
 FORMAT = "ristn-1"
 
 LONGEST_NAME = 100
-"""Letters of a tensor's name in a message."""
+"""Characters of a tensor's name that a message shows."""
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """Configuration (`config`, a RISTNConfig) and `metrics` of a weights file.
+    """Read the metadata of a weights file: `config`, a RISTNConfig, and `metrics`.
 
     Raises:
-        WeightsError: not a weights file of this program.
+        WeightsError: the file is not a weights file of ristn.
     """
     if not path.is_file():
         raise WeightsError(f"{path}: {'is not a file' if path.exists() else 'no such weights file'}")
@@ -40,7 +40,9 @@ def read_metadata(path: Path) -> dict[str, Any]:
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path}: not a safetensors file ({error})") from error
     if metadata.get("format") != FORMAT:
-        raise WeightsError(f"{path}: format is {metadata.get('format')!r}, expected {FORMAT!r}: not weights of ristn")
+        raise WeightsError(
+            f"{path}: format is {metadata.get('format')!r}, expected {FORMAT!r}: not a weights file of ristn"
+        )
     try:
         config = RISTNConfig.from_dict(parse_json(metadata["config"]))
         return {
@@ -48,14 +50,16 @@ def read_metadata(path: Path) -> dict[str, Any]:
             "metrics": build(dict[str, Any], parse_json(metadata.get("metrics", "{}")), "metrics"),
         }
     except (KeyError, ValueError) as error:
-        raise WeightsError(f"{path}: unusable configuration ({error}); made by another version of ristn?") from error
+        raise WeightsError(
+            f"{path}: unusable configuration ({error}); was it written by another version of ristn?"
+        ) from error
 
 
 def load_weights(path: Path) -> RISTN:
-    """The network of a weights file, in float32 on the CPU, ready for inference.
+    """Load the network of a weights file, in float32 on the CPU and in evaluation mode.
 
     Raises:
-        WeightsError: not a weights file of this program, or its tensors do not fit its configuration.
+        WeightsError: the file is not a weights file of ristn, or its tensors do not match its configuration.
     """
     config: RISTNConfig = read_metadata(path)["config"]
     with safe_open(path, framework="pt") as file:
@@ -65,8 +69,8 @@ def load_weights(path: Path) -> RISTN:
             raise WeightsError(
                 f"{path}: has {len(names)} tensors, too few for the {layers} layers of its configuration"
             )
-        with torch.device("meta"):  # takes no memory, whatever the configuration says
-            # On this device the values of the other start would take PyTorch's import of SymPy, half a second.
+        with torch.device("meta"):  # uses no memory, whatever the configuration
+            # "delay_line" would make PyTorch import SymPy here, which takes half a second.
             model = RISTN(replace(config, gate_start="uniform"))
         model.config = config
         wanted = model.state_dict()
@@ -80,22 +84,22 @@ def load_weights(path: Path) -> RISTN:
                     f"{path}: tensors do not fit the configuration: {name} has the shape {found}, expected "
                     f"{tuple(tensor.shape)}"
                 )
-        # Copies: the file stays mapped, and may be replaced.
+        # Copy, because the file is memory-mapped and may be replaced.
         tensors = {name: file.get_tensor(name).to(tensor.dtype, copy=True) for name, tensor in wanted.items()}
     model.load_state_dict(tensors, assign=True)
     return model.eval()
 
 
 def save_weights(model: RISTN, path: Path, *, metrics: dict[str, Any], overwrite: bool = True) -> None:
-    """Write a weights file whole or not at all: matrices in half precision, vectors in float32.
+    """Write a weights file, completely or not at all: matrices in half precision, vectors in float32.
 
     Raises:
-        FileExistsError: something has the name, and `overwrite` is false.
+        FileExistsError: `path` exists, and `overwrite` is false.
     """
     tensors = {
         name: (tensor.half() if tensor.is_floating_point() and tensor.dim() > 1 else tensor).cpu().contiguous()
         for name, tensor in model.state_dict().items()
     }
     metadata = {"format": FORMAT, "config": json.dumps(model.config.to_dict()), "metrics": json.dumps(metrics)}
-    with writing(path, overwrite=overwrite) as file:  # not `save_file`, which makes a file that only its owner can read
+    with writing(path, overwrite=overwrite) as file:  # `save_file` would create a file that only its owner can read
         file.write(save(tensors, metadata=metadata))

@@ -1,6 +1,6 @@
-"""Where released weights lie: beside the program, in the cache, on the Hub; never taken without their SHA-256.
+"""Finds released weights: bundled with the program, in the cache, or on the Hub. Always checks the SHA-256.
 
-Asks the network for nothing that is already there.
+The network is only used for weights that are neither bundled nor cached.
 """
 
 import hashlib
@@ -15,29 +15,30 @@ from ristn_cli.weights.records import Release, WeightsError, find_release
 
 
 def bundled_folder() -> Path:
-    """Where released weights lie: inside an installed wheel, or at the top of a checkout."""
+    """Return the folder of bundled weights: in an installed wheel, or at the top of a source checkout."""
     installed = Path(__file__).parents[1] / "_weights"
     return installed if installed.is_dir() else Path(__file__).parents[2] / "weights"
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def cached_file(release: Release) -> Path:
-    """Where the cache keeps a release; versions of ristn with other bytes of the same name share the folder."""
+    """Return the path of a release in the cache. It contains part of the SHA-256, so that versions of ristn can share
+    the cache.
+    """
     return user_cache() / f"{release.name}-{release.sha256[:12]}.safetensors"
 
 
 def is_released(path: Path, release: Release) -> bool:
-    """Whether a file is there and holds the released bytes."""
+    """Return whether the file exists and has the released content."""
     return path.is_file() and path.stat().st_size == release.size and file_sha256(path) == release.sha256
 
 
 def locate(release: Release) -> Path | None:
-    """The bundled or the cached file of a release, checked; None where neither is there to be used."""
+    """Return the bundled or cached file of a release after checking it, or None if neither is usable."""
     return next(
         (path for path in (bundled_folder() / release.file_name, cached_file(release)) if is_released(path, release)),
         None,
@@ -45,10 +46,10 @@ def locate(release: Release) -> Path | None:
 
 
 def find_weights(name: str) -> Path:
-    """File of released weights, checked by its SHA-256: bundled, cached, or fetched from the Hub.
+    """Return the path of released weights: bundled, cached, or downloaded from the Hub. The SHA-256 is checked.
 
     Raises:
-        WeightsError: unknown, damaged where it is bundled, or not to be had.
+        WeightsError: the name is unknown, the bundled file is damaged, or the download failed.
     """
     release = find_release(name)
     bundled = bundled_folder() / release.file_name
@@ -77,21 +78,21 @@ def obtain(
     overwrite: bool = True,
     on_progress: Callable[[int], None] = lambda received: None,
 ) -> Path:
-    """Put the released bytes at `target`: left if they are there, copied if they are at hand, else fetched.
+    """Make `target` the released file: keep it if it already is, else copy a local file, else download it.
 
     Args:
-        release: which.
-        target: file to write; its folder is made.
-        repository: on the Hub, instead of the release's own; one that is named is asked before copies at hand.
-        revision: of the repository: branch, tag or commit; likewise.
+        release: the release.
+        target: file to write. Its folder is created.
+        repository: repository on the Hub. If given, local copies are not used.
+        revision: branch, tag or commit of the repository. If given, local copies are not used.
         endpoint: URL of the Hub, instead of `HF_ENDPOINT`.
-        force: fetch, whatever is there.
-        overwrite: replace another file at `target`.
-        on_progress: told the bytes received, those of an earlier, broken transfer included.
+        force: download even if a local file exists.
+        overwrite: whether to replace another file at `target`.
+        on_progress: called with the number of bytes received so far, including earlier attempts.
 
     Raises:
-        WeightsError: offline, no such repository, revision or file, no network, no space, other bytes, or another file
-            at `target` that is not to be replaced.
+        WeightsError: the Hub is offline, or lacks the repository, revision or file; the network or disk fails; the
+            content differs; or `target` is another file and `overwrite` is false.
     """
     if not force and is_released(target, release):
         return target
@@ -124,6 +125,6 @@ def obtain(
 
 
 def copy_whole(source: Path, target: Path, *, overwrite: bool = True) -> None:
-    """Copy a file under its name whole or not at all. Raises FileExistsError as `writing` does."""
+    """Copy a file, completely or not at all. Raises FileExistsError as `writing` does."""
     with source.open("rb") as original, writing(target, overwrite=overwrite) as copy:
         shutil.copyfileobj(original, copy)

@@ -1,4 +1,4 @@
-"""Records of the released weights, each stated once. Knows no file and no library."""
+"""Records of the released weights. Reads no files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,7 +6,9 @@ from typing import Literal
 
 
 class WeightsError(Exception):
-    """Weights that cannot be found, read, fetched or trusted. One line: what, what was expected, what to do."""
+    """Weights cannot be found, read, downloaded or verified. The message is one line: the cause, what was expected and
+    what to do.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,14 +16,14 @@ class Release:
     """A released weights file.
 
     Attributes:
-        name: what users call it.
-        sha256: of the file's bytes, in hexadecimal: whatever they come from, only these bytes are used.
-        size: of the file in bytes.
+        name: name for `--model`.
+        sha256: SHA-256 of the file in hexadecimal. A file with another one is never used.
+        size: size of the file in bytes.
         config: key of `model.CONFIGS`.
-        source: the footage it was made for.
-        metrics: figures of the file's own metadata that listings show.
-        repository: on the Hub.
-        revision: of the repository: a tag of this release. What pins the bytes is `sha256`.
+        source: the kind of footage that the weights are trained for.
+        metrics: metrics from the file's metadata that listings show.
+        repository: repository on the Hub.
+        revision: tag of this release in the repository.
     """
 
     name: str
@@ -66,7 +68,7 @@ RELEASES = {
 
 
 def find_release(name: str) -> Release:
-    """The record of a name. Raises WeightsError for one that there is none of."""
+    """Return the record of a release. Raises WeightsError if the name is unknown."""
     if name not in RELEASES:
         raise WeightsError(f"unknown weights {name!r}: expected one of {', '.join(RELEASES)}, or a .safetensors file")
     return RELEASES[name]

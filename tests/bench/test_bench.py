@@ -110,7 +110,7 @@ def test_a_report_has_the_stated_form_and_survives_a_file(report: Report, tmp_pa
     wrong = report.to_dict()
     del wrong["cases"][0]["stages"]["decode"]
     path.write_text(json.dumps(wrong), encoding="utf-8")
-    with pytest.raises(BenchError, match=r"not a whole report .*cases\[0\]: stages"):
+    with pytest.raises(BenchError, match=r"is not a complete report .*cases\[0\]: stages"):
         read_report(path)
     broken = report.to_dict()
     del broken["cases"][0]["network"]["median"]
@@ -121,7 +121,7 @@ def test_a_report_has_the_stated_form_and_survives_a_file(report: Report, tmp_pa
 def test_a_report_against_itself_is_1(report: Report) -> None:
     rows = compare_reports(report, report)
     assert {row.ratio for row in rows if row.now} == {1.0}
-    assert {"network, s a frame", "decode, s a frame", "peak memory, bytes"} <= {row.figure for row in rows}
+    assert {"network, s per frame", "decode, s per frame", "peak memory, bytes"} <= {row.figure for row in rows}
     slower = replace(report.cases[0], network=summarize([2 * report.cases[0].network.median]))
     ratios = compare_reports(replace(report, cases=[slower]), report)
     assert ratios[0].ratio == pytest.approx(2)
@@ -134,13 +134,13 @@ def test_a_report_against_itself_is_1(report: Report) -> None:
         ("no JSON", "not a report of ristn bench"),
         ("[]", "not a report of ristn bench"),
         ('{"schema": "ristn-bench/0"}', "ristn-bench/0"),
-        ('{"schema": "ristn-bench/2", "cases": []}', "not a whole report"),
+        ('{"schema": "ristn-bench/2", "cases": []}', "is not a complete report"),
         ('{"schema": 5}', "not a report of ristn bench"),
         ('{"schema": "ristn-bench/2", "cases": 1e999}', "not a report of ristn bench"),
         ("[" * 100_000, "not a report of ristn bench"),
     ],
 )
-def test_what_is_no_report_is_refused(text: str, said: str, tmp_path: Path) -> None:
+def test_files_that_are_not_reports_are_refused(text: str, said: str, tmp_path: Path) -> None:
     path = tmp_path / "old.json"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(BenchError, match=said):
@@ -197,7 +197,7 @@ def test_networks_have_names(tiny_weights: Path) -> None:
 
 
 @pytest.mark.usefixtures("_quick_rates")
-def test_a_video_of_its_own(tiny_weights: Path, tmp_path: Path) -> None:
+def test_a_given_video_is_measured(tiny_weights: Path, tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mp4", frames=5, width=32, height=24)
     request = Request(network=str(tiny_weights), width=0, height=0, source=str(source), precision="fp32", frames=5)
     request = replace(request, seconds=0.1)
@@ -211,7 +211,7 @@ def test_a_video_of_its_own(tiny_weights: Path, tmp_path: Path) -> None:
     assert quick.stages["spatial"] is not None
 
 
-def test_the_network_alone_computes_what_the_whole_program_does(
+def test_the_network_alone_computes_the_windows_of_the_program(
     network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Repeated pictures once; and no more is in memory when its peak is read than what the program itself holds."""
@@ -274,7 +274,7 @@ def test_bench_shows_a_table_and_ratios(
         assert word in stdout
 
 
-def test_the_measuring_process_tells_what_went_wrong(tmp_path: Path) -> None:
+def test_errors_of_the_measuring_process_are_reported(tmp_path: Path) -> None:
     code, _, stderr = in_process("bench", "--model", tmp_path / "none.safetensors")
     assert code == 1
     assert "no such weights file" in stderr

@@ -146,7 +146,7 @@ def test_frames_of_different_rates_are_matched_by_time(tmp_path: Path) -> None:
     assert [image.shape for image in read[0]] == [(48, 64, 3), (96, 128, 3)]
 
 
-def test_only_what_all_inputs_show_is_compared(tmp_path: Path) -> None:
+def test_only_times_that_all_inputs_cover_are_compared(tmp_path: Path) -> None:
     long = make_clip(tmp_path / "long.mp4", frames=10, times=[100 + k for k in range(10)])
     short = make_clip(tmp_path / "short.mp4", frames=4)
     assert [m.frames for m in open_comparison([long, short]).moments()] == [(k, k) for k in range(4)]
@@ -155,9 +155,9 @@ def test_only_what_all_inputs_show_is_compared(tmp_path: Path) -> None:
     assert [[brightness(image) for image in images] for images in cut.read(cut.moments()[:2])] == [[3, 0], [4, 1]]
     # A cut between two frames begins with the later one.
     assert open_comparison([long, short], offset=Fraction(1, 10)).moments() == cut.moments()
-    with pytest.raises(VideoError, match=r"no time in common; say with --offset"):
+    with pytest.raises(VideoError, match=r"do not overlap in time; .* with --offset"):
         open_comparison([long, short], offset=Fraction(2)).moments()
-    with pytest.raises(VideoError, match=r"no frames between --start and --end; .* go from 0 s to 0.12 s"):
+    with pytest.raises(VideoError, match=r"no frames between --start and --end; .* overlap from 0 s to 0.12 s"):
         open_comparison([long, short]).moments(start=Fraction(1))
 
 
@@ -383,7 +383,7 @@ def test_a_clip_of_deep_inputs_is_tried_with_the_codec_that_it_gets(
     assert tried == [(found.codec, found.bit_depth)] == [("h264", 8)]
 
 
-def test_a_range_of_the_clip_keeps_its_sound(tmp_path: Path) -> None:
+def test_a_range_of_the_clip_keeps_its_audio(tmp_path: Path) -> None:
     sources = make_pair(tmp_path, 12)
     clip = tmp_path / "split.mkv"
     code, _, err = in_process("compare", *sources, "--video", clip, "--start", "0.12", "--end", "0.32")
@@ -408,12 +408,12 @@ def test_a_range_of_the_clip_keeps_its_sound(tmp_path: Path) -> None:
         (["source.mp4", "out.mkv", "--video", "a.gif"], 1, "a.gif"),
         (["source.mp4", "out.mkv", "--crop", "1,2,3,4"], 2, "--crop is for --png"),
         (["source.mp4", "out.mkv", "--png", "a.png", "--crop", "250,0,10,10"], 1, "does not lie in 256x192 pixels"),
-        (["source.mp4", "wide.png"], 1, "expected pictures of one scene in one shape"),
-        (["still.png", "still.png", "--video", "a.mp4"], 1, "nothing moves in single pictures"),
+        (["source.mp4", "wide.png"], 1, "expected the same aspect ratio"),
+        (["still.png", "still.png", "--video", "a.mp4"], 1, "--video needs at least one video"),
         (["source.mp4", "nothing.mp4"], 1, "no such file"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(
+def test_contradictory_options_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)

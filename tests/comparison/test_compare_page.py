@@ -282,7 +282,7 @@ def test_keys_alone_will_do(browser: Browser) -> None:
     assert browser.evaluate("state.left") == 1
 
 
-def test_a_picture_that_fails_is_told(browser: Browser) -> None:
+def test_a_picture_that_does_not_load_is_reported(browser: Browser) -> None:
     browser.evaluate("data.sources[1].images[0] = 'data:image/png;base64,AAAA'; pictures.clear(); step(0)")
     browser.wait("!$('measure').hidden")
     assert browser.evaluate("$('measure').value") == "A picture cannot be decoded; memory may be short"

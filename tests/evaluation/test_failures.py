@@ -66,7 +66,7 @@ def test_the_worst_frame_of_a_place_is_found_and_measured() -> None:
     assert len(failures.worst) < 12  # what equals the original is no failure
 
 
-def test_a_clip_that_is_done_keeps_what_may_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_clip_keeps_only_places_that_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST", 3)
     whole, ended = Failures(), Failures()
     for clip in ("a", "b"):
@@ -79,7 +79,7 @@ def test_a_clip_that_is_done_keeps_what_may_be_chosen(monkeypatch: pytest.Monkey
     assert [shown.failure for shown in ended.choose(3)] == [shown.failure for shown in whole.choose(3)]
 
 
-def test_every_clip_comes_first_and_places_of_one_stay_apart() -> None:
+def test_each_clip_is_shown_first_and_places_of_a_clip_do_not_touch() -> None:
     failures = Failures()
     failures.add("a", scored(0, spoilt={(0, 0): 40, (0, 1): 38, (0, 2): 36, (1, 2): 20}))
     failures.add("b", scored(0, spoilt={(1, 1): 10}))

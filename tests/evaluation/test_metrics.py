@@ -58,7 +58,7 @@ def test_y_is_not_rounded_and_drops_only_the_channels() -> None:
     assert not np.array_equal(y, np.rint(y))
 
 
-def test_y_refuses_what_is_not_8_bit_rgb() -> None:
+def test_luma_requires_8_bit_rgb() -> None:
     with pytest.raises(TypeError, match="float32"):
         rgb_to_y(np.zeros((4, 4, 3), dtype=np.float32))
     with pytest.raises(ValueError, match=r"\(3, 4, 4\)"):
@@ -197,7 +197,7 @@ def test_temporal_error_does_not_punish_motion() -> None:
     assert stuck == pytest.approx(math.sqrt(float(np.mean((luma[1] - luma[0]) ** 2))))
 
 
-def test_temporal_profile_takes_one_line_of_every_frame() -> None:
+def test_a_temporal_profile_stacks_one_line_of_every_frame() -> None:
     frames = [_noise(5, 7, 3, seed=seed) for seed in range(4)]
     rows = temporal_profile(iter(frames), row=2)
     assert rows.shape == (4, 7, 3)
@@ -205,9 +205,9 @@ def test_temporal_profile_takes_one_line_of_every_frame() -> None:
     columns = temporal_profile(frames, column=6)
     assert columns.shape == (4, 5, 3)
     assert all(np.array_equal(columns[t], frame[:, 6]) for t, frame in enumerate(frames))
-    with pytest.raises(ValueError, match="give one of them"):
+    with pytest.raises(ValueError, match="needs either row or column"):
         temporal_profile(frames)
-    with pytest.raises(ValueError, match="give one of them"):
+    with pytest.raises(ValueError, match="needs either row or column"):
         temporal_profile(frames, row=1, column=1)
     with pytest.raises(ValueError, match="at least one frame"):
         temporal_profile([], row=1)

@@ -91,13 +91,13 @@ def test_tables_state_means_and_protocol(tmp_path: Path) -> None:
     rows = {row[0]: row[1:] for row in method_table(results).rows}
     assert rows["PSNR-Y, dB"][1] == f"{np.mean(clip_psnrs):.2f}"
     assert rows["PSNR-Y above bicubic, dB"][0] == "+0.00"
-    assert rows["seconds a frame"][1] == "-"
+    assert rows["seconds per frame"][1] == "-"
     markdown = to_markdown(table).splitlines()
     assert markdown[1] == "|---|---:|---:|---:|"
     assert markdown[-1].startswith("| **mean** |  | **")
     words = " ".join(describe_protocol(results))
     assert "8 border pixels cut" in words
-    assert "the first 4 of 5 for first & best; the rest is not scored" in words
+    assert "Only the first were scored: 4 of 5 for first & best" in words
     assert "first and last 1 frames" in words
     assert "BI" in words
 
@@ -136,7 +136,7 @@ def test_the_report_is_valid_and_fetches_nothing(tmp_path: Path) -> None:
     assert not re.findall(r"\bnan\b", re.sub(r"base64,[^\"]*", "", page))
 
 
-def test_the_gallery_keeps_what_it_says(tmp_path: Path) -> None:
+def test_the_gallery_keeps_the_documented_pictures(tmp_path: Path) -> None:
     results, gallery = results_of(tmp_path)
     kept = gallery.pictures["second"]
     assert kept.place == Place(2, 0, 0, 64, 72)  # smaller than a crop: the whole frame

@@ -145,15 +145,15 @@ def test_given_lr_frames_are_read(tmp_path: Path) -> None:
         evaluate_clip(clip, BICUBIC, Protocol(lr=wrong))
 
 
-def test_what_cannot_be_scored_is_refused(tmp_path: Path) -> None:
+def test_inputs_that_cannot_be_scored_are_refused(tmp_path: Path) -> None:
     path = write_frames(tmp_path / "hr" / "a", noise(2))
     wrong = write_frames(tmp_path / "sr" / "a", noise(2, 60, 72)).parent
     with pytest.raises(VideoError, match=r"of a are 72x60, expected 72x64"):
         evaluate_clip(only_clip(path), Outputs("sr", wrong))
     write_frames(tmp_path / "hr" / "b", noise(1))
-    with pytest.raises(VideoError, match="has no clip 'b'"):
+    with pytest.raises(VideoError, match="contains no clip 'b'"):
         plan_clips(path.parent, [wrong])
-    with pytest.raises(VideoError, match=r"expected 32 pixels a side"):
+    with pytest.raises(VideoError, match=r"expected at least 32x32"):
         plan_clips(write_frames(tmp_path / "small", noise(1, 24, 40)))
     deep = make_clip(tmp_path / "deep.mkv", frames=2, pixel_format="yuv420p10le", codec="libx265")
     with pytest.raises(VideoError, match="more than 8 bits"):
@@ -226,7 +226,9 @@ def test_ends_can_be_left_out(random_model: RISTN, tmp_path: Path) -> None:
     assert few == evaluate_clip(only_clip(path), BICUBIC).frames[:4]
 
 
-def test_no_more_than_a_window_is_held(random_model: RISTN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scoring_keeps_one_window_in_memory(
+    random_model: RISTN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clip = only_clip(write_frames(tmp_path / "a", noise(14)))
     read = 0
 
@@ -287,7 +289,7 @@ def test_clips_are_found(tmp_path: Path) -> None:
         find_clips(tmp_path / "missing")
 
 
-def test_clips_of_one_stem_are_told_apart(tmp_path: Path) -> None:
+def test_clips_with_the_same_stem_keep_their_suffixes(tmp_path: Path) -> None:
     write_frames(tmp_path / "a.png", noise(1))
     write_frames(tmp_path / "a", noise(1))
     make_clip(tmp_path / "a.mkv", frames=1)
@@ -296,7 +298,7 @@ def test_clips_of_one_stem_are_told_apart(tmp_path: Path) -> None:
     assert [clip.name for clip in plan_clips(tmp_path)] == ["a", "a.mkv", "a.png"]
 
 
-def test_ssim_is_what_the_table_says(tmp_path: Path) -> None:
+def test_ssim_has_the_values_of_the_table(tmp_path: Path) -> None:
     """One frame by hand, through every step: read, cut, degraded, enlarged, luma, border."""
     (hr,) = noise(1, 67, 72)
     clip = only_clip(write_frames(tmp_path / "a", [hr]))

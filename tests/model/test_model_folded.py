@@ -111,7 +111,7 @@ def probe_again() -> Iterator[None]:
 
 
 class Gone:
-    """An operator that a version of PyTorch does not have."""
+    """Stands for an operator that a version of PyTorch lacks."""
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(name)
@@ -126,7 +126,7 @@ def forget_activation(x: Any, weight: Any, bias: Any, padding: Any, *_: Any) -> 
 
 
 class AddNothing:
-    """Does not do what its name says."""
+    """Stands for an operator that computes something else."""
 
     def binary(self, *_: Any) -> None:
         return None
@@ -180,7 +180,7 @@ def test_the_fused_operators_are_called_once_and_work(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("has_instructions", [True, False])
-def test_onednn_is_asked_for_the_types_it_computes_in(monkeypatch: pytest.MonkeyPatch, has_instructions: bool) -> None:
+def test_onednn_types_are_those_that_onednn_reports(monkeypatch: pytest.MonkeyPatch, has_instructions: bool) -> None:
     for name in ("_is_mkldnn_bf16_supported", "_is_mkldnn_fp16_supported"):
         monkeypatch.setattr(torch.ops.mkldnn, name, lambda: has_instructions)
     halves = {torch.bfloat16, torch.float16} if has_instructions else set()
@@ -218,7 +218,7 @@ class Convolutions(TorchDispatchMode):
 
 
 @torch.inference_mode()
-def test_a_processor_without_onednn_computes_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cpu_without_onednn_gives_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fused, "ONEDNN_TYPES", frozenset())
     monkeypatch.setattr(torch.ops.mkldnn, "_convolution_pointwise", lambda *_: pytest.fail("oneDNN is called"))
     model = trained(SMALL)
@@ -228,7 +228,7 @@ def test_a_processor_without_onednn_computes_all_the_same(monkeypatch: pytest.Mo
 
 
 @torch.inference_mode()
-def test_strips_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_strips_give_the_same_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     model = trained(SMALL)
     lr = torch.rand(1, 2, 3, 37, 6)
     whole = FoldedRISTN(model)(lr)
@@ -286,8 +286,8 @@ def test_cells_and_the_skip_stay_in_float32() -> None:
     assert cell.dtype == torch.float32
 
 
-def test_the_form_is_made_of_a_copy_on_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its sums need float64, which not every device has; and a network that is in use elsewhere stays there."""
+def test_folding_works_on_a_copy_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folding needs float64, which some devices lack, and must not move a network that is in use."""
     brought: list[nn.Module] = []
     monkeypatch.setattr(RISTN, "cpu", lambda network: brought.append(network) or nn.Module.cpu(network))
     model = RISTN(SMALL)

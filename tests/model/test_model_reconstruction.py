@@ -28,7 +28,7 @@ def test_sparse_fusion_is_the_matrix_product_of_equations_7_and_8() -> None:
 
 
 @torch.no_grad()
-def test_temporal_share_is_what_came_through_the_temporal_rows() -> None:
+def test_temporal_share_is_the_energy_from_the_temporal_rows() -> None:
     torch.manual_seed(0)
     fusion = SparseFusion(spatial_channels=4, temporal_channels=6)
     spatial, temporal = noise(2, 4, 3, 5), noise(2, 6, 3, 5, seed=2)

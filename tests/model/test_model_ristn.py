@@ -278,14 +278,14 @@ def test_kept_frames_are_those_of_the_whole_window(keep: slice) -> None:
 
 
 @torch.no_grad()
-def test_windows_of_a_batch_do_not_meet() -> None:
+def test_windows_of_a_batch_are_independent() -> None:
     model = make_random(replace(TINY, global_skip=True))
     lr = noise(3, 4, 3, 5, 5)
     torch.testing.assert_close(model(lr)[1:2], model(lr[1:2]), rtol=0, atol=1e-6)
 
 
 @torch.no_grad()
-def test_every_frame_feels_every_other() -> None:
+def test_every_output_frame_depends_on_every_input_frame() -> None:
     model = make_random(TINY)
     lr = noise(1, 4, 3, 5, 5)
     for changed in range(4):
@@ -305,7 +305,7 @@ def test_a_fresh_network_with_a_global_skip_is_bicubic(name: str) -> None:
     assert torch.equal(RISTN(CONFIGS[name]).eval()(lr), expected)
 
 
-def test_bicubic_is_pillows() -> None:
+def test_bicubic_equals_pillow() -> None:
     lr = noise(1, 3, 9, 7)
     expected = [
         np.asarray(Image.fromarray(plane).resize((28, 36), Image.Resampling.BICUBIC)) for plane in lr[0].numpy()
@@ -359,11 +359,11 @@ def test_configurations_survive_a_round_trip(name: str) -> None:
     ("changes", "message"),
     [
         ({"layers": 3}, "unknown key 'layers'"),
-        ({"branch_one": [1]}, "branches of 1 and 4 stages"),
+        ({"branch_one": [1]}, "branch_one has 1 stages and branch_two 4"),
         ({"base_channels": 7}, "base_channels 7"),
         ({"base_channels": 2}, "base_channels 2"),
-        ({"lstm_layers": -1}, "fewer than 0 layers"),
-        ({"growth": 0}, "at least 1"),
+        ({"lstm_layers": -1}, "a number of layers is negative"),
+        ({"growth": 0}, "expected values of 1 or more"),
         ({"growth": 10**6}, "the network is too large"),
         ({"growth": "16"}, "growth is '16', expected a whole number"),
         ({"upsampling_channels": [8]}, "expected a list of 2"),
@@ -375,12 +375,12 @@ def test_configurations_survive_a_round_trip(name: str) -> None:
         ({"fusion": "average"}, "fusion is 'average'"),
     ],
 )
-def test_configurations_that_cannot_be_are_refused(changes: dict[str, object], message: str) -> None:
+def test_invalid_configurations_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         RISTNConfig.from_dict(RISTNConfig().to_dict() | changes)
 
 
-def test_half_precision_weights_still_carry_the_frame_in_float32() -> None:
+def test_the_global_skip_is_float32_with_half_precision_weights() -> None:
     model = RISTN(replace(TINY, global_skip=True)).eval().bfloat16()
     lr = noise(1, 1, 3, 6, 6)
     with torch.no_grad():

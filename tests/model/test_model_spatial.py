@@ -70,7 +70,7 @@ def test_rib_is_its_invertible_block_plus_the_input(norm: NormKind) -> None:
 
 
 @torch.no_grad()
-def test_rb_adds_each_bottleneck_to_what_it_read() -> None:
+def test_rb_adds_each_bottleneck_to_its_input() -> None:
     rb = randomise(ResidualBlock(8, 2, norm="none"))
     assert isinstance(rb, ResidualBlock)
     x = noise(1, 8, 5, 6)

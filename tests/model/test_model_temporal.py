@@ -35,7 +35,7 @@ def test_a_step_by_known_gates() -> None:
     assert hidden.item() == pytest.approx(0.5 * math.tanh(0.45))
 
 
-def test_cells_are_held_in_float32_in_every_precision() -> None:
+def test_cells_are_float32_in_every_precision() -> None:
     gates = noise(4, 2, 3, 3).bfloat16()
     hidden, cell = lstm_step(gates[:3], gates[3], None)
     assert (hidden.dtype, cell.dtype) == (torch.bfloat16, torch.float32)
@@ -139,7 +139,7 @@ def test_each_direction_is_causal(changed: int) -> None:
         assert (backward[t] > 0) == (t <= changed)
 
 
-def test_batch_elements_do_not_meet() -> None:
+def test_batch_elements_are_independent() -> None:
     layer = make_layer(channels=2, hidden=2)
     x = noise(6, 2, 4, 4)  # three frames of two
     alone = layer(x[1::2], 3)

@@ -150,7 +150,9 @@ def test_a_token_that_others_can_read_is_closed(
     token.chmod(0o644)
     access.use_token()
     assert stat.S_IMODE(token.stat().st_mode) == 0o600
-    assert notices == [f"other users could read {token}, Ray's token; now they cannot, but they may know it"]
+    assert notices == [
+        f"other users could read {token}, Ray's token; ristn changed its mode, but they may already have a copy"
+    ]
     access.use_token()
     assert len(notices) == 1
     assert os.environ["RAY_AUTH_MODE"] == "token"
@@ -160,7 +162,7 @@ def test_no_cluster_is_joined_without_a_token(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setattr(cluster.ray, "init", MagicMock(side_effect=AssertionError))
     with (
-        pytest.raises(JobError, match="RAY_AUTH_MODE is disabled; ristn uses only clusters that ask for a token"),
+        pytest.raises(JobError, match="RAY_AUTH_MODE is disabled; ristn only uses clusters that require a token"),
         cluster.connect("10.0.0.1:6379", 1, NEEDS, 100 * MIB),
     ):
         pass
@@ -188,7 +190,7 @@ def test_a_worker_of_a_cluster_that_asks_for_no_token_is_refused(monkeypatch: py
     worker.start()
     worker, _ = answering(monkeypatch, {"hello": replace(HELLO, needs_token=False)})
     with pytest.raises(
-        WorkerLost, match="its cluster asks for no token; start all of it anew with RAY_AUTH_MODE=token"
+        WorkerLost, match="its cluster does not require a token; restart the whole cluster with RAY_AUTH_MODE=token"
     ):
         worker.start()
 

@@ -30,7 +30,7 @@ from ristn_cli.model import RISTN
 from ristn_cli.video import VideoError, read_frames
 
 
-def test_a_job_in_the_background_is_at_work_and_told_of_later() -> None:
+def test_a_background_job_runs_and_is_reported_later() -> None:
     is_at_work = threading.Event()
 
     def job() -> Generator[Event, None, None]:

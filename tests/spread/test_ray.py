@@ -290,7 +290,7 @@ def test_a_worker_killed_or_hung_in_the_middle_changes_nothing(
     monkeypatch: pytest.MonkeyPatch,
     notices: list[str],
 ) -> None:
-    for number, reason in ((signal.SIGKILL, "Died"), (signal.SIGSTOP, "no sign of life for 5 s")):
+    for number, reason in ((signal.SIGKILL, "Died"), (signal.SIGSTOP, "no activity for 5 s")):
         notices.clear()
         target = tmp_path / f"{number}.mkv"
         gate = Gate(monkeypatch, 3)
@@ -339,7 +339,7 @@ def test_machines_that_leave_are_waited_for(
                 assert now.segments is not None
                 if nodes and now.segments[0] >= 1 + 4 * (2 - len(nodes)):
                     remove_one()
-                elif "added" not in notices and any("waiting for one" in notice for notice in notices):
+                elif "added" not in notices and any("no worker is available" in notice for notice in notices):
                     machines.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
                     notices.append("added")
 
@@ -349,10 +349,10 @@ def test_machines_that_leave_are_waited_for(
         machines.shutdown()
     assert np.array_equal(images(tmp_path / "out.mkv"), expected)
     assert sum("is lost" in notice for notice in notices) >= 2
-    assert "a worker is there again; going on" in notices[notices.index("added") :]
+    assert "a worker is available again; resuming" in notices[notices.index("added") :]
 
 
-def test_a_killed_driver_goes_on_with_the_same_command(model: RISTN, tmp_path: Path) -> None:
+def test_the_same_command_resumes_after_a_killed_driver(model: RISTN, tmp_path: Path) -> None:
     # Long enough for the driver to be killed well before its end, on a busy machine too.
     clip = make_clip(tmp_path / "in.mkv", frames=120, width=96, height=64)
     weights, target = tmp_path / "tiny.safetensors", tmp_path / "out.mkv"
@@ -404,11 +404,13 @@ def test_a_cluster_whose_last_machine_died_is_not_waited_for(monkeypatch: pytest
     monkeypatch.setattr(cluster.ray, "wait", lambda references, timeout: ([], references))
     monkeypatch.setattr(cluster.ray, "nodes", lambda: [{"Alive": False}])
     worker = RayWorker("worker 1", MagicMock(), 1.0)
-    with pytest.raises(JobError, match="the cluster's first worker cannot be used: no machine is left"):
+    with pytest.raises(
+        JobError, match="the cluster's first worker is not usable: the Ray cluster has no machines left"
+    ):
         cluster.await_first(worker)
 
 
-def test_a_worker_tells_what_it_sees_and_takes_what_it_does_not(model: RISTN, clip: Path, tmp_path: Path) -> None:
+def test_a_worker_reads_files_that_it_sees_and_receives_the_others(model: RISTN, clip: Path, tmp_path: Path) -> None:
     job = make_job(clip, tmp_path / "planned.mkv", OPTIONS)
     job.folder.mkdir()
     work = SegmentJob(key="a", job=job, tiling=TILING, network="")

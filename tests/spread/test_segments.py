@@ -102,7 +102,7 @@ def test_segments_are_the_parts_of_one_device(
     assert [segment.ends.is_last for segment in segments] == [False] * (len(parts) - 1) + [True]
 
 
-def test_a_plan_goes_on_behind_finished_parts(
+def test_a_plan_continues_after_finished_parts(
     shots: Path, tmp_path: Path, make_upscaler: Callable[[], Upscaler]
 ) -> None:
     parts = recorded_parts(shots, tmp_path / "whole.mkv", make_upscaler(), LOSSLESS)
@@ -155,7 +155,7 @@ def test_two_devices_give_the_frames_of_one(shots: Path, tmp_path: Path, make_up
     assert not job_folder(tmp_path / "two.mkv").exists()
 
 
-def test_a_video_with_sound_and_lossy_parts_is_joined(tmp_path: Path, make_upscaler: Callable[[], Upscaler]) -> None:
+def test_a_video_with_audio_and_lossy_parts_is_joined(tmp_path: Path, make_upscaler: Callable[[], Upscaler]) -> None:
     source = make_clip(tmp_path / "in.mp4", frames=23, width=32, height=32, audio_tracks=1)
     with Pool([LocalWorker(name, make_upscaler()) for name in ("a", "b")]) as workers:
         run(source, tmp_path / "out.mp4", make_upscaler(), short(), make_parts=spread_over(workers))
@@ -177,7 +177,7 @@ class Scripted(LocalWorker):
         return super().compute(work, segment, path, pulse)
 
 
-def test_what_fails_is_tried_elsewhere(
+def test_a_failed_segment_is_retried_on_another_worker(
     shots: Path, tmp_path: Path, make_upscaler: Callable[[], Upscaler], notices: list[str]
 ) -> None:
     run(shots, tmp_path / "one.mkv", make_upscaler())
@@ -214,7 +214,9 @@ def test_a_segment_that_always_fails_ends_the_job_and_keeps_the_others(
     target = tmp_path / "out.mkv"
     with (
         Pool(workers, attempts=3) as open_pool,
-        pytest.raises(JobError, match=r"segment 3 failed 3 times \(on .*, last: no room; .* the same command goes on"),
+        pytest.raises(
+            JobError, match=r"segment 3 failed 3 times \(on .*, last: no room; .* run the same command again to resume"
+        ),
     ):
         run(shots, target, make_upscaler(), make_parts=spread_over(open_pool))
     kept = json.loads((job_folder(target) / "manifest.json").read_text())
@@ -258,7 +260,7 @@ def test_parts_finished_ahead_are_taken_up(shots: Path, tmp_path: Path, make_ups
     assert np.array_equal(images(target), images(tmp_path / "one.mkv"))
 
 
-def test_one_device_goes_on_where_several_stopped(
+def test_one_device_resumes_a_job_of_several(
     shots: Path, tmp_path: Path, make_upscaler: Callable[[], Upscaler]
 ) -> None:
     run(shots, tmp_path / "one.mkv", make_upscaler())
@@ -416,8 +418,8 @@ def test_waiting_for_workers_is_said_once(
     with Pool([Late("a", make_upscaler())]) as open_pool:
         run(shots, tmp_path / "out.mkv", make_upscaler(), make_parts=spread_over(open_pool))
     assert notices == [
-        "no worker is there; waiting for one (Ctrl-C stops, the same command goes on later)",
-        "a worker is there again; going on",
+        "no worker is available; waiting (Ctrl-C stops; the same command resumes)",
+        "a worker is available again; resuming",
     ]
 
 
@@ -467,7 +469,7 @@ def test_ray_may_stand_without_an_address() -> None:
     assert complete_ray(["--ray=auto", "--", "--ray"]) == ["--ray=auto", "--", "--ray"]
 
 
-def test_what_workers_are_at_is_shown() -> None:
+def test_the_segments_of_workers_are_shown() -> None:
     def worker(speed: float, is_ready: bool = True) -> WorkerProgress:
         return WorkerProgress(name="a", is_ready=is_ready, segment=1, frames=2, frames_per_second=speed)
 

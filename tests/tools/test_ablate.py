@@ -52,7 +52,7 @@ def test_the_variants_are_the_papers() -> None:
     assert len({v.key for v in VARIANTS}) == len(VARIANTS) - 1
 
 
-def test_variants_differ_in_what_they_are_named_after_alone(data: Path) -> None:
+def test_variants_differ_only_in_the_field_of_their_name(data: Path) -> None:
     ablation = make_ablation(data)
     recipes = {v.key: ablation.make_recipe(v) for v in VARIANTS}
     for variant in VARIANTS:
@@ -131,7 +131,7 @@ def test_orderings_are_checked_pair_by_pair(data: Path) -> None:
     assert check_orderings(make_ablation(data, tables=(1,)), {}) == []
 
 
-def test_tables_put_the_paper_beside_ours(data: Path) -> None:
+def test_tables_show_the_paper_and_our_figures(data: Path) -> None:
     ablation = make_ablation(data)
     results = {"none-rc-5": AblationResult(psnr_y=24.5, ssim_y=0.5, parameters=10, seconds=90)}
     first, second, third = ablation_tables(ablation, results, AblationResult(psnr_y=24, ssim_y=0.25))

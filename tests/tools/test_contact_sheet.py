@@ -45,7 +45,9 @@ def test_a_still_becomes_a_sheet(tool: ModuleType, monkeypatch: pytest.MonkeyPat
         assert all(((cell[below] - shown[below]) ** 2).mean() > 1 for cell in cells[1:]), name
 
 
-def test_what_cannot_be_shown_is_refused(tool: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_inputs_that_cannot_be_shown_are_refused(
+    tool: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     write_image(tmp_path / "still.png", np.zeros((64, 64, 3), dtype=np.uint8))
     with pytest.raises(SystemExit, match=r"--crop 40x24\+30\+20 is not within the frame of 54x64"):
         run(tool, monkeypatch, tmp_path / "still.png", tmp_path / "sheet.png", "--crop", "40x24+30+20")

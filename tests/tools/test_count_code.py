@@ -5,7 +5,7 @@ from pathlib import Path
 from count_code import count_package
 
 
-def test_what_is_too_large_or_repeated_is_counted(tmp_path: Path) -> None:
+def test_large_functions_and_modules_and_repeated_names_are_counted(tmp_path: Path) -> None:
     package = tmp_path / "ristn_cli"
     for folder in ("", "a", "b", "cli"):
         (package / folder).mkdir(exist_ok=True)

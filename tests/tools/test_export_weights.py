@@ -147,7 +147,7 @@ def test_a_release_is_the_averaged_network_of_a_checkpoint(run: Run, export: Exp
     assert '    source="compressed",\n    metrics={"psnr_y": 30.0, "temporal_gain": 0.25},\n' in record
 
 
-def test_what_was_measured_goes_into_file_and_card(run: Run, export: Export, tmp_path: Path) -> None:
+def test_measured_scores_are_written_to_file_and_card(run: Run, export: Export, tmp_path: Path) -> None:
     run.save(tmp_path / "checkpoint.pt")
     output, before = tmp_path / "tiny.safetensors", tmp_path / "before.safetensors"
     assert export(tmp_path / "checkpoint.pt", before)[0] == 0
@@ -175,7 +175,7 @@ def test_what_was_measured_goes_into_file_and_card(run: Run, export: Export, tmp
     assert fill_card(card.replace("+0.81", "+0.91"), output) == card
 
 
-def test_what_evaluate_writes_is_what_export_reads(run: Run, export: Export, tmp_path: Path) -> None:
+def test_export_reads_the_json_of_evaluate(run: Run, export: Export, tmp_path: Path) -> None:
     run.save(tmp_path / "checkpoint.pt")
     weights = tmp_path / "tiny.safetensors"
     assert export(tmp_path / "checkpoint.pt", weights)[0] == 0
@@ -244,7 +244,7 @@ def test_figures_without_a_temporal_gain_have_no_column_of_it() -> None:
     assert headline({"psnr_y": 1.5, "recipe": "x"}) == {"psnr_y": 1.5}
 
 
-def test_what_cannot_be_released_is_refused_in_one_line(
+def test_weights_that_cannot_be_released_are_refused_in_one_line(
     run: Run, export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run.save(tmp_path / "checkpoint.pt")
@@ -258,7 +258,7 @@ def test_what_cannot_be_released_is_refused_in_one_line(
         ([tmp_path / "missing.pt", output], "not a readable checkpoint"),
         ([tmp_path / "evil.pt", output], "not a readable checkpoint"),
         ([tmp_path / "other.pt", output], "stage_index is missing"),
-        ([tmp_path, output, "--measured", tmp_path / "notes.json"], "not what ristn evaluate --json writes"),
+        ([tmp_path, output, "--measured", tmp_path / "notes.json"], "is not a result of ristn evaluate --json"),
         ([tmp_path, output, "--card", tmp_path / "no.md"], "no such file"),
     ]
     for arguments, message in cases:
@@ -307,5 +307,5 @@ def test_a_card_without_marks_is_refused(tiny_model: RISTN, tmp_path: Path, monk
 def test_an_evaluation_of_another_form_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "vid4.json"
     path.write_text(text)
-    with pytest.raises(WeightsError, match=r"vid4\.json: not what ristn evaluate"):
+    with pytest.raises(WeightsError, match=r"vid4\.json: is not a result of ristn evaluate"):
         read_figures(path)

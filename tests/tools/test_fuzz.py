@@ -62,7 +62,7 @@ def test_each_kind_of_failure_is_noticed(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == [f"{kind} {kind}" for kind in kinds], done.stderr
 
 
-def test_a_case_is_the_same_by_itself_and_a_failure_is_made_small(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_single_case_is_reproducible_and_failures_are_minimised(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(TOOLS)
     import fuzz
 

@@ -65,7 +65,7 @@ def is_running(pid: int) -> bool:
 
 @pytest.mark.skipif(os.name != "posix", reason="processes of a process end with it on POSIX systems")
 @pytest.mark.parametrize("jobs", [1, 3])
-def test_what_fails_or_hangs_is_reported_and_stops_nothing(tmp_path: Path, jobs: int) -> None:
+def test_failed_and_hanging_checks_are_reported_and_the_others_run(tmp_path: Path, jobs: int) -> None:
     told: list[str] = []
     began = time.monotonic()
     results = gpu_check.Run(tmp_path, command_of, 600, told.append).run(checks(), jobs)
@@ -151,7 +151,7 @@ def test_a_device_that_is_not_there_is_a_failure(tmp_path: Path) -> None:
 
 def test_the_example_is_skipped_without_pyav(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(findings.Skipped, match=r"needs what cannot be imported: av$"):
+    with pytest.raises(findings.Skipped, match=r"cannot import: av$"):
         device_checks.check_example(settings(tmp_path), findings.Rows(tmp_path / "rows"))
 
 

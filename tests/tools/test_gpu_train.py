@@ -152,7 +152,7 @@ def test_a_device_renders_the_windows_of_a_processor(folder: Path) -> None:
 def test_footage_is_degraded_by_processors_alone(folder: Path) -> None:
     recipe = load_recipe(str(folder / "tiny.toml"))
     recipe = replace(recipe, data=replace(recipe.data, degradation="real"))
-    with pytest.raises(TrainingError, match="windows of degraded footage are not made on a device"):
+    with pytest.raises(TrainingError, match="only degradation 'BI' can be rendered"):
         next(make_batches_on(torch.device("cpu"), TrainingWindows(recipe, folder), range(1), workers=0))
 
 

@@ -248,7 +248,7 @@ def test_halos_are_as_high_as_the_unsharp_mask_says() -> None:
     torch.testing.assert_close(result[..., :20], edge[..., :20], rtol=0, atol=1e-5)
 
 
-def test_what_was_small_has_no_detail_beyond_its_own_pixels() -> None:
+def test_upscaled_footage_has_no_detail_beyond_its_source() -> None:
     noise = torch.rand(4, 3, 60, 60, generator=torch.Generator().manual_seed(0)) / 2 + 0.25
     frequency = torch.fft.fftfreq(60).abs()
 
@@ -276,7 +276,7 @@ def test_fields_are_those_of_two_frames(first: int) -> None:
 
 
 @pytest.mark.parametrize("first", [0, 1])
-def test_deinterlacers_leave_what_they_are_known_for(first: int) -> None:
+def test_each_deinterlacer_leaves_its_typical_artefact(first: int) -> None:
     levels = flat(0.4, frames=2, side=12)
     levels[1] = 0.5
     woven = weave(split_fields(levels, first), first)[:1]
@@ -365,7 +365,7 @@ def test_recipes_without_a_table_keep_their_windows() -> None:
         assert torch.equal(degrade_footage(np.random.default_rng(seed), window(), data, DegradationRecipe()), expected)
 
 
-def test_windows_suffer_what_the_table_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windows_get_the_degradations_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[str, float]] = []
 
     def record(name: str):  # type: ignore[no-untyped-def]

@@ -35,7 +35,7 @@ def grey(values: Tensor) -> Tensor:
 # Targets
 
 
-def test_cleaning_keeps_edges_and_averages_what_is_near() -> None:
+def test_cleaning_keeps_edges_and_averages_similar_pixels() -> None:
     step = torch.zeros(12, 12)
     step[:, 6:] = 0.8
     torch.testing.assert_close(losses.clean(grey(step), 6 / 255), grey(step))
@@ -444,7 +444,7 @@ def test_the_loss_of_a_recipe_holds_where_a_stage_says_nothing_else() -> None:
     ("old", "new", "message"),
     [
         ("sharpen = 1.0", "sharp = 1.0", r"unknown key 'stages\[0\]\.loss\.sharp'"),
-        ("sharpen = 1.0", "sharpen = -1.0", r"\.loss: sharpen -1\.0: expected at least 0"),
+        ("sharpen = 1.0", "sharpen = -1.0", r"\.loss: sharpen -1\.0: expected 0 or more"),
         ("sharpen = 1.0", 'sharpen = "much"', r"\.loss\.sharpen is 'much', expected a number"),
         ("sharpen = 1.0", "sharpen = nan", r"sharpen is nan, expected a finite number"),
         ("sharpen = 1.0", "sharpen_sigma = 0", "sharpen_sigma 0"),
@@ -452,12 +452,12 @@ def test_the_loss_of_a_recipe_holds_where_a_stage_says_nothing_else() -> None:
         (
             "sharpen = 1.0",
             "adversarial = 0.1\ndiscriminator_channels = 0",
-            "feature_frames and discriminator_channels are",
+            "feature_frames and discriminator_channels: expected",
         ),
-        ("sharpen = 1.0", "feature_frames = 0", "feature_frames and discriminator_channels are"),
+        ("sharpen = 1.0", "feature_frames = 0", "feature_frames and discriminator_channels: expected"),
         ("sharpen = 1.0", 'pixel2 = "l1"', r"unknown key 'stages\[0\]\.loss\.pixel2'"),
         ('"charbonnier"', '"l1"', "unknown loss 'l1'"),
-        ('loss = "luma"', "loss = 3", r"\[\[stages\]\]: loss is 3, expected a table or the name of an error"),
+        ('loss = "luma"', "loss = 3", r"\[\[stages\]\]: loss is 3, expected a table or the name of a pixel error"),
         ('loss = "luma"', "terms = 3", r"\[\[stages\]\]: unknown key 'terms'"),
         (
             'loss = "luma"',
@@ -470,7 +470,7 @@ def test_the_loss_of_a_recipe_holds_where_a_stage_says_nothing_else() -> None:
         ('loss = "luma"', "patch = 3\nloss = { pattern = 0.1 }", "need 16 HR pixels within loss_border, not 12"),
     ],
 )
-def test_losses_that_cannot_be_are_refused(old: str, new: str, message: str) -> None:
+def test_invalid_losses_are_refused(old: str, new: str, message: str) -> None:
     assert TEXT.count(old) == 1
     with pytest.raises(RecipeError, match=message) as caught:
         parse_recipe(TEXT.replace(old, new), "here.toml")
@@ -491,7 +491,7 @@ def test_a_checkpoint_from_before_the_terms_has_none_of_them() -> None:
 
 
 @pytest.mark.skipif(not CHECKPOINT.exists(), reason="the open run is in no sdist")
-def test_the_open_run_goes_on() -> None:
+def test_the_lite_next_checkpoint_can_be_resumed() -> None:
     run = Run(replace(load_recipe("lite-next"), compile=False), CPU)
     run.restore(CHECKPOINT)
     assert run.iteration > 0

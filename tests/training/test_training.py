@@ -254,9 +254,7 @@ def test_a_run_killed_before_its_first_checkpoint_starts_afresh(folder: Path, tm
 
 
 @pytest.mark.parametrize("steps", [4, None])
-def test_a_run_goes_on_with_stages_that_its_recipe_has_got_since(
-    folder: Path, tmp_path: Path, steps: int | None
-) -> None:
+def test_a_finished_run_continues_with_added_stages(folder: Path, tmp_path: Path, steps: int | None) -> None:
     first, second = replace(STAGE, iterations=10), replace(STAGE, name="more", iterations=8, frames=3)
     carry_out(make_recipe(first, second), folder, tmp_path / "whole")
     carry_out(make_recipe(first), folder, tmp_path / "grown", steps=steps)
@@ -422,7 +420,7 @@ def test_sharpness_and_steadiness_by_closed_form() -> None:
     assert validation.mean_temporal_error([ramp], truth[:1]) == 0
 
 
-def test_validation_sees_what_the_network_takes_from_neighbours(folder: Path) -> None:
+def test_validation_measures_the_temporal_gain(folder: Path) -> None:
     model = RISTN(replace(TINY, global_skip=True))
     generator = torch.Generator().manual_seed(0)
     for parameter in model.parameters():
@@ -533,7 +531,7 @@ def test_fine_tuning_begins_with_the_weights_of_a_file(folder: Path, tmp_path: P
 def test_fine_tuning_needs_the_same_network(folder: Path, tmp_path: Path) -> None:
     start = tmp_path / "start.safetensors"
     save_weights(RISTN(replace(TINY, growth=3)), start, metrics={})
-    with pytest.raises(TrainingError, match=r"start\.safetensors: growth is 3, 2 in the recipe"):
+    with pytest.raises(TrainingError, match=r"start\.safetensors: growth is 3, but 2 in the recipe"):
         carry_out(make_recipe(start_from=str(start)), folder, tmp_path / "run")
     with pytest.raises(WeightsError, match="unknown weights 'nobody'"):
         carry_out(make_recipe(start_from="nobody"), folder, tmp_path / "run")
@@ -570,9 +568,9 @@ def test_a_checkpoint_of_an_earlier_version_is_read(folder: Path, tmp_path: Path
     assert read_log(tmp_path)[-1]["lr_pixels"] == 30 * STAGE.pixels
 
 
-def test_a_loss_that_is_no_number_ends_the_run_before_it_is_saved(folder: Path, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_ends_the_run_without_a_checkpoint(folder: Path, tmp_path: Path) -> None:
     recipe = make_recipe(replace(STAGE, learning_rate=1e30), checkpoint_every=1)
-    with pytest.raises(TrainingError, match=r"the loss is (nan|inf) at step \d+: lower the learning rate"):
+    with pytest.raises(TrainingError, match=r"the loss is (nan|inf) at step \d+; use a lower learning rate"):
         carry_out(recipe, folder, tmp_path)
     state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert all(math.isfinite(loss) for loss in state["losses"])
@@ -580,7 +578,7 @@ def test_a_loss_that_is_no_number_ends_the_run_before_it_is_saved(folder: Path, 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_damaged_photograph_is_one_line_whoever_reads_it(tmp_path: Path, workers: int) -> None:
+def test_a_damaged_photograph_is_reported_in_one_line_from_any_process(tmp_path: Path, workers: int) -> None:
     (tmp_path / "photos").mkdir()
     path = tmp_path / "photos" / "bad.png"
     path.touch()
@@ -591,7 +589,7 @@ def test_a_damaged_photograph_is_one_line_whoever_reads_it(tmp_path: Path, worke
 
 
 def test_missing_material_is_refused(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="neither photographs"):
+    with pytest.raises(RecipeError, match="no photographs"):
         carry_out(make_recipe(), tmp_path, tmp_path / "run")
     recipe = make_recipe(data=DataRecipe(clips="", validation="nowhere"))
     with pytest.raises(RecipeError, match="nowhere: no clips to validate on"):
@@ -655,7 +653,7 @@ def test_two_processes_equal_one_with_both_batches(folder: Path, tmp_path: Path)
     assert entry["lr_pixels"] == 2 * recipe.pixels_at(recipe.iterations)
 
 
-def test_a_recipe_that_compiles_says_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compilation_without_a_compiler_is_refused_with_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     stage = StageRecipe(name="only", iterations=1)

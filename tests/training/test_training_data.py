@@ -122,13 +122,13 @@ def test_the_spatial_part_trains_on_stills_where_there_are_any(folder: Path) -> 
     spatial = replace(STAGE, part="spatial")
     windows = TrainingWindows(make_recipe(spatial, clips="clips", clip_share=1.0), folder)
     windows[0]
-    assert {path.suffix for path in windows.cache._held} == {".png"}
+    assert {path.suffix for path in windows.cache._cached} == {".png"}
     windows = TrainingWindows(make_recipe(clips="clips", clip_share=1.0), folder)
     windows[0]
-    assert {path.suffix for path in windows.cache._held} == {".mkv"}
+    assert {path.suffix for path in windows.cache._cached} == {".mkv"}
     windows = TrainingWindows(make_recipe(spatial, photos="", clips="clips", clip_share=0.1), folder)
     windows[0]
-    assert {path.suffix for path in windows.cache._held} == {".mkv"}
+    assert {path.suffix for path in windows.cache._cached} == {".mkv"}
 
 
 def test_drawings_are_drawn_like_photographs(folder: Path, tmp_path: Path) -> None:
@@ -157,11 +157,11 @@ def test_drawings_have_a_share_of_their_own(folder: Path, tmp_path: Path) -> Non
     assert share(drawing_share=0.15) == pytest.approx(0.15, abs=0.05)
     assert share(drawing_share=0.15, clips="clips", clip_share=0.5) == pytest.approx(0.15, abs=0.05)
     assert share() == pytest.approx(2 / 5, abs=0.07)  # like photographs, two of five
-    with pytest.raises(RecipeError, match=r"drawing_share is 0\.15, but '' has no drawings"):
+    with pytest.raises(RecipeError, match=r"drawing_share is 0\.15, but drawings '' is empty"):
         TrainingWindows(make_recipe(drawing_share=0.15), tmp_path)
 
 
-def test_layers_and_exposure_come_in_their_shares(folder: Path) -> None:
+def test_layer_share_and_exposure_share_are_met(folder: Path) -> None:
     windows = TrainingWindows(make_recipe(layer_share=0.5, exposure=0.2, exposure_share=0.5), folder)
     plans = [window for number in range(40) for window in windows.plan(number).windows]
     assert 25 < sum(bool(plan.layers) for plan in plans) < 55
@@ -179,8 +179,8 @@ def test_motion_grows_over_a_stage() -> None:
     assert STAGE.fastest_at(0) == STAGE.fastest_at(49) == STAGE.fastest
 
 
-def test_without_material_there_is_no_training(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"neither photographs in 'photos' nor clips in ''"):
+def test_training_without_material_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"no photographs in 'photos' and no clips in ''"):
         TrainingWindows(make_recipe(), tmp_path)
 
 
@@ -226,7 +226,7 @@ def test_shifted_frames_of_a_reduced_still_share_their_pixels() -> None:
     assert frames.max() <= 1
 
 
-def test_a_still_too_small_for_the_path_stands_still_and_stays_sharp() -> None:
+def test_a_still_too_small_to_move_stays_sharp() -> None:
     path = [[0.0, 0.0], [40.0, 0.0]]
     still = make_still(60, 60)
     frames = motion.shift_still(still, view(path, (0.0, 0.0), reduction=2.0), 30)
@@ -358,7 +358,7 @@ def test_flips_are_each_made_half_of_the_time() -> None:
 # Sources
 
 
-def test_the_cache_keeps_to_its_budget_and_drops_what_was_not_used_for_longest() -> None:
+def test_the_cache_evicts_the_least_recently_used_within_its_budget() -> None:
     reads: list[str] = []
 
     def read(key: str) -> Tensor:
@@ -368,13 +368,13 @@ def test_the_cache_keeps_to_its_budget_and_drops_what_was_not_used_for_longest()
     cache = FrameCache(250)
     for key in "abacab":  # c drops b, the second b drops c
         cache.get(key, read)
-        assert cache.held_bytes <= 250
+        assert cache.cached_bytes <= 250
     assert reads == ["a", "b", "c", "b"]
     large = FrameCache(50)
     large.get("a", read)
-    assert large.held_bytes == 100  # one file is held whatever it takes
+    assert large.cached_bytes == 100  # one file is held whatever it takes
     large.get("b", read)
-    assert large.held_bytes == 100
+    assert large.cached_bytes == 100
 
 
 def test_pages_are_the_same_every_time_and_differ() -> None:
@@ -437,9 +437,7 @@ def test_degradations_are_those_of_the_batch_number(folder: Path) -> None:
         assert first[number][0].shape == plain[number][0].shape
 
 
-def test_what_is_before_and_around_a_window_is_degraded_with_it_and_cut(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lead_and_surround_are_degraded_with_the_window_and_cut(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shapes = []
 
     def darken_the_rest(rng: np.random.Generator, lr: Tensor, *_: object) -> Tensor:

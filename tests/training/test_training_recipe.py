@@ -95,7 +95,7 @@ def test_the_next_light_recipe_is_one_run() -> None:
     assert decay.final_learning_rate < 0.01 * decay.learning_rate
 
 
-def test_recipes_are_told_apart_by_their_plain_values() -> None:
+def test_different_recipes_have_different_plain_values() -> None:
     recipe = parse_recipe(SMALL)
     assert recipe.to_dict() == parse_recipe(SMALL).to_dict()
     assert recipe.to_dict() != parse_recipe(SMALL.replace("iterations = 7", "iterations = 8")).to_dict()
@@ -110,25 +110,29 @@ def test_recipes_are_told_apart_by_their_plain_values() -> None:
         ('name = "small"', "", "name"),
         ('name = "small"', 'name = "small"\nspeed = 3', "unknown key 'speed'"),
         ("growth = 8", "width = 8", "unknown key 'model.width'"),
-        ("growth = 8", "growth = 0", "at least 1"),
+        ("growth = 8", "growth = 0", "1 or more"),
         ("growth = 8", 'growth = "wide"', r"model\.growth is 'wide'"),
         ("growth = 8", "deconvolution_kernel = 5", "deconvolution_kernel 5"),
         ('preset = "ristn-lite"', 'preset = "huge"', "unknown preset 'huge': expected one of paper"),
         ('clips = ""', 'films = ""', "unknown key 'data.films'"),
         ("frames = 3", "fps = 3", r"unknown key 'stages\[1\].fps'"),
-        ("frames = 3", "frames = 0", "at least 1"),
+        ("frames = 3", "frames = 0", "1 or more"),
         ("frames = 3", 'patch = "50"', r"stages\[1\].patch is '50', expected a whole number"),
         ("frames = 3", 'part = "half"', "unknown part 'half'"),
         ("frames = 3", 'loss = "l1"', "unknown loss 'l1'"),
         ("frames = 3", "ema = 1.0", "ema 1.0"),
         ("frames = 3", "beta2 = 1.0", "beta2 1.0"),
-        ("frames = 3", "loss_border = 25", "loss_border 25 leaves nothing of a patch of 50"),
-        ("frames = 3", 'part = "spatial"\ncontinues = true', "stage 'second' continues, but no stage of the same part"),
+        ("frames = 3", "loss_border = 25", "loss_border 25: expected 0 or more, and less than half of patch 50"),
+        (
+            "frames = 3",
+            'part = "spatial"\ncontinues = true',
+            "stage 'second' has continues = true, but the stage before",
+        ),
         ("iterations = 7", "", "iterations"),
-        ('name = "small"', 'name = "small"\nvalidate_every = 0', "at least 1"),
+        ('name = "small"', 'name = "small"\nvalidate_every = 0', "1 or more"),
     ],
 )
-def test_recipes_that_cannot_be_are_refused(old: str, new: str, message: str) -> None:
+def test_recipes_that_are_invalid_are_refused(old: str, new: str, message: str) -> None:
     assert SMALL.count(old) == 1
     with pytest.raises(RecipeError, match=message) as caught:
         parse_recipe(SMALL.replace(old, new), "here.toml")
@@ -148,7 +152,7 @@ def test_recipes_are_found_by_path_or_name(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"none\.toml: No such file"):
         load_recipe(str(tmp_path / "none.toml"))
     with pytest.raises(
-        RecipeError, match=r"heavy: no such recipe: .* one of lite, lite-next, lite-real, lite-sharp, paper"
+        RecipeError, match=r"heavy: no such recipe; .* one of lite, lite-next, lite-real, lite-sharp, paper"
     ):
         load_recipe("heavy")
     path.write_bytes(b"\xff\xfe\x00name")
@@ -166,7 +170,7 @@ def test_the_recipe_for_real_footage_fine_tunes_released_weights() -> None:
 @pytest.mark.parametrize(
     "values", ["degradation = 'harsh'", "lowest_crf = 40", "highest_scale = 1", "blur = 3.0", "validation_crf = 52"]
 )
-def test_degradations_that_cannot_be_are_refused(values: str) -> None:
+def test_degradations_that_are_invalid_are_refused(values: str) -> None:
     with pytest.raises(RecipeError, match="data: "):
         parse_recipe(f"name = 'x'\n[data]\n{values}\n[[stages]]\nname = 'a'\niterations = 1\n")
 
@@ -176,11 +180,11 @@ def test_degradations_that_cannot_be_are_refused(values: str) -> None:
     [
         ("rain = 0.1", "unknown key 'degradations.rain'"),
         ("grain = 1.5", "grain 1.5: expected a share from 0 to 1"),
-        ("strong = 0.5\ntwice = 0.4\ndvd = 0.2", "more than 1 together"),
-        ("weakest = 0.6\nstrongest = 0.5", "weakest and strongest are from 0 to 1, in order"),
+        ("strong = 0.5\ntwice = 0.4\ndvd = 0.2", "the sum of strong, twice and dvd is more than 1"),
+        ("weakest = 0.6\nstrongest = 0.5", "weakest and strongest: expected 0 to 1, weakest <= strongest"),
     ],
 )
-def test_tables_of_degradations_that_cannot_be_are_refused(values: str, message: str) -> None:
+def test_tables_of_degradations_that_are_invalid_are_refused(values: str, message: str) -> None:
     text = (
         f"name = 'x'\n[data]\ndegradation = 'real'\n[degradations]\n{values}\n[[stages]]\nname = 'a'\niterations = 1\n"
     )
@@ -190,7 +194,7 @@ def test_tables_of_degradations_that_cannot_be_are_refused(values: str, message:
 
 def test_a_table_of_degradations_is_for_real_footage() -> None:
     text = "name = 'x'\n[degradations]\ngrain = 0.25\n[[stages]]\nname = 'a'\niterations = 1\n"
-    with pytest.raises(RecipeError, match=r"\[degradations\] is for degradation 'real'"):
+    with pytest.raises(RecipeError, match=r"\[degradations\] needs degradation = 'real'"):
         parse_recipe(text)
     table = parse_recipe(text.replace("[degradations]", "[data]\ndegradation = 'real'\n[degradations]")).degradations
     assert {name: share for name, share in table.shares.items() if share} == {"grain": 0.25}

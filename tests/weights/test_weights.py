@@ -140,7 +140,7 @@ def cut_in_the_header(path: Path, model: RISTN) -> None:
         (with_tensors_of_another_shape, "do not fit"),
     ],
 )
-def test_what_is_not_usable_is_refused_in_one_line(
+def test_unusable_weights_are_refused_in_one_line(
     tmp_path: Path, tiny_model: RISTN, damage: Callable[[Path, RISTN], None], message: str
 ) -> None:
     path = tmp_path / "bad.safetensors"
@@ -161,9 +161,7 @@ def test_pickles_are_not_opened(tmp_path: Path, suffix: str) -> None:
     assert str(path) in str(caught.value)
 
 
-def test_a_failed_write_leaves_what_was_there(
-    tmp_path: Path, tiny_model: RISTN, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, tiny_model: RISTN, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_valid(tmp_path / "a.safetensors", tiny_model)
     before = path.read_bytes()
 

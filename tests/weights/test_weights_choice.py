@@ -33,12 +33,12 @@ def info(tmp_path_factory: pytest.TempPathFactory) -> VideoInfo:
 
 
 def bytes_for(bits_per_pixel: float) -> int:
-    """Size of the clip of `info` at so many bits a pixel."""
+    """Size of the clip of `info` at the given bits per pixel."""
     return round(bits_per_pixel * 10 * 100 * 50 / 8)
 
 
 @pytest.mark.parametrize("codec", ["h264", "hevc", "mpeg4", "mpeg2video", "vp9", "av1", "prores", "of the future"])
-def test_lossy_codecs_by_what_they_spend(info: VideoInfo, codec: str) -> None:
+def test_lossy_codecs_are_chosen_by_bits_per_pixel(info: VideoInfo, codec: str) -> None:
     source = replace(info, codec=codec)
     assert choose_model(source, bytes_for(0.1), BOTH).name == "real"
     assert choose_model(source, bytes_for(0.49), BOTH).name == "real"
@@ -46,13 +46,13 @@ def test_lossy_codecs_by_what_they_spend(info: VideoInfo, codec: str) -> None:
     assert choose_model(source, bytes_for(4), BOTH).name == "ristn-lite"
 
 
-def test_the_reason_is_told(info: VideoInfo) -> None:
+def test_the_choice_has_a_reason(info: VideoInfo) -> None:
     assert choose_model(info, bytes_for(0.125), BOTH) == ModelChoice(
-        "real", "h264 at 0.12 bits a pixel leaves traces of compression"
+        "real", "h264 at 0.12 bits per pixel leaves compression artefacts"
     )
-    assert choose_model(info, bytes_for(2), BOTH).reason == "h264 at 2.00 bits a pixel loses little"
+    assert choose_model(info, bytes_for(2), BOTH).reason == "h264 at 2.00 bits per pixel loses little detail"
     assert choose_model(replace(info, codec="ffv1"), bytes_for(0.1), BOTH) == ModelChoice(
-        "ristn-lite", "ffv1 loses nothing"
+        "ristn-lite", "ffv1 is lossless"
     )
     images = replace(info, images=(Path("a.png"), Path("b.png")))
     assert choose_model(images, 0, BOTH) == ModelChoice("ristn-lite", "the source is images")
@@ -61,7 +61,7 @@ def test_the_reason_is_told(info: VideoInfo) -> None:
 def test_without_weights_for_it_compressed_sources_get_the_clean_ones(info: VideoInfo) -> None:
     choice = choose_model(info, bytes_for(0.125), {"ristn-lite": CLEAN})
     assert choice.name == "ristn-lite"
-    assert choice.reason == "no weights are released for compressed sources (h264 at 0.12 bits a pixel)"
+    assert choice.reason == "no weights are released for compressed sources (h264 at 0.12 bits per pixel)"
 
 
 def test_a_length_is_taken_from_the_duration_or_not_known(info: VideoInfo) -> None:
@@ -69,12 +69,12 @@ def test_a_length_is_taken_from_the_duration_or_not_known(info: VideoInfo) -> No
     assert choose_model(counted, bytes_for(0.75), BOTH).name == "ristn-lite"
     assert choose_model(counted, bytes_for(0.25), BOTH).name == "real"
     unknown = replace(counted, duration=None)
-    assert choose_model(unknown, bytes_for(4), BOTH) == ModelChoice("real", "h264 leaves traces of compression")
+    assert choose_model(unknown, bytes_for(4), BOTH) == ModelChoice("real", "h264 leaves compression artefacts")
 
 
 def test_the_document_has_the_same_limit_and_options() -> None:
     document = (ROOT / "docs" / "weights.md").read_text(encoding="utf-8")
-    assert f"spends {CLEAN_BITS_PER_PIXEL} bits a pixel or more" in document
+    assert f"{CLEAN_BITS_PER_PIXEL} bits per pixel or more" in document
     commands = get_command(app).commands.values()  # type: ignore[attr-defined]
     known = {name for command in commands for option in command.params for name in option.opts}
     known |= set(re.findall(r'"(--[a-z][a-z-]+)"', (ROOT / "tools" / "export_weights.py").read_text(encoding="utf-8")))
@@ -112,7 +112,7 @@ def test_upscale_follows_the_rule_and_says_so(
     assert stdout.startswith("model: ristn-lite-real, because h264 at ")
     code, stdout, stderr = run(lossless, tmp_path / "out.mp4", "--dry-run")
     assert code == 0, stderr
-    assert stdout.startswith("model: ristn-lite, because ffv1 loses nothing\n")
+    assert stdout.startswith("model: ristn-lite, because ffv1 is lossless\n")
     assert json.loads(run(lossless, tmp_path / "out.mp4", "--dry-run", "--json")[1])["model"] == "ristn-lite"
     assert run(lossy, tmp_path / "out.mp4", "--dry-run", "--model", "ristn-lite")[1].startswith(
         "model: ristn-lite, because it was asked for\n"

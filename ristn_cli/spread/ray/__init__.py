@@ -1,16 +1,16 @@
-"""The segments of a job over a Ray cluster (extra `ray`). The only package that knows Ray."""
+"""Computes the segments of a job on a Ray cluster (extra `ray`). The only package that imports Ray."""
 
 import os
 
 from ristn_cli.job.manifest import JobError
 
-# Read when Ray is imported or starts: nothing is reported to anyone, and workers without a GPU of their own keep their
+# Ray reads these when it is imported or starts: no usage reports, and workers without a GPU keep their
 # environment.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-# Workers would be starved by any other program that computes on this machine.
+# With this, any other busy program on this machine would starve the workers.
 os.environ.setdefault("RAY_worker_niceness", "0")
-# Ray prints pages of a dead machine's log on stdout; what of it concerns the work, the pool says.
+# Ray prints pages of a dead machine's log on stdout. The pool reports what matters.
 os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
 
 try:

@@ -1,4 +1,4 @@
-"""Who may use a Ray cluster, and where its processes take code from: a token, loopback, folders of this user alone."""
+"""Access control of Ray clusters: tokens, loopback, private folders, and where processes import code from."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ log = logging.getLogger("ristn.job")
 TOKEN_VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
 LONGEST_BASE = 16
-"""Characters of the folder in which Ray's own is made. The path of a socket in there has at most 104 on macOS."""
+"""Largest length of the folder that contains Ray's. A socket path below it may have at most 104 characters on macOS."""
 
 
 @contextlib.contextmanager
 def own_cluster() -> Iterator[Path]:
-    """What a cluster of this machine needs to be closed to others, for as long as it exists.
+    """Provide a folder and settings for a local cluster that other users cannot access, while the context lasts.
 
-    Its processes require a token that is made for it, listen on loopback, and keep their sockets and logs in the
-    folder that this yields, where no other user gets in. It is deleted at the end, unless that is a JobError, which
-    the logs may explain.
+    Its processes require a new token, listen on loopback, and keep their sockets and logs in the folder that this
+    yields, which only this user can enter. The folder is deleted at the end, except after a JobError, which its logs
+    may explain.
     """
     base = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
     if os.name == "posix" and len(base) > LONGEST_BASE:
@@ -46,7 +46,7 @@ def own_cluster() -> Iterator[Path]:
     read_again()
     needs_logs = False
     try:
-        yield folder / "ray"  # Ray opens the folder that it is given to all users, not those above it
+        yield folder / "ray"  # Ray makes its own folder accessible to all users, but not the parent
     except JobError:
         needs_logs = True
         raise
@@ -62,16 +62,17 @@ def own_cluster() -> Iterator[Path]:
 
 
 def use_token() -> None:
-    """Have Ray show its token to the cluster that is joined, and keep the file of the token from other users.
+    """Make Ray send its token to the cluster that is joined, and protect the token's file from other users.
 
     Raises:
-        JobError: tokens are turned off, or there is none.
+        JobError: tokens are disabled, or there is none.
     """
     mode = os.environ.setdefault("RAY_AUTH_MODE", "token")
     if mode.lower() != "token":
         raise JobError(
-            f"RAY_AUTH_MODE is {mode}; ristn uses only clusters that ask for a token, because whoever reaches another "
-            "can run programs on it: unset the variable here, and start the cluster with RAY_AUTH_MODE=token"
+            f"RAY_AUTH_MODE is {mode}; ristn only uses clusters that require a token, because anyone who reaches "
+            "another cluster can run programs on it; unset RAY_AUTH_MODE here, and start the cluster with "
+            "RAY_AUTH_MODE=token"
         )
     read_again()
     if os.environ.get("RAY_AUTH_TOKEN"):
@@ -86,13 +87,15 @@ def use_token() -> None:
             f"{file} does not exist; copy the token of the cluster into it, or set RAY_AUTH_TOKEN_PATH to its file"
         ) from error
     except OSError as error:
-        raise JobError(f"{file}, Ray's token, cannot be kept from other users: {error}") from error
+        raise JobError(f"{file}, Ray's token, cannot be protected from other users: {error}") from error
     if is_open:
-        log.warning(f"other users could read {file}, Ray's token; now they cannot, but they may know it")
+        log.warning(
+            f"other users could read {file}, Ray's token; ristn changed its mode, but they may already have a copy"
+        )
 
 
 def read_again() -> None:
-    """Have Ray notice variables that were set after it was imported."""
+    """Make Ray notice variables that were set after its import."""
     raylet = importlib.import_module("ray._raylet")
     raylet.Config.initialize("")
     raylet.AuthenticationTokenLoader.instance().reset_cache()
@@ -100,10 +103,10 @@ def read_again() -> None:
 
 @contextlib.contextmanager
 def on_loopback() -> Iterator[None]:
-    """Let Ray begin a cluster that listens on 127.0.0.1.
+    """Make Ray start clusters that listen on 127.0.0.1 only.
 
-    Newer versions replace that address by one that other machines reach, and then listen on all interfaces, except on
-    macOS and Windows, where a cluster is of one machine unless this constant says otherwise.
+    Newer versions replace that address with an external one and then listen on all interfaces, except on macOS and
+    Windows, where this constant restricts a cluster to one machine.
     """
     before = ray_constants.ENABLE_RAY_CLUSTER
     ray_constants.ENABLE_RAY_CLUSTER = False

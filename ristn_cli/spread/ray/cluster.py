@@ -1,4 +1,4 @@
-"""A cluster of Ray, joined or made: how many workers it has room for, and their start."""
+"""Joins or starts a Ray cluster, determines how many workers fit, and starts them."""
 
 from __future__ import annotations
 
@@ -30,32 +30,35 @@ from ristn_cli.video import limit_variables, usable_cores
 log = logging.getLogger("ristn.job")
 
 LOCAL = "local"
-"""The address of a cluster of this machine alone, that lives as long as the command."""
+"""Address of a cluster on this machine that exists as long as the command."""
 
 STORE_BYTES = 256 << 20
-"""Ray's object store of a local cluster: pieces of files, and the network, pass through it."""
+"""Size of the object store of a local cluster, which transfers pieces of files and networks."""
 
 STALL_SECONDS = 900.0
-"""A worker that has read no packet, begun no layer of the network and written no frame for as long has hung."""
+"""A worker has hung if it has read no packet, started no layer and encoded no frame for this long."""
 
 RAY_BYTES = 512 * MIB
-"""What the services of a local cluster take, beside its object store: eight processes of 25 to 54 MiB of their own, and
-what they share."""
+"""Memory of the services of a local cluster without its object store: eight processes of 25 to 54 MiB each, and their
+shared memory.
+"""
 
 MOST_WORKERS = 16
-"""On one machine by default: a worker has its own network and windows in memory; more cores are threads of them."""
+"""Default limit per machine. Each worker has its own network and windows in memory; further cores become its threads.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerNeeds:
-    """What each worker is given.
+    """Requirements of each worker.
 
     Attributes:
-        device: as in `choose_backend`; `auto` takes GPUs where the cluster has any.
-        precision: as in `choose_backend`; `auto` is what the first worker chooses.
-        compilation: as of `choose_compilation`.
-        threads: processor cores and PyTorch threads; None for as many as leave MOST_WORKERS a machine.
-        stall_seconds: without a sign of life for as long a worker counts as hung.
+        device: see `choose_backend`; `auto` uses GPUs if the cluster has any.
+        precision: see `choose_backend`; with `auto`, the first worker chooses.
+        compilation: see `choose_compilation`.
+        threads: processor cores and PyTorch threads; None to use all cores with at most MOST_WORKERS workers per
+            machine.
+        stall_seconds: a worker without activity for this long counts as hung.
     """
 
     device: str = "auto"
@@ -67,15 +70,15 @@ class WorkerNeeds:
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """Workers that are being started, and what the first of them is.
+    """Workers that are being started, and properties of the first one.
 
     Attributes:
         workers: for a `Pool`.
-        first: the first one that was ready; all others compute on the same kind of device in the same precision.
-        free_bytes: memory that is free for one worker; None when nothing tells.
-        sharers: how many workers share a machine's memory, or a GPU's, at most.
-        other_bytes: what the workers' processes, and Ray's own where the cluster is ours, take of a machine's memory.
-        networks: where Ray keeps the networks that workers were given, by their fingerprints.
+        first: the first worker that was ready. All others use the same kind of device and the same precision.
+        free_bytes: free memory per worker; None if unknown.
+        sharers: largest number of workers that share the memory of a machine or a GPU.
+        other_bytes: memory of the workers' processes and, for a local cluster, of Ray's.
+        networks: Ray's references to the networks that workers received, by fingerprint.
     """
 
     workers: list[RayWorker]
@@ -86,7 +89,7 @@ class Cluster:
     networks: dict[str, Any]
 
     def add(self, model: RISTN) -> None:
-        """Let jobs use another network; workers get it when they take up the first of these."""
+        """Add a network for jobs. Workers load it with their first segment of such a job."""
         key = fingerprint(model)
         if key not in self.networks:
             self.networks[key] = ray.put(model)
@@ -101,17 +104,18 @@ def open_cluster(
     needs: WorkerNeeds | None = None,
     store_bytes: int = STORE_BYTES,
 ) -> Iterator[Cluster]:
-    """Connect to a Ray cluster, or make one of this machine, and start workers there.
+    """Connect to a Ray cluster, or start one on this machine, and start workers.
 
     Args:
         model: the network.
-        address: of the cluster, as Ray takes it; `local` makes one of this machine, and ends it with the context.
-        workers: how many; None for all that the cluster has room for now.
-        needs: what each is given.
-        store_bytes: Ray's object store, where the cluster is made.
+        address: address of the cluster in Ray's format; `local` starts one on this machine and ends it with the
+            context.
+        workers: number of workers; None for as many as the cluster has room for now.
+        needs: requirements of each worker.
+        store_bytes: size of Ray's object store in a local cluster.
 
     Raises:
-        JobError: the cluster cannot be reached, or no worker can be used.
+        JobError: the cluster cannot be reached, or no worker is usable.
     """
     needs = needs or WorkerNeeds()
     with contextlib.ExitStack() as stack:
@@ -133,9 +137,9 @@ def open_cluster(
             num_cpus=threads,
             num_gpus=1 if uses_gpus else 0,
             max_restarts=0,
-            concurrency_groups={"signs": 1},  # answered while a segment is computed
+            concurrency_groups={"signs": 1},  # answers while a segment is computed
             scheduling_strategy="SPREAD",
-            # A cluster that others began does not pass the variables on.
+            # An existing cluster does not pass on the variables of this process.
             runtime_env={"env_vars": WITHOUT_TCACHE | limit_variables()},
         )(SegmentWorker)
 
@@ -143,14 +147,14 @@ def open_cluster(
             return actor_class.remote(shared, device, precision, threads, needs.compilation)
 
         made = [RayWorker(f"worker {number}", make, needs.stall_seconds, networks) for number in range(1, count + 1)]
-        # The first decides on the precision, which the others are then told.
+        # The first worker chooses the precision for all.
         first = await_first(made[0])
         precision = first.precision
         for worker in made[1:]:
             worker.launch()
         together = max(1, min(count, max(rooms, default=1)))  # on one machine
         sharers = 1 if uses_gpus else together
-        # The others of the first one's machine have yet to begin.
+        # The other workers of the first one's machine have not started yet.
         beginning = 0 if first.free_bytes is None else first.free_bytes - (sharers - 1) * PROGRAM_BYTES
         free = replace(first, free_bytes=None if first.free_bytes is None else beginning).free_for_each(sharers)
         services = RAY_BYTES + store_bytes if is_ours and address == LOCAL else 0
@@ -169,12 +173,12 @@ def open_cluster(
 
 
 def plan_for(cluster: Cluster, model: RISTN, tiling: AutoTiling) -> Upscaler:
-    """An upscaler by which jobs for a cluster are planned and recognised. It is never asked to compute here.
+    """Return an upscaler for planning and identifying the jobs of a cluster. It never computes.
 
     Args:
-        cluster: whose device and precision it claims.
+        cluster: provides device and precision.
         model: the network.
-        tiling: with the memory of a worker, not of this machine.
+        tiling: windows and tiles for the memory of a worker, not of this machine.
     """
     first = cluster.first
     upscaler = Upscaler(model, Backend(torch.device("cpu"), first.precision), tiling, compilation="off")
@@ -190,7 +194,7 @@ def connect(
     needs: WorkerNeeds,
     store_bytes: int,
 ) -> Iterator[None]:
-    """Be in the cluster at `address`, which is made if it is LOCAL. Raises JobError."""
+    """Join the cluster at `address`, or start it for LOCAL. Raises JobError."""
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     with contextlib.ExitStack() as stack:
         try:
@@ -208,28 +212,28 @@ def connect(
             else:
                 use_token()
             stack.callback(ray.shutdown)
-            # Its workers import modules from the folder that it was begun in before any others.
+            # Its workers first import modules from the folder in which it was started.
             with in_empty_folder(), on_loopback() if address == LOCAL else contextlib.nullcontext():
                 ray.init(address=address, **options)
         except JobError:
             raise
-        except Exception as error:  # Ray raises Exception itself when its processes are slow to start
+        except Exception as error:  # Ray raises a bare Exception if its processes start too slowly
             hint = "" if address == LOCAL else "; the token here must be the token of the cluster"
             raise JobError(f"cannot join the Ray cluster at {address}: {error}{hint}") from error
         yield
 
 
 def await_first(worker: RayWorker) -> Hello:
-    """What a worker is, when it is ready. Raises JobError when it cannot be used."""
+    """Wait until a worker is ready and return its properties. Raises JobError if it is not usable."""
     waiting = threading.Timer(
-        30, log.warning, ["no worker is ready yet; waiting for room in the cluster (`ray status` tells of it)"]
+        30, log.warning, ["no worker is ready yet; waiting for free resources in the cluster (see `ray status`)"]
     )
     waiting.daemon = True
     waiting.start()
     try:
         worker.start()
     except WorkerLost as error:
-        raise JobError(f"the cluster's first worker cannot be used: {error}") from error
+        raise JobError(f"the cluster's first worker is not usable: {error}") from error
     finally:
         waiting.cancel()
     assert worker.hello is not None
@@ -237,12 +241,11 @@ def await_first(worker: RayWorker) -> Hello:
 
 
 def default_threads(machines: list[dict[str, float]]) -> int:
-    """Threads of a worker that leave the largest machine MOST_WORKERS of them."""
+    """Return the threads per worker with which MOST_WORKERS use the largest machine fully."""
     cores = max((machine.get("CPU", 1.0) for machine in machines), default=1.0)
     return max(1, math.ceil(cores / MOST_WORKERS))
 
 
 def machine_room(machine: dict[str, float], threads: int, uses_gpus: bool) -> int:
-    """How many workers a machine has room for."""
     room = int(machine.get("CPU", 0) // threads)
     return min(room, int(machine.get("GPU", 0))) if uses_gpus else room

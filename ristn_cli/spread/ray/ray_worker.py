@@ -1,4 +1,4 @@
-"""A worker of a pool that lives in one of Ray's actors, on this machine or on any of a cluster's."""
+"""A worker of a pool in a Ray actor, on this or another machine."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from ristn_cli.spread.tasks import SegmentJob
 from ristn_cli.video import VideoError
 
 PIECE_BYTES = 8 << 20
-"""Of a file on its way; two of them are in flight between the driver and a worker."""
+"""Size of the pieces in which files are sent. Two are in flight between the driver and a worker."""
 
 POLL_SECONDS = 0.5
 POLLS_PER_LOOK = 20
-"""Ray is asked for its machines only so often: hundreds of workers may be waiting."""
+"""Polls between queries of Ray's machines, because hundreds of workers may be waiting."""
 
 
 class RayWorker:
-    """A worker of a pool, in an actor that is made anew when it is lost.
+    """A worker in an actor, which is created again after a loss.
 
     Args:
-        name: by which people know it.
-        make: makes an actor around a SegmentWorker, wherever the cluster has room, now or later.
-        stall_seconds: as in `WorkerNeeds`.
-        networks: where Ray keeps the networks of jobs, by their fingerprints; more may come.
+        name: name in messages and progress.
+        make: creates an actor with a SegmentWorker when the cluster has room.
+        stall_seconds: see `WorkerNeeds`.
+        networks: Ray's references to the networks of jobs, by fingerprint; more can be added later.
     """
 
     def __init__(
@@ -55,19 +55,21 @@ class RayWorker:
         self._is_stopped = False
 
     def launch(self) -> None:
-        """Ask for the actor without waiting for it."""
+        """Request the actor without waiting for it."""
         if self._actor is None:
             self._actor, self._key, self._network = self._make(), "", ""
 
     def start(self) -> None:
-        """Wait for the actor, for ever if the cluster has no room. Raises WorkerLost for one that cannot be used."""
+        """Wait for the actor, without limit if the cluster has no room. Raises WorkerLost if it is not usable."""
         self.launch()
         with self._losses():
             hello = self._wait(self._actor.hello.remote())
         if isinstance(hello, Hello) and hello.versions != versions():
             hello = Refused("", f"it has {', '.join(hello.versions)}, here are {', '.join(versions())}")
         if isinstance(hello, Hello) and not hello.needs_token:
-            hello = Refused("", "its cluster asks for no token; start all of it anew with RAY_AUTH_MODE=token")
+            hello = Refused(
+                "", "its cluster does not require a token; restart the whole cluster with RAY_AUTH_MODE=token"
+            )
         if isinstance(hello, Refused):
             self._drop()
             raise WorkerLost(hello.message)
@@ -75,7 +77,7 @@ class RayWorker:
         self.name = f"{self._label} ({hello.host})"
 
     def compute(self, work: SegmentJob, segment: Segment, path: Path, pulse: Pulse) -> Part:
-        """Have a segment made, and its part brought to `path`. Raises WorkerLost, or the errors of the job."""
+        """Compute a segment and fetch its part to `path`. Raises WorkerLost, or the errors of the job."""
         with self._losses():
             if self._key != work.key:
                 self._open(work)
@@ -91,10 +93,10 @@ class RayWorker:
         return made
 
     def stop(self) -> None:
-        """End the actor and what waits for it."""
+        """Kill the actor and cancel pending calls."""
         self._is_stopped = True
         if self._actor is not None and self.hello is not None:
-            with contextlib.suppress(RayError, AttributeError):  # its own thread may drop it meanwhile
+            with contextlib.suppress(RayError, AttributeError):  # its own thread may drop it at the same time
                 ray.get(self._actor.close.options(concurrency_group="signs").remote(), timeout=2)
         self._drop()
 
@@ -106,26 +108,26 @@ class RayWorker:
 
     @contextlib.contextmanager
     def _losses(self) -> Iterator[None]:
-        """Turn Ray's errors, which tell of the actor's end in many ways, into WorkerLost; drop the actor."""
+        """Convert Ray's various errors for lost actors into WorkerLost, and drop the actor."""
         try:
             yield
         except RayError as error:
             self._drop()
             cause = getattr(error, "cause", None) or error
             lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-            raise WorkerLost(f"{type(cause).__name__}: {lines[0] if lines else 'no more is known'}") from error
+            raise WorkerLost(f"{type(cause).__name__}: {lines[0] if lines else 'no further information'}") from error
         except WorkerLost:
             self._drop()
             raise
 
     def _wait(self, reference: Any) -> Any:
-        """The result of a call. An actor may wait for room for ever, but not without any machine that could have it."""
+        """Return the result of a call. Waits without limit for room, as long as there is a machine in the cluster."""
         for polls in itertools.count(1):
             if ray.wait([reference], timeout=POLL_SECONDS)[0]:
                 break
             self._check()
             if polls % POLLS_PER_LOOK == 0 and not any(node["Alive"] for node in ray.nodes()):
-                raise WorkerLost("no machine is left in the Ray cluster, not even its first; Ray's logs say why")
+                raise WorkerLost("the Ray cluster has no machines left; see Ray's logs")
         return ray.get(reference)
 
     def _check(self) -> None:
@@ -133,7 +135,7 @@ class RayWorker:
             raise WorkerLost("stopped")
 
     def _watch(self, reference: Any, pulse: Pulse) -> Any:
-        """The result of a computation that gives signs of life until then."""
+        """Return the result of a computation, as long as it shows activity."""
         last, changed = (0, 0), time.monotonic()
         asked: Any = None
         while not ray.wait([reference], timeout=POLL_SECONDS)[0]:
@@ -147,15 +149,15 @@ class RayWorker:
                     last, changed = signs, time.monotonic()
                     pulse.frames = signs[0]
             if time.monotonic() - changed > self._stall_seconds:
-                raise WorkerLost(f"has given no sign of life for {self._stall_seconds:g} s")
+                raise WorkerLost(f"has shown no activity for {self._stall_seconds:g} s")
         return ray.get(reference)
 
     def _open(self, work: SegmentJob) -> None:
-        """Make the actor ready for a job: send it the network, and the source, unless it sees the same file."""
+        """Prepare the actor for a job: send the network, and the source unless the actor sees the same file."""
         if work.network in self._networks and work.network != self._network:
             self._wait(self._actor.use.remote(self._networks[work.network]))
             self._network = work.network
-        # Workers are in another folder: relative paths would name nothing there.
+        # Workers have another working folder, so relative paths would be wrong.
         source, target = work.job.source, work.job.target.absolute()
         job = work.job.with_source_files(source.path.absolute(), tuple(path.absolute() for path in source.images))
         work = replace(work, job=replace(job, target=target))
@@ -177,7 +179,7 @@ class RayWorker:
         self._key = work.key
 
     def _fetch(self, path: Path) -> None:
-        """Bring a part here, piece by piece, the next one on its way while one is written."""
+        """Fetch a part in pieces, the next one in flight while one is written."""
         offset = 0
         coming = self._actor.read.remote(path.name, 0, PIECE_BYTES)
         with open_new(path) as file:
@@ -189,7 +191,7 @@ class RayWorker:
 
 
 def make_token(folder: Path) -> Path:
-    """A new file that holds its own name: who reads that under the same path sees the same folder."""
+    """Create a file that contains its own name, to detect whether a worker sees the same folder."""
     token = folder / f"making-{uuid.uuid4().hex}"
     with open_new(token) as file:
         file.write(token.name.encode())
@@ -197,7 +199,7 @@ def make_token(folder: Path) -> Path:
 
 
 def read_pieces(file: Path) -> Iterator[tuple[int, bytes]]:
-    """A file in pieces with their offsets; an empty one as one empty piece."""
+    """Yield a file in pieces with their offsets; one empty piece for an empty file."""
     with file.open("rb") as stream:
         offset = 0
         while (piece := stream.read(PIECE_BYTES)) or not offset:

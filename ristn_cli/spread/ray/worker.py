@@ -1,6 +1,6 @@
-"""What runs on a machine of a cluster: computes segments of a source that it sees, or was sent in pieces.
+"""Runs on a machine of a cluster: computes segments of a source that it sees or received in pieces.
 
-Knows nothing of the cluster: any process may hold one and call it.
+Does not know Ray: any process can create one and call it.
 """
 
 import os
@@ -32,9 +32,9 @@ from ristn_cli.video import VideoError, VideoInfo
 
 @dataclass(frozen=True, kw_only=True)
 class Hello:
-    """What a worker is. `versions` must be the driver's, or the frames would not be the same.
+    """Properties of a worker. Its `versions` must equal the driver's, because others may give different frames.
 
-    `needs_token` tells whether the cluster that the worker is in asks those who use it for a token.
+    `needs_token` states whether the worker's cluster requires a token.
     """
 
     host: str
@@ -47,13 +47,13 @@ class Hello:
     needs_token: bool
 
     def free_for_each(self, workers: int) -> int | None:
-        """Memory that is free for each of as many workers that share this one's; None when nothing tells."""
+        """Return the free memory for each of the workers that share this one's memory; None if unknown."""
         return None if self.free_bytes is None else max(1, self.free_bytes // workers)
 
 
 @dataclass(frozen=True)
 class Refused:
-    """An expected error of a worker: its kind by the name of its class, and its message."""
+    """An expected error of a worker: the name of its class, and its message."""
 
     kind: str
     message: str
@@ -61,19 +61,18 @@ class Refused:
 
 @dataclass(frozen=True)
 class Seen:
-    """What of a job a worker sees where the driver does: its source, and the folder of its parts."""
+    """What a worker sees at the driver's paths: the source, and the folder of the parts."""
 
     source: bool
     folder: bool
 
 
 def versions() -> tuple[str, ...]:
-    """Of everything that shapes frames."""
+    """Return the versions of everything that affects frames."""
     return (*(f"{name} {version(name)}" for name in ("ristn", "torch", "av")), platform.machine())
 
 
 def source_files(info: VideoInfo) -> tuple[Path, ...]:
-    """The files that a source is in."""
     return info.images or (info.path,)
 
 
@@ -82,10 +81,10 @@ class SegmentWorker:
 
     Args:
         model: the network.
-        device: as `choose_backend` takes it; so is `precision`.
-        precision: the same for all workers of a job.
-        threads: that PyTorch may use.
-        compilation: as of `choose_compilation`.
+        device: see `choose_backend`.
+        precision: see `choose_backend`; the same for all workers of a job.
+        threads: number of PyTorch threads.
+        compilation: see `choose_compilation`.
     """
 
     def __init__(
@@ -107,7 +106,6 @@ class SegmentWorker:
         self._pulse = Pulse()
 
     def hello(self) -> Hello | Refused:
-        """What this worker is, once it is ready."""
         if self._upscaler is None:
             return Refused("DeviceError", self._refusal)
         backend = self._upscaler.backend
@@ -123,12 +121,12 @@ class SegmentWorker:
         )
 
     def open(self, work: SegmentJob, fingerprints: Sequence[dict[str, Any]], token: Path) -> Seen:
-        """Take up a job, and tell what of it is seen here.
+        """Prepare for a job, and return what this worker sees of it.
 
         Args:
             work: the job, with the paths of the driver.
-            fingerprints: of each file of the source, there.
-            token: a file that the driver has just made in the job's folder; its name is what it holds.
+            fingerprints: fingerprint of each file of the source on the driver.
+            token: a file that the driver has just created in the job's folder; see `make_token`.
         """
         self._clear()
         job = work.job
@@ -155,7 +153,7 @@ class SegmentWorker:
         return Seen(sees_source, sees_folder)
 
     def use(self, model: RISTN) -> None:
-        """Compute with another network, on the same device and in the same precision, from the next segment on."""
+        """Use another network from the next segment on, with the same device and precision."""
         assert self._upscaler is not None
         key = fingerprint_network(model)
         if key not in self._upscalers:
@@ -165,7 +163,7 @@ class SegmentWorker:
             self._upscaler = self._upscalers[key]
 
     def receive(self, index: int, offset: int, data: bytes) -> None:
-        """Write a piece of a file of the source; the pieces of a file come in order."""
+        """Append a piece to a file of the source. The pieces of a file arrive in order."""
         assert self._job is not None
         file = source_files(self._job.source)[index]
         with file.open("r+b" if offset else "wb") as output:
@@ -173,7 +171,7 @@ class SegmentWorker:
             output.write(data)
 
     def compute(self, segment: Segment, name: str) -> Part | Refused:
-        """Make the part of a segment of the open job, as the file `name` in the folder of the parts."""
+        """Write the part of a segment of the open job to the file `name` in the folder of the parts."""
         assert self._job is not None and self._upscaler is not None
         self._pulse = Pulse()
         try:
@@ -186,17 +184,17 @@ class SegmentWorker:
             return Refused("VideoError", str(error))
 
     def signs(self) -> tuple[int, int]:
-        """Frames encoded of the segment at work, and a number that grows while anything is computed."""
+        """Return the encoded frames of the current segment, and a number that grows with any activity."""
         return self._pulse.frames, self._pulse.beats
 
     def read(self, name: str, offset: int, size: int) -> bytes:
-        """A piece of a part; empty behind its end."""
+        """Return a piece of a part; empty after its end."""
         with (self._parts / name).open("rb") as part:
             part.seek(offset)
             return part.read(size)
 
     def discard(self, name: str) -> None:
-        """Delete a part that has arrived."""
+        """Delete a part that the driver has received."""
         (self._parts / name).unlink(missing_ok=True)
 
     def _scratch_folder(self) -> Path:
@@ -210,5 +208,4 @@ class SegmentWorker:
             self._scratch = None
 
     def close(self) -> None:
-        """Delete what was sent here."""
         self._clear()

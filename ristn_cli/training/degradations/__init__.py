@@ -1,8 +1,8 @@
-"""What footage has gone through before people upscale it, one function a degradation.
+"""Degradations of real footage, one function each.
 
-Every function takes frames (T, 3, H, W) in [0, 1], a strength in [0, 1] and a seed. It returns frames of the same shape
-and range. A strength of 1 is the worst that is still worth upscaling. The result depends on these three alone, in any
-process. A step that keeps something constant over a clip, such as a chroma shift, keeps it constant over the frames.
+Every function takes frames (T, 3, H, W) in [0, 1], a strength in [0, 1] and a seed, and returns frames of the same
+shape and range. A strength of 1 is the worst footage that is still worth upscaling. The result depends on these
+arguments only. Properties that are constant within a clip, such as a chroma shift, are constant over the frames.
 """
 
 from collections.abc import Callable
@@ -24,14 +24,14 @@ SOURCE: dict[str, Degrade] = {
     "upscaled": upscale_before,
     "sharpened": sharpen,
 }
-"""What happens to footage before it is compressed, in the order in which it happens."""
+"""Degradations before compression, in the order in which they are applied."""
 
 COMPRESSIONS: dict[str, Degrade] = {
     "strong": compress_strongly,
     "twice": compress_twice,
     "dvd": compress_to_dvd,
 }
-"""Kinds of compression; a window has at most one of them."""
+"""Compressions, of which a window has at most one."""
 
 DEGRADATIONS: dict[str, Degrade] = SOURCE | COMPRESSIONS
 """All degradations by their names in recipes."""

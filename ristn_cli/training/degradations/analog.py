@@ -1,4 +1,4 @@
-"""What analogue video leaves: chroma beside its luma, and worn tape. Lengths are in pixels of a line of the frames."""
+"""Defects of analogue video: shifted chroma and worn tape. Lengths are in pixels of the frames."""
 
 import numpy as np
 import torch
@@ -11,20 +11,20 @@ CHROMA_SHIFT, CHROMA_BLUR = 3.0, 1.5
 """Largest shift of chroma, and largest standard deviation of its blur."""
 
 TAPE_LUMA_BLUR, TAPE_LUMA_NOISE = 1.1, 11 / 255
-"""Of the most worn tape: blur along lines, and standard deviation of the noise."""
+"""Blur of luma along lines, and standard deviation of its noise, on the most worn tape."""
 
 TAPE_PEAKING = 0.8
-"""Amount by which a recorder sharpens along lines."""
+"""Amount of the recorder's sharpening along lines."""
 
 TAPE_JITTER = 0.35
-"""Standard deviation of the shift of each line by an unsteady time base."""
+"""Standard deviation of the horizontal shift of each line, from time base errors."""
 
 TAPE_BLEED, TAPE_DELAY, TAPE_CHROMA_NOISE = 5.0, 2.0, 5 / 255
-"""Of chroma: length over which colour fades to the right, shift to the right, and standard deviation of the noise."""
+"""Chroma: length over which colour bleeds to the right, shift to the right, and standard deviation of the noise."""
 
 
 def shift_chroma(frames: Tensor, strength: float, seed: int) -> Tensor:
-    """Chroma moved by `strength` times `CHROMA_SHIFT`, mostly along lines, and blurred. Luma stays."""
+    """Shift chroma by `strength` times `CHROMA_SHIFT`, mostly along lines, and blur it. Luma is unchanged."""
     rng = np.random.default_rng(seed)
     angle = rng.normal(0, 0.4) + (np.pi if rng.random() < 0.5 else 0)
     length, deviation = strength * CHROMA_SHIFT, strength * CHROMA_BLUR * rng.uniform(0.3, 1)
@@ -34,7 +34,7 @@ def shift_chroma(frames: Tensor, strength: float, seed: int) -> Tensor:
 
 
 def wear_tape(frames: Tensor, strength: float, seed: int) -> Tensor:
-    """VHS: lines blurred, peaked, noisy and unsteady; colours that are late, run to the right, and flicker."""
+    """Simulate VHS: blurred, sharpened, noisy and jittering lines; delayed, bleeding and flickering chroma."""
     rng = np.random.default_rng(seed)
     count, _, height, width = frames.shape
     luma, chroma = to_ycbcr(frames)
@@ -51,7 +51,7 @@ def wear_tape(frames: Tensor, strength: float, seed: int) -> Tensor:
 
 
 def fade(length: float) -> Tensor:
-    """Taps of an exponential that fades to the right over a length in pixels, with sum 1; see `convolve`."""
+    """Return the taps of an exponential that decays to the right over `length` pixels, with sum 1; see `convolve`."""
     radius = int(np.ceil(4 * length))
     taps = torch.arange(-radius, radius + 1, dtype=torch.float32)
     kernel = torch.where(taps < 0, 0.0, torch.exp(-taps / max(length, 1e-3)))
@@ -59,7 +59,7 @@ def fade(length: float) -> Tensor:
 
 
 def shift_lines(frames: Tensor, offsets: Tensor) -> Tensor:
-    """Frames (T, C, H, W), each line moved right by its own offset (T, H) in pixels, by linear interpolation."""
+    """Shift each line of frames (T, C, H, W) right by its offset (T, H) in pixels, with linear interpolation."""
     width = frames.shape[-1]
     columns = (torch.arange(width, dtype=torch.float32) - offsets[..., None]).clamp(0, width - 1)
     left = columns.floor().long().clamp(max=max(0, width - 2))

@@ -1,4 +1,4 @@
-"""Interlaced video: two fields woven into a frame, and what simple deinterlacers leave of them."""
+"""Interlaced video: weaves two fields into a frame, and simulates simple deinterlacers."""
 
 import torch
 from torch import Tensor
@@ -9,28 +9,28 @@ TREATMENTS = ("none", "blend", "double", "partly")
 
 
 def split_fields(frames: Tensor, first: int) -> Tensor:
-    """Fields (2 T, C, H/2, W) in their order, of frames (T, C, H, W) with an even number of lines.
+    """Split frames (T, C, H, W) with an even number of lines into fields (2 T, C, H/2, W) in temporal order.
 
-    Each frame gives the lines `first` (0 or 1), `first` + 2, ...; the field after it shows the other lines of the next
-    frame, or of the same one where none follows.
+    Each frame gives the lines `first` (0 or 1), `first` + 2, ... The following field has the other lines of the next
+    frame, or of the same frame at the end.
     """
     following = torch.cat([frames[1:], frames[-1:]])
     return torch.stack([frames[:, :, first::2], following[:, :, 1 - first :: 2]], dim=1).flatten(0, 1)
 
 
 def weave(fields: Tensor, first: int) -> Tensor:
-    """Frames (T, C, H, W), each of two fields (2 T, C, H/2, W), of which the earlier one has the line `first`."""
+    """Weave fields (2 T, C, H/2, W) into frames (T, C, H, W). The earlier field of each frame has line `first`."""
     pairs = fields.view(-1, 2, *fields.shape[1:])
     frames = torch.stack([pairs[:, first], pairs[:, 1 - first]], dim=3)
     return frames.flatten(2, 3)
 
 
 def deinterlace(woven: Tensor, first: int, treatment: str, threshold: float = 0.0) -> Tensor:
-    """Woven frames after a deinterlacer that is not good enough.
+    """Apply a simple deinterlacer to woven frames.
 
-    `none` leaves the combs. `blend` averages neighbouring lines, so things in motion are seen twice. `double` makes the
-    second field's lines the mean of their neighbours, so slanted edges have steps. `partly` does so only where a line
-    stands out from both neighbours by more than a threshold in [0, 1]: fainter combs stay.
+    `none` leaves the combing. `blend` averages adjacent lines, which shows moving objects twice. `double` replaces the
+    second field's lines by the mean of their neighbours, which gives slanted edges steps. `partly` does so only where a
+    line differs from both neighbours by more than a threshold in [0, 1], which leaves faint combing.
     """
     if treatment == "none":
         return woven

@@ -8,11 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 RED, GREEN, BLUE = 0.299, 0.587, 0.114
-"""Weights of luma, from BT.601."""
+"""Luma weights of BT.601."""
 
 
 def to_ycbcr(frames: Tensor) -> tuple[Tensor, Tensor]:
-    """Luma (T, 1, H, W) in [0, 1] and chroma Cb, Cr (T, 2, H, W) in [-0.5, 0.5] of RGB (T, 3, H, W) in [0, 1]."""
+    """Convert RGB (T, 3, H, W) in [0, 1] to luma (T, 1, H, W) in [0, 1] and chroma Cb, Cr (T, 2, H, W) in [-0.5,
+    0.5].
+    """
     red, green, blue = frames.unbind(1)
     luma = RED * red + GREEN * green + BLUE * blue
     chroma = torch.stack([(blue - luma) / (2 - 2 * BLUE), (red - luma) / (2 - 2 * RED)], dim=1)
@@ -20,16 +22,16 @@ def to_ycbcr(frames: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def to_rgb(luma: Tensor, chroma: Tensor) -> Tensor:
-    """The inverse of `to_ycbcr`, clamped to [0, 1]."""
+    """Invert `to_ycbcr`, and clamp to [0, 1]."""
     y, (cb, cr) = luma[:, 0], chroma.unbind(1)
     red, blue = y + (2 - 2 * RED) * cr, y + (2 - 2 * BLUE) * cb
     return torch.stack([red, (y - RED * red - BLUE * blue) / GREEN, blue], dim=1).clamp(0, 1)
 
 
 def gaussian(deviation: float, centre: float = 0.0) -> Tensor:
-    """Taps of a Gaussian with a standard deviation in pixels; an odd number whose middle one is at 0, with sum 1.
+    """Return the taps of a Gaussian with a standard deviation in pixels. The sum is 1 and the number of taps odd.
 
-    Their mean is the centre, between two pixels by linear interpolation.
+    The mean is `centre` pixels from the middle tap; fractions use linear interpolation.
     """
     taps = torch.arange(-math.ceil(3 * deviation), math.ceil(3 * deviation) + 1, dtype=torch.float64)
     spread = torch.exp(-((taps / max(deviation, 1e-3)) ** 2) / 2)
@@ -40,9 +42,9 @@ def gaussian(deviation: float, centre: float = 0.0) -> Tensor:
 
 
 def convolve(planes: Tensor, kernel: Tensor, axis: int) -> Tensor:
-    """(N, C, H, W) convolved with an odd number of taps along the last axis (-1) or the one before (-2).
+    """Convolve (N, C, H, W) with an odd number of taps along the last axis (-1) or the one before (-2).
 
-    Tap k moves a pixel k places to the right or down, counted from the middle tap. Edges are repeated.
+    The tap k places after the middle moves pixels k places to the right or down. Borders are replicated.
     """
     radius, channels = len(kernel) // 2, planes.shape[1]
     kernel = kernel.flip(0).to(planes)
@@ -54,5 +56,5 @@ def convolve(planes: Tensor, kernel: Tensor, axis: int) -> Tensor:
 
 
 def smooth(planes: Tensor, across: float, down: float, *, right: float = 0.0, below: float = 0.0) -> Tensor:
-    """(N, C, H, W) blurred by Gaussians of two standard deviations in pixels, and moved right and down by pixels."""
+    """Blur (N, C, H, W) with Gaussians of two standard deviations, and shift it right and down. All are in pixels."""
     return convolve(convolve(planes, gaussian(across, right), -1), gaussian(down, below), -2)

@@ -1,4 +1,4 @@
-"""Noise from where the light falls: film grain, and a camera's sensor in low light. New in every frame."""
+"""Film grain, and noise of a camera sensor in low light. Both are independent in every frame."""
 
 import math
 
@@ -9,30 +9,30 @@ from torch import Tensor
 from ristn_cli.training.degradations.planes import convolve, gaussian, to_rgb, to_ycbcr
 
 GRAIN = 13 / 255
-"""Standard deviation of the strongest grain at mid-grey."""
+"""Standard deviation of the strongest grain at mid-gray."""
 
 GRAIN_SIZES = (0.35, 0.9)
-"""Range of the standard deviation in pixels of the Gaussian that makes grains of white noise."""
+"""Range of the size of grains: standard deviation in pixels of the Gaussian that filters white noise."""
 
 GREY_SHARE = 0.9
-"""Share of the grain's variance that all colours have in common; the three dye layers differ in the rest."""
+"""Share of the grain's variance that all colour channels have in common."""
 
 LOW_LIGHT = 8 / 255
-"""Standard deviation of the strongest low-light noise of luma at full brightness; that of Cb and of Cr is half."""
+"""Standard deviation of the strongest low-light noise of luma at full brightness. For Cb and Cr it is half."""
 
 READ_NOISE = 0.25
-"""Brightness below which the noise of reading a sensor outweighs that of photons. In shadows gamma amplifies it."""
+"""Brightness below which read noise exceeds photon noise. Gamma amplifies read noise in shadows."""
 
 BLOTCHES = (1.2, 2.5)
-"""Range of the size of coloured blotches in pixels, which demosaicing and a camera's denoising leave."""
+"""Range of the size of coloured blotches in pixels, which remain after demosaicing and a camera's denoising."""
 
 
 def correlated_noise(rng: np.random.Generator, shape: tuple[int, int, int, int], across: float, down: float) -> Tensor:
-    """Normal noise (N, C, H, W) of variance 1, whose grains are Gaussians of two deviations in pixels."""
+    """Return normal noise (N, C, H, W) of variance 1, filtered by Gaussians of two standard deviations in pixels."""
     kernels = gaussian(down), gaussian(across)
     rows, columns = (len(kernel) // 2 for kernel in kernels)
     count, channels, height, width = shape
-    wider = count, channels, height + 2 * rows, width + 2 * columns  # so that it is the same up to the border
+    wider = count, channels, height + 2 * rows, width + 2 * columns  # keeps the variance at borders
     noise = torch.from_numpy(rng.standard_normal(wider, dtype=np.float32))
     for kernel, axis in zip(kernels, (-2, -1), strict=True):
         noise = convolve(noise, kernel / kernel.square().sum().sqrt(), axis)
@@ -40,7 +40,7 @@ def correlated_noise(rng: np.random.Generator, shape: tuple[int, int, int, int],
 
 
 def add_grain(frames: Tensor, strength: float, seed: int) -> Tensor:
-    """Film grain: mostly grey, strongest in mid-tones, absent in black and white."""
+    """Add film grain: mostly grey, strongest in midtones, none in black and white."""
     rng = np.random.default_rng(seed)
     size = rng.uniform(*GRAIN_SIZES)
     count, _, height, width = frames.shape
@@ -52,7 +52,7 @@ def add_grain(frames: Tensor, strength: float, seed: int) -> Tensor:
 
 
 def add_low_light_noise(frames: Tensor, strength: float, seed: int) -> Tensor:
-    """Noise of a sensor without enough light: fine in luma, blotchy in chroma, stronger in shadows."""
+    """Add sensor noise of low light: fine in luma, blotchy in chroma, stronger in shadows."""
     rng = np.random.default_rng(seed)
     count, _, height, width = frames.shape
     blotch = rng.uniform(*BLOTCHES)
@@ -64,10 +64,10 @@ def add_low_light_noise(frames: Tensor, strength: float, seed: int) -> Tensor:
 
 
 def low_light_profile(luma: Tensor) -> Tensor:
-    """How much stronger noise is at a luma in [0, 1] than at 1.
+    """Return the noise at a luma in [0, 1] relative to the noise at 1.
 
-    Photons give nearly the same noise at every brightness after gamma. Reading the sensor adds noise that is constant
-    before gamma, so after gamma it grows towards black.
+    After gamma, photon noise is nearly the same at every brightness. Read noise is constant before gamma, so after
+    gamma it grows towards black.
     """
     variance: Tensor = 1 + (READ_NOISE / (luma.clamp(0, 1) + 0.1)) ** 2
     return (variance / (1 + (READ_NOISE / 1.1) ** 2)).sqrt()
