@@ -1,6 +1,8 @@
-"""docs/video.md says what the program does: its table is made again from the plan and compared."""
+"""The documents are true: tables match the plan, commands can be parsed, names and links exist."""
 
 import re
+import shlex
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,13 +10,16 @@ import pytest
 from clips import make_clip
 from typer.main import get_command
 
+import ristn_cli
 from ristn_cli.cli import app
 from ristn_cli.cli.arguments import DROPPABLE
 from ristn_cli.cli.old_spellings import FLAGS, PIECES, WITH_VALUE
 from ristn_cli.video import CODECS, StreamInfo, VideoError, VideoInfo, check_mux, probe
 from ristn_cli.video.muxing.stream_plan import container_of
 
-DOCUMENT = Path(__file__).parents[1] / "docs" / "video.md"
+ROOT = Path(__file__).parents[1]
+DOCUMENT = ROOT / "docs" / "video.md"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TARGETS = {"MP4": ".mp4", "MOV": ".mov", "MKV": ".mkv", "WebM": ".webm"}
 FONT = {"file_name": "a.ttf", "mime_type": "font/ttf"}
 STREAMS = {
@@ -84,7 +89,7 @@ def test_the_tables_are_true(info: VideoInfo) -> None:
     assert tuple(sorted(re.findall(r"^\| `(\w+)` \|", dropped, re.MULTILINE))) == tuple(sorted(DROPPABLE))
 
 
-@pytest.mark.parametrize("name", ["video.md", "preview.md", "installation.md"])
+@pytest.mark.parametrize("name", ["video.md", "usage.md", "troubleshooting.md", "preview.md", "installation.md"])
 def test_every_documented_option_exists(name: str) -> None:
     group = get_command(app)
     commands = [group, *group.commands.values()]  # type: ignore[attr-defined]
@@ -93,3 +98,50 @@ def test_every_documented_option_exists(name: str) -> None:
     named = set(re.findall(r"`(?:[a-z-]+ )?(--[a-z-]+)", DOCUMENT.with_name(name).read_text(encoding="utf-8")))
     assert named
     assert named <= known
+
+
+def documented_commands() -> Iterator[tuple[str, str]]:
+    """Every `ristn` command in a block of code, with the name of its page."""
+    for page in PAGES:
+        for language, block in re.findall(r"(?ms)^```(\w*)\n(.*?)^```", page.read_text(encoding="utf-8")):
+            for line in block.replace("\\\n", " ").splitlines() if language in ("", "sh") else ():
+                for command in re.findall(r"(?:^|\| |&& )(ristn .+?)(?= \| | && |$)", line.partition("  #")[0]):
+                    yield page.name, command.partition(" #")[0].partition(" <")[0].partition(" >")[0]
+
+
+@pytest.mark.parametrize(("page", "command"), sorted(set(documented_commands())))
+def test_every_documented_command_can_be_parsed(page: str, command: str) -> None:
+    words = shlex.split(command)[1:]
+    group = get_command(app)
+    if words[0].startswith("--"):
+        assert words[0] in {name for option in group.params for name in option.opts}
+        return
+    assert words[0] in group.commands, page  # type: ignore[attr-defined]
+    group.commands[words[0]].make_context(words[0], words[1:])  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\((?!http)([^)]+)\)", page.read_text(encoding="utf-8")):
+        target, _, heading = link.partition("#")
+        path = page.parent / target if target else page
+        assert path.exists(), target
+        if heading:
+            titles = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+            assert heading in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}, heading
+
+
+def test_the_python_page_names_what_is_public() -> None:
+    text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    table = text.partition("| name | meaning |")[2].partition("\n\n")[0]
+    cells = " ".join(line.split("|")[1] for line in table.splitlines() if line)
+    assert sorted(re.findall(r"`(\w+)[(`]", cells)) == sorted(ristn_cli.__all__)
+    for name in re.findall(r"`(ristn_cli(?:\.\w+)+)`", text):
+        module, _, attribute = name.rpartition(".")
+        assert issubclass(getattr(__import__(module, fromlist=[attribute]), attribute), Exception)
+    for block in re.findall(r"(?ms)^```python\n(.*?)^```", text):
+        compile(block, "docs/python.md", "exec")
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 900

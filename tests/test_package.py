@@ -84,14 +84,14 @@ def test_released_weights_load_and_match_their_card(name: str) -> None:
     assert all(torch.isfinite(tensor).all() for tensor in model.state_dict().values())
 
 
-def test_the_readme_counts_the_parameters_of_the_named_networks() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_document_counts_the_parameters_of_the_named_networks() -> None:
+    document = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     with torch.device("meta"):
         counts = {name: f"{RISTN(config).count_parameters():,}" for name, config in CONFIGS.items()}
-    assert f"`paper` (its own, {counts['paper']} parameters)" in readme
-    assert f"`ristn` ({counts['ristn']})" in readme
-    assert f"`ristn-lite` ({counts['ristn-lite']}," in readme
-    assert set(re.findall(r"([\d,]+) parameters", readme)) == {counts["paper"]}
+    assert f"`paper` (its own, {counts['paper']} parameters)" in document
+    assert f"`ristn` ({counts['ristn']})" in document
+    assert f"`ristn-lite` ({counts['ristn-lite']}," in document
+    assert set(re.findall(r"([\d,]+) parameters", document)) == {counts["paper"]}
 
 
 def test_lite_is_released() -> None:
