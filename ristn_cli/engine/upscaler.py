@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import logging
 import math
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -207,7 +208,9 @@ class Upscaler:
         try:
             with typed_memory_errors():
                 return self._launch_window(window)
-        except OutOfMemory:
+        except OutOfMemory as error:
+            if error.__cause__ is not None:  # Python 3.13 has references in a circle, which would wait for the collector
+                traceback.clear_frames(error.__cause__.__traceback__)
             return None
 
     def _blend_weights(self, spans: tuple[Span, ...], index: int, device: torch.device) -> Tensor:
