@@ -209,7 +209,7 @@ class Upscaler:
             with typed_memory_errors():
                 return self._launch_window(window)
         except OutOfMemory as error:
-            if error.__cause__ is not None:  # Python 3.13 has references in a circle, which would wait for the collector
+            if error.__cause__ is not None:  # else its frames wait for the collector, since Python 3.13
                 traceback.clear_frames(error.__cause__.__traceback__)
             return None
 

@@ -453,7 +453,7 @@ def test_evaluate_scores_outputs_and_writes_a_report(tmp_path: Path) -> None:
     assert code == 0, stderr
     assert "| clip | frames | bicubic | outputs |" in stdout
     assert "| clip | 3 of 4 |" in stdout
-    assert "the first 3 of 4 for clip" in stdout
+    assert "Only the first were scored: 3 of 4 for clip" in stdout
     assert (tmp_path / "report" / "index.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     code, stdout, stderr = in_process(
         "evaluate", frames, "--stills", "--model", "lanczos", "--json", "--report", tmp_path
