@@ -99,7 +99,7 @@ def evaluate(
     page = None if report is None else report / "index.html"
     check_targets([path for path in (page, failures) if path is not None], [], overwrite)
     with reported_errors(debug):
-        from ristn_cli.engine.memory import AutoTiling
+        from ristn_cli.engine.auto_tiling import AutoTiling
         from ristn_cli.evaluation.charts import NO_CHARTS, can_draw
         from ristn_cli.evaluation.dataset import plan_clips
         from ristn_cli.evaluation.failures import Failures, draw_failures

@@ -27,7 +27,7 @@ from ristn_cli.printable import OneLineFormatter, printable
 from ristn_cli.typed import MalformedError
 
 if TYPE_CHECKING:
-    from ristn_cli.engine.memory import AutoTiling
+    from ristn_cli.engine.auto_tiling import AutoTiling
     from ristn_cli.engine.upscaler import Upscaler
 
 FAILED = 1

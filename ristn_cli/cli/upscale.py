@@ -267,7 +267,7 @@ def upscale(
     if report is not None:
         check_report(report, paths, weights, overwrite=overwrite)
     with reported_errors(debug, log_file), ExitStack() as stack:
-        from ristn_cli.engine.memory import AutoTiling
+        from ristn_cli.engine.auto_tiling import AutoTiling
         from ristn_cli.job.batch import Record, is_batch, plan_batch
         from ristn_cli.job.options import UpscaleOptions
 

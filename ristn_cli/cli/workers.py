@@ -17,7 +17,7 @@ from ristn_cli.cli.completion import complete_devices
 from ristn_cli.cli.terminal import build_upscaler, note
 
 if TYPE_CHECKING:
-    from ristn_cli.engine.memory import AutoTiling
+    from ristn_cli.engine.auto_tiling import AutoTiling
     from ristn_cli.engine.upscaler import Upscaler
     from ristn_cli.job.parts import PartMaker
     from ristn_cli.job.progress import Progress

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ristn_cli.engine.memory import PROGRAM_BYTES, USABLE_SHARE, count_tiles, needed_bytes
+from ristn_cli.engine.auto_tiling import USABLE_SHARE
+from ristn_cli.engine.memory import PROGRAM_BYTES, count_tiles, needed_bytes
 from ristn_cli.engine.tiles import plan_spans
 from ristn_cli.engine.upscaler import Upscaler
 from ristn_cli.engine.windows import Window

@@ -18,18 +18,10 @@ from ristn_cli.cli import workers
 from ristn_cli.cli.engines import Engines
 from ristn_cli.cli.info import describe_shortage
 from ristn_cli.cli.workers import Computers, Devices, count_sharers, shared_cores
-from ristn_cli.engine import memory, upscaler
+from ristn_cli.engine import auto_tiling, upscaler
+from ristn_cli.engine.auto_tiling import USABLE_SHARE, AutoTiling
 from ristn_cli.engine.device import Backend
-from ristn_cli.engine.memory import (
-    MIB,
-    PROGRAM_BYTES,
-    USABLE_SHARE,
-    AutoTiling,
-    needed_bytes,
-    plan_bytes,
-    queue_bytes,
-    window_bytes,
-)
+from ristn_cli.engine.memory import MIB, PROGRAM_BYTES, needed_bytes, plan_bytes, queue_bytes, window_bytes
 from ristn_cli.engine.upscaler import Upscaler
 from ristn_cli.job.options import UpscaleOptions
 from ristn_cli.job.plan import JobPlan
@@ -60,7 +52,7 @@ def test_a_limit_is_for_all_workers_by_hand() -> None:
 
 
 def test_what_is_free_is_for_all_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "free_bytes", lambda device: 9000 * MIB)
+    monkeypatch.setattr(auto_tiling, "free_bytes", lambda device: 9000 * MIB)
     assert AutoTiling(workers=3).room(CPU, 100 * MIB) == int(USABLE_SHARE * 3000 * MIB) - 100 * MIB
     # A cluster says what is free for each.
     assert AutoTiling(workers=3, free_bytes=700 * MIB).room(CPU, 0) == int(USABLE_SHARE * 700 * MIB)

@@ -13,8 +13,8 @@ import torch
 from clips import join_packets, make_clip, run_ffmpeg
 from jobs import plan_run
 
+from ristn_cli.engine.auto_tiling import AutoTiling
 from ristn_cli.engine.device import Backend
-from ristn_cli.engine.memory import AutoTiling
 from ristn_cli.engine.upscaler import Upscaler
 from ristn_cli.model import RISTN
 from ristn_cli.video import ReadOptions, VideoError, probe, read_frames, read_image, write_image
