@@ -188,7 +188,7 @@ def describe_plan(plan: JobPlan) -> Iterator[str]:
     needed = "unknown" if plan.needed_bytes is None else f"at most about {format_bytes(plan.needed_bytes)}"
     yield f"disk: needs {needed}, free: {format_bytes(plan.free_bytes)}"
     if plan.seconds is not None:
-        yield f"time: about {format_seconds(plan.seconds)} for the network, from its speed here and the amount of motion"
+        yield f"time: about {format_seconds(plan.seconds)} for the network, from its speed here and the motion"
 
 
 def describe_telecine(plan: JobPlan) -> Iterator[str]:

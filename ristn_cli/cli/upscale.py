@@ -323,7 +323,7 @@ def upscale(
             progress=progress,
             quiet=quiet,
             verbose=verbose,
-            tells_time=ray in (None, "local"),
+            estimates_time=ray in (None, "local"),
             raw=raw_format,
             stdout_format="matroska" if suffix == ".mkv" else "y4m",
             report=None if report is None else ReportFile(report, overwrite=overwrite),

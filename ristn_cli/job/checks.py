@@ -82,7 +82,7 @@ def check_inputs_kept(source: Path | InputStream, target: Path | OutputStream) -
     if isinstance(target, Path):
         inputs.check_kept(target, job_folder(target))
     elif (number := descriptor_of(target.file)) is not None and inputs.find(number) is not None:
-        raise VideoError("standard output: is also the input; redirect it to another file")
+        raise VideoError("standard output: is the input itself; redirect it to another file")
 
 
 def check_target(source: Path, target: Path, run: RunOptions) -> None:
@@ -111,7 +111,7 @@ def check_numbered_target(source: Path, target: Path, run: RunOptions) -> None:
     if not (run.makes_folder or folder.is_dir() or folder.parent.is_dir()):
         raise VideoError(f"{target}: the folder {folder.parent} does not exist; create it")
     if source.is_dir() and folder.is_dir() and folder.samefile(source):
-        raise VideoError(f"{folder}: is also the input; name another folder for the output")
+        raise VideoError(f"{folder}: is the input itself; name another folder for the output")
     earlier = existing_images(target)
     if (blocked := next((path for path in earlier if path.is_dir()), None)) is not None:
         raise VideoError(f"{blocked}: is a folder, but an image may need this name; move the folder")

@@ -117,7 +117,7 @@ def _lock(file: BinaryIO) -> None:
 def remove_job_folder(folder: Path) -> bool:
     """Remove the files that a job wrote into its folder, and the folder unless it contains other files.
 
-    Call it while the job's lock is held, because another process may start the same job. Return whether the lock file
+    Call it while the job is locked, because another process may start the same job. Return whether the lock file
     remains: Windows cannot remove open files. Then call `remove_lock` after the lock is released.
     """
     try:

@@ -132,13 +132,13 @@ def test_short_memory_is_told_of_all_workers(tiny_model: RISTN, tmp_path: Path) 
     told = describe_shortage(short)
     missing = 2 * (short.memory_bytes - short.room_bytes)
     assert told is not None
-    assert f"memory may run short by {missing / 1e6:.1f} MB: windows of each of 2 workers take about" in told
+    assert f"{missing / 1e6:.1f} MB of memory may be missing: windows of each of 2 workers need about" in told
     assert "fewer workers" in told
     with pytest.raises(
-        VideoError, match=r"memory is short by .* by what is free: .* of each of 2 workers .* fewer work"
+        VideoError, match=r"more memory than the free memory allows: .* of each of 2 workers .* fewer work"
     ):
         plan(free_bytes=needed - 2000)
-    with pytest.raises(VideoError, match=r"short by 2\.0 MB, by --memory-limit"):
+    with pytest.raises(VideoError, match=r"needs 2\.0 MB more memory than --memory-limit allows"):
         plan(memory_bytes=2 * (needed - 1_000_000) + PROGRAM_BYTES)
     # A limit that was given wins over what is free.
     assert plan(memory_bytes=1 << 40, free_bytes=1).memory_bytes == ample.memory_bytes

@@ -39,7 +39,7 @@ def test_the_processor_is_always_there() -> None:
     [
         ("gpu", "unknown device 'gpu'"),
         ("meta", "'meta' is not supported"),
-        ("cuda:99", "device 'cuda:99' is not there"),
+        ("cuda:99", "device 'cuda:99' is not available"),
     ],
 )
 def test_devices_that_cannot_be_had_are_refused(name: str, message: str) -> None:

@@ -166,7 +166,7 @@ def test_where_memory_is_short_nothing_is_dropped(
     result = list(upscaler.upscale(images))
     assert len(result) == 9
     assert min(psnr(a, b) for a, b in zip(result, whole, strict=True)) > 35
-    assert f"going on with tiles of {upscaler.tiling.tile} pixels" in notices[-1]
+    assert f"continuing with tiles of {upscaler.tiling.tile} pixels" in notices[-1]
     assert upscaler.tiling.tile <= tile
     count = len(calls)
     list(upscaler.upscale(images))

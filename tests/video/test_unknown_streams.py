@@ -54,7 +54,7 @@ def test_streams_of_unknown_codecs_are_left_out_with_a_line(
     target = tmp_path / f"out{suffix}"
     code, _, err = in_process("upscale", clip, target, "--model", tiny_weights, *SETTINGS)
     assert code == 0, err
-    assert "left out: stream 1: audio xaud, no decoder" in err
+    assert "dropped: stream 1: audio xaud, no decoder" in err
     assert "stream 3: subtitle xsub, no decoder" in err
     assert [stream.kind for stream in probe(target).streams if stream.kind != "data"] == ["video"]
 
