@@ -48,7 +48,6 @@ PRIVATE = {
 NOT_YET = (
     "ristn_cli/video",
     "docs/video.md",
-    "CHANGELOG.md",
     "README.md",
     "SECURITY.md",
 )

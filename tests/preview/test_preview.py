@@ -237,7 +237,7 @@ def test_a_picture_and_a_folder_of_pictures(released: Path) -> None:
         (["in.mp4", "--crop", "80,0,40,40"], 1, "is not within its 96x64 pixels"),
         (["in.mp4", "--model", "nonsense"], 1, "unknown weights 'nonsense'"),
         (["in.mp4", "there.html"], 2, "add --overwrite"),
-        (["still.png", "--at", "1"], 2, "single picture"),
+        (["still.png", "--at", "1"], 2, "single image"),
         (["missing.mp4"], 1, "missing.mp4"),
     ],
 )
