@@ -72,4 +72,4 @@ class GroupedCommand(RayCommand):
                     formatter.write_dl(rows)
         seldom = ", ".join(max(params[name].opts, key=len) for name in SELDOM)
         formatter.write_paragraph()
-        formatter.write_text(f"Seldom needed, see docs/video.md: {seldom}.")
+        formatter.write_text(f"Seldom needed, and described in docs/video.md: {seldom}.")

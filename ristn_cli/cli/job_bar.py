@@ -1,11 +1,15 @@
-"""The progress of one job on a terminal: frames, speed, time and memory."""
+"""Shows the progress of one job: frames, speed, time and memory, as a bar or as JSON lines."""
 
 from __future__ import annotations
 
+import json
+import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Literal
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -19,6 +23,8 @@ from ristn_cli.cli.workers import describe_workers
 
 if TYPE_CHECKING:
     from ristn_cli.job.progress import Progress
+
+ProgressMode = Literal["auto", "bar", "json", "none"]
 
 REFRESHES_PER_SECOND = 4
 NARROWEST_WITH_BAR = 40
@@ -129,3 +135,51 @@ def shown_bar(bar: JobBar, *, is_shown: bool) -> Iterator[None]:
         return
     with Live(bar, console=errors, refresh_per_second=REFRESHES_PER_SECOND, redirect_stdout=False):
         yield
+
+
+@contextmanager
+def shown_progress(
+    mode: ProgressMode, bar: JobBar, labels: Mapping[str, str] | None = None
+) -> Iterator[Callable[[Progress], None]]:
+    """Yield a function that shows progress: as a bar (`auto`: on a terminal), as JSON lines on stderr, or not at
+    all.
+
+    Each JSON line contains `labels`.
+    """
+    if mode == "json":
+        yield partial(write_progress, labels=labels or {})
+        return
+    with shown_bar(bar, is_shown=mode == "bar" or (mode == "auto" and errors.is_terminal)):
+        yield bar.update
+
+
+def describe_memory() -> str:
+    """Return the memory in use by the program and its workers here; empty if unknown."""
+    from ristn_cli.engine.memory_in_use import gpu_memory_in_use, main_memory_in_use
+    from ristn_cli.job.plan import format_bytes
+
+    main, gpu = main_memory_in_use(), gpu_memory_in_use()
+    parts = [f"memory {format_bytes(main)}"] if main is not None else []
+    parts += [f"GPU {format_bytes(gpu)}"] if gpu is not None else []
+    return ", ".join(parts)
+
+
+def write_progress(done: Progress, labels: Mapping[str, str]) -> None:
+    """Write one JSON object as a line on stderr, with null for unknown values."""
+    remaining = done.remaining_seconds
+    values: dict[str, object] = {
+        **labels,
+        "frames": done.frames,
+        "total": done.total,
+        "fps": round(done.frames_per_second, 3),
+        "elapsed": round(done.elapsed_seconds, 3),
+        "remaining": None if remaining is None else round(remaining, 3),
+        "part": done.part,
+    }
+    if done.segments is not None:
+        values["segments"] = dict(zip(("finished", "planned"), done.segments, strict=True))
+        values["workers"] = [
+            asdict(worker) | {"frames_per_second": round(worker.frames_per_second, 3)} for worker in done.workers
+        ]
+    sys.stderr.write(json.dumps(values) + "\n")
+    sys.stderr.flush()

@@ -40,11 +40,12 @@ from ristn_cli.cli.effects import (
     kind_of,
 )
 from ristn_cli.cli.engines import Engines
+from ristn_cli.cli.job_bar import ProgressMode
 from ristn_cli.cli.places import check_log_file, check_report, check_streams
 from ristn_cli.cli.reports import ReportFile
 from ristn_cli.cli.several import run_batch, show_plans
 from ristn_cli.cli.terminal import console, errors, reported_errors, show
-from ristn_cli.cli.work import ProgressMode, Work
+from ristn_cli.cli.work import Work
 from ristn_cli.cli.workers import (
     Computers,
     DevicesOption,
@@ -184,7 +185,7 @@ def upscale(
             min=0,
             max=8,
             metavar="N",
-            help="Levels (of 255) by which still parts may differ and yet be computed once.",
+            help="Levels (of 255) by which a part may change and still be computed only once.",
         ),
     ] = 0,
     restart: Annotated[bool, typer.Option("--restart", help="Discard the finished parts of an earlier run.")] = False,

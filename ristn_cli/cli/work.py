@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -27,10 +24,10 @@ from ristn_cli.cli.info import (
     describe_telecine,
     write_json,
 )
-from ristn_cli.cli.job_bar import JobBar, shown_bar
+from ristn_cli.cli.job_bar import JobBar, ProgressMode, describe_memory, shown_progress
 from ristn_cli.cli.made import comparison_command, describe_made
 from ristn_cli.cli.reports import ReportFile
-from ristn_cli.cli.terminal import StopRequest, errors, log, note, show, stop_requests, warn
+from ristn_cli.cli.terminal import StopRequest, log, note, show, stop_requests, warn
 from ristn_cli.cli.workers import Devices
 
 if TYPE_CHECKING:
@@ -38,59 +35,8 @@ if TYPE_CHECKING:
     from ristn_cli.job.events import Event
     from ristn_cli.job.options import RunOptions, UpscaleOptions
     from ristn_cli.job.plan import JobPlan
-    from ristn_cli.job.progress import Progress
     from ristn_cli.video import InputStream, RawFormat
     from ristn_cli.weights import ModelChoice
-
-ProgressMode = Literal["auto", "bar", "json", "none"]
-
-
-@contextmanager
-def shown_progress(
-    mode: ProgressMode, bar: JobBar, labels: Mapping[str, str] | None = None
-) -> Iterator[Callable[[Progress], None]]:
-    """Yield a function that shows progress: as a bar (`auto`: on a terminal), as JSON lines on stderr, or not at
-    all.
-
-    Each JSON line contains `labels`.
-    """
-    if mode == "json":
-        yield partial(write_progress, labels=labels or {})
-        return
-    with shown_bar(bar, is_shown=mode == "bar" or (mode == "auto" and errors.is_terminal)):
-        yield bar.update
-
-
-def describe_memory() -> str:
-    """Return the memory in use by the program and its workers here; empty if unknown."""
-    from ristn_cli.engine.memory_in_use import gpu_memory_in_use, main_memory_in_use
-    from ristn_cli.job.plan import format_bytes
-
-    main, gpu = main_memory_in_use(), gpu_memory_in_use()
-    parts = [f"memory {format_bytes(main)}"] if main is not None else []
-    parts += [f"GPU {format_bytes(gpu)}"] if gpu is not None else []
-    return ", ".join(parts)
-
-
-def write_progress(done: Progress, labels: Mapping[str, str]) -> None:
-    """Write one JSON object as a line on stderr, with null for unknown values."""
-    remaining = done.remaining_seconds
-    values: dict[str, object] = {
-        **labels,
-        "frames": done.frames,
-        "total": done.total,
-        "fps": round(done.frames_per_second, 3),
-        "elapsed": round(done.elapsed_seconds, 3),
-        "remaining": None if remaining is None else round(remaining, 3),
-        "part": done.part,
-    }
-    if done.segments is not None:
-        values["segments"] = dict(zip(("finished", "planned"), done.segments, strict=True))
-        values["workers"] = [
-            asdict(worker) | {"frames_per_second": round(worker.frames_per_second, 3)} for worker in done.workers
-        ]
-    sys.stderr.write(json.dumps(values) + "\n")
-    sys.stderr.flush()
 
 
 def describe_model(choice: ModelChoice) -> str:

@@ -18,9 +18,8 @@ from clips import make_clip, make_sound
 from commands import COMMAND, QUICK, SHORT_PARTS, in_process, ristn
 
 from ristn_cli.cli.arguments import parse_time
-from ristn_cli.cli.job_bar import JobBar
+from ristn_cli.cli.job_bar import JobBar, shown_progress
 from ristn_cli.cli.terminal import format_seconds
-from ristn_cli.cli.work import shown_progress
 from ristn_cli.engine.allocator import is_glibc
 from ristn_cli.job.progress import Progress
 from ristn_cli.video import probe, read_frames, write_image

@@ -11,8 +11,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from ristn_cli.cli import job_bar
-from ristn_cli.cli.job_bar import JobBar, format_speed, pack, shown_bar
-from ristn_cli.cli.work import describe_memory
+from ristn_cli.cli.job_bar import JobBar, describe_memory, format_speed, pack, shown_bar
 from ristn_cli.engine.memory_in_use import main_memory_in_use
 from ristn_cli.job.progress import Progress, WorkerProgress
 
