@@ -228,7 +228,7 @@ class Manifest:
                 was = before if isinstance(before, str) and len(before) <= MOST_SHOWN else brief(before)
                 shown = "" if isinstance(now, dict) else f" ({was}, now {now})"
                 raise JobError(
-                    f"{self.folder}: contains an unfinished run with a different {name[:MOST_SHOWN]}{shown}; "
+                    f"{self.folder}: contains an unfinished run with another {name[:MOST_SHOWN]}{shown}; "
                     "use --restart to start again"
                 )
         for number, part in enumerate(state.parts, start=1):

@@ -401,10 +401,10 @@ def test_a_range_of_the_clip_keeps_its_audio(tmp_path: Path) -> None:
     [
         (["source.mp4"], 2, "two or more inputs"),
         (["source.mp4", "out.mkv", "--output", "out.mkv"], 2, "one of the inputs"),
-        (["source.mp4", "out.mkv", "--output", "there.html"], 2, "add --overwrite"),
+        (["source.mp4", "out.mkv", "--output", "there.html"], 2, "use --overwrite"),
         (["source.mp4", "out.mkv", "--png", "a.png", "--video", "a.png"], 2, "the name of two outputs"),
         (["source.mp4", "out.mkv", "--png", "a.png", "--crop", "1,2,3"], 2, "is not a crop"),
-        (["source.mp4", "out.mkv", "--png", "a.gif"], 2, "files ending in .png or .jpg"),
+        (["source.mp4", "out.mkv", "--png", "a.gif"], 2, "ends in .png or .jpg"),
         (["source.mp4", "out.mkv", "--video", "a.gif"], 1, "a.gif"),
         (["source.mp4", "out.mkv", "--crop", "1,2,3,4"], 2, "--crop is only for --png"),
         (["source.mp4", "out.mkv", "--png", "a.png", "--crop", "250,0,10,10"], 1, "does not lie in 256x192 pixels"),

@@ -214,9 +214,7 @@ def test_a_device_that_is_too_small_says_what_would_do(random_model: RISTN, monk
     upscaler = Upscaler(random_model, CPU, Tiling(tile=100))
     upscaler.model = runs_out_above(8, 1, upscaler.model, [])  # type: ignore[assignment]
     monkeypatch.setattr("ristn_cli.engine.upscaler.free_bytes", lambda device: 5 << 20)
-    with pytest.raises(
-        OutOfMemory, match=r"tiles of 32 pixels .* needs about \d+ MiB; 5 MiB are free.*bf16"
-    ) as told:
+    with pytest.raises(OutOfMemory, match=r"tiles of 32 pixels .* needs about \d+ MiB; 5 MiB are free.*bf16") as told:
         list(upscaler.upscale(noise(3, 70, 50)))
     assert "\n" not in str(told.value)
 

@@ -142,7 +142,7 @@ def test_another_option_or_input_is_refused_by_name_until_restart(upscaler: Upsc
     source, target = make_clip(tmp_path / "in.mp4", frames=12, width=32, height=32), tmp_path / "out.mp4"
     interrupt(source, target, upscaler)
     other = short(preset="ultrafast", crf=30)
-    with pytest.raises(JobError, match=r"different crf \(17, now 30\); use --restart"):
+    with pytest.raises(JobError, match=r"another crf \(17, now 30\); use --restart"):
         run(source, target, upscaler, other)
     make_clip(source, frames=11, width=32, height=32)
     with pytest.raises(JobError, match="another input"):
