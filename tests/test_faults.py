@@ -119,7 +119,7 @@ def test_permission_lost(upscaler: Upscaler, tmp_path: Path) -> None:
         with pytest.raises(Interrupted):
             run(source, target, upscaler, LOSSLESS, should_stop=stop_after(target))
         remount("ro")
-        with pytest.raises(VideoError, match=r"out\.mkv: cannot write there: Read-only file system"):
+        with pytest.raises(VideoError, match=r"out\.mkv: cannot write to this folder: Read-only file system"):
             run(source, target, upscaler, LOSSLESS)
         remount("rw")
         progress = list(run_job(source, target, upscaler, LOSSLESS))

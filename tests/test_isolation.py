@@ -189,7 +189,9 @@ def test_a_planted_folder_for_compiled_code_is_refused(
     monkeypatch.setattr("torch._inductor.runtime.runtime_utils.default_cache_dir", lambda: str(planted))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     assert not is_own(planted)
-    with pytest.raises(DeviceError, match=r"other users can change compiled code in .*; delete it, or set TMPDIR"):
+    with pytest.raises(
+        DeviceError, match=r"other users can change compiled code in .*; delete this folder, or set TMPDIR"
+    ):
         keep_compiled_code()
 
 

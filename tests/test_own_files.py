@@ -236,7 +236,7 @@ def test_a_manifest_names_only_parts(upscaler: Upscaler, tmp_path: Path, name: s
         list(run_job(source, target, upscaler, FAST, should_stop=(job_folder(target) / "manifest.json").exists))
     path = job_folder(target) / "manifest.json"
     path.write_text(path.read_text(encoding="utf-8").replace("part-00001.mp4", name), encoding="utf-8")
-    with pytest.raises(JobError, match="which is no part; use --restart"):
+    with pytest.raises(JobError, match="is not the name of a part; use --restart"):
         list(run_job(source, target, upscaler, FAST))
 
 

@@ -169,10 +169,10 @@ def test_errors_of_the_system_name_the_file_in_one_line(tmp_path: Path, tiny_wei
         (("info", loop), loop, "is a link that leads to no file"),
         (("info", source / "in.mp4"), source, "no such file or directory"),
         (("upscale", source, long, *weights), long, "too long; give it a shorter name"),
-        (("upscale", source, source / "out.mp4", *weights), source, "no such folder"),
+        (("upscale", source, source / "out.mp4", *weights), source, "does not exist"),
         (("upscale", source, tmp_path / "out.mp4", "--model", loop), loop, "no such weights file"),
         (("upscale", source, tmp_path / "out.mp4", *weights, "--log-file", folder), folder, "name a file"),
-        (("upscale", source, tmp_path / "out.mp4", *weights, "--log-file", loop), loop, "a loop of links"),
+        (("upscale", source, tmp_path / "out.mp4", *weights, "--log-file", loop), loop, "links form a loop"),
         (("info", "/dev/null"), "/dev/null", "is not a video"),
     ):
         code, stdout, stderr = in_process(*arguments)

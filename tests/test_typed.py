@@ -204,7 +204,7 @@ ROW = json.loads(json.dumps(asdict(PART), default=str))
 )
 def test_a_manifest_of_another_form_is_refused_in_one_line(tmp_path: Path, state: str) -> None:
     (tmp_path / "manifest.json").write_text(state)
-    with pytest.raises(JobError, match="use --restart to begin afresh") as caught:
+    with pytest.raises(JobError, match="use --restart to start again") as caught:
         Manifest(tmp_path, {}).load()
     assert str(tmp_path) in str(caught.value)
     assert "\n" not in str(caught.value)

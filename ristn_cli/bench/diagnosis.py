@@ -233,7 +233,7 @@ def check_speed(backend: Backend, seconds: float = TEST_SECONDS) -> Section:
 
 
 def measure_rate(upscaler: Upscaler, seconds: float) -> float:
-    """Frames a second of the example's size that the network makes, measured for about as many seconds."""
+    """Frames per second of the example's size that the network makes, measured for about as many seconds."""
     upscaler.fit(WIDTH, HEIGHT)
     tiling = upscaler.tiling
     rows, columns = (plan_spans(size, tiling.tile, tiling.overlap) for size in (HEIGHT, WIDTH))

@@ -20,9 +20,10 @@ from ristn_cli.bench.peak_memory import read_peaks
 from ristn_cli.bench.results import STAGES, Case, Limits, Reference, summarize
 from ristn_cli.bench.scene import make_scene
 from ristn_cli.bench.stage_times import StageClock
+from ristn_cli.engine.auto_tiling import AutoTiling
 from ristn_cli.engine.compilation import CompileName
 from ristn_cli.engine.device import Backend, choose_backend
-from ristn_cli.engine.memory import AutoTiling, count_tiles
+from ristn_cli.engine.memory import count_tiles
 from ristn_cli.engine.tiles import plan_spans
 from ristn_cli.engine.upscaler import Upscaler
 from ristn_cli.engine.windows import Window

@@ -1,4 +1,4 @@
-"""Command line: parse, call, show. The only package that knows typer and rich, or prints; one module a command."""
+"""The command line: parses arguments and prints. The only package that uses Typer and Rich. One module per command."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,22 +22,22 @@ from ristn_cli.cli.upscale import upscale
 from ristn_cli.printable import printable
 
 USAGE_ERROR: type[Any] = typer.BadParameter.__bases__[0]
-"""Newer versions of typer have a click of their own, so that it cannot be imported by name."""
+"""Newer versions of Typer contain their own Click, so this class has no fixed import path."""
 
 
 @contextmanager
 def plain_usage_errors() -> Iterator[None]:
-    """Within, errors of the command line are safe to show: they quote arguments, which are names of files."""
+    """Escape control characters in usage errors, which quote file names, while the context is active."""
     try:
         yield
     except USAGE_ERROR as error:
-        if type(error).__name__ != "NoArgsIsHelpError":  # its message is the help, in lines
+        if type(error).__name__ != "NoArgsIsHelpError":  # its message is the help, with line breaks
             error.message = printable(error.message)
         raise
 
 
 class PlainGroup(TyperGroup):
-    """The commands, with errors that are safe to show."""
+    """The group of commands, with escaped usage errors."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         """Parse the options before the command."""
@@ -45,7 +45,7 @@ class PlainGroup(TyperGroup):
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: Any) -> Any:
-        """Parse the command's own arguments, and run it."""
+        """Parse the command's arguments and run it."""
         with plain_usage_errors():
             return super().invoke(ctx)
 
@@ -68,7 +68,7 @@ app.command()(doctor)
 
 
 def show_version(is_asked: bool) -> None:
-    """Print the version and end."""
+    """Print the version and exit."""
     if is_asked:
         typer.echo(f"ristn {version('ristn')}")
         raise typer.Exit

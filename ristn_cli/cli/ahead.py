@@ -1,4 +1,4 @@
-"""The next job of a batch, begun while the one before it is at work: several workers would idle at its end."""
+"""Starts the next job of a batch before the current one ends, so that no worker is idle at its end."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 class Background:
-    """A job that runs in a thread. Its events wait until they are asked for; so does the error that ends it.
+    """Runs a job in a thread. Its events, and an error that ends it, are queued.
 
     Args:
-        events: of the job.
-        stop: ends it when it is set.
+        events: events of the job.
+        stop: stops the job when set.
     """
 
     def __init__(self, events: Generator[Event, None, None], stop: threading.Event) -> None:
@@ -40,6 +40,6 @@ class Background:
             yield event
 
     def close(self) -> None:
-        """End the job where no finished part is lost, and wait for that."""
+        """Stop the job without losing finished parts, and wait for its end."""
         self._stop.set()
         self._thread.join()

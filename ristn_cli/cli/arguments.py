@@ -1,4 +1,4 @@
-"""Options that several commands have, and the values in them."""
+"""Options that several commands share, and parsers of their values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ristn_cli.video import RawFormat
 
 DROPPABLE = ("audio", "subtitles", "alpha", "attachments", "chapters", "covers", "data", "metadata", "videos")
-"""What `--drop` can leave out."""
+"""Names for `--drop`."""
 
 DeviceOption = Annotated[
     str,
@@ -28,16 +28,20 @@ PrecisionOption = Annotated[
     str,
     typer.Option(metavar="NAME", help="Precision: auto, fp32, fp16 or bf16.", autocompletion=complete_precisions),
 ]
-TileOption = Annotated[int | None, typer.Option(min=32, metavar="N", help="Largest side of a tile, in source pixels.")]
-WindowOption = Annotated[int | None, typer.Option(min=1, metavar="N", help="Frames that the network reads together.")]
+TileOption = Annotated[
+    int | None, typer.Option(min=32, metavar="N", help="Largest side of a tile, in source pixels. Default: by memory.")
+]
+WindowOption = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Number of frames per window. Default: by memory.")
+]
 CompileOption = Annotated[
-    Literal["auto", "on", "off"], typer.Option("--compile", help="Compile the network. auto: on CUDA.")
+    Literal["auto", "on", "off"], typer.Option("--compile", help="Compile the network. auto compiles on CUDA.")
 ]
 MemoryOption = Annotated[
     str | None,
     typer.Option(
         metavar="SIZE",
-        help="Memory limit, e.g. 4GiB, for the program with its workers and encoders, or on a GPU for the network. "
+        help="Memory limit, e.g. 4GiB, of the program with all workers and encoders, or of the network on a GPU. "
         "More is faster. Default: by network and free memory.",
     ),
 ]
@@ -46,34 +50,36 @@ VideoStreamOption = Annotated[
     typer.Option(
         min=0,
         metavar="N",
-        help="Number of the video stream to use, from 0. Default: the one with more than one frame, the default flag, "
-        "the largest picture.",
+        help="Number of the video stream to use, from 0. Default: the main one, by number of frames, default flag and "
+        "size.",
     ),
 ]
-MaxFramesOption = Annotated[int | None, typer.Option(min=1, metavar="N", help="Number of frames after which to stop.")]
+MaxFramesOption = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Largest number of frames. Default: all.")
+]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 def parse_bytes(text: str | None) -> int | None:
-    """Bytes of `4GiB`, `500 MB`, `2g` or `1000000`.
+    """Parse `4GiB`, `500 MB`, `2g` or `1000000` to bytes.
 
     Raises:
-        typer.BadParameter: it is none of these.
+        typer.BadParameter: the text has another form.
     """
     if text is None:
         return None
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b?)\s*", text, re.IGNORECASE)
     if found is None or float(found[1]) <= 0:
-        raise typer.BadParameter(f"{text!r} is not an amount of memory; expected such as 4GiB or 500MB")
+        raise typer.BadParameter(f"{text!r} is not an amount of memory; expected for example 4GiB or 500MB")
     base = 1000 if found[3].lower() == "b" else 1024
     return int(float(found[1]) * base ** " kmgt".index(found[2].lower() or " "))
 
 
 def parse_time(text: str) -> Fraction:
-    """Seconds of `90`, `1:30`, `0:01:30` or `1:30.5`.
+    """Parse `90`, `1:30`, `0:01:30` or `1:30.5` to seconds.
 
     Raises:
-        typer.BadParameter: it is none of these.
+        typer.BadParameter: the text has another form.
     """
     try:
         parts = [Fraction(part) for part in text.split(":")]
@@ -88,10 +94,11 @@ def parse_time(text: str) -> Fraction:
 
 
 def parse_place(text: str) -> Fraction | Position:
-    """Seconds as of `parse_time`, a timecode such as `01:00:10:12` or `01:00:10;12`, or a frame number such as `240f`.
+    """Parse seconds as `parse_time` does, a timecode such as `01:00:10:12` or `01:00:10;12`, or a frame number such
+    as `240f`.
 
     Raises:
-        typer.BadParameter: it is none of these.
+        typer.BadParameter: the text has another form.
     """
     from ristn_cli.job.positions import parse_position
 
@@ -107,10 +114,10 @@ def parse_place(text: str) -> Fraction | Position:
 
 
 def parse_encoder_arguments(given: list[str]) -> dict[str, str]:
-    """`key=value` pairs as a dictionary.
+    """Parse `key=value` pairs to a dictionary.
 
     Raises:
-        typer.BadParameter: one is no such pair.
+        typer.BadParameter: an argument has another form.
     """
     pairs = [argument.partition("=") for argument in given]
     for key, equals, value in pairs:
@@ -120,10 +127,10 @@ def parse_encoder_arguments(given: list[str]) -> dict[str, str]:
 
 
 def parse_size(text: str, *, largest: int = 99999) -> tuple[int, int]:
-    """Width and height of `1920x1080`, each at most `largest`.
+    """Parse `1920x1080` to (width, height), each at most `largest`.
 
     Raises:
-        typer.BadParameter: it is no such size.
+        typer.BadParameter: the text has another form.
     """
     found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text, re.IGNORECASE)
     if found is None or max(int(found[1]), int(found[2])) > largest:
@@ -132,10 +139,11 @@ def parse_size(text: str, *, largest: int = 99999) -> tuple[int, int]:
 
 
 def parse_output_size(text: str | None) -> dict[str, Any]:
-    """`--size` as fields of `UpscaleOptions`: `2x`, `1920x1080`, `fit:1080p` or `fit:1920x1080`; none of None.
+    """Parse `--size` to fields of `UpscaleOptions`: `2x`, `1920x1080`, `fit:1080p` or `fit:1920x1080`. None has no
+    fields.
 
     Raises:
-        typer.BadParameter: it is none of these.
+        typer.BadParameter: the text has another form.
     """
     if text is None:
         return {}
@@ -158,29 +166,29 @@ def parse_output_size(text: str | None) -> dict[str, Any]:
 
 
 def parse_drop(given: Sequence[str] | None) -> frozenset[str]:
-    """What `--drop`, which may be repeated, leaves out: names of `DROPPABLE`, separated by commas.
+    """Parse `--drop`, which may be repeated: names of `DROPPABLE` separated by commas.
 
     Raises:
-        typer.BadParameter: there is another name.
+        typer.BadParameter: a name is unknown.
     """
     names = [name.strip().lower() for text in given or () for name in text.split(",")]
     for name in names:
         if name not in DROPPABLE:
-            raise typer.BadParameter(f"--drop {name!r} is unknown; expected some of {', '.join(DROPPABLE)}")
+            raise typer.BadParameter(f"--drop {name!r} is unknown; expected one or more of {', '.join(DROPPABLE)}")
     return frozenset(names)
 
 
 def weights_file(model: str) -> Path | None:
-    """The file that `--model` names; None for a name of released weights."""
+    """Return the file that `--model` names; None for the name of released weights."""
     is_path = model.lower().endswith(".safetensors") or "/" in model or os.sep in model
     return Path(model) if is_path else None
 
 
 def parse_grain(text: str | None) -> float:
-    """Share of the grain to be put back: 1 of `match`, 0 of None.
+    """Parse the share of the grain to put back: 1 for `match`, 0 for None.
 
     Raises:
-        typer.BadParameter: it is no share.
+        typer.BadParameter: it is not a share in [0, 1].
     """
     if text is None or text == "match":
         return 0 if text is None else 1
@@ -189,30 +197,30 @@ def parse_grain(text: str | None) -> float:
     except ValueError:
         share = -1
     if not 0 <= share <= 1:
-        raise typer.BadParameter(f"{text!r} is not a share of grain; expected match, or a number from 0 to 1")
+        raise typer.BadParameter(f"--grain {text!r} is not a share of grain; expected match, or a number from 0 to 1")
     return share
 
 
 def parse_rate(text: str) -> Fraction:
-    """Frames a second of `24`, `23.976` or `24000/1001`.
+    """Parse `24`, `23.976` or `24000/1001` to a frame rate.
 
     Raises:
-        typer.BadParameter: it is none of these.
+        typer.BadParameter: the text has another form.
     """
     try:
         rate = Fraction(text)
     except (ValueError, ArithmeticError):
         rate = Fraction(0)
     if not 0 < rate <= 1000:
-        raise typer.BadParameter(f"{text!r} is not a rate; expected frames a second such as 25 or 24000/1001")
+        raise typer.BadParameter(f"{text!r} is not a frame rate; expected for example 25 or 24000/1001")
     return rate
 
 
 def parse_raw(text: str | None) -> RawFormat | None:
-    """What raw frames on standard input are, by `WxH[@RATE][:FORMAT]`: 25 frames a second of yuv420p by default.
+    """Parse the format of raw frames, `WxH[@RATE][:FORMAT]`, by default at 25 fps in yuv420p.
 
     Raises:
-        typer.BadParameter: it is no such text.
+        typer.BadParameter: the text has another form.
     """
     from ristn_cli.video import RawFormat
 
@@ -220,15 +228,15 @@ def parse_raw(text: str | None) -> RawFormat | None:
         return None
     found = re.fullmatch(r"([^@:]*)(?:@([^@:]+))?(?::(\w+))?", text)
     if found is None:
-        raise typer.BadParameter(f"--raw {text!r} is not WxH[@RATE][:FORMAT]; expected such as 1920x1080@24:rgb24")
+        raise typer.BadParameter(f"--raw {text!r} is not WxH[@RATE][:FORMAT]; expected for example 1920x1080@24:rgb24")
     return RawFormat(*parse_size(found[1]), parse_rate(found[2] or "25"), found[3] or "yuv420p")
 
 
 def parse_images(text: str | None) -> Fraction | Literal["stills"] | None:
-    """How images of a folder are taken: as frames at a rate, or each as a still.
+    """Parse how to read a folder of images: as frames at a frame rate, or as `stills`.
 
     Raises:
-        typer.BadParameter: it is neither.
+        typer.BadParameter: the text has another form.
     """
     if text is None:
         return None
@@ -241,7 +249,7 @@ def parse_images(text: str | None) -> Fraction | Literal["stills"] | None:
 
 
 def parse_format(text: str | None) -> str | None:
-    """The file extension that `--format` names: `mkv`, `.mkv` and `matroska` are `.mkv`.
+    """Return the file extension for `--format`: `mkv`, `.mkv` and `matroska` are `.mkv`.
 
     Raises:
         typer.BadParameter: it is empty.

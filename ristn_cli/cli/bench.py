@@ -35,12 +35,13 @@ LARGEST_SIDE = 16384
 def bench(
     context: typer.Context,
     source: Annotated[
-        Path | None, typer.Argument(help="Video to measure with; without one, a moving scene is made.")
+        Path | None, typer.Argument(help="Video to measure with. Default: a synthetic moving scene.")
     ] = None,
     model: Annotated[
         list[str] | None,
         typer.Option(
-            help="Network: ristn-lite, ristn, paper, paper-2x2 or a .safetensors file. May be repeated.",
+            help="Network: ristn-lite, ristn, paper, paper-2x2 or a .safetensors file. May be repeated. "
+            "Default: ristn-lite.",
             autocompletion=complete_networks,
         ),
     ] = None,
@@ -50,16 +51,19 @@ def bench(
     ] = None,
     precision: Annotated[
         list[str] | None,
-        typer.Option(help="Precision: auto, fp32, fp16 or bf16. May be repeated.", autocompletion=complete_precisions),
+        typer.Option(
+            help="Precision: auto, fp32, fp16 or bf16. May be repeated. Default: auto.",
+            autocompletion=complete_precisions,
+        ),
     ] = None,
     device: DeviceOption = "auto",
     compilation: CompileOption = "auto",
     window: WindowOption = None,
     tile: TileOption = None,
     memory_limit: MemoryOption = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of PyTorch. Default: all cores.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Number of PyTorch threads. Default: all cores.")] = None,
     frames: Annotated[
-        int | None, typer.Option(min=1, help="Number of frames of the clip that is upscaled end to end.")
+        int | None, typer.Option(min=1, help="Number of frames of the end-to-end clip. Default: by time limit.")
     ] = None,
     preset: Annotated[
         str, typer.Option(help="Speed preset of the encoder.", autocompletion=complete_presets)
@@ -69,10 +73,10 @@ def bench(
         bool, typer.Option("--network-only", help="Measure the network alone, without files.")
     ] = False,
     reference: Annotated[
-        bool, typer.Option("--reference", help="Also measure the plain float32 module, one window for every frame.")
+        bool, typer.Option("--reference", help="Also measure the plain float32 module, with one window per frame.")
     ] = False,
-    compare: Annotated[Path | None, typer.Option(help="Older report to show ratios to.")] = None,
-    output: Annotated[Path | None, typer.Option(help="JSON file to write the report to.")] = None,
+    compare: Annotated[Path | None, typer.Option(help="Older report to compare with. Default: none.")] = None,
+    output: Annotated[Path | None, typer.Option(help="JSON file to write the report to. Default: none.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing report.")] = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -82,13 +86,13 @@ def bench(
     limit = parse_bytes(memory_limit)
     given = Given.of(context)
     if source is not None and size:
-        raise typer.BadParameter("--size is of made frames; a video has its own")
+        raise typer.BadParameter("--size is for synthetic frames; a video has its own size")
     if network_only:
         given.refuse("--network-only writes no file", "frames", "preset")
     if as_json:
-        given.refuse("--json prints the report alone, without ratios; give one of them", "compare")
+        given.refuse("--json prints the report without ratios; use one of them", "compare")
     if output is None:
-        given.refuse("it is for --output, which was not asked for", "overwrite")
+        given.refuse("there is no --output", "overwrite")
     else:
         check_targets([output], [path for path in (source, compare) if path is not None], overwrite)
     with reported_errors(debug):
@@ -141,7 +145,7 @@ def bench(
 
 
 def write_report(report: Report, path: Path | None, *, overwrite: bool = False) -> None:
-    """The report as JSON, into a file or on stdout."""
+    """Write the report as JSON to a file, or to stdout."""
     import json
 
     from ristn_cli.own_files import write_text

@@ -1,4 +1,4 @@
-"""What `ristn bench` found, as tables for the terminal."""
+"""The results of `ristn bench` as tables for the terminal."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LABELS = {
 
 
 def make_table(title: str, *columns: str) -> Table:
-    """A table whose first column is text and whose others are numbers."""
+    """Make a table whose first column is text and whose others are numbers."""
     table = Table(title=plain(title) if title else None, title_justify="left")
     for index, column in enumerate(columns):
         table.add_column(plain(column), justify="left" if index == 0 else "right")
@@ -33,12 +33,12 @@ def make_table(title: str, *columns: str) -> Table:
 
 
 def shown(value: float | None, form: Callable[[float], str]) -> str:
-    """A figure, or a dash for none."""
+    """Format a figure, or return a dash for None."""
     return "-" if value is None else form(value)
 
 
 def describe_report(report: Report) -> Iterator[Table | Text]:
-    """The machine, and tables of what was measured."""
+    """Yield the machine and the tables."""
     machine = report.machine
     yield plain(
         f"{machine.processor}, {machine.cores} cores, {machine.threads} threads; {machine.device}; "
@@ -49,13 +49,13 @@ def describe_report(report: Report) -> Iterator[Table | Text]:
 
 
 def name_of(case: Case) -> str:
-    """What tells a case from the others."""
+    """Return a name that distinguishes a case from the others."""
     weights = "" if case.weights == "released" else f" ({case.weights} weights)"
     return f"{case.model}{weights} {case.width}x{case.height} {case.precision}"
 
 
 def describe_cases(cases: list[Case]) -> Table:
-    """All figures, a row each, a column for each case."""
+    """Make a table with a row per figure and a column per case."""
     table = make_table("", "", *(name_of(case) for case in cases))
     columns = [list(case_figures(case)) for case in cases]
     for rows in zip(*columns, strict=True):
@@ -64,26 +64,26 @@ def describe_cases(cases: list[Case]) -> Table:
 
 
 def case_figures(case: Case) -> Iterator[tuple[str, str]]:
-    """Name and value of each figure of a case."""
+    """Yield name and value of each figure of a case."""
 
     def seconds(value: float | None) -> str:
         return shown(value, lambda known: f"{known:.3f} s")
 
     took, rates, flops, whole, reference = case.network, case.limits, case.arithmetic, case.end_to_end, case.reference
     yield "window, tile, tiles", f"{case.window}, {case.tile}, {case.tiles}"
-    yield "network, a frame", seconds(took.median)
+    yield "network, per frame", seconds(took.median)
     yield "  lowest to highest", f"{took.lowest:.3f}-{took.highest:.3f} s ({took.repeats}x)"
-    yield "  frames a second", f"{case.frames_per_second:.2f}"
+    yield "  frames per second", f"{case.frames_per_second:.2f}"
     for stage, label in LABELS.items():
         yield f"  {label}", shown(case.stages[stage], lambda known: f"{1000 * known:.1f} ms")
-    yield "arithmetic of the network, a frame", f"{flops.network_flops / 1e9:.1f} GFLOP"
+    yield "arithmetic of the network, per frame", f"{flops.network_flops / 1e9:.1f} GFLOP"
     yield "  executed, with context and overlap", f"{flops.executed_flops / 1e9:.1f} GFLOP"
     yield "machine: matrix product", f"{rates.matrix_flops_per_second / 1e9:.0f} GFLOP/s"
     yield "  best 3x3 convolution", f"{rates.convolution_flops_per_second / 1e9:.0f} GFLOP/s"
     yield "  copy, read and written", f"{rates.copy_bytes_per_second / 1e9:.1f} GB/s"
     yield "share of the matrix rate, network", f"{case.network_share:.0%}"
     yield "  executed", f"{case.executed_share:.0%}"
-    yield "end to end, a frame", seconds(None if whole is None else whole.seconds_per_frame)
+    yield "end to end, per frame", seconds(None if whole is None else whole.seconds_per_frame)
     yield "  network alone on the same clip", seconds(None if whole is None else whole.network_seconds_per_frame)
     yield "  ratio", shown(None if whole is None else whole.ratio, lambda known: f"{known:.2f}")
     yield (
@@ -92,8 +92,8 @@ def case_figures(case: Case) -> Iterator[tuple[str, str]]:
     )
     if case.device_memory_bytes is not None:
         yield "  of the device", f"{case.device_memory_bytes / (1 << 20):.0f} MiB"
-    yield "bicubic by ffmpeg, a frame", seconds(case.bicubic_seconds_per_frame)
-    yield "reference, a frame", seconds(None if reference is None else reference.seconds_per_frame.median)
+    yield "bicubic by ffmpeg, per frame", seconds(case.bicubic_seconds_per_frame)
+    yield "reference, per frame", seconds(None if reference is None else reference.seconds_per_frame.median)
     yield (
         "  network / reference",
         shown(None if reference is None else reference.ratio, lambda known: f"{known:.3f}"),
@@ -101,9 +101,9 @@ def case_figures(case: Case) -> Iterator[tuple[str, str]]:
 
 
 def describe_comparison(rows: list[Comparison]) -> Table | str:
-    """Each figure now and then."""
+    """Make a table of each figure in both reports."""
     if not rows:
-        return "nothing to compare: the older report has none of these cases"
+        return "nothing to compare: the older report contains none of these cases"
     table = make_table("compared", "case", "figure", "now", "then", "ratio")
     for row in rows:
         table.add_row(

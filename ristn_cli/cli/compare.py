@@ -19,10 +19,10 @@ DEFAULT_OUTPUT = Path("compare.html")
 
 
 def parse_crop(text: str) -> tuple[int, int, int, int]:
-    """Left, top, width and height of `x,y,w,h`.
+    """Parse `x,y,w,h` to left, top, width and height.
 
     Raises:
-        typer.BadParameter: it is no such four numbers.
+        typer.BadParameter: the text has another form.
     """
     found = re.fullmatch(r"\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*", text)
     if found is None:
@@ -32,10 +32,10 @@ def parse_crop(text: str) -> tuple[int, int, int, int]:
 
 
 def check_targets(targets: list[Path], sources: list[Path], overwrite: bool) -> None:
-    """Refuse what cannot be meant.
+    """Refuse outputs that cannot be written.
 
     Raises:
-        typer.BadParameter: two outputs of one name, an output that is an input, or one that exists already.
+        typer.BadParameter: two outputs have one name, an output is an input, or it exists already.
     """
     from ristn_cli.own_files import is_device
     from ristn_cli.video import InputFiles
@@ -44,11 +44,11 @@ def check_targets(targets: list[Path], sources: list[Path], overwrite: bool) -> 
     inputs = InputFiles(sources)
     for target, path in zip(targets, resolved, strict=True):
         if resolved.count(path) > 1:
-            raise typer.BadParameter(f"{target} is named for two outputs; give each its own name")
+            raise typer.BadParameter(f"{target} is the name of two outputs; give each its own name")
         if inputs.find(target) is not None:
             raise typer.BadParameter(f"{target} is one of the inputs; give the output another name")
         if os.path.lexists(target) and not overwrite and not is_device(target):
-            raise typer.BadParameter(f"{target} exists; add --overwrite to replace it")
+            raise typer.BadParameter(f"{target} already exists; use --overwrite to replace it")
 
 
 def compare(
@@ -60,10 +60,12 @@ def compare(
         Path | None, typer.Option(help="HTML page to write. Default: compare.html, unless --png or --video is given.")
     ] = None,
     png: Annotated[
-        Path | None, typer.Option(help="Picture to write: the scene, and enlarged crops of every input.")
+        Path | None,
+        typer.Option(help="Picture to write: the scene, and enlarged crops of every input. Default: none."),
     ] = None,
     video: Annotated[
-        Path | None, typer.Option(help="Split-screen clip to write, with the audio of the first video.")
+        Path | None,
+        typer.Option(help="Split-screen clip to write, with the audio of the first video. Default: none."),
     ] = None,
     label: Annotated[
         list[str] | None, typer.Option(help="Label of an input, in their order. May be repeated. Default: file names.")
@@ -75,10 +77,12 @@ def compare(
     every: Annotated[
         int | None, typer.Option(min=1, help="Take every k-th frame. Default: frames spread over the range.")
     ] = None,
-    start: Annotated[str | None, typer.Option(help="Time at which to begin: seconds, M:SS or H:MM:SS.")] = None,
-    end: Annotated[str | None, typer.Option(help="Time at which to stop: seconds, M:SS or H:MM:SS.")] = None,
+    start: Annotated[str | None, typer.Option(help="Time to start at: seconds, M:SS or H:MM:SS. Default: 0.")] = None,
+    end: Annotated[
+        str | None, typer.Option(help="Time to stop at: seconds, M:SS or H:MM:SS. Default: the end.")
+    ] = None,
     offset: Annotated[
-        str | None, typer.Option(help="Time in the first input at which the others begin, if they were cut from it.")
+        str | None, typer.Option(help="Time in the first input at which the others start. Default: 0.")
     ] = None,
     scaling: Annotated[
         Literal["nearest", "bicubic"],
@@ -87,7 +91,8 @@ def compare(
     crop: Annotated[
         list[str] | None,
         typer.Option(
-            help="Crop that --png enlarges, as x,y,width,height in pixels of the largest input. May be repeated."
+            help="Crop that --png enlarges, as x,y,width,height in pixels of the largest input. May be repeated. "
+            "Default: the places with the most detail."
         ),
     ] = None,
     limit: Annotated[float, typer.Option(min=0.1, help="Largest size of the page, in megabytes.")] = 20,
@@ -99,13 +104,15 @@ def compare(
 ) -> None:
     """Show videos or images of one scene against each other: a page with a slider, a picture, a split-screen clip."""
     if len(sources) < 2:
-        raise typer.BadParameter("a comparison takes two inputs or more")
+        raise typer.BadParameter("expected two or more inputs")
     if label and len(label) > len(sources):
-        raise typer.BadParameter(f"{len(label)} labels for {len(sources)} inputs")
+        raise typer.BadParameter(
+            f"--label is used {len(label)} times for {len(sources)} inputs; use it once per input at most"
+        )
     if crop and png is None:
-        raise typer.BadParameter("--crop is for --png, which was not asked for")
+        raise typer.BadParameter("--crop is only for --png; use --png, too")
     if png is not None and png.suffix.lower() not in IMAGE_SUFFIXES:
-        raise typer.BadParameter(f"{png}: --png writes files ending in {' or '.join(IMAGE_SUFFIXES)}")
+        raise typer.BadParameter(f"--png {png}: expected a name that ends in {' or '.join(IMAGE_SUFFIXES)}")
     crops = [parse_crop(text) for text in crop or []]
     first, last = (None if text is None else parse_time(text) for text in (start, end))
     shift: Fraction | None = None if offset is None else parse_time(offset)
@@ -113,9 +120,9 @@ def compare(
         output = DEFAULT_OUTPUT
     given = Given.of(context)
     if output is None:
-        given.refuse("it is for the page, which --png or --video alone does not write", "limit", "quality")
+        given.refuse("it is for the page; use --output to write one", "limit", "quality")
         if png is None:
-            given.refuse("the clip has every frame of the range", "frames", "every")
+            given.refuse("the clip contains every frame of the range", "frames", "every")
     check_targets([path for path in (output, png, video) if path is not None], sources, overwrite)
     with reported_errors(debug):
         from ristn_cli.comparison.alignment import Crop
@@ -126,7 +133,7 @@ def compare(
 
         comparison = open_comparison(sources, labels=label or (), offset=shift)
         if comparison.is_still:
-            given.refuse("nothing moves in single pictures", "frames", "every", "start", "end", "offset")
+            given.refuse("the inputs are single images", "frames", "every", "start", "end", "offset")
         what = f"{len(sources)} inputs at {comparison.width}x{comparison.height}"
         if output is not None:
             options = PageOptions(

@@ -1,6 +1,6 @@
-"""Values that the shell completes: names of weights, recipes, codecs, presets, devices and precisions.
+"""Completes values in the shell: names of weights, recipes, codecs, presets, devices and precisions.
 
-What the shell waits for must not import torch.
+Does not import PyTorch, because the shell waits for it.
 """
 
 from __future__ import annotations
@@ -11,47 +11,47 @@ from importlib import resources
 import typer
 
 Candidates = Iterator[tuple[str, str]]
-"""Values, each with a note that zsh, fish and PowerShell show beside it."""
+"""Values, each with a description that zsh, fish and PowerShell show."""
 
 NETWORKS = ("paper", "paper-2x2", "ristn")
-"""Configurations without released weights of their own."""
+"""Configurations without released weights."""
 
 PRECISIONS = ("fp32", "fp16", "bf16")
 
 
 def complete_models(incomplete: str) -> Candidates:
-    """`auto` and the released weights."""
+    """Complete `auto` and released weights."""
     yield from _starting(incomplete, [("auto", "chosen by how strongly the source is compressed")])
     yield from complete_weights(incomplete)
 
 
 def complete_weights(incomplete: str) -> Candidates:
-    """The released weights."""
+    """Complete released weights."""
     from ristn_cli.weights import RELEASES
 
     yield from _starting(incomplete, [(release.name, f"for {release.source} footage") for release in RELEASES.values()])
 
 
 def complete_methods(incomplete: str) -> Candidates:
-    """What `ristn evaluate` scores."""
+    """Complete the methods of `ristn evaluate`."""
     yield from _starting(incomplete, [("bicubic", "interpolation"), ("lanczos", "interpolation")])
     yield from complete_weights(incomplete)
 
 
 def complete_networks(incomplete: str) -> Candidates:
-    """What `ristn bench` measures."""
+    """Complete the networks of `ristn bench`."""
     yield from _starting(incomplete, [(name, "random weights") for name in NETWORKS])
     yield from complete_weights(incomplete)
 
 
 def complete_recipes(incomplete: str) -> Candidates:
-    """The recipes that ristn brings."""
+    """Complete the recipes of ristn."""
     names = sorted(file.name for file in resources.files("ristn_cli.training").joinpath("recipes").iterdir())
     yield from _starting(incomplete, [(name.removesuffix(".toml"), "") for name in names if name.endswith(".toml")])
 
 
 def complete_codecs(incomplete: str) -> Candidates:
-    """`auto` and the codecs whose encoder FFmpeg has here."""
+    """Complete `auto` and the available codecs."""
     from ristn_cli.video import CODECS
 
     found = [(codec.name, f"by {codec.encoder}") for codec in CODECS.values() if codec.is_available]
@@ -59,7 +59,7 @@ def complete_codecs(incomplete: str) -> Candidates:
 
 
 def complete_presets(context: typer.Context, incomplete: str) -> Candidates:
-    """The presets of the codec that was named before; none for a codec that has no presets."""
+    """Complete the presets of the codec on the command line, if it has any."""
     from ristn_cli.video import CODECS
     from ristn_cli.video.codecs import X26X_PRESETS
 
@@ -69,14 +69,14 @@ def complete_presets(context: typer.Context, incomplete: str) -> Candidates:
 
 
 def complete_devices(incomplete: str) -> Candidates:
-    """Kinds of devices. Which of them this machine has, only torch knows."""
+    """Complete kinds of devices. PyTorch is needed to know which of them this machine has."""
     yield from _starting(incomplete, [("auto", "the GPU if there is one"), ("cpu", ""), ("cuda", ""), ("mps", "")])
 
 
 def complete_precisions(incomplete: str) -> Candidates:
-    """The precisions."""
-    yield from _starting(incomplete, [("auto", "what the device computes fastest"), *((k, "") for k in PRECISIONS)])
+    """Complete precisions."""
+    yield from _starting(incomplete, [("auto", "the fastest on the device"), *((k, "") for k in PRECISIONS)])
 
 
 def _starting(incomplete: str, candidates: Sequence[tuple[str, str]]) -> Candidates:
-    return ((value, help_) for value, help_ in candidates if value.startswith(incomplete))
+    return ((value, description) for value, description in candidates if value.startswith(incomplete))

@@ -19,8 +19,8 @@ LABEL_WIDTH = 20
 def doctor(device: DeviceOption = "auto", precision: PrecisionOption = "auto", debug: DebugOption = False) -> None:
     """Check this installation, for a bug report.
 
-    The text shows versions, device, codecs, weights, memory, disk and speed, then a line for each problem with its
-    cure. It names no folder, user or host. The exit code is 1 if a problem keeps ristn from working.
+    Prints versions, device, codecs, weights, memory, disk and speed, then a line with a cure for each problem. Prints
+    no folder, user or host names. The exit code is 1 if ristn cannot work.
     """
     from ristn_cli.bench.installation import check_installation
 
@@ -32,7 +32,7 @@ def doctor(device: DeviceOption = "auto", precision: PrecisionOption = "auto", d
         problems.extend(section.problems)
 
     report(check_installation())
-    if not any(problem.is_fatal for problem in problems):  # what follows needs every package
+    if not any(problem.is_fatal for problem in problems):  # the other checks need every package
         with reported_errors(debug):
             from ristn_cli.bench.diagnosis import check_codecs, check_device, check_room, check_speed, check_weights
             from ristn_cli.engine.device import choose_backend
@@ -50,7 +50,7 @@ def doctor(device: DeviceOption = "auto", precision: PrecisionOption = "auto", d
 
 
 def describe_section(section: Section) -> Iterator[str]:
-    """Its title and its facts, a line each, and an empty line."""
+    """Yield the title, a line per fact, and an empty line."""
     yield section.title
     for label, value in section.facts:
         yield f"  {label.ljust(LABEL_WIDTH)}{value}"
@@ -58,7 +58,7 @@ def describe_section(section: Section) -> Iterator[str]:
 
 
 def describe_problems(problems: Sequence[Problem]) -> Iterator[str]:
-    """A line for each problem with its cure."""
+    """Yield a line with a cure for each problem."""
     if not problems:
         yield "No problems found."
         return

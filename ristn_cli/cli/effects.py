@@ -1,8 +1,8 @@
-"""Options that have no effect in the call at hand: each is refused with the reason, rather than passed over.
+"""Refuses options that have no effect in a command, and states the reason.
 
-Judged by the command line and by what kind of thing an input is, never by what is in it: `--drop audio` is right for a
-silent video. Only what was typed counts, no default and nothing from the environment. `--dry-run` rules nothing out: it
-goes behind a whole command.
+Decides by the command line and the kind of each input, not by its content: `--drop audio` is allowed for a silent
+video. Options with default values are not refused. `--dry-run` does not make any option useless, because users add it
+to a complete command.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 STREAM = Path("-")
 Kind = Literal["images", "still", "video"]
-"""Of an input: numbered images, a single one, or anything else."""
+"""Kind of an input: numbered images, a single image, or anything else."""
 
 ENCODING = ("codec", "crf", "preset", "pix_fmt", "encoder_arg")
-BESIDE_FRAMES = tuple(name for name in DROPPABLE if name != "alpha")
-"""What `--drop` can leave out of an output that holds more than frames."""
+BESIDES_FRAMES = tuple(name for name in DROPPABLE if name != "alpha")
+"""Names for `--drop` that apply only to outputs with more than frames."""
 
 NOT_OF_A_STREAM = ("attachments", "chapters", "covers", "data", "videos")
-"""What is not read from standard input, wanted or not."""
+"""Parts of a source that are never read from standard input."""
 
 RANGE = ("start", "end", "max_frames")
 BY_KIND = (
@@ -47,13 +47,13 @@ BY_KIND = (
 
 @dataclass(frozen=True)
 class Given:
-    """The options of a command that were typed: the longest name of each, by the name of its parameter."""
+    """The options on a command line: the longest name of each, by the name of its parameter."""
 
     flags: Mapping[str, str]
 
     @classmethod
     def of(cls, context: typer.Context) -> Given:
-        """Those of the command that runs in a context."""
+        """Return the options of the running command."""
         flags = {}
         for parameter in context.command.params:
             source = context.get_parameter_source(parameter.name or "")
@@ -65,87 +65,88 @@ class Given:
         return name in self.flags
 
     def refuse(self, reason: str, *names: str) -> None:
-        """Refuse the first of these options that was typed.
+        """Refuse the first of these options that was given.
 
         Raises:
-            typer.BadParameter: the reason, which follows "has no effect: ".
+            typer.BadParameter: an option was given. `reason` follows "has no effect: ".
         """
         for name in names:
             if name in self.flags:
                 raise typer.BadParameter(f"{self.flags[name]} has no effect: {reason}")
 
     def refuse_drop(self, values: Mapping[str, Any], reason: str, *names: str) -> None:
-        """Refuse the first of these names that `--drop` was given; `values` are those of the options.
+        """Refuse the first of these names that was given to `--drop`. `values` are the values of all options.
 
         Raises:
-            typer.BadParameter: the reason.
+            typer.BadParameter: a name was given.
         """
         if "drop" in self:
             for name in sorted(parse_drop(values["drop"]).intersection(names)):
                 raise typer.BadParameter(f"--drop {name} has no effect: {reason}")
 
     def refuse_all_but(self, reason: str, *names: str) -> None:
-        """Refuse every option that was typed, save for these."""
+        """Refuse every given option except for these."""
         self.refuse(reason, *(name for name in self.flags if name not in names))
 
 
-def check_words(given: Given, sources: Sequence[Path], target: Path, values: Mapping[str, Any]) -> None:
-    """Refuse what no input and no output of a call of `upscale` gives an effect; `values` are those of its options.
+def check_options(given: Given, sources: Sequence[Path], target: Path, values: Mapping[str, Any]) -> None:
+    """Refuse options of `upscale` that have no effect for any input or output. `values` are the values of all
+    options.
 
     Raises:
-        typer.BadParameter: there is such an option.
+        typer.BadParameter: such an option was given.
     """
     if values["quiet"]:
-        given.refuse("--quiet hides the plan, too; give one of them", "verbose")
+        given.refuse("--quiet hides the plan; use one of them", "verbose")
     if values["window"] == 1:
-        given.refuse("with --window 1, no neighbouring frame is read", "no_scene_cuts")
+        given.refuse("with --window 1, no neighbouring frames are read", "no_scene_cuts")
     if STREAM not in sources:
-        given.refuse("raw frames come from standard input, and the input is no -", "raw")
+        given.refuse("raw frames are read from standard input; use - as input", "raw")
     else:
         if "raw" in given:
             given.refuse("raw frames are a single video stream", "video_stream")
-            given.refuse_drop(values, "raw frames are nothing else", *BESIDE_FRAMES)
-        given.refuse("it is for folders and numbered images; raw frames have --raw WxH@RATE", "images")
-        given.refuse_drop(values, "standard input is read for its frames alone", *NOT_OF_A_STREAM)
+            given.refuse_drop(values, "raw frames contain nothing else", *BESIDES_FRAMES)
+        given.refuse("it is for folders and numbered images; for raw frames use --raw WxH@RATE", "images")
+        given.refuse_drop(values, "only frames are read from standard input", *NOT_OF_A_STREAM)
     if STREAM in (*sources, target):
-        given.refuse("- is one input or one output, and no folder", "recursive")
-        given.refuse("a run with - leaves nothing to continue or to discard", "restart")
-        given.refuse("the disk is not checked before a run with -", "no_disk_check")
-        given.refuse("a run with - leaves no files to report of", "report")
+        given.refuse("- is not a folder", "recursive")
+        given.refuse("a run with - cannot be resumed, so there are no parts to discard", "restart")
+        given.refuse("a run with - does not check the disk", "no_disk_check")
+        given.refuse("a run with - has no files to describe", "report")
     if values["dry_run"]:
-        given.refuse("--dry-run does nothing that could be reported", "report")
+        given.refuse("--dry-run does no work to report", "report")
     if target == STREAM:
         given.refuse("standard output replaces no file", "overwrite")
         check_stream_format(given, values)
     is_stills = values["images"] == "stills"
     if not any(source.is_dir() for source in sources):
-        given.refuse("it is for folders, and no input is one", "recursive", *(["images"] if is_stills else []))
+        given.refuse("it is for folders, and no input is a folder", "recursive", *(["images"] if is_stills else []))
 
 
 def check_stream_format(given: Given, values: Mapping[str, Any]) -> None:
-    """Refuse a format that standard output does not have, and what its format gives no effect.
+    """Refuse a format that standard output cannot have, and options without effect in its format.
 
     Raises:
-        typer.BadParameter: there is such an option.
+        typer.BadParameter: such a format or option was given.
     """
     suffix = parse_format(values["format"])
     if suffix not in (None, ".y4m", ".mkv"):
-        raise typer.BadParameter(f"--format {values['format']} is not one of standard output; expected y4m or mkv")
+        raise typer.BadParameter(f"--format {values['format']} is not possible on standard output; expected y4m or mkv")
     if suffix != ".mkv":
-        reason = "Y4M on standard output is plain frames; --format mkv has more"
+        reason = "Y4M on standard output contains uncompressed frames; use --format mkv"
         given.refuse(reason, "codec", "crf", "preset", "encoder_arg", "segment_frames")
-        given.refuse_drop(values, reason, *BESIDE_FRAMES)
+        given.refuse_drop(values, reason, *BESIDES_FRAMES)
 
 
 def check_single(given: Given, target: Path, values: Mapping[str, Any]) -> None:
-    """Refuse what is for several outputs, where there is a single one.
+    """Refuse options for several outputs if there is a single one.
 
     Raises:
-        typer.BadParameter: there is such an option.
+        typer.BadParameter: such an option was given.
     """
-    reason = "it is for outputs in a folder, and the output is a single one"
+    reason = "it is for outputs in a folder, but there is a single output"
     if target != STREAM:
-        given.refuse(f"{reason}, whose name has its format", "format")
+        given.refuse(f"{reason}, whose extension sets the format", "format")
     if values["images"] == "stills":
         given.refuse(reason, "images")
 
@@ -153,49 +154,49 @@ def check_single(given: Given, target: Path, values: Mapping[str, Any]) -> None:
 def check_outputs(
     given: Given, targets: Collection[Path], values: Mapping[str, Any], encoder_options: Mapping[str, str]
 ) -> None:
-    """Refuse options of encoding that no output needs; `values` are those of the options of `upscale`.
+    """Refuse encoding options that no output uses. `values` are the values of all options.
 
     Raises:
-        typer.BadParameter: there is such an option.
+        typer.BadParameter: such an option was given.
     """
     from ristn_cli.video import CODECS, SCAN_SUFFIXES, is_image_target, is_numbered
 
     if all(is_image_target(target) for target in targets):
-        given.refuse("the output is images, which no video encoder writes", *ENCODING)
-        given.refuse_drop(values, "the output is images, which hold nothing else", *BESIDE_FRAMES)
+        given.refuse("the output is images, which need no video encoder", *ENCODING)
+        given.refuse_drop(values, "the output is images, which contain nothing else", *BESIDES_FRAMES)
         has_rate = any(target.suffix.lower() in SCAN_SUFFIXES for target in targets)
         if not has_rate and "start" not in given and "end" not in given and values["images"] != "stills":
             given.refuse("the output is images, which have no frame rate", "images")
         if not any(is_numbered(target) for target in targets):
-            given.refuse("the output is a single image, made in one part", "segment_frames")
+            given.refuse("the output is a single image", "segment_frames")
         return
     codec = values["codec"]
     chosen = CODECS.get("h264" if codec == "auto" else codec)
     if chosen is None:
-        return  # which is refused later
+        return  # `check_job` refuses it
     if chosen.quality_option is None:
         given.refuse(f"{chosen.name} has no rate factor", "crf")
     elif chosen.quality_option in encoder_options:
-        given.refuse(f"--encoder-arg {chosen.quality_option}=... says the same", "crf")
+        given.refuse(f"--encoder-arg {chosen.quality_option}=... overrides it", "crf")
     if not chosen.has_presets:
         given.refuse(f"{chosen.name} has no speed presets", "preset")
     elif "preset" in encoder_options:
-        given.refuse("--encoder-arg preset=... says the same", "preset")
+        given.refuse("--encoder-arg preset=... overrides it", "preset")
 
 
 def check_inputs(given: Given, kinds: Collection[Kind], values: Mapping[str, Any]) -> None:
-    """Refuse options that are for inputs of another kind.
+    """Refuse options for inputs of another kind.
 
     Raises:
-        typer.BadParameter: there is such an option.
+        typer.BadParameter: such an option was given.
     """
     if set(kinds) <= {"video"}:
         is_rate = values["images"] != "stills"
-        reason = "; a video has its own frame rate" if is_rate else ", and no input is one"
+        reason = "; a video has its own frame rate" if is_rate else ", and no input is one of them"
         given.refuse(f"it is for numbered images and stills{reason}", "images")
     if "video" in kinds:
         return
-    given.refuse_drop(values, "images have nothing else", *BESIDE_FRAMES)
+    given.refuse_drop(values, "images contain nothing else", *BESIDES_FRAMES)
     given.refuse("images are not deinterlaced", "deinterlace")
     if set(kinds) == {"still"}:
         given.refuse(
@@ -205,10 +206,10 @@ def check_inputs(given: Given, kinds: Collection[Kind], values: Mapping[str, Any
 
 
 def kind_of(source: Path, found: VideoInfo | None) -> Kind:
-    """What an input is: by what `probe` found, or by its name where that is None.
+    """Return the kind of an input, by the result of `probe`, or by its name if that is None.
 
     Raises:
-        VideoError: it is not there, or cannot be read.
+        VideoError: it does not exist or cannot be read.
     """
     from ristn_cli.video import IMAGE_SUFFIXES, list_images
 
@@ -219,10 +220,10 @@ def kind_of(source: Path, found: VideoInfo | None) -> Kind:
 
 
 def check_suffix(given: Given, targets: Collection[Path], suffix: str | None) -> None:
-    """Refuse a suffix that no output of a folder has.
+    """Refuse a format that no output in the folder has.
 
     Raises:
-        typer.BadParameter: it is such a one.
+        typer.BadParameter: no output has it.
     """
     if not any(target.suffix == suffix for target in targets):
-        given.refuse(f"no output becomes {suffix}: a still becomes an image", "format")
+        given.refuse(f"no output is {suffix}, because stills become images", "format")

@@ -1,4 +1,4 @@
-"""The engines of a command, one for each set of weights that a source needs."""
+"""The engines of a command, one per set of weights."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 class Engines(AbstractContextManager["Engines"]):
-    """The engines of a command, one for each set of weights that a source needs, kept for those that follow.
+    """The engines of a command, one per set of weights, kept until its end.
 
     Args:
-        open_named: opens the engine of released weights by their name, once for each.
-        model: their name, or `auto` for what suits each source.
-        weights: a file that is used instead.
-        options: how sources are read.
+        open_named: opens the engine of released weights by name; called once per name.
+        model: name of released weights, or `auto` to choose them for each source.
+        weights: file to use instead; None for none.
+        options: how to read sources.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Engines(AbstractContextManager["Engines"]):
         self._networks: dict[str, str] = {}
         self._probed: dict[Path, VideoInfo] = {}
         self.is_unusable = False
-        """Whether the engine could not be opened, for a reason that concerns every source."""
+        """Whether the engine cannot be opened, for a reason that affects every source."""
 
     def __exit__(self, *error: object) -> None:
         self._stack.close()
@@ -50,7 +50,7 @@ class Engines(AbstractContextManager["Engines"]):
         return self._weights is None and self._model == "auto"
 
     def probe(self, source: Path) -> VideoInfo:
-        """What is in a source; the last two are read once. Raises VideoError if it cannot be read."""
+        """Return the description of a source, and keep the last two. Raises VideoError if it cannot be read."""
         from ristn_cli.video import probe
 
         if source not in self._probed:
@@ -60,18 +60,18 @@ class Engines(AbstractContextManager["Engines"]):
         return self._probed[source]
 
     def choose(self, source: Path) -> ModelChoice:
-        """The weights for a source, and why these. Raises VideoError if it cannot be read."""
+        """Return the weights for a source and the reason. Raises VideoError if it cannot be read."""
         from ristn_cli.weights import CLEAN_MODEL, ModelChoice, choose_model
 
         if not self._is_chosen:
             return ModelChoice(str(self._weights or self._model), "it was asked for")
         if source == STREAM:
-            return ModelChoice(CLEAN_MODEL, "standard input does not tell how it was compressed")
+            return ModelChoice(CLEAN_MODEL, "the bit rate of standard input is unknown")
         found = self.probe(source)
         return choose_model(found, 0 if found.is_image_sequence else found.path.stat().st_size)
 
     def open(self, choice: ModelChoice) -> Devices:
-        """The engine with these weights. Others that were opened keep their weights, and no memory beside these."""
+        """Return the engine with these weights. Other open engines keep only their weights in memory."""
         from ristn_cli.weights import WeightsError
 
         for name, devices in self._opened.items():
@@ -86,13 +86,13 @@ class Engines(AbstractContextManager["Engines"]):
         return self._opened[choice.name]
 
     def file_of(self, choice: ModelChoice) -> Path:
-        """The weights file of a choice. Raises WeightsError for released weights that cannot be had."""
+        """Return the weights file of a choice. Raises WeightsError for released weights that are not available."""
         from ristn_cli.weights import find_weights
 
         return self._weights or find_weights(choice.name)
 
     def network_of(self, source: Path) -> str:
-        """Fingerprint of the network for a source, without opening the engine."""
+        """Return the fingerprint of the network for a source, without opening the engine."""
         from ristn_cli.engine.upscaler import fingerprint
         from ristn_cli.weights import WeightsError, find_weights, load_weights
 

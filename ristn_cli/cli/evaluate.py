@@ -42,13 +42,14 @@ def evaluate(
     model: Annotated[
         list[str] | None,
         typer.Option(
-            help="Method to score: bicubic, lanczos, released weights or a .safetensors file. May be repeated.",
+            help="Method to score: bicubic, lanczos, released weights or a .safetensors file. May be repeated. "
+            "Default: ristn-lite, or none with --sr.",
             autocompletion=complete_methods,
         ),
     ] = None,
     sr: Annotated[
         list[Path] | None,
-        typer.Option(help="Folder of frames that others made, a clip each by its name, to score instead of a network."),
+        typer.Option(help="Folder of SR clips by other programs to score. May be repeated. Default: none."),
     ] = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
@@ -57,36 +58,35 @@ def evaluate(
     memory_limit: MemoryOption = None,
     degradation: Annotated[
         Literal["BI", "BD"],
-        typer.Option(help="Degradation that makes LR: bicubic (BI), or blurred and decimated (BD)."),
+        typer.Option(help="Degradation that makes LR: bicubic (BI), or blur and decimation (BD)."),
     ] = "BI",
     crf: Annotated[
         int | None,
-        typer.Option(min=0, max=51, help="Compress the LR clip with x264 at this rate factor first."),
+        typer.Option(min=0, max=51, help="Rate factor to compress the LR clip with x264. Default: none."),
     ] = None,
     lr: Annotated[
-        Path | None, typer.Option(help="Folder of LR frames, a clip each by its name, to use instead of making them.")
+        Path | None, typer.Option(help="Folder of LR clips to use. Default: degrade the ground truth.")
     ] = None,
     stills: Annotated[
         bool, typer.Option("--stills", help="Treat every image of the folder as a clip of one frame, as in Set5.")
     ] = False,
-    skip: Annotated[int, typer.Option(min=0, help="Number of frames at each end of a clip that are not scored.")] = 0,
+    skip: Annotated[int, typer.Option(min=0, help="Number of frames at each end of a clip to skip.")] = 0,
     max_frames: MaxFramesOption = None,
     rgb: Annotated[bool, typer.Option("--rgb", help="Also measure PSNR and SSIM on RGB.")] = False,
     temporal_gain: Annotated[
         bool,
-        typer.Option(
-            "--temporal-gain", help="Also measure PSNR with true neighbours minus PSNR with the frame repeated."
-        ),
+        typer.Option("--temporal-gain", help="Also measure PSNR with neighbours minus PSNR with the frame repeated."),
     ] = False,
     vmaf: Annotated[bool, typer.Option("--vmaf", help="Also measure VMAF, if ffmpeg has libvmaf.")] = False,
     failures: Annotated[
-        Path | None, typer.Option(help="PNG to write: the places where the network gains least over bicubic.")
+        Path | None, typer.Option(help="PNG to write: places of the least gain over bicubic. Default: none.")
     ] = None,
     failures_count: Annotated[
         int, typer.Option(min=1, max=12, help="Largest number of places that --failures shows.")
     ] = 4,
     report: Annotated[
-        Path | None, typer.Option(help="Folder to write index.html into: tables, pictures and curves in one file.")
+        Path | None,
+        typer.Option(help="Folder for index.html with tables, pictures and curves. Default: none."),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object with the scores of every frame.")
@@ -99,7 +99,7 @@ def evaluate(
     page = None if report is None else report / "index.html"
     check_targets([path for path in (page, failures) if path is not None], [], overwrite)
     with reported_errors(debug):
-        from ristn_cli.engine.memory import AutoTiling
+        from ristn_cli.engine.auto_tiling import AutoTiling
         from ristn_cli.evaluation.charts import NO_CHARTS, can_draw
         from ristn_cli.evaluation.dataset import plan_clips
         from ristn_cli.evaluation.failures import Failures, draw_failures
@@ -121,18 +121,18 @@ def evaluate(
         from ristn_cli.video import find_vmaf, write_image
 
         if crf is not None and lr is not None:
-            raise typer.BadParameter("--crf compresses LR frames that are made; those of --lr are taken as they are")
+            raise typer.BadParameter("--crf compresses degraded frames; it cannot be used with --lr")
         if crf is not None and sr:
-            raise typer.BadParameter("--crf compresses LR frames that are made; those of --sr were made from others")
+            raise typer.BadParameter("--crf compresses degraded frames; it cannot be used with --sr")
         typed = Given.of(context)
         if lr is not None:
-            typed.refuse("LR frames are made by it, and those of --lr are taken as they are", "degradation")
+            typed.refuse("the frames of --lr are used unchanged", "degradation")
         if failures is None:
-            typed.refuse("it is for --failures, which was not asked for", "failures_count")
+            typed.refuse("it is for --failures; use --failures, too", "failures_count")
         if page is None and failures is None:
-            typed.refuse("it is for --report and --failures, which were not asked for", "overwrite")
+            typed.refuse("it is for --report and --failures; use one of them", "overwrite")
         if as_json:
-            typed.refuse("--json prints one object instead of tables; give one of them", "markdown")
+            typed.refuse("--json prints one object instead of tables; use one of them", "markdown")
         if stills:
             typed.refuse("with --stills, a clip is a single frame", "max_frames")
         protocol = Protocol(
@@ -146,7 +146,7 @@ def evaluate(
             with_vmaf=vmaf,
         )
         if vmaf:
-            find_vmaf()  # now, not after an hour
+            find_vmaf()  # fail before the work
         outputs = list(sr or [])
         names = list(model or ([] if outputs else [DEFAULT_MODEL]))
         if all(name in INTERPOLATIONS for name in names):
@@ -162,10 +162,12 @@ def evaluate(
             methods.append(Network(name if file is None else file.stem, upscaler))
         methods += [Outputs(folder.resolve().name, folder) for folder in outputs]
         if doubled := next((m.name for m in methods if [n.name for n in methods].count(m.name) > 1), None):
-            raise typer.BadParameter(f"two of the methods are called {doubled!r}; rename one of the files or folders")
+            raise typer.BadParameter(f"two methods have the name {doubled!r}; rename one of the files or folders")
         networks = [method for method in methods if isinstance(method, Network)]
         if failures is not None and (len(networks) != 1 or failures.suffix.lower() != ".png"):
-            raise typer.BadParameter("--failures shows one network against bicubic, in a file that ends in .png")
+            raise typer.BadParameter(
+                "--failures compares one network with bicubic; use one --model, and a name that ends in .png"
+            )
         given = [*outputs, *([lr] if lr is not None else [])]
         clips = plan_clips(dataset, given, max_frames=max_frames, stills=stills)
         if empty := next((clip for clip in clips if clip.frames <= 2 * skip), None):
@@ -216,7 +218,11 @@ def evaluate(
             if chosen:
                 failures.parent.mkdir(parents=True, exist_ok=True)
                 write_image(failures, draw_failures(chosen, networks[0].name), overwrite=overwrite)
-            note(f"failures: {failures}" if chosen else "failures: none, every place is above 40 dB; no picture")
+            note(
+                f"failures: {failures}"
+                if chosen
+                else "failures: none; every place is above 40 dB, so no picture was written"
+            )
         if page is not None and gallery is not None:
             write_page(page, make_report(results, gallery), overwrite=overwrite)
             note(f"report: {page}")
@@ -225,7 +231,7 @@ def evaluate(
 
 
 def draw(table: Table) -> RichTable:
-    """A table for the terminal."""
+    """Return a table for the terminal."""
     drawn = RichTable(title=plain(table.title))
     for position, heading in enumerate(table.headings):
         drawn.add_column(plain(heading), justify="right" if position else "left")

@@ -1,4 +1,4 @@
-"""The options of `ristn upscale` in groups, as its help shows them: first those that most people need."""
+"""The groups of options in the help of `ristn upscale`, with the most used options first."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Advanced: several machines": ("ray", "ray_workers"),
     "Advanced: messages": ("quiet", "verbose", "as_json", "log_file", "report"),
 }
-"""Options by the names of their parameters."""
+"""Names of parameters by group."""
 
 SELDOM = ("no_scene_cuts", "compilation", "segment_frames", "no_disk_check", "progress", "debug")
-"""Options that the help names in its last line only."""
+"""Options that the help only names in its last line."""
 
 
 class GroupedCommand(RayCommand):
-    """A command whose help shows its options in `GROUPS`; what is in none of them comes last."""
+    """A command whose help shows its options in `GROUPS`, and the others last."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Renew old spellings, and say so; `ctx` is the Context of Typer's click."""
+        """Replace old spellings and warn about them. `ctx` is a Context of Typer's Click."""
         renewed, line = renew(args)
         if line is not None:
             warn(line)

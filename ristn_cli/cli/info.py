@@ -1,4 +1,4 @@
-"""`ristn info`, and plans and streams in words and in JSON."""
+"""`ristn info`, and the description of streams and plans as text and JSON."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def info(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Show what is in a video: picture, rate, colour, streams, chapters."""
+    """Show the content of a video: frame size, frame rate, colour, streams, chapters."""
     with reported_errors(debug):
         from ristn_cli.video import find_fields, find_telecine, has_variable_rate, probe
 
@@ -48,7 +48,7 @@ def info(
 
 
 def write_json(value: Any) -> None:
-    """One JSON object on stdout; fractions become numbers."""
+    """Write one JSON object to stdout, with fractions as numbers."""
 
     def plain(item: Any) -> Any:
         if isinstance(item, Fraction):
@@ -59,23 +59,23 @@ def write_json(value: Any) -> None:
 
 
 def describe_source(found: VideoInfo, is_variable: bool | None) -> Iterator[str]:
-    """What is in the source, a line each."""
+    """Yield the lines that describe a source."""
     duration = None if found.duration is None else float(found.duration)
     count = "unknown" if found.frame_count is None else f"about {found.frame_count}"
     yield f"{found.path}: {found.container}, {format_seconds(duration)}, frames: {count}"
     kind = {None: "", True: ", variable", False: ", constant"}[is_variable]
-    shape = "" if found.sample_aspect_ratio == 1 else f", pixels {found.sample_aspect_ratio} as wide as high"
+    shape = "" if found.sample_aspect_ratio == 1 else f", pixel aspect ratio {found.sample_aspect_ratio}"
     turn = f", rotated by {found.rotation} degrees" if found.rotation else ""
     scan = ", interlaced" if found.is_interlaced else ""
     if found.field_order is not None:
-        scan = f", interlaced against its flags, {found.field_order} field first"
-    alpha = ", with transparency" if found.has_alpha else ""
+        scan = f", interlaced without flags, {found.field_order} field first"
+    alpha = ", with alpha channel" if found.has_alpha else ""
     yield f"picture: {found.width}x{found.height} as shown{shape}{turn}{scan}{alpha}"
-    yield f"rate: {float(found.rate):.6g} frames a second ({found.rate}){kind}"
+    yield f"rate: {float(found.rate):.6g} frames per second ({found.rate}){kind}"
     if found.telecine is not None:
-        share = "" if found.telecine.share == 1 else f" in about {float(found.telecine.share):.0%} of what moves"
+        share = "" if found.telecine.share == 1 else f" in about {float(found.telecine.share):.0%} of the moving frames"
         yield (
-            f"telecine: film at {float(found.rate * 4 / 5):.6g} frames a second{share}, "
+            f"telecine: film at {float(found.rate * 4 / 5):.6g} frames per second{share}, "
             f"{found.telecine.field_order} field first"
         )
     color = found.color
@@ -94,14 +94,14 @@ def describe_source(found: VideoInfo, is_variable: bool | None) -> Iterator[str]
 
 
 def describe_scan(scan: Scan) -> str:
-    """`10 bits a sample, logarithmic, timecode 01:00:00:00`."""
+    """Describe a scan, for example `10 bits per sample, logarithmic, timecode 01:00:00:00`."""
     transfer = {"log": "logarithmic", "linear": "scene-linear", "display": "video"}[scan.transfer]
     timecode = "" if scan.timecode is None else f", timecode {scan.timecode}"
-    return f"{scan.bit_depth} bits a sample, {transfer}{timecode}"
+    return f"{scan.bit_depth} bits per sample, {transfer}{timecode}"
 
 
 def describe_stream(stream: StreamInfo) -> str:
-    """`1: audio aac, eng, "commentary", default`."""
+    """Describe a stream, for example `1: audio aac, eng, "commentary", default`."""
     name = stream.title or stream.file_name
     language = None if stream.language == "und" else stream.language  # undetermined
     words = [
@@ -116,98 +116,98 @@ def describe_stream(stream: StreamInfo) -> str:
 
 
 def describe_taken(streams: Sequence[StreamInfo], index: int) -> Iterator[str]:
-    """Which of several video streams is upscaled; nothing where there is only one."""
+    """Yield a line that names the upscaled one of several video streams; nothing for one video stream."""
     videos = [stream for stream in streams if stream.kind == "video"]
     if any(stream.index != index and (stream.is_still or not stream.is_cover) for stream in videos):
         number = [stream.index for stream in videos].index(index)
         yield (
             f"{len(videos)} video streams: number {number}, counted from 0, is upscaled (stream {index} of the file); "
-            "--video-stream N chooses another"
+            "use --video-stream N to choose another"
         )
 
 
 def describe_taken_of(plan: JobPlan) -> Iterator[str]:
-    """The same of a plan."""
+    """Yield the line of `describe_taken` for a plan."""
     index = next(entry.stream.index for entry in plan.streams if entry.action == "upscale")
     return describe_taken([entry.stream for entry in plan.streams], index)
 
 
 def describe_losses(streams: Sequence[StreamPlan]) -> Iterator[str]:
-    """Streams that are left out although nobody asked for that, a line for each reason."""
+    """Yield a line per reason with the streams that are dropped although the user did not ask for it."""
     losses: dict[str, list[str]] = {}
     for entry in streams:
         if entry.is_loss:
             losses.setdefault(entry.reason, []).append(f"stream {describe_stream(entry.stream)}")
     for reason, names in losses.items():
-        yield f"left out: {'; '.join(names)} ({reason})"
+        yield f"dropped: {'; '.join(names)} ({reason})"
 
 
 def describe_conversions(plan: JobPlan) -> Iterator[str]:
-    """Audio that is not copied, a line for each codec that it is converted to."""
+    """Yield a line per codec with the audio streams that are converted to it."""
     converted: dict[str, list[str]] = {}
     for entry in plan.streams:
         if entry.action == "convert" and entry.stream.kind == "audio":
             converted.setdefault(entry.codec, []).append(f"stream {describe_stream(entry.stream)}")
     for codec, names in converted.items():
-        yield f"converted to {codec}, as the output cannot hold it: {'; '.join(names)}"
+        yield f"converted to {codec}, because the output cannot hold the source's codec: {'; '.join(names)}"
 
 
 def describe_plan(plan: JobPlan) -> Iterator[str]:
-    """What a job will do, a line each."""
+    """Yield the lines that describe a plan."""
     from ristn_cli.job.plan import format_bytes
 
     for entry in plan.streams:
         yield f"stream {describe_stream(entry.stream)}: {describe_action(entry, plan)}"
     yield from describe_taken_of(plan)
     frames = "unknown" if plan.frames is None else f"about {plan.frames}"
-    rate = f"{float(plan.rate):.6g} frames a second"
-    pixels = "" if plan.sample_aspect_ratio == 1 else f" (pixels {plan.sample_aspect_ratio} as wide as high)"
+    rate = f"{float(plan.rate):.6g} frames per second"
+    pixels = "" if plan.sample_aspect_ratio == 1 else f" (pixel aspect ratio {plan.sample_aspect_ratio})"
     yield f"output: {plan.width}x{plan.height}{pixels}, {rate}, {plan.encoder}, frames: {frames}"
     if plan.is_resampled:
-        yield "size: the network gives four times the source; resampled from there by Lanczos"
+        yield "size: resampled from 4x with Lanczos"
     if plan.has_alpha:
-        yield "transparency: kept; resampled by a bicubic, apart from the network"
+        yield "alpha channel: kept; resampled with bicubic interpolation, without the network"
     yield from describe_telecine(plan)
     if plan.deinterlaced not in ("none", "film"):
-        what = {"flagged": "frames flagged so", "all": "every frame", "field": "every field to a frame of its own"}
-        order = "" if plan.field_order is None else f", found in the pictures, {plan.field_order} field first"
-        yield f"interlaced: deinterlaced by bwdif, {what[plan.deinterlaced]}{order}"
+        what = {"flagged": "flagged frames", "all": "every frame", "field": "every field to a frame"}
+        order = "" if plan.field_order is None else f", detected {plan.field_order} field first"
+        yield f"interlaced: deinterlaced with bwdif, {what[plan.deinterlaced]}{order}"
     if plan.grain is not None:
-        yield f"grain: what the network removes is put back, up to {255 * plan.grain:.1f} of 255 (standard deviation)"
+        yield f"grain: removed grain is put back, with a standard deviation of up to {255 * plan.grain:.1f} of 255"
     if plan.resumed_frames:
-        yield f"an unfinished run lies there: goes on after its {plan.resumed_frames} frames"
-    counts = {"windows": plan.windows, "parts": plan.parts, "tiles a window": plan.tiles}
+        yield f"resumes an unfinished run after {plan.resumed_frames} frames"
+    counts = {"windows": plan.windows, "parts": plan.parts, "tiles per window": plan.tiles}
     amounts = ", ".join(f"{name}: {'unknown' if count is None else count}" for name, count in counts.items())
-    yield f"work: {amounts}, {plan.window_frames} frames a window, {plan.precision} on {plan.device}"
+    yield f"work: {amounts}, {plan.window_frames} frames per window, {plan.precision} on {plan.device}"
     windows, held = format_bytes(plan.memory_bytes), format_bytes(plan.encoder_bytes)
-    yield f"memory: about {windows} for windows, {held} for {plan.encoder}, beside the program"
+    yield f"memory: about {windows} for windows, {held} for {plan.encoder}, besides the program"
     if plan.faster is not None:
         memory, share = plan.faster
         limit = math.ceil(memory / 2**30 * 10) / 10
-        yield f"more memory: with --memory-limit {limit:g}GiB the network takes {share:.2f} of the time"
-    needed = (
-        "unknown" if plan.needed_bytes is None else f"{format_bytes(plan.needed_bytes)} (an estimate, on the high side)"
-    )
+        yield f"more memory: --memory-limit {limit:g}GiB reduces the time of the network to {share:.2f}"
+    needed = "unknown" if plan.needed_bytes is None else f"at most about {format_bytes(plan.needed_bytes)}"
     yield f"disk: needs {needed}, free: {format_bytes(plan.free_bytes)}"
     if plan.seconds is not None:
-        yield f"time: about {format_seconds(plan.seconds)} for the network, by its speed here and by what moves"
+        yield f"time: about {format_seconds(plan.seconds)} for the network, from its speed here and the motion"
 
 
 def describe_telecine(plan: JobPlan) -> Iterator[str]:
-    """What becomes of telecined film, if there is any or it was asked for."""
+    """Yield a line about telecine if it was found or asked for."""
     film = plan.telecine
     if plan.deinterlaced == "film" and film is None:
-        yield "telecine: none was found; frames that repeat another are dropped, and combed ones deinterlaced by bwdif"
+        yield "telecine: none found; repeated frames are dropped, combed frames are deinterlaced with bwdif"
     elif film is not None:
-        share = "film" if film.share == 1 else f"film in about {float(film.share):.0%} of what moves"
-        what = "frames are deinterlaced, as most is no film; --deinterlace ivtc makes film frames"
+        share = "film" if film.share == 1 else f"film in about {float(film.share):.0%} of the moving frames"
+        what = "frames are deinterlaced, because most are not film; use --deinterlace ivtc to undo telecine"
         if plan.deinterlaced == "film":
-            what = "fields are matched, repeated frames dropped, and frames that stay combed deinterlaced by bwdif"
+            what = (
+                "fields are matched, repeated frames are dropped, remaining combed frames are deinterlaced with bwdif"
+            )
         yield f"telecine: {share}, {film.field_order} field first; {what}"
 
 
 def describe_shortage(plan: JobPlan) -> str | None:
-    """What to warn of where memory is likely to run short; None where it is not."""
+    """Return a warning if there may be too little memory, else None."""
     if plan.room_bytes is None or plan.memory_bytes <= plan.room_bytes:
         return None
     from ristn_cli.engine.memory import PROGRAM_BYTES
@@ -218,11 +218,11 @@ def describe_shortage(plan: JobPlan) -> str | None:
     windows, encoder, program = (format_bytes(size) for size in held)
     each, fewer = (f"of each of {plan.workers} workers ", "fewer workers, ") if plan.workers > 1 else ("", "")
     return (
-        f"memory may run short by {missing}: windows {each}take about {windows}, {plan.encoder} {encoder}, the program "
-        f"itself {program}; {fewer}a smaller output (--size), another --codec or a faster --preset takes less"
+        f"{missing} of memory may be missing: windows {each}need about {windows}, {plan.encoder} {encoder}, "
+        f"the program {program}; use {fewer}a smaller output (--size), another --codec or a faster --preset"
     )
 
 
 def describe_action(entry: StreamPlan, plan: JobPlan) -> str:
-    """What becomes of a stream; of the video's own, its size."""
+    """Describe the plan of a stream; for the video its size."""
     return f"upscale to {plan.width}x{plan.height} {entry.codec}" if entry.action == "upscale" else str(entry)

@@ -1,11 +1,15 @@
-"""The progress of one job on a terminal: where it stands, how fast it goes, and what it takes."""
+"""Shows the progress of one job: frames, speed, time and memory, as a bar or as JSON lines."""
 
 from __future__ import annotations
 
+import json
+import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Literal
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -20,22 +24,24 @@ from ristn_cli.cli.workers import describe_workers
 if TYPE_CHECKING:
     from ristn_cli.job.progress import Progress
 
+ProgressMode = Literal["auto", "bar", "json", "none"]
+
 REFRESHES_PER_SECOND = 4
 NARROWEST_WITH_BAR = 40
-"""Columns of a terminal that has room for a bar between name and frames."""
+"""Columns of the narrowest terminal with room for a bar between name and frames."""
 
 MEMORY_SECONDS = 1.0
-"""How often memory is read: it takes a look at every process that was started."""
+"""Time between measurements of memory, which visit every child process."""
 
 
 class JobBar:
-    """A bar and the figures below it, in as many lines as the width of the terminal asks for.
+    """A bar, and lines of figures below it that fit the width of the terminal.
 
     Args:
-        name: of the job.
-        weights: that compute it.
-        read_memory: tells the memory in use, in words; empty where nothing tells.
-        clock: seconds that only grow; elapsed and remaining time go on between two frames.
+        name: name of the job.
+        weights: name of the weights.
+        read_memory: returns the memory in use as text; empty if unknown.
+        clock: returns monotonic time in seconds. Elapsed and remaining time are updated between frames.
     """
 
     def __init__(
@@ -47,15 +53,15 @@ class JobBar:
     ) -> None:
         self._name, self._weights, self._read_memory, self._clock = name, weights, read_memory, clock
         self._done: Progress | None = None
-        self._told_at = self._began = clock()
+        self._updated_at = self._began = clock()
         self._memory, self._memory_at = "", float("-inf")
 
     def update(self, done: Progress) -> None:
-        """Show where the job stands now."""
-        self._done, self._told_at = done, self._clock()
+        """Set the progress to show."""
+        self._done, self._updated_at = done, self._clock()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """The lines, none of them wider than the terminal."""
+        """Yield the lines, none wider than the terminal."""
         width = options.max_width
         done = self._done
         frames, total = (0, None) if done is None else (done.frames, done.total)
@@ -84,13 +90,13 @@ class JobBar:
             yield Text(line, no_wrap=True, overflow="ellipsis")
 
     def _figures(self) -> Iterator[str]:
-        """What stands below the bar, the most wanted first."""
+        """Yield the figures below the bar, the most important first."""
         now = self._clock()
         done = self._done
         if done is None:
             yield from ("getting ready", f"{format_seconds(now - self._began)} elapsed")
         else:
-            since = now - self._told_at
+            since = now - self._updated_at
             left = done.remaining_seconds
             yield format_speed(done.frames_per_second) if done.frames_per_second else "no frame yet"
             yield f"{format_seconds(done.elapsed_seconds + since)} elapsed"
@@ -104,14 +110,14 @@ class JobBar:
 
 
 def format_speed(frames_per_second: float) -> str:
-    """Frames a second, above 0, or seconds a frame where that is easier to grasp."""
+    """Format a positive speed as frames per second, or as seconds per frame if it is low."""
     if frames_per_second < 0.1:
-        return f"{1 / frames_per_second:.0f} s a frame"
+        return f"{1 / frames_per_second:.0f} s per frame"
     return f"{frames_per_second:.2f} fps"
 
 
 def pack(figures: Iterable[str], width: int) -> list[str]:
-    """Lines of figures, separated by commas, with as many in a line as fit into the width."""
+    """Join figures with commas to lines that fit into the width."""
     lines: list[str] = []
     for figure in figures:
         if lines and cell_len(joined := f"{lines[-1]}, {figure}") <= width:
@@ -123,9 +129,57 @@ def pack(figures: Iterable[str], width: int) -> list[str]:
 
 @contextmanager
 def shown_bar(bar: JobBar, *, is_shown: bool) -> Iterator[None]:
-    """Within, the bar stands below all other lines on stderr; its last state stays."""
+    """Show the bar below all other lines on stderr while the context is active. Its last state remains."""
     if not is_shown:
         yield
         return
     with Live(bar, console=errors, refresh_per_second=REFRESHES_PER_SECOND, redirect_stdout=False):
         yield
+
+
+@contextmanager
+def shown_progress(
+    mode: ProgressMode, bar: JobBar, labels: Mapping[str, str] | None = None
+) -> Iterator[Callable[[Progress], None]]:
+    """Yield a function that shows progress: as a bar (`auto`: on a terminal), as JSON lines on stderr, or not at
+    all.
+
+    Each JSON line contains `labels`.
+    """
+    if mode == "json":
+        yield partial(write_progress, labels=labels or {})
+        return
+    with shown_bar(bar, is_shown=mode == "bar" or (mode == "auto" and errors.is_terminal)):
+        yield bar.update
+
+
+def describe_memory() -> str:
+    """Return the memory in use by the program and its workers here; empty if unknown."""
+    from ristn_cli.engine.memory_in_use import gpu_memory_in_use, main_memory_in_use
+    from ristn_cli.job.plan import format_bytes
+
+    main, gpu = main_memory_in_use(), gpu_memory_in_use()
+    parts = [f"memory {format_bytes(main)}"] if main is not None else []
+    parts += [f"GPU {format_bytes(gpu)}"] if gpu is not None else []
+    return ", ".join(parts)
+
+
+def write_progress(done: Progress, labels: Mapping[str, str]) -> None:
+    """Write one JSON object as a line on stderr, with null for unknown values."""
+    remaining = done.remaining_seconds
+    values: dict[str, object] = {
+        **labels,
+        "frames": done.frames,
+        "total": done.total,
+        "fps": round(done.frames_per_second, 3),
+        "elapsed": round(done.elapsed_seconds, 3),
+        "remaining": None if remaining is None else round(remaining, 3),
+        "part": done.part,
+    }
+    if done.segments is not None:
+        values["segments"] = dict(zip(("finished", "planned"), done.segments, strict=True))
+        values["workers"] = [
+            asdict(worker) | {"frames_per_second": round(worker.frames_per_second, 3)} for worker in done.workers
+        ]
+    sys.stderr.write(json.dumps(values) + "\n")
+    sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""What a finished job made, in words, and the command that shows it beside its source."""
+"""Describes a finished output, and the command that compares it with its source."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def describe_made(target: Path, plan: JobPlan | None, done: Progress) -> str:
-    """Frames, picture size, file size and time of a finished output."""
+    """Return frames, frame size, file size and time of a finished output."""
     from ristn_cli.job.plan import format_bytes
 
     words = f"{done.frames} frame{'' if done.frames == 1 else 's'}"
@@ -37,7 +37,7 @@ def describe_made(target: Path, plan: JobPlan | None, done: Progress) -> str:
 
 
 def size_of(target: Path, frames: int) -> int | None:
-    """Bytes of an output, all of its images included; None of a stream."""
+    """Return the bytes of an output, or of all its images; None for a stream."""
     from ristn_cli.video import existing_images, is_numbered
 
     if target == STREAM:
@@ -46,19 +46,19 @@ def size_of(target: Path, frames: int) -> int | None:
     try:
         return sum(path.stat().st_size for path in files)
     except OSError:
-        return None  # another program took it away: the work is done all the same
+        return None  # another program removed it after the job was finished
 
 
-def way_to_compare(
+def comparison_command(
     source: Path,
     target: Path,
     options: UpscaleOptions,
     probe: Callable[[Path], VideoInfo],
     plan: JobPlan | None,
 ) -> str | None:
-    """The command line that compares an output with its source; None where `ristn compare` cannot.
+    """Return the command line that compares an output with its source; None if `ristn compare` cannot.
 
-    It cannot read streams, take another video stream than the one it would choose, or match pictures of another shape.
+    It cannot read streams, choose another video stream than the default, or match another aspect ratio.
     """
     from ristn_cli.comparison.alignment import common_size
     from ristn_cli.video import VideoError
@@ -66,7 +66,7 @@ def way_to_compare(
     if plan is None or STREAM in (source, target) or options.video_stream is not None:
         return None
     if options.start_position is not None:
-        return None  # a place, whose time only the job knows
+        return None  # only the job knows its time
     try:
         found = probe(source)
         common_size([(found.width, found.height), (plan.width, plan.height)])
@@ -75,17 +75,17 @@ def way_to_compare(
     words = ["ristn", "compare", *(_as_argument(path) for path in (source, target))]
     if options.start:
         if found.is_image_sequence and options.image_rate is not None:
-            return None  # whose times it takes to be those of 25 frames a second
+            return None  # `compare` assumes 25 fps
         words += ["--offset", _as_time(options.start)]
     return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 
 def _as_argument(path: Path) -> str:
-    """A path that no command takes for an option."""
+    """Return a path that is never parsed as an option."""
     return f"{os.curdir}{os.sep}{path}" if str(path).startswith("-") else str(path)
 
 
 def _as_time(seconds: Fraction) -> str:
-    """Seconds as a decimal number where that is exact."""
+    """Format seconds as a decimal number if that is exact."""
     decimal = f"{float(seconds):g}"
     return decimal if Fraction(decimal) == seconds else str(seconds)

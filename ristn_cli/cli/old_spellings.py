@@ -1,7 +1,4 @@
-"""Options as an earlier version spelled them: each becomes today's spelling, and one line says so.
-
-Knows only the words of a command line. Version 0.2 can go without this module.
-"""
+"""Replaces old spellings of options by new ones, and makes a warning. To be removed in version 0.2."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ WITH_VALUE: Mapping[str, tuple[str, str]] = {
     "--stdout-format": ("--format", "{}"),
     "--rate": ("--images", "{}"),
 }
-"""Old options with a value: today's option, and its value made from the old one."""
+"""Old options with a value: the new option, and the format of its value."""
 
 FLAGS: Mapping[str, tuple[str, str]] = {
     "--no-audio": ("--drop", "audio"),
@@ -29,10 +26,10 @@ FLAGS: Mapping[str, tuple[str, str]] = {
     "--drop-alpha": ("--drop", "alpha"),
     "--stills": ("--images", "stills"),
 }
-"""Old options without a value: today's option and its value."""
+"""Old options without a value: the new option and its value."""
 
 PIECES = ("--raw-size", "--raw-rate", "--raw-format", "--ray-threads")
-"""Old options with a value that is a part of the value of today's `--raw` or `--ray-workers`."""
+"""Old options whose value is part of the value of `--raw` or `--ray-workers`."""
 
 MAY_REPEAT = ("--drop",)
 
@@ -41,7 +38,7 @@ Given = list[tuple[str, str]]
 
 
 def renew(arguments: Sequence[str]) -> tuple[list[str], str | None]:
-    """The arguments of `upscale` in today's spelling, and a line about the old spellings; None without any.
+    """Return the arguments of `upscale` in new spelling, and a warning about old ones; None if there are none.
 
     Raises:
         typer.BadParameter: an old option lacks its value, or contradicts another option.
@@ -68,14 +65,14 @@ def renew(arguments: Sequence[str]) -> tuple[list[str], str | None]:
 
 
 def renew_weights(arguments: Sequence[str]) -> tuple[list[str], str | None]:
-    """The arguments of `evaluate` in today's spelling: `--weights` is `--model` there, which may be repeated."""
+    """Return the arguments of `evaluate` with `--model` instead of `--weights`, and a warning as `renew` does."""
     old, rest = _take_old(["--weights"], (), arguments)
     renewed = [("--model", value) for _, value in old]
     return [*rest, *(word for pair in renewed for word in pair)], _describe(old, renewed) if old else None
 
 
 def _take_old(named: Sequence[str], flags: Any, arguments: Sequence[str]) -> tuple[Given, list[str]]:
-    """These options with their values, and all other arguments."""
+    """Return these options with their values, and all other arguments."""
     taken: Given = []
     rest: list[str] = []
     words = iter(arguments)
@@ -100,23 +97,23 @@ def _join_raw(pieces: Mapping[str, str]) -> Given:
     if size is None:
         if rate is not None or pixels is not None:
             name = "--raw-format" if rate is None else "--raw-rate"
-            raise typer.BadParameter(f"{name} has no effect without --raw-size; write --raw WxH@RATE:FORMAT")
+            raise typer.BadParameter(f"{name} has no effect without --raw-size; use --raw WxH@RATE:FORMAT")
         return []
     return [("--raw", size + (f"@{rate}" if rate else "") + (f":{pixels}" if pixels else ""))]
 
 
 def _check_once(renewed: Given, rest: Sequence[str], old: Sequence[str]) -> None:
-    """Refuse two values for one option, of which one would be lost."""
+    """Refuse two values for one option."""
     options = [option for option, _ in renewed if option not in MAY_REPEAT]
     before_end = rest[: rest.index("--")] if "--" in rest else rest
     for option in options:
         is_in_rest = any(word.partition("=")[0] == option for word in before_end)
         if is_in_rest or options.count(option) > 1:
-            raise typer.BadParameter(f"{', '.join(old)}: two options say what {option} is; give {option} once")
+            raise typer.BadParameter(f"{', '.join(old)}: two options set {option}; use {option} once")
 
 
 def _join_repeated(renewed: Given) -> Given:
-    """The same options, with all values of `--drop` in one."""
+    """Return the same options, with all values of `--drop` joined."""
     dropped = [value for option, value in renewed if option == "--drop"]
     others = [pair for pair in renewed if pair[0] != "--drop"]
     return [*others, ("--drop", ",".join(dropped))] if dropped else others
@@ -125,14 +122,14 @@ def _join_repeated(renewed: Given) -> Given:
 def _describe(old: Given, renewed: Given) -> str:
     before = " ".join(f"{name} {value}".rstrip() for name, value in old)
     now = " ".join(f"{option} {value}" for option, value in _join_repeated(renewed))
-    return f"{before}: an old spelling, which the next version does not know; write {now}"
+    return f"{before}: this old spelling will be removed in the next version; use {now}"
 
 
 class EvaluateCommand(TyperCommand):
-    """The command `evaluate`, which knows an old spelling."""
+    """The command `evaluate`, which accepts an old spelling."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Renew the arguments, and say so; `ctx` is the Context of Typer's click."""
+        """Replace old spellings and warn about them. `ctx` is a Context of Typer's Click."""
         renewed, line = renew_weights(args)
         if line is not None:
             warn(line)

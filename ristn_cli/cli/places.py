@@ -1,4 +1,4 @@
-"""Where `ristn upscale` reads, writes, logs and reports: refusals of places that cannot be used."""
+"""Checks the files and streams that `ristn upscale` reads and writes."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from ristn_cli.cli.effects import STREAM
 
 
 def check_streams(sources: list[Path], target: Path, *, dry_run: bool) -> None:
-    """Refuse `-` where no stream can be.
+    """Refuse `-` if it cannot be a stream.
 
     Raises:
-        typer.BadParameter: among several inputs, with --dry-run, or where it is closed or a terminal.
+        typer.BadParameter: there are several inputs, or --dry-run, or the stream is closed or a terminal.
     """
     if len(sources) > 1:
-        raise typer.BadParameter("- is one input and one output: it cannot be among several")
+        raise typer.BadParameter("- must be the only input; name files for several inputs")
     if dry_run:
-        raise typer.BadParameter("--dry-run goes with files: what comes through a pipe is not known before")
+        raise typer.BadParameter("--dry-run needs files; it cannot examine a pipe")
     for path, stream, name in ((sources[0], sys.stdin, "input"), (target, sys.stdout, "output")):
         if path == STREAM and stream is None:
             raise typer.BadParameter(f"standard {name} is closed; name a file")
     if sources[0] == STREAM and sys.stdin.isatty():
-        raise typer.BadParameter("standard input is a terminal; let a program write a video to it")
+        raise typer.BadParameter("standard input is a terminal; redirect a video to it")
     if target == STREAM and sys.stdout.isatty():
-        raise typer.BadParameter("standard output is a terminal; let a program or a file read from it")
+        raise typer.BadParameter("standard output is a terminal; redirect it to a program or a file")
 
 
 def check_log_file(path: Path, inputs: list[Path | None]) -> None:
-    """Refuse to append a log to an input, or to what another user chose by a link.
+    """Refuse a log file that is an input, or a link of another user.
 
     Raises:
-        typer.BadParameter: the log file is one of the inputs, by whatever name, or another user's link.
+        typer.BadParameter: it is an input under any name, or another user's link.
     """
     from ristn_cli.own_files import ForeignFileError, check_place
     from ristn_cli.video import InputFiles
@@ -50,10 +50,10 @@ def check_log_file(path: Path, inputs: list[Path | None]) -> None:
 
 
 def check_report(path: Path, inputs_and_output: Sequence[Path], weights: Path | None, *, overwrite: bool) -> None:
-    """Refuse a report that cannot be written, or that would replace another file.
+    """Refuse a report that cannot be written, or would replace another file.
 
     Raises:
-        typer.BadParameter: it is an input or the output, exists already, or its folder does not.
+        typer.BadParameter: it is an input or the output, it exists, or its folder does not exist.
     """
     from ristn_cli.video import InputFiles
 
@@ -63,7 +63,7 @@ def check_report(path: Path, inputs_and_output: Sequence[Path], weights: Path | 
     if path.absolute() == target.absolute() or (target.exists() and path.exists() and path.samefile(target)):
         raise typer.BadParameter(f"--report {path} is the output; give the report another name")
     if not path.absolute().parent.is_dir():
-        raise typer.BadParameter(f"--report {path}: no such folder: {path.absolute().parent}")
+        raise typer.BadParameter(f"--report {path}: the folder {path.absolute().parent} does not exist; create it")
     if path.is_dir():
         raise typer.BadParameter(f"--report {path} is a folder; expected the name of a JSON file")
     if os.path.lexists(path) and not overwrite:

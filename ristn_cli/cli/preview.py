@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 PAGE_SUFFIXES = (".html", ".htm")
 STEPS_BEFORE = 2
-"""Steps of a preview that come before the choices."""
+"""Steps of a preview before the choices."""
 
 
 def preview(
@@ -31,13 +31,13 @@ def preview(
     source: Annotated[Path, typer.Argument(help="Video, image, or folder of numbered images.")],
     page: Annotated[
         Path | None,
-        typer.Argument(metavar="[PAGE.html]", help="HTML page to write. Default: by the input, in the current folder."),
+        typer.Argument(
+            metavar="[PAGE.html]", help="HTML page to write. Default: INPUT-preview.html in the current folder."
+        ),
     ] = None,
     at: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Moment to show: seconds, M:SS or H:MM:SS. May be repeated. Default: 4 that are worth a look."
-        ),
+        typer.Option(help="Moment to show: seconds, M:SS or H:MM:SS. May be repeated. Default: 4 interesting moments."),
     ] = None,
     crop: Annotated[
         str | None,
@@ -58,18 +58,18 @@ def preview(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing page.")] = False,
     debug: DebugOption = False,
 ) -> None:
-    """Try all weights on a few moments of a video.
+    """Compare all weights on a few moments of a video.
 
-    Writes an HTML page with the source, a bicubic enlargement and each choice, and the time, the size of the file and
-    the command for the whole video.
+    Writes an HTML page with the source, a bicubic enlargement and each set of weights, and with time, file size and
+    command for the whole video.
     """
     if source == STREAM:
-        raise typer.BadParameter("a preview reads its input several times, and - can be read only once; name a file")
+        raise typer.BadParameter("a preview reads its input several times, but - can be read only once; name a file")
     times = [parse_time(text) for text in at or []]
     place = None if crop is None else parse_crop(crop)
     target = page or Path(f"{(source.resolve().name if source.is_dir() else source.stem) or 'video'}-preview.html")
     if target.suffix.lower() not in PAGE_SUFFIXES:
-        raise typer.BadParameter(f"{target}: expected the name of a page, ending in {' or '.join(PAGE_SUFFIXES)}")
+        raise typer.BadParameter(f"{target}: expected a name that ends in {' or '.join(PAGE_SUFFIXES)}")
     check_targets([target], [source], overwrite)
     with reported_errors(debug):
         from ristn_cli.comparison.alignment import Crop
@@ -78,8 +78,8 @@ def preview(
         from ristn_cli.preview.choices import find_choices
         from ristn_cli.preview.commands import name_output, write_command
         from ristn_cli.preview.making import make_preview
+        from ristn_cli.preview.notes import make_notes
         from ristn_cli.preview.preview_page import format_preview
-        from ristn_cli.preview.remarks import make_remarks
         from ristn_cli.video import probe
         from ristn_cli.weights import choose_model
 
@@ -87,10 +87,10 @@ def preview(
         if info.is_image_sequence:
             Given.of(context).refuse("numbered images have a single video stream", "video_stream")
         if info.is_still:
-            Given.of(context).refuse("the input is a single picture", "at")
+            Given.of(context).refuse("the input is a single image", "at")
         automatic = choose_model(info, 0 if info.is_image_sequence else source.stat().st_size)
         choices, missing = find_choices(automatic, model)
-        backend = choose_backend(device, precision)  # rather before the work than after a part of it
+        backend = choose_backend(device, precision)  # fail before the work
 
         def open_upscaler(choice: Choice) -> Upscaler:
             return build_upscaler(choice.name, choice.weights, device, precision, compilation="off")
@@ -98,7 +98,7 @@ def preview(
         with progress_bar() as bar:
             task = bar.add_task(source.name, total=STEPS_BEFORE + len(choices), note="")
 
-            def tell(step: str) -> None:
+            def show_step(step: str) -> None:
                 bar.update(task, advance=1 if bar.tasks[0].fields["note"] else 0, note=step)
 
             made = make_preview(
@@ -107,7 +107,7 @@ def preview(
                 open_upscaler,
                 times=times,
                 crop=None if place is None else Crop(*place),
-                on_step=tell,
+                on_step=show_step,
             )
             shared = typed_options(context, "device", "precision", "video_stream")
             commands = [
@@ -116,24 +116,24 @@ def preview(
                 )
                 for choice in choices
             ]
-            remarks = make_remarks(made, f"{backend.device} in {backend.precision}", missing)
-            write_page(target, format_preview(made, commands, remarks), overwrite=overwrite)
+            notes = make_notes(made, f"{backend.device} in {backend.precision}", missing)
+            write_page(target, format_preview(made, commands, notes), overwrite=overwrite)
         console.print(describe_preview(made))
         for command in commands:
             show(command)
         if missing:
-            note(f"not on this machine: {', '.join(missing)}; ristn download-weights NAME fetches them")
-        show(f"{target}: open it in a browser")
+            note(f"not on this machine: {', '.join(missing)}; use ristn download-weights NAME to download them")
+        show(f"{target}: open this page in a browser")
 
 
 def typed_options(context: typer.Context, *names: str) -> list[str]:
-    """Those of the options that were typed, as they would be typed again."""
+    """Return the given ones of these options, as command-line arguments."""
     flags = Given.of(context).flags
     return [word for name in names if name in flags for word in (flags[name], str(context.params[name]))]
 
 
 def describe_preview(made: Preview) -> Table:
-    """The choices with what they take, a row each."""
+    """Make a table with a row per choice."""
     from ristn_cli.preview.costs import describe_bytes, describe_seconds
 
     table = make_table("", "weights", "time", "size", "")

@@ -1,4 +1,4 @@
-"""`--report`: the file that tells of the jobs that a command finished."""
+"""The file of `--report`, which describes the finished jobs of a command."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 class ReportFile:
-    """The report of a command: written when its first job is finished, and again with each further one.
+    """The report of a command. It is written after the first job, and again after each further one.
 
     Args:
-        path: of the file.
-        overwrite: whether it may replace another one.
+        path: path of the file.
+        overwrite: whether it may replace an existing file.
     """
 
     def __init__(self, path: Path, *, overwrite: bool) -> None:
@@ -26,10 +26,10 @@ class ReportFile:
         self._jobs: list[dict[str, Any]] = []
 
     def add(self, done: Completed, network: Mapping[str, Any], warnings: Sequence[str]) -> None:
-        """Add a finished job, and write the file.
+        """Add a finished job and write the file.
 
         Raises:
-            OSError: it cannot be written, or the input or output cannot be read any more.
+            OSError: it cannot be written, or the input or output cannot be read.
         """
         from ristn_cli.job.report import FORMAT, describe_completed, describe_versions
         from ristn_cli.own_files import write_text

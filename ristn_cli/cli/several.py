@@ -1,4 +1,4 @@
-"""`ristn upscale` of several inputs: one after another, on after a failure, and what became of each at the end."""
+"""`ristn upscale` with several inputs: runs them in turn, continues after a failure, and shows a table at the end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ristn_cli.cli.terminal import (
     StopRequest,
     console,
     describe_error,
-    heed_stop,
+    exit_if_stopped,
     log,
     note,
     plain,
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of an input: `done`, `done already`, `failed`, or `not begun`; and a few words on it."""
+    """The result of an input: `done`, `done already`, `failed`, `stopped` or `not begun`, with a description."""
 
     source: Path
     state: str
     words: str = ""
-    compare: str | None = None  # the command that shows the output beside the input
+    compare: str | None = None  # the command that compares the output with the input
 
 
 def run_batch(
@@ -51,17 +51,17 @@ def run_batch(
     *,
     debug: bool,
 ) -> None:
-    """Do all items; tell of those that are done already.
+    """Run all items that are not finished.
 
-    A failure is told and the next input follows; at the end the program leaves with the code of a failure. A stop,
-    which comes as `typer.Exit`, ends the batch; what is not begun then is done by the same command. An input that was
-    at work when an earlier program crashed comes last: it may do so again, and the others are done then.
+    After a failure, the next item follows, and the program exits with the code of a failure at the end. A stop, which
+    arrives as `typer.Exit`, ends the batch, and the same command continues it. An item that was running when an earlier
+    run crashed comes last, because it may crash again.
     """
     items = sorted(items, key=record.was_left)
     for item in filter(record.was_left, items):
-        note(f"{item.source}: an earlier run crashed or was killed while it worked on this input; it comes last")
+        note(f"{item.source}: an earlier run crashed or was killed during this input, so it comes last")
     outcomes: list[Outcome] = []
-    begun: set[Item] = set()  # ahead of their turn
+    begun: set[Item] = set()  # including an item that has started early
 
     def begin(item: Item) -> None:
         record.begin(item)
@@ -71,21 +71,21 @@ def run_batch(
         with LookAhead(items, record, work, begin) as ahead:
             for number, item in enumerate(items, start=1):
                 try:
-                    heed_stop()
+                    exit_if_stopped()
                     begun.add(item)
                     with record.at_work(item):
                         outcomes.append(_run_item(item, record, work, ahead, f"{number}/{len(items)} "))
                 except (typer.Exit, Stopped):
                     raise
-                except Exception as error:  # one bad file must not cost a night's work, whatever is wrong with it
-                    words = _words(error)
+                except Exception as error:  # a bad file must not end a long batch
+                    words = _describe_failure(error)
                     outcomes.append(Outcome(item.source, "failed", words))
                     if debug or work.engines.is_unusable:
                         raise
                     _report(error, words)
     finally:
         outcomes += [
-            Outcome(item.source, "stopped", "the same command goes on")
+            Outcome(item.source, "stopped", "the same command resumes it")
             if item in begun
             else Outcome(item.source, "not begun")
             for item in items[len(outcomes) :]
@@ -96,16 +96,16 @@ def run_batch(
 
 
 class LookAhead(AbstractContextManager["LookAhead"]):
-    """Runs the items of a batch in their order; with several workers, the next one begins before its turn.
+    """Runs the items of a batch in order. With several workers, the next item starts early.
 
-    It begins when the one before it is at work, if it needs the same weights, so that no worker idles while that one's
-    last segments are computed, and while it is muxed.
+    It starts when the current one is running, if it needs the same weights, so that no worker is idle during the last
+    segments and the mux.
 
     Args:
-        items: all of the batch.
-        record: what is done already.
-        work: what is common to all.
-        on_begin: told of an item before it begins.
+        items: all items of the batch.
+        record: finished items.
+        work: options that all items share.
+        on_begin: called with an item before it starts.
     """
 
     def __init__(self, items: Sequence[Item], record: Record, work: Work, on_begin: Callable[[Item], None]) -> None:
@@ -117,14 +117,14 @@ class LookAhead(AbstractContextManager["LookAhead"]):
             self._next[1].job.close()
 
     def run(self, item: Item, name: str) -> Finished:
-        """Do an item, which may be at work already."""
+        """Run an item, which may have started early."""
         begun = None
         if self._next is not None and self._next[0] == item:
             begun, self._next = self._next[1], None
         return self._work.run(item.source, item.target, name, begun=begun, on_begun=partial(self._begin_after, item))
 
     def _begin_after(self, item: Item) -> None:
-        """Begin the item behind this one, if there is one that may begin now."""
+        """Start the item after this one, if possible."""
         try:
             rest = self._items[self._items.index(item) + 1 :]
             following = next((other for other in rest if _is_to_do(other, self._record, self._work)), None)
@@ -138,13 +138,13 @@ class LookAhead(AbstractContextManager["LookAhead"]):
             job = self._work.begin(following.source, following.target, engines.open(choice), stop)
             self._on_begin(following)
             following.target.parent.mkdir(parents=True, exist_ok=True)
-        except Exception:  # of what cannot be read the error is shown when it is its turn
+        except Exception:  # the error is shown in the item's turn
             return
         self._next = following, Begun(Background(job, stop), stop)
 
 
 def show_plans(items: Sequence[Item], record: Record, work: Work, *, as_json: bool, debug: bool) -> None:
-    """What would be done with each item, on stdout: one JSON object a line, or a heading and lines."""
+    """Print the plan of each item: one JSON object per line, or a heading and lines."""
     failures = 0
     for item in items:
         try:
@@ -158,19 +158,19 @@ def show_plans(items: Sequence[Item], record: Record, work: Work, *, as_json: bo
             if debug or work.engines.is_unusable:
                 raise
             failures += 1
-            _report(error, _words(error))
+            _report(error, _describe_failure(error))
     if failures:
         raise typer.Exit(FAILED)
 
 
-def _words(error: Exception) -> str:
-    """The error of an item, in a line."""
+def _describe_failure(error: Exception) -> str:
+    """Describe the error of an item in one line."""
     ours = isinstance(error, OSError) or type(error).__module__.startswith("ristn_cli")
     return describe_error(error) if ours else f"unexpected {type(error).__name__}: {error}"
 
 
 def _report(error: Exception, words: str) -> None:
-    """Show and log the error of an item; one that nobody expected with its traceback in the log."""
+    """Show and log the error of an item. The log contains the traceback of an unexpected one."""
     log.error(words, exc_info=None if words == describe_error(error) else error)
     show_error(words)
 
@@ -187,7 +187,7 @@ def _run_item(item: Item, record: Record, work: Work, ahead: LookAhead, prefix: 
 
 
 def _is_to_do(item: Item, record: Record, work: Work) -> bool:
-    """Whether an item will be begun; one that cannot be is told of when it is its turn."""
+    """Return whether an item will be run. Errors are shown in its turn."""
     try:
         return not _is_done(item, record, work)
     except Exception:
@@ -195,7 +195,7 @@ def _is_to_do(item: Item, record: Record, work: Work) -> bool:
 
 
 def _is_done(item: Item, record: Record, work: Work) -> bool:
-    """Whether there is nothing to do; raises JobError for the output of another job that is not to be replaced."""
+    """Return whether there is nothing to do. Raises JobError if the output of another job would be replaced."""
     from ristn_cli.job.manifest import JobError
 
     try:
@@ -207,7 +207,7 @@ def _is_done(item: Item, record: Record, work: Work) -> bool:
 
 
 def _show(outcomes: Sequence[Outcome], where: Console, *, quiet: bool) -> None:
-    """A table of all inputs, and how many there are of each kind."""
+    """Print a table of all inputs, and the number of inputs per state."""
     states = dict.fromkeys(outcome.state for outcome in outcomes)
     counts = ", ".join(f"{sum(outcome.state == state for outcome in outcomes)} {state}" for state in states)
     log.info("batch: %s", counts)
@@ -223,4 +223,4 @@ def _show(outcomes: Sequence[Outcome], where: Console, *, quiet: bool) -> None:
     where.print(f"{len(outcomes)} inputs: {counts}")
     compare = next((outcome.compare for outcome in outcomes if outcome.compare is not None), None)
     if compare is not None:
-        show(f"to see the first of them: {compare}", where)
+        show(f"to compare the first one: {compare}", where)

@@ -1,6 +1,6 @@
-"""What every command shares: options, the terminal, signals, errors in one line, and the log file.
+"""Shared by all commands: terminal, signals, one-line errors, and the log file.
 
-The package's own modules are imported inside functions: `ristn --help` must not wait for torch.
+Imports other packages inside functions, so that `ristn --help` does not wait for PyTorch.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from ristn_cli.printable import OneLineFormatter, printable
 from ristn_cli.typed import MalformedError
 
 if TYPE_CHECKING:
-    from ristn_cli.engine.memory import AutoTiling
+    from ristn_cli.engine.auto_tiling import AutoTiling
     from ristn_cli.engine.upscaler import Upscaler
 
 FAILED = 1
 OS_HINTS = {
     errno.ENAMETOOLONG: "; give it a shorter name",
-    errno.ELOOP: " (a loop of links); name the file itself",
+    errno.ELOOP: " (links form a loop); name the file itself",
     errno.EISDIR: "; name a file",
     errno.ENOTDIR: "; a part of the path is a file",
     errno.EACCES: "; check its permissions",
-    errno.ENOSPC: "; make room",
+    errno.ENOSPC: "; free some space",
 }
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
@@ -49,7 +49,7 @@ log.addHandler(logging.NullHandler())
 
 @contextmanager
 def logged_to(path: Path | None) -> Iterator[None]:
-    """Within, what happens is appended to the file `path`, each line with its time; None keeps no log."""
+    """Append log lines with their time to the file `path` while the context is active; None for no log."""
     if path is None:
         yield
         return
@@ -65,17 +65,17 @@ def logged_to(path: Path | None) -> Iterator[None]:
 
 
 def plain(text: object) -> Text:
-    """Text that a terminal shows as it is: no control characters, no markup, no emoji by name."""
+    """Return text for a terminal, without control characters, markup or emoji names."""
     return Text(printable(text))
 
 
 def show(line: object, where: Console = console) -> None:
-    """Show a line of plain text."""
+    """Print a line of plain text."""
     where.print(plain(line))
 
 
 def describe_error(error: object) -> str:
-    """An error in words; those of the system begin with the file's name, too."""
+    """Describe an error; a system error begins with the name of the file."""
     if not isinstance(error, OSError) or error.filename is None or error.strerror is None:
         return str(error)
     hint = OS_HINTS.get(error.errno or 0, "")
@@ -84,30 +84,30 @@ def describe_error(error: object) -> str:
 
 
 def show_error(error: object) -> None:
-    """Show an error in one line on stderr."""
+    """Print an error in one line on stderr."""
     errors.print(Text.assemble(("error:", "bold red"), " ", printable(describe_error(error))))
 
 
 class PlainColumn(ProgressColumn):
-    """A column of a progress bar that shows a text of each task: its description, or one of its fields."""
+    """A progress column with the description of a task, or one of its fields."""
 
     def __init__(self, field: str | None = None) -> None:
         super().__init__(Column(no_wrap=True))
         self._field = field
 
     def render(self, task: Task) -> Text:
-        """The text of one task."""
+        """Return the text of a task."""
         return plain(task.description if self._field is None else task.fields[self._field])
 
 
 def warn(message: str) -> None:
-    """A line on stderr and in the log, of something that is not right and did not stop the work."""
+    """Print a warning on stderr and log it."""
     log.warning(message)
     show(f"warning: {message}", errors)
 
 
-class _Shown(logging.Handler):
-    """Shows what the packages that do the work log; the log file has it from the logger above."""
+class _TerminalHandler(logging.Handler):
+    """Prints log messages of the packages that do the work."""
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "warning: " if record.levelno >= logging.WARNING else ""
@@ -115,44 +115,46 @@ class _Shown(logging.Handler):
 
 
 for _name, _level in (("video", logging.WARNING), ("job", logging.WARNING), ("engine", logging.INFO)):
-    logging.getLogger(f"ristn.{_name}").addHandler(_Shown(_level))
+    logging.getLogger(f"ristn.{_name}").addHandler(_TerminalHandler(_level))
 
 
 def note(message: str, *, is_shown: bool = True) -> None:
-    """A line in the log, and on stderr if it `is_shown`."""
+    """Log a line, and print it on stderr if it `is_shown`."""
     log.info(message)
     if is_shown:
         show(message, errors)
 
 
 class Stopped(BaseException):
-    """A signal that ends the run at once; unwinds like KeyboardInterrupt, so that everything is cleaned up."""
+    """A signal that ends the run at once. Like KeyboardInterrupt, it unwinds the stack, so that everything is
+    cleaned up.
+    """
 
     def __init__(self, number: int) -> None:
         self.exit_code = EXIT_CODES[signal.Signals(number)]
 
 
 def stop_at_once(number: int, _: Any) -> None:
-    """Signal handler outside of work that can be finished first."""
+    """Handle a signal while there is no work to finish."""
     raise Stopped(number)
 
 
 class StopRequest(threading.Event):
-    """Set when the work is asked to stop; `signal` is what asked."""
+    """Set when the user asks to stop; `signal` is the signal."""
 
     signal: signal.Signals | None = None
 
     @property
     def exit_code(self) -> int:
-        """The exit code of the program that was asked to stop."""
+        """Exit code after the signal."""
         return EXIT_CODES[self.signal] if self.signal is not None else FAILED
 
 
 @contextmanager
 def stop_requests(stop: StopRequest | None = None) -> Iterator[StopRequest]:
-    """Within, a first Ctrl-C or SIGTERM sets the request for the work to notice; a second stops at once.
+    """While the context is active, a first Ctrl-C or SIGTERM sets the request; a second stops at once.
 
-    A request that came too late to end the work within is kept for `heed_stop`.
+    A request that came too late to stop the work is kept for `exit_if_stopped`.
     """
     request = stop or StopRequest()
     messages: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -162,8 +164,8 @@ def stop_requests(stop: StopRequest | None = None) -> Iterator[StopRequest]:
             stop_at_once(number, frame)
         request.signal = signal.Signals(number)
         request.set()
-        # A handler may run in the middle of a write to the terminal or to the log, so it must not write itself.
-        messages.put("finishing what is in flight; once more stops at once")
+        # The signal may interrupt a write to the terminal or the log, so another thread prints the message.
+        messages.put("stopping at the next safe point; press Ctrl-C again to stop at once")
 
     def show_messages() -> None:
         while (message := messages.get()) is not None:
@@ -185,17 +187,17 @@ def stop_requests(stop: StopRequest | None = None) -> Iterator[StopRequest]:
 
 
 late_requests: list[signal.Signals] = []
-"""Signals that came when the work was as good as done, so that it was finished."""
+"""Signals that came too late to stop the work."""
 
 
-def heed_stop() -> None:
-    """Between two pieces of work: leave if the first was asked to stop when it was as good as done."""
+def exit_if_stopped() -> None:
+    """Exit between two pieces of work if a signal came too late to stop the first."""
     if late_requests:
         raise typer.Exit(EXIT_CODES[late_requests[0]])
 
 
 def expected_errors() -> tuple[type[Exception], ...]:
-    """The errors that are told in one line, without a traceback."""
+    """Return the exceptions that are shown in one line without a traceback."""
     from ristn_cli.bench.results import BenchError
     from ristn_cli.engine.device import DeviceError
     from ristn_cli.engine.short_memory import OutOfMemory
@@ -211,7 +213,7 @@ def expected_errors() -> tuple[type[Exception], ...]:
 
 @contextmanager
 def reported_errors(debug: bool, log_file: Path | None = None) -> Iterator[None]:
-    """Show and log an expected error as one line and leave with its exit code; signals leave with theirs."""
+    """Show and log an expected error in one line, and exit with its code. A signal exits with its own code."""
     late_requests.clear()
     for number in EXIT_CODES:
         signal.signal(number, stop_at_once)
@@ -244,7 +246,7 @@ def build_upscaler(
     compilation: Literal["auto", "on", "off"] = "auto",
     quiet: bool = False,
 ) -> Upscaler:
-    """The engine that the common options describe."""
+    """Build the engine for the shared options."""
     from ristn_cli.engine.device import choose_backend
     from ristn_cli.engine.upscaler import Upscaler
     from ristn_cli.weights import find_weights, load_weights
@@ -252,13 +254,13 @@ def build_upscaler(
     network = load_weights(weights if weights is not None else find_weights(model))
     backend = choose_backend(device, precision)
     if backend.is_emulated:
-        warn("bf16 is emulated on this CPU: it halves memory but is no faster")
+        warn("bf16 is emulated on this CPU: it halves memory but is not faster")
     logging.getLogger("ristn.engine").setLevel(logging.WARNING if quiet else logging.INFO)
     return Upscaler(network, backend, tiling, compilation=compilation)
 
 
 def format_seconds(seconds: float | None) -> str:
-    """`M:SS` or `H:MM:SS`; dashes when unknown."""
+    """Format as `M:SS` or `H:MM:SS`; dashes if unknown."""
     if seconds is None or not math.isfinite(seconds):
         return "-:--"
     minutes, rest = divmod(round(seconds), 60)
@@ -267,7 +269,7 @@ def format_seconds(seconds: float | None) -> str:
 
 
 def progress_bar(*, is_shown: bool | None = None) -> Progress:
-    """A bar with elapsed time and a `note` on stderr; left to itself it is shown on terminals only."""
+    """Make a progress bar with a `note` and elapsed time on stderr. By default, it is shown only on a terminal."""
     return Progress(
         PlainColumn(),
         BarColumn(),

@@ -21,32 +21,37 @@ def train(
     recipe: Annotated[
         str,
         typer.Argument(
-            help="A .toml file, or one of ristn's: lite, lite-next, lite-real, paper.", autocompletion=complete_recipes
+            help="Recipe: a .toml file, or lite, lite-next, lite-real, paper.", autocompletion=complete_recipes
         ),
     ],
-    data: Annotated[Path, typer.Option(help="Folder with the recipe's data folders.")] = Path("data"),
+    data: Annotated[Path, typer.Option(help="Folder that contains the data folders of the recipe.")] = Path("data"),
     output: Annotated[Path, typer.Option(help="Folder of the run: checkpoint, log, curve, weights.")] = Path("run"),
-    minutes: Annotated[float | None, typer.Option(min=0, help="Time after which to save and stop, in minutes.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0, help="Time after which to save and stop, in minutes. Default: none.")
+    ] = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     start_from: Annotated[
         str | None,
-        typer.Option(help="Weights to start from, by name or as a .safetensors file.", autocompletion=complete_weights),
+        typer.Option(
+            help="Weights to start from, by name or as a .safetensors file. Default: those of the recipe.",
+            autocompletion=complete_weights,
+        ),
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Number of processes that prepare batches.")] = 1,
     compare: Annotated[
         Path | None,
         typer.Option(
             metavar="RUN",
-            help="Do not train: show how far the run in --output is ahead of the run in this folder, validation by "
-            "validation, with the standard error.",
+            help="Compare the validations of the run in --output with those of the run in this folder, with standard "
+            "errors, instead of training. Default: train.",
         ),
     ] = None,
     debug: DebugOption = False,
 ) -> None:
     """Train weights with a recipe. Run the same command again to resume a stopped run."""
     if compare is not None:
-        Given.of(context).refuse_all_but("--compare trains nothing", "compare", "output", "debug")
+        Given.of(context).refuse_all_but("--compare does not train", "compare", "output", "debug")
         with reported_errors(debug):
             show_comparison(output, compare)
         return
@@ -58,7 +63,7 @@ def train(
         chosen = load_recipe(recipe)
         if start_from is not None:
             chosen = replace(chosen, start_from=start_from)
-        is_first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
+        is_first = os.environ.get("RANK", "0") == "0"  # process of torchrun
         with progress_bar(is_shown=None if is_first else False) as bar, stop_requests() as stop:
             task = bar.add_task(chosen.name, total=chosen.iterations, note="")
             for done in run_training(
@@ -80,15 +85,15 @@ def train(
                     shown = ", ".join(f"{name} {value:.3f}" for name, value in done.validation.items())
                     bar.console.print(f"step {done.iteration}: loss {done.loss:.6f}, {shown}")
         if stop.is_set():
-            note(f"stopped; the same command goes on from {output}")
+            note(f"stopped; run the same command to resume from {output}")
             raise typer.Exit(stop.exit_code)
 
 
 def show_comparison(ours: Path, theirs: Path) -> None:
-    """Print how far one run is ahead of another at the validations that both have.
+    """Print how far one run is ahead of another, for each validation that both have.
 
     Raises:
-        TrainingError: they have none in common.
+        TrainingError: they have no validation in common.
     """
     from ristn_cli.training.journal import compare_logs, read_log
     from ristn_cli.training.state import TrainingError
@@ -96,7 +101,8 @@ def show_comparison(ours: Path, theirs: Path) -> None:
     rows = compare_logs(*(read_log(run / "log.jsonl") for run in (ours, theirs)))
     if not rows:
         raise TrainingError(
-            f"{ours} and {theirs} have no validation of the same windows after as many LR pixels: nothing to compare"
+            f"{ours} and {theirs} cannot be compared: they have no validation on the same windows after the same "
+            "number of LR pixels"
         )
     table = Table(box=None, pad_edge=False)
     for title in (

@@ -33,18 +33,19 @@ from ristn_cli.cli.effects import (
     STREAM,
     Given,
     check_inputs,
+    check_options,
     check_outputs,
     check_single,
     check_suffix,
-    check_words,
     kind_of,
 )
 from ristn_cli.cli.engines import Engines
+from ristn_cli.cli.job_bar import ProgressMode
 from ristn_cli.cli.places import check_log_file, check_report, check_streams
 from ristn_cli.cli.reports import ReportFile
 from ristn_cli.cli.several import run_batch, show_plans
 from ristn_cli.cli.terminal import console, errors, reported_errors, show
-from ristn_cli.cli.work import ProgressMode, Work
+from ristn_cli.cli.work import Work
 from ristn_cli.cli.workers import (
     Computers,
     DevicesOption,
@@ -60,15 +61,15 @@ def upscale(
         list[Path],
         typer.Argument(
             metavar="IN... OUT",
-            help="The videos, images or folders to upscale, then the file to write (its extension chooses the "
-            "container) or the folder for several outputs. - is standard input or output.",
+            help="Videos, images or folders to upscale, then the file to write (its extension selects the container) "
+            "or the folder for several outputs. - is standard input or output.",
         ),
     ],
     model: Annotated[
         str,
         typer.Option(
             metavar="NAME|FILE",
-            help="Released weights, or a .safetensors file. auto chooses by how strongly the source is compressed.",
+            help="Released weights or a .safetensors file. auto chooses by the compression of the source.",
             autocompletion=complete_models,
         ),
     ] = "auto",
@@ -76,15 +77,15 @@ def upscale(
         str | None,
         typer.Option(
             metavar="SIZE",
-            help="Size of the output: 2x, 3x, 4x, 1920x1080, or fit:1080p to fit into it, at most 4x. All but 4x are "
-            "resampled from 4x with Lanczos. [default: 4x]",
+            help="Size of the output: 2x, 3x, 4x, 1920x1080, or fit:1080p for the largest that fits, at most 4x. Other "
+            "sizes than 4x are resampled with Lanczos. [default: 4x]",
         ),
     ] = None,
     codec: Annotated[
         str,
         typer.Option(
             metavar="NAME",
-            help="h264, hevc, av1, prores, ffv1 or *_nvenc. auto is h264, or hevc for 10-bit sources.",
+            help="Codec: h264, hevc, av1, prores, ffv1 or *_nvenc. auto is h264, or hevc for 10-bit sources.",
             autocompletion=complete_codecs,
         ),
     ] = "auto",
@@ -98,38 +99,38 @@ def upscale(
         str | None,
         typer.Option(
             metavar="TIME",
-            help="Where to begin: seconds, M:SS, H:MM:SS, timecode H:MM:SS:FF (drop frame H:MM:SS;FF), or frame 240f.",
+            help="Start of the range: seconds, M:SS, H:MM:SS, timecode H:MM:SS:FF (drop frame H:MM:SS;FF), or frame "
+            "240f. Default: first frame.",
         ),
     ] = None,
     end: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="Where to stop, in the same forms. That frame is left out."),
+        typer.Option(metavar="TIME", help="First frame after the range, in the same forms. Default: the end."),
     ] = None,
     max_frames: MaxFramesOption = None,
     drop: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAMES",
-            help="Leave out any of audio, subtitles, alpha, attachments, chapters, covers, data, metadata, videos, "
-            "e.g. audio,subtitles.",
+            help="Drop any of audio, subtitles, alpha, attachments, chapters, covers, data, metadata, videos, e.g. "
+            "audio,subtitles. Default: none.",
         ),
     ] = None,
     device: DevicesOption = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the plan and the expected time, and do nothing.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and the estimated time, and exit.")] = False,
     grain: Annotated[
         str | None,
         typer.Option(
-            metavar="match|0..1", help="Put back the film grain that the network removes: match, or a share of it."
+            metavar="match|0..1",
+            help="Share of the removed film grain to put back, or match for all. Default: 0.",
         ),
     ] = None,
     deinterlace: Annotated[
         Literal["auto", "ivtc", "field", "frame", "off"],
         typer.Option(
-            help="What to do with interlaced frames. auto: deinterlace them, or undo telecine where it is found; ivtc: "
-            "undo telecine; field: make a frame of every field; frame: deinterlace all frames."
+            help="Deinterlacing. auto: of interlaced frames, or inverse telecine if detected; ivtc: inverse telecine; "
+            "field: make a frame of every field; frame: deinterlace all frames."
         ),
     ] = "auto",
     square_pixels: Annotated[bool, typer.Option("--square-pixels", help="Resample to square pixels.")] = False,
@@ -138,18 +139,18 @@ def upscale(
         str | None,
         typer.Option(
             metavar="RATE|stills",
-            help="Frame rate of numbered images, e.g. 24 or 24000/1001, or stills to upscale each image of a folder by "
-            "itself. [default: 25]",
+            help="Frame rate of numbered images, e.g. 24 or 24000/1001; or stills to upscale each image of a folder "
+            "separately. [default: 25]",
         ),
     ] = None,
     recursive: Annotated[
-        bool, typer.Option("--recursive", help="Search the subfolders of input folders, too.")
+        bool, typer.Option("--recursive", help="Also search the subfolders of input folders.")
     ] = False,
     raw: Annotated[
         str | None,
         typer.Option(
             metavar="WxH[@RATE][:FORMAT]",
-            help="Raw frames on standard input, e.g. 1920x1080@24:rgb24. Without RATE and FORMAT: 25, yuv420p.",
+            help="Format of raw frames on standard input, e.g. 1920x1080@24:rgb24. Default: RATE 25, FORMAT yuv420p.",
         ),
     ] = None,
     strict: Annotated[
@@ -160,18 +161,18 @@ def upscale(
     ] = "medium",
     pix_fmt: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Pixel format of the output, by FFmpeg's name, e.g. yuv444p10le."),
+        typer.Option(metavar="NAME", help="Pixel format by FFmpeg's name, e.g. yuv444p10le. Default: by codec."),
     ] = None,
     encoder_arg: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="Option of the encoder, by FFmpeg's names. May be repeated."),
+        typer.Option(metavar="KEY=VALUE", help="Encoder option by FFmpeg's name. May be repeated. Default: none."),
     ] = None,
     format: Annotated[
         str | None,
         typer.Option(
             metavar="EXTENSION",
-            help="Format of outputs in a folder, e.g. mkv or png, or of standard output: y4m or mkv. Default: the "
-            "input's, or y4m.",
+            help="Format of outputs in a folder, e.g. mkv or png, or of standard output: y4m or mkv. Default: that of "
+            "the input, or y4m.",
         ),
     ] = None,
     memory_limit: MemoryOption = None,
@@ -184,7 +185,7 @@ def upscale(
             min=0,
             max=8,
             metavar="N",
-            help="Levels (of 255) by which a still place may flicker and be computed once. 0: only what is equal.",
+            help="Levels (of 255) by which a part may change and still be computed only once.",
         ),
     ] = 0,
     restart: Annotated[bool, typer.Option("--restart", help="Discard the finished parts of an earlier run.")] = False,
@@ -196,43 +197,43 @@ def upscale(
         bool,
         typer.Option(
             "--json",
-            help="Print the plan of --dry-run as one JSON object, or else the progress as JSON lines on stderr.",
+            help="Print the plan of --dry-run as one JSON object; without --dry-run, progress as JSON lines on stderr.",
         ),
     ] = False,
-    log_file: Annotated[Path | None, typer.Option(metavar="FILE", help="File to append a log to.")] = None,
+    log_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="File to append a log to. Default: none.")
+    ] = None,
     report: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="JSON file to write of what was done: SHA-256 of files and weights, options, versions, cuts.",
+            help="JSON file to write: SHA-256 of files and weights, options, versions, cuts. Default: none.",
         ),
     ] = None,
     no_scene_cuts: Annotated[
         bool,
         typer.Option(
-            "--no-scene-cuts", hidden=True, help="Ignore scene cuts: let frames read neighbours from another shot."
+            "--no-scene-cuts", hidden=True, help="Ignore scene cuts, so that frames read neighbours of another shot."
         ),
     ] = False,
     compilation: Annotated[
         Literal["auto", "on", "off"],
-        typer.Option("--compile", hidden=True, help="Compile the network. auto: on CUDA."),
+        typer.Option("--compile", hidden=True, help="Compile the network. auto compiles on CUDA."),
     ] = "auto",
     segment_frames: Annotated[
         int | None,
-        typer.Option(
-            min=1, hidden=True, help="Length of the parts that a stopped job resumes from. Default: by frame size."
-        ),
+        typer.Option(min=1, hidden=True, help="Frames per part, after which a job can resume. Default: by frame size."),
     ] = None,
     no_disk_check: Annotated[
         bool, typer.Option("--no-disk-check", hidden=True, help="Start even if the disk seems too small.")
     ] = False,
     progress: Annotated[
         ProgressMode,
-        typer.Option(hidden=True, help="Progress on stderr. auto: a bar on terminals; json: one object a line."),
+        typer.Option(hidden=True, help="Progress on stderr. auto: a bar on terminals; json: one object per line."),
     ] = "auto",
     debug: Annotated[bool, typer.Option("--debug", hidden=True, help="Show the traceback of an error.")] = False,
 ) -> None:
-    """Upscale a video 4x, with its timestamps, audio, subtitles and everything else."""
+    """Upscale videos 4x, and keep timestamps, audio, subtitles and everything else."""
     *sources, target = paths
     if not sources:
         raise typer.BadParameter("expected an input and an output: IN... OUT")
@@ -242,15 +243,15 @@ def upscale(
     given = Given.of(context)
     if as_json and not dry_run:
         if "progress" in given and progress != "json":
-            raise typer.BadParameter(f"--json and --progress {progress} contradict each other; give one of them")
+            raise typer.BadParameter(f"--json and --progress {progress} contradict each other; use one of them")
         progress = "json"
     if ray is None:
-        given.refuse("it is for a cluster; give --ray, too", "ray_workers")
+        given.refuse("it is for a cluster; use --ray, too", "ray_workers")
     elif "," in device:
-        given.refuse("a list is for this process; with --ray, --ray-workers says how many share the work", "device")
+        given.refuse("a list of devices is for a single process; with --ray, use --ray-workers", "device")
     workers, cores = parse_ray_workers(ray_workers)
     if STREAM in paths and (ray is not None or "," in device):
-        raise typer.BadParameter("- cannot be cut into segments: --ray and several devices go with files")
+        raise typer.BadParameter("--ray and several devices need files, because - cannot be divided into segments")
     limit = parse_bytes(memory_limit)
     output_size = parse_output_size(size)
     share = parse_grain(grain)
@@ -267,7 +268,7 @@ def upscale(
     if report is not None:
         check_report(report, paths, weights, overwrite=overwrite)
     with reported_errors(debug, log_file), ExitStack() as stack:
-        from ristn_cli.engine.memory import AutoTiling
+        from ristn_cli.engine.auto_tiling import AutoTiling
         from ristn_cli.job.batch import Record, is_batch, plan_batch
         from ristn_cli.job.options import UpscaleOptions
 
@@ -323,7 +324,7 @@ def upscale(
             progress=progress,
             quiet=quiet,
             verbose=verbose,
-            tells_time=ray in (None, "local"),
+            estimates_time=ray in (None, "local"),
             raw=raw_format,
             stdout_format="matroska" if suffix == ".mkv" else "y4m",
             report=None if report is None else ReportFile(report, overwrite=overwrite),
@@ -333,7 +334,7 @@ def upscale(
             record = Record(target, engines.network_of, options)
             stills = taken_as == "stills"
             items = plan_batch(sources, target, codec=codec, suffix=suffix, recursive=recursive, stills=stills)
-            check_words(given, sources, target, values)
+            check_options(given, sources, target, values)
             targets = [item.target for item in items]
             check_suffix(given, targets, suffix)
             check_outputs(given, targets, values, encoder_options)
@@ -347,7 +348,7 @@ def upscale(
             return
         source = sources[0]
         work.check_kept(source, target)
-        check_words(given, sources, target, values)
+        check_options(given, sources, target, values)
         check_single(given, target, values)
         if target != STREAM:
             check_outputs(given, [target], values, encoder_options)

@@ -1,4 +1,4 @@
-"""What `ristn upscale` computes on: one device, several of them, or the workers of a Ray cluster."""
+"""The devices of `ristn upscale`: one device, several devices, or the workers of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ristn_cli.cli.completion import complete_devices
 from ristn_cli.cli.terminal import build_upscaler, note
 
 if TYPE_CHECKING:
-    from ristn_cli.engine.memory import AutoTiling
+    from ristn_cli.engine.auto_tiling import AutoTiling
     from ristn_cli.engine.upscaler import Upscaler
     from ristn_cli.job.parts import PartMaker
     from ristn_cli.job.progress import Progress
@@ -37,29 +37,29 @@ RayOption = Annotated[
     str | None,
     typer.Option(
         metavar="[ADDRESS]",
-        help="Use a Ray cluster: auto, HOST:PORT or ray://HOST:PORT. Without ADDRESS, start one on this machine.",
+        help="Use a Ray cluster: auto, HOST:PORT or ray://HOST:PORT. Without ADDRESS, start one here. Default: no "
+        "cluster.",
     ),
 ]
 RayWorkersOption = Annotated[
     str | None,
     typer.Option(
         metavar="N[xCORES]",
-        help="Number of workers, and CPU cores of each, e.g. 4x2. Default: as many as there is room for, "
-        "at most 16 per machine.",
+        help="Number of workers, and CPU cores of each, e.g. 4x2. Default: as many as fit, at most 16 per machine.",
     ),
 ]
 
 
 class RayCommand(TyperCommand):
-    """A command whose `--ray` may stand without a value."""
+    """A command whose `--ray` needs no value."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Give `--ray` the value `local` where none follows it; `ctx` is the Context of Typer's click."""
+        """Give `--ray` the value `local` if no address follows. `ctx` is a Context of Typer's Click."""
         return super().parse_args(ctx, complete_ray(args))
 
 
 def complete_ray(arguments: list[str]) -> list[str]:
-    """Arguments with `--ray` as `--ray=local` where no address follows; a file's name is none."""
+    """Replace `--ray` by `--ray=local` if no address follows. File names are not addresses."""
     completed = list(arguments)
     for index, argument in enumerate(arguments):
         if argument == "--":
@@ -71,25 +71,27 @@ def complete_ray(arguments: list[str]) -> list[str]:
 
 
 def parse_ray_workers(text: str | None) -> tuple[int | None, int | None]:
-    """Workers and cores of each, of `4`, `4x2` or `x2`; None for what is not given.
+    """Parse `4`, `4x2` or `x2` to workers and cores per worker; None for missing numbers.
 
     Raises:
-        typer.BadParameter: it is none of these.
+        typer.BadParameter: the text has another form.
     """
     if text is None:
         return None, None
     found = re.fullmatch(r"([1-9]\d{0,4})?(?:x([1-9]\d{0,4}))?", text)
     if found is None or not text:
-        raise typer.BadParameter(f"--ray-workers {text!r} is no number of workers; expected such as 4, 4x2 or x2")
+        raise typer.BadParameter(
+            f"--ray-workers {text!r} is not a number of workers; expected for example 4, 4x2 or x2"
+        )
     workers, cores = found.groups()
     return int(workers) if workers else None, int(cores) if cores else None
 
 
 @dataclass(frozen=True)
 class Devices:
-    """What computes: the upscaler by which jobs are planned, and what makes their parts if it is not that alone.
+    """The upscaler that plans jobs, and what makes their parts if that is not the upscaler itself.
 
-    `speedup` is how many times as fast as `upscaler` they are, where they are here.
+    `speedup` is the speed of all local devices relative to `upscaler`.
     """
 
     upscaler: Upscaler
@@ -99,18 +101,18 @@ class Devices:
 
 
 class Computers(AbstractContextManager["Computers"]):
-    """Opens what the options of a command describe, with the weights that a source needs.
+    """Opens the devices for the options of a command and the weights of a source.
 
-    Threads and a cluster are begun once, and serve for all weights until the end of the context. A network that another
-    one has replaced stays in memory: its weights are small beside a window.
+    Threads and a cluster are started once and serve all weights until the end of the context. Replaced networks stay in
+    memory, because weights are small compared with a window.
 
     Args:
-        weights: a file that is used whatever the name.
-        device: names of devices, separated by commas; other options as of `build_upscaler`.
-        tiling: what decides windows and tiles, for one worker.
+        weights: file to use instead of released weights; None for none.
+        device: names of devices, separated by commas. For other options see `build_upscaler`.
+        tiling: rules that choose windows and tiles for one worker.
         ray: address of a cluster; None for this process.
-        ray_workers: how many workers; None for all that there is room for.
-        ray_threads: cores of each; None for the cluster's choice.
+        ray_workers: number of workers; None for as many as fit.
+        ray_threads: cores per worker; None for the cluster's choice.
     """
 
     def __init__(
@@ -138,7 +140,7 @@ class Computers(AbstractContextManager["Computers"]):
 
     @contextmanager
     def open(self, model: str) -> Iterator[Devices]:
-        """The devices, with weights by their name."""
+        """Yield the devices with weights by name."""
         yield self._choose(model)
 
     def _choose(self, model: str) -> Devices:
@@ -213,7 +215,7 @@ class Computers(AbstractContextManager["Computers"]):
 
 
 def count_sharers(names: list[str]) -> int:
-    """How many of the named devices share one memory at most: all processors do, and a GPU that is named twice."""
+    """Return the largest number of named devices that share memory: all CPUs, or a GPU that is named twice."""
     from ristn_cli.engine.device import choose_device
 
     devices = [choose_device(name) for name in names]
@@ -221,7 +223,7 @@ def count_sharers(names: list[str]) -> int:
 
 
 def count_at_once(upscaler: Upscaler, workers: int) -> int:
-    """How many workers compute at the same time, as fast each as `upscaler`: on a processor each needs a core."""
+    """Return how many workers compute at the same time at the speed of `upscaler`. On a CPU, each needs its cores."""
     import torch
 
     from ristn_cli.video import usable_cores
@@ -233,7 +235,7 @@ def count_at_once(upscaler: Upscaler, workers: int) -> int:
 
 @contextmanager
 def shared_cores(workers: int) -> Iterator[None]:
-    """Within, PyTorch gives each of several threads that compute its share of the cores, not all of them."""
+    """Divide the cores among the computing threads of PyTorch while the context is active."""
     import torch
 
     before = torch.get_num_threads()
@@ -245,7 +247,7 @@ def shared_cores(workers: int) -> Iterator[None]:
 
 
 def describe_workers(done: Progress) -> str:
-    """How far several workers are, for the end of a line; nothing with one device."""
+    """Describe the progress of several workers for the end of a line; empty with one device."""
     if done.segments is None:
         return ""
     finished, planned = done.segments

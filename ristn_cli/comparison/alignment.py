@@ -1,4 +1,4 @@
-"""Which frames, which size and which places of several pictures of one scene belong together. Pure; knows no files."""
+"""Matches frames, sizes and places of several images of one scene. Does not read files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ristn_cli.video import Image
 
 SHAPE_TOLERANCE = 0.02
-"""Shapes (width by height) that differ by less are one shape: a border cut to a multiple of 4 is not another scene."""
+"""Aspect ratios that differ by less are equal, for example if a border was cropped to a multiple of 4."""
 
 
 class Crop(NamedTuple):
@@ -27,9 +27,10 @@ class Crop(NamedTuple):
 
 
 def nearest_index(times: Sequence[Fraction], time: Fraction) -> int:
-    """Index of the time nearest to `time` in growing times; the earlier of two equally near.
+    """Return the index of the nearest time in ascending `times`; the earlier one of two equally near.
 
-    Nearest rather than latest, because Matroska rounds to milliseconds: 0.033 s must find a frame at 1/30 s.
+    The nearest time, not the latest before, because Matroska rounds to milliseconds: 0.033 s must find a frame at 1/30
+    s.
     """
     after = bisect_left(times, time)
     if after == 0:
@@ -47,9 +48,10 @@ def choose_times(
     every: int | None = None,
     most: int | None = None,
 ) -> list[Fraction]:
-    """Times in [start, end): each `every`-th, the first `most` of them; without `every`, `most` spread evenly.
+    """Return times in [start, end): with `every`, the first `most` of every n-th time; else `most` evenly spread
+    ones.
 
-    Spread means the first of each of `most` equal stretches, so that one alone is the first.
+    Those are the first times of `most` equal stretches, so a single one is the first.
     """
     kept = [time for time in times if time >= (start or 0) and (end is None or time < end)]
     if every is not None:
@@ -60,21 +62,21 @@ def choose_times(
 
 
 def common_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """The largest (width, height): the others are scaled up to it.
+    """Return the largest (width, height), to which the others are scaled.
 
     Raises:
-        ValueError: shapes that differ by more than `SHAPE_TOLERANCE`.
+        ValueError: aspect ratios differ by more than `SHAPE_TOLERANCE`.
     """
     width, height = max(sizes, key=lambda size: size[0] * size[1])
     for other_width, other_height in sizes:
         ratio = other_width * height / (other_height * width)
         if max(ratio, 1 / ratio) > 1 + SHAPE_TOLERANCE:
-            raise ValueError(f"{other_width}x{other_height} and {width}x{height} are not of one shape")
+            raise ValueError(f"{other_width}x{other_height} and {width}x{height} have different aspect ratios")
     return width, height
 
 
 def distinct_labels(paths: Sequence[Path]) -> list[str]:
-    """File names without suffixes; with suffixes, then folders before them, as far as they are needed to differ."""
+    """Return file names without extensions; with extensions and then parent folders if needed to distinguish them."""
     resolved = [path.resolve() for path in paths]
     labels = [path.stem for path in resolved]
     deepest = max(len(path.parts) for path in resolved)
@@ -86,9 +88,9 @@ def distinct_labels(paths: Sequence[Path]) -> list[str]:
 
 
 def find_details(image: Image, side: int, count: int) -> list[Crop]:
-    """The `count` squares of `side` pixels with the strongest gradients, half a side apart; strongest first.
+    """Return `count` squares of `side` pixels with the strongest gradients, half a side apart, the strongest first.
 
-    `image` is (H, W, 3). Fewer come back where no more fit that far apart; the side is cut to the picture's.
+    `image` is (H, W, 3). Fewer are returned if no more fit. `side` is limited to the size of the image.
     """
     side = min(side, *image.shape[:2])
     boxes = sum_gradients(image, side, side)
@@ -102,7 +104,7 @@ def find_details(image: Image, side: int, count: int) -> list[Crop]:
 
 
 def find_place(image: Image, width: int, height: int) -> Crop:
-    """The place of `width` x `height` pixels with the strongest gradients, cut to the picture's size."""
+    """Return the rectangle of `width` x `height` pixels, limited to the image, with the strongest gradients."""
     height, width = min(height, image.shape[0]), min(width, image.shape[1])
     boxes = sum_gradients(image, width, height)
     y, x = (int(k) for k in np.unravel_index(int(np.argmax(boxes)), boxes.shape))
@@ -110,7 +112,9 @@ def find_place(image: Image, width: int, height: int) -> Crop:
 
 
 def sum_gradients(image: Image, width: int, height: int) -> NDArray[np.float64]:
-    """Sums of the absolute differences of neighbouring pixels in every box of an (H, W, 3) image, by its corner."""
+    """Return the sums of absolute differences of neighbouring pixels of (H, W, 3) in every box, by its top left
+    corner.
+    """
     luma: NDArray[np.float64] = image.astype(np.float64).mean(axis=2)
     energy = np.abs(np.diff(luma, axis=0, append=luma[-1:])) + np.abs(np.diff(luma, axis=1, append=luma[:, -1:]))
     sums = np.zeros((energy.shape[0] + 1, energy.shape[1] + 1))
@@ -119,6 +123,6 @@ def sum_gradients(image: Image, width: int, height: int) -> NDArray[np.float64]:
 
 
 def detail(image: Image) -> float:
-    """Mean absolute difference of neighbouring pixels of an (H, W, 3) image, in levels."""
+    """Return the mean absolute difference of neighbouring pixels of an (H, W, 3) image, in levels."""
     luma: NDArray[np.float64] = image.astype(np.float64).mean(axis=2)
     return float(sum(np.abs(np.diff(luma, axis=axis)).mean() if luma.shape[axis] > 1 else 0 for axis in (0, 1)))

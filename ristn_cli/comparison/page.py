@@ -1,4 +1,4 @@
-"""The comparison as one HTML page with its pictures inside. Looks and behaviour are in the three files beside it."""
+"""The HTML page of a comparison, with its images inside. HTML, CSS and JavaScript are in the three files beside it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,16 @@ MEGABYTE = 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class PageOptions:
-    """What goes into a page: the range in seconds, the choice of frames, and how large it may become.
+    """The frames of a page, and its largest size.
 
     Attributes:
-        most: this many frames, or an error if they are too large; None takes up to `DEFAULT_FRAMES`, as many as fit.
-        quality: JPEG of this quality, 1 to 100; None is PNG, which loses nothing.
-        scaling: how smaller pictures are enlarged when the page opens.
+        start: start of the range in seconds; None for the first frame.
+        end: end of the range in seconds; None for the last frame.
+        every: take every n-th frame; None to spread frames over the range.
+        most: number of frames, an error if they do not fit; None for as many as fit, up to `DEFAULT_FRAMES`.
+        limit_bytes: largest size of the page.
+        quality: JPEG quality, 1 to 100; None for PNG, which is lossless.
+        scaling: how smaller images are enlarged when the page opens.
     """
 
     start: Fraction | None = None
@@ -38,7 +42,7 @@ class PageOptions:
 
 
 def save_page(comparison: Comparison, path: Path, options: PageOptions, *, overwrite: bool = True) -> int:
-    """Write the page; returns how many frames are in it. Raises VideoError when it would be larger than allowed."""
+    """Write the page and return its number of frames. Raises VideoError if it would exceed the limit."""
     encoded: dict[tuple[int, int], str] = {}
     most = options.most or DEFAULT_FRAMES
     while True:
@@ -48,7 +52,7 @@ def save_page(comparison: Comparison, path: Path, options: PageOptions, *, overw
             break
         if options.most is not None or fitting == 0:
             raise VideoError(_explain_size(comparison, path, len(moments), fitting, options))
-        # Spread anew, fewer: what was encoded for the wider choice is used again where it serves.
+        # Choose fewer frames, and reuse those that are already encoded.
         most = fitting
         kept = comparison.moments(start=options.start, end=options.end, every=options.every, most=most)
         wanted = {(k, number) for moment in kept for k, number in enumerate(moment.frames)}
@@ -60,7 +64,7 @@ def save_page(comparison: Comparison, path: Path, options: PageOptions, *, overw
 def _encode(
     comparison: Comparison, moments: list[Moment], options: PageOptions, encoded: dict[tuple[int, int], str]
 ) -> int:
-    """Add the pictures of the moments to `encoded` until the limit is reached; returns how many moments fit."""
+    """Add the images of the moments to `encoded` until the limit is reached. Return how many moments fit."""
     total = 0
     counted: set[tuple[int, int]] = set()
     for position, (moment, images) in enumerate(zip(moments, comparison.read(moments), strict=True)):
@@ -84,14 +88,14 @@ def _explain_size(comparison: Comparison, path: Path, frames: int, fitting: int,
     pictures = " and ".join(f"{source.info.width}x{source.info.height}" for source in comparison.sources)
     advice = f"--frames {fitting}, " if fitting else ""
     advice += "a larger --limit" if options.quality else "a larger --limit, or --quality 95 (JPEG)"
-    found = f"{fitting} of {frames} frames" if fitting else "not even one frame"
-    return f"{path}: {found} of {pictures} fit into {options.limit_bytes / MEGABYTE:g} MB; ask for {advice}"
+    found = f"only {fitting} of {frames} frames" if fitting else "not even one frame"
+    return f"{path}: {found} of {pictures} fit into {options.limit_bytes / MEGABYTE:g} MB; use {advice}"
 
 
 def _format_page(
     comparison: Comparison, moments: list[Moment], encoded: dict[tuple[int, int], str], scaling: Scaling
 ) -> str:
-    """The document: the markup with the data before it."""
+    """Return the document, with the data before the markup."""
     sources: list[dict[str, Any]] = []
     slots: dict[tuple[int, int], int] = {}
     for k, source in enumerate(comparison.sources):
@@ -121,7 +125,7 @@ def _format_page(
 
 @dataclass(frozen=True)
 class Look:
-    """Looks and behaviour of pictures behind a slider, as HTML, CSS and JavaScript, which reads what `carry` made."""
+    """HTML, CSS and JavaScript of images with a slider. The script reads the data of `carry`."""
 
     body: str
     style: str
@@ -129,7 +133,7 @@ class Look:
 
 
 def read_look(package: str = "ristn_cli.comparison", name: str = "compare") -> Look:
-    """The three files of a look."""
+    """Read the three files of a look."""
     folder = files(package)
     texts = (
         folder.joinpath(f"{name}.{suffix}").read_text(encoding="utf-8").strip() for suffix in ("html", "css", "js")
@@ -138,6 +142,6 @@ def read_look(package: str = "ristn_cli.comparison", name: str = "compare") -> L
 
 
 def carry(data: dict[str, Any]) -> str:
-    """Values for the script, as JSON that cannot end its own element."""
+    """Return data for the script as JSON that cannot end its own HTML element."""
     carried = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
     return f'<script type="application/json" id="data">{carried}</script>'

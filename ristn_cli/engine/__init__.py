@@ -1,1 +1,1 @@
-"""The engine: images in, images at 4x out, in windows and tiles on one device. Knows no files."""
+"""The engine upscales images to 4x in windows and tiles on one device. Does not read or write files."""

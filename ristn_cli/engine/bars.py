@@ -1,4 +1,6 @@
-"""Bars of one colour around the picture of a window: letterbox, pillarbox, and images of nothing but one colour."""
+"""Finds bars of one colour around the image content of a window: letterbox, pillarbox, and images of a single
+colour.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,29 +16,29 @@ from ristn_cli.engine.transfer import peak_of
 Image = TypeVar("Image", np.ndarray, Tensor)
 
 MARGIN = 8
-"""LR pixels of a bar that the network reads beside the picture, so that it makes the picture's edges as ever."""
+"""LR pixels of a bar that the network reads, so that the edges of the content come out as usual."""
 
 SHARE = 4
-"""LR pixels of a bar beside the picture that are as the network makes them; beyond they have the bar's colour."""
+"""LR pixels of a bar that the network makes. The rest of the bar is filled with its colour."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """What bars leave of the images of a window: rows and columns, with a margin of the bars; empty for no picture."""
+    """The rows and columns within the bars, plus a margin; empty if there is no content."""
 
     rows: Span
     columns: Span
 
     def crop(self, image: Image, scale: int = 1) -> Image:
-        """A view of the part within the bars of an image that is `scale` times as large as the window's."""
+        """Return a view of the content of an image that is `scale` times as large as the window's."""
         rows, columns = (slice(scale * span.start, scale * span.stop) for span in (self.rows, self.columns))
         return image[rows, columns]
 
 
 def find_picture(images: Sequence[np.ndarray], tolerance: int = 0) -> Picture:
-    """The picture of a window's images (H, W, 3) of one type.
+    """Return the content of a window's images (H, W, 3) of one data type.
 
-    Bars have the colour of the first image's first pixel in all images, within `tolerance` levels of 8 bits.
+    Bars have the colour of the first pixel of the first image, within `tolerance` levels of 8 bits, in all images.
     """
     height, width, _ = images[0].shape
     whole = Picture(Span(0, height), Span(0, width))
@@ -64,7 +66,7 @@ def find_picture(images: Sequence[np.ndarray], tolerance: int = 0) -> Picture:
 
 
 def bars_around(picture: Picture, height: int, width: int, scale: int) -> list[tuple[slice, slice]]:
-    """Rows and columns of the bars there are, in images that are `scale` times as large as `height` x `width`."""
+    """Return the rows and columns of the bars, in images that are `scale` times as large as `height` x `width`."""
     bars = []
     everything = slice(None)
     for axis, (span, length) in enumerate(((picture.rows, height), (picture.columns, width))):

@@ -1,4 +1,4 @@
-"""Overlapping tiles blended into one image."""
+"""Blends overlapping tiles to one image."""
 
 import numpy as np
 from torch import Tensor
@@ -6,18 +6,18 @@ from torch import Tensor
 from ristn_cli.engine.tiles import Span
 
 FEATHER = 4
-"""LR pixels over which one tile gives way to the next, centred in what they share."""
+"""LR pixels over which one tile blends into the next, in the middle of their overlap."""
 
 
 def blend_weights(spans: tuple[Span, ...], index: int, scale: int) -> np.ndarray:
-    """Weight of each HR pixel of span `index` along its axis: (size * scale,) in [0, 1], float32.
+    """Return the weight of each HR pixel of span `index` along its axis: (size * scale,) in [0, 1], float32.
 
     ```
-    tile A  1 1 1 1 1 1 1 \\ 0 0 0                 the 0s are read for context and not used
+    tile A  1 1 1 1 1 1 1 \\ 0 0 0                 the 0s are only context
     tile B            0 0 0 / 1 1 1 1 1 1 1
     ```
 
-    Weights of neighbours sum to 1 over the frame, whatever they share, and ends of the axis are full.
+    Weights of neighbours sum to 1. Weights at the ends of the axis are 1.
     """
     span = spans[index]
     centres = span.start + (np.arange(span.size * scale) + 0.5) / scale
@@ -30,7 +30,7 @@ def blend_weights(spans: tuple[Span, ...], index: int, scale: int) -> np.ndarray
 
 
 def _ramp(centres: np.ndarray, before: Span, after: Span) -> np.ndarray:
-    """From 0 to 1 over the middle of what two neighbours share."""
+    """Return a ramp from 0 to 1 over the middle of the overlap of two spans."""
     shared = before.stop - after.start
     middle = (before.stop + after.start) / 2
     feather = min(FEATHER, shared)
@@ -39,14 +39,14 @@ def _ramp(centres: np.ndarray, before: Span, after: Span) -> np.ndarray:
 
 
 def weigh_ends(values: Tensor, axis: int, weights: Tensor, first: int, last: int) -> None:
-    """Weigh the `first` and `last` pixels along an axis, in place: those between, which no other tile reaches, weigh 1.
+    """Weigh the `first` and `last` pixels along an axis in place. The pixels between have weight 1.
 
     Args:
-        values: of a tile.
-        axis: of `values`.
-        weights: of all pixels along it.
-        first: how many are shared with the tile before.
-        last: how many are shared with the one behind; some of them may be among the first.
+        values: values of a tile.
+        axis: axis of `values`.
+        weights: weights of all pixels along the axis.
+        first: number of pixels shared with the previous tile.
+        last: number of pixels shared with the next tile. Both may include the same pixels.
     """
     begin = max(first, len(weights) - last)
     for part in (slice(first), slice(begin, None)):

@@ -1,7 +1,4 @@
-"""Memory that Linux control groups leave to this process: containers, systemd scopes, Slurm jobs, nested ones included.
-
-Reads small files only; knows nothing of what needs the memory.
-"""
+"""Reads the memory limits of Linux control groups: containers, systemd scopes, Slurm jobs, also nested."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 NO_LIMIT = 1 << 60
-"""Version 1 writes a number of about 2^63 where there is no limit; version 2 writes `max`."""
+"""Version 1 writes about 2^63 without a limit; version 2 writes `max`."""
 
 
 @dataclass(frozen=True)
 class Files:
-    """Names of a version's files, and of the entry of `memory.stat` for cached files that can be given back."""
+    """Names of a version's files, and of the `memory.stat` entry for reclaimable cached files."""
 
     limit: str
     used: str
@@ -26,15 +23,15 @@ VERSION_2 = Files("memory.max", "memory.current", "inactive_file")
 
 
 def free_in_groups(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int | None:
-    """Bytes that the tightest of all groups around this process leaves; None where no group limits it.
+    """Return the free bytes in the tightest group around this process; None without a limit.
 
     Args:
-        root: where the control groups are mounted.
-        membership: lines of `number:controllers:path`; version 2 has no controllers.
+        root: mount point of the control groups.
+        membership: file with lines of `number:controllers:path`. Version 2 has no controllers.
     """
     free = []
     for folder, files in find_groups(root, membership):
-        with contextlib.suppress(OSError, ValueError):  # no such file, or "max", which is no number
+        with contextlib.suppress(OSError, ValueError):  # a missing file, or "max"
             limit = int((folder / files.limit).read_text(encoding="ascii"))
             if limit < NO_LIMIT:
                 used = int((folder / files.used).read_text(encoding="ascii"))
@@ -43,10 +40,7 @@ def free_in_groups(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path(
 
 
 def find_groups(root: Path, membership: Path) -> Iterator[tuple[Path, Files]]:
-    """Folders of the groups that this process is in, each with all groups around it, up to the root.
-
-    In a container the path may be the host's; what is not there is left out by whoever reads it.
-    """
+    """Yield the folders of this process's groups and all their parents. In a container, some may not exist."""
     try:
         lines = membership.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
@@ -66,7 +60,7 @@ def find_groups(root: Path, membership: Path) -> Iterator[tuple[Path, Files]]:
 
 
 def read_reclaimable(folder: Path, files: Files) -> int:
-    """Bytes of a group's cached files that are given back when memory is needed; 0 where nothing tells."""
+    """Return the bytes of a group's cached files that can be reclaimed; 0 if unknown."""
     with contextlib.suppress(OSError, ValueError):
         for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines():
             name, _, value = line.partition(" ")

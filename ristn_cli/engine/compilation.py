@@ -1,7 +1,7 @@
-"""How a network is started on a device: as it is, compiled, or recorded once and replayed. The result is the same.
+"""Ways to launch a network: directly, compiled, or as a CUDA graph. The result is the same.
 
-What is compiled is the step of the recurrence, whose many small operations become one or two. It does not depend on the
-length of a window, so one compilation serves all of them; of the whole network each length would take minutes.
+Only the recurrent step is compiled, which fuses its many small operations. It does not depend on the length of a
+window, so it is compiled once. Compiling the whole network would take minutes for each length.
 """
 
 import logging
@@ -27,55 +27,58 @@ CompileName = Literal["auto", "on", "off"]
 log = logging.getLogger("ristn.engine")
 
 RECORDED_SHAPES = 6
-"""Recordings that are kept: the first, the middle and the last window of a shot, two sizes of still tiles, one more."""
+"""Most CUDA graphs to keep: first, middle and last window of a shot, two sizes of still tiles, and one more."""
 
 
 def choose_compilation(name: str, device: torch.device) -> bool:
-    """Whether to compile; `auto` does where starting operations takes as long as computing them, which is on CUDA.
+    """Return whether to compile. `auto` compiles on CUDA, where launching an operation takes as long as computing
+    it.
 
     Raises:
-        DeviceError: an unknown name.
+        DeviceError: the name is unknown.
     """
     if name not in get_args(CompileName):
-        raise DeviceError(f"unknown compilation {name!r}: expected auto, on or off")
+        raise DeviceError(f"--compile {name!r} is unknown; expected auto, on or off")
     return device.type == "cuda" if name == "auto" else name == "on"
 
 
 def keep_compiled_code() -> None:
-    """Have PyTorch keep what it compiles where no other user can change it; call it before compiling.
+    """Make PyTorch cache compiled code where no other user can change it. Call it before compiling.
 
-    It loads and executes what it finds in its caches: most of it now in this user's cache, or in the folder that
-    `TORCHINDUCTOR_CACHE_DIR` names by an absolute path. Headers and some results of tuning are always below the
-    temporary folder that all users share, under this user's name.
+    PyTorch executes code from its caches. Most of it goes to this user's cache, or to the absolute path in
+    `TORCHINDUCTOR_CACHE_DIR`. Headers and some tuning results always go to a folder with this user's name in the shared
+    temporary folder.
 
     Raises:
-        DeviceError: another user can write there.
+        DeviceError: another user can write to that folder.
     """
     if not Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR", "")).is_absolute():
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(own_folder("compiled"))
     if not Path(os.environ.get("TRITON_CACHE_DIR", "/")).is_absolute():
-        del os.environ["TRITON_CACHE_DIR"]  # it is then below the other one
-    # Only now: its import, too, looks for the folder.
+        del os.environ["TRITON_CACHE_DIR"]  # its default is in the other folder
+    # Import it only now, because the import reads the variables.
     shared = Path(import_module("torch._inductor.runtime.runtime_utils").default_cache_dir())
     try:
         shared.mkdir(mode=0o700, exist_ok=True)
         if is_own(shared):
             return
     except OSError as error:
-        raise DeviceError(f"PyTorch cannot keep compiled code in {shared}: {error}") from error
-    raise DeviceError(f"other users can change compiled code in {shared}; delete it, or set TMPDIR to another folder")
+        raise DeviceError(f"PyTorch cannot cache compiled code in {shared}: {error}") from error
+    raise DeviceError(
+        f"other users can change compiled code in {shared}; delete this folder, or set TMPDIR to another one"
+    )
 
 
 def compile_steps(network: FoldedRISTN | RISTN, *, backend: str = "inductor") -> None:
-    """Let the recurrent steps of the folded form run compiled; the trained form stays as it is.
+    """Compile the recurrent steps of the folded form. The trained form is not changed.
 
-    Compilation happens when a new shape comes, and the log says how long it took. Where it fails, for want of a
-    compiler, say, the log says why, and the steps run as they were. `backend` is one of `torch.compile`'s.
+    A new shape is compiled when it first occurs, and the time is logged. If compilation fails, for example without a
+    compiler, the reason is logged and the steps run uncompiled. `backend` is a backend of `torch.compile`.
     """
     try:
         keep_compiled_code()
     except DeviceError as error:
-        log.warning(f"going on without compilation: {error}")
+        log.warning(f"continuing without compilation: {error}")
         return
     compiled: Callable[..., Tensor] = torch.compile(advance, dynamic=False, backend=backend)
     seen: set[tuple[object, ...]] = set()
@@ -91,11 +94,11 @@ def compile_steps(network: FoldedRISTN | RISTN, *, backend: str = "inductor") ->
             result = compiled(gates, candidate, half_cell, hidden)
         except torch.OutOfMemoryError:
             raise
-        except Exception as error:  # any of a dozen, from three packages and the compiler they call
+        except Exception as error:  # three packages and a compiler raise many kinds
             has_failed = True
             reason = str(error).strip().splitlines()
-            log.warning(f"compilation failed, going on without it: {reason[0] if reason else type(error).__name__}")
-        if has_failed:  # not in `except`, where the traceback keeps the tensors of the failed attempt
+            log.warning(f"compilation failed, continuing without it: {reason[0] if reason else type(error).__name__}")
+        if has_failed:  # outside of `except`, whose traceback keeps the tensors of the failed attempt
             return advance(gates, candidate, half_cell, hidden)
         if shape not in seen:
             seen.add(shape)
@@ -108,22 +111,22 @@ def compile_steps(network: FoldedRISTN | RISTN, *, backend: str = "inductor") ->
 
 
 class Recorder(Protocol):
-    """What records the operations that a function starts on a device."""
+    """Records the operations that a function launches on a device."""
 
     def record(self, function: Callable[[Tensor], Tensor], given: Tensor) -> Callable[[Tensor], Tensor]:
-        """`function` for inputs of the shape of `given`, with all its operations started at once."""
+        """Return `function` for inputs of the shape of `given`, with all its operations launched at once."""
         ...
 
 
 CAPTURING = threading.Lock()
-"""One recording at a time in this process, as PyTorch asks."""
+"""PyTorch allows one recording at a time per process."""
 
 
 class CudaRecorder:
-    """Records CUDA graphs. They share their memory, because what one leaves there is copied before the next begins.
+    """Records CUDA graphs. They share memory, because results are copied before another graph runs.
 
-    On a stream of its own: PyTorch's is on the card of the first recording of the process. What other threads do
-    meanwhile, as decode or encode on the same card, is no part of the recording, and no error.
+    Uses its own stream, because PyTorch's capture stream is on the first GPU that recorded. Operations of other
+    threads, such as decoding on the same GPU, are not recorded.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -133,27 +136,27 @@ class CudaRecorder:
             self.pool = torch.cuda.graph_pool_handle()
 
     def record(self, function: Callable[[Tensor], Tensor], given: Tensor) -> Callable[[Tensor], Tensor]:
-        """As in `Recorder`."""
-        standing = given.clone()
+        """See `Recorder`."""
+        input_buffer = given.clone()
         graph = torch.cuda.CUDAGraph()
         recording = torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local")
         with CAPTURING, torch.cuda.device(self.device), recording:
-            made = function(standing)
+            output_buffer = function(input_buffer)
 
         def replay(values: Tensor) -> Tensor:
-            standing.copy_(values)
+            input_buffer.copy_(values)
             graph.replay()
-            return made.clone()
+            return output_buffer.clone()
 
         return replay
 
 
 class RecordedNetwork:
-    """A network whose operations are recorded when a shape comes for the second time, and replayed from then on.
+    """A network that is recorded when a shape occurs for the second time, and then replayed.
 
     Args:
         network: the network; it is not changed.
-        recorder: of its device.
+        recorder: recorder of its device.
     """
 
     def __init__(self, network: FoldedRISTN | RISTN, recorder: Recorder) -> None:
@@ -163,7 +166,7 @@ class RecordedNetwork:
         self.recordings: dict[tuple[object, ...], Callable[[Tensor], Tensor]] = {}
 
     def __call__(self, lr: Tensor, keep: slice | Sequence[int] = slice(None)) -> Tensor:
-        """As `RISTN.forward`."""
+        """See `RISTN.forward`."""
         keep = range(lr.shape[1])[keep] if isinstance(keep, slice) else keep
         key = (tuple(lr.shape), lr.dtype, tuple(keep))
         recording = self.recordings.pop(key, None)
@@ -173,11 +176,11 @@ class RecordedNetwork:
         if recording is None:
             result: Tensor = self.network(lr, keep)
             return result
-        self.recordings[key] = recording  # behind all others: the first is the one longest unused
+        self.recordings[key] = recording  # last: the first one is the least recently used
         return recording(lr)
 
     def record(self, recorder: Recorder, lr: Tensor, keep: Sequence[int]) -> Callable[[Tensor], Tensor] | None:
-        """Make room for a recording, and make it; None when it fails."""
+        """Record a shape after deleting an old recording if needed; return None on failure."""
         while len(self.recordings) >= RECORDED_SHAPES:
             del self.recordings[next(iter(self.recordings))]
         try:
@@ -187,10 +190,10 @@ class RecordedNetwork:
         except RuntimeError as error:
             self.forget()
             self.recorder = None
-            log.warning(f"recording the network failed, going on without it: {str(error).splitlines()[0]}")
+            log.warning(f"recording the network failed, continuing without it: {str(error).splitlines()[0]}")
             return None
 
     def forget(self) -> None:
-        """Give back the memory of all recordings: other shapes will come."""
+        """Delete all recordings to release their memory."""
         self.recordings.clear()
         self.seen.clear()

@@ -1,4 +1,4 @@
-"""The one home of devices and precisions: what the machine has, and what runs fast on it."""
+"""Chooses device and precision, and reports free memory."""
 
 import contextlib
 from dataclasses import dataclass
@@ -19,68 +19,70 @@ DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, 
 
 
 SLOW_HALF = {(5, 0), (5, 2), (6, 1)}
-"""CUDA capabilities that compute in half precision far slower than in float32. None is faster in bfloat16."""
+"""CUDA capabilities on which half precision is far slower than float32. None is faster in bfloat16."""
 
 
 class DeviceError(Exception):
-    """A device that is not there, or a precision it cannot compute in."""
+    """A device or precision that is not available."""
 
 
 def has_bfloat16_instructions() -> bool:
-    """Whether this processor multiplies bfloat16 in hardware (AVX-512 BF16, AMX, ARM); without, it saves no time."""
+    """Return whether the CPU multiplies bfloat16 in hardware (AVX-512 BF16, AMX, Arm). Otherwise bfloat16 saves no
+    time.
+    """
     asks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported", "_is_arm_bf16_supported")
     return any(ask() for ask in (getattr(torch.cpu, name, None) for name in asks) if ask is not None)
 
 
 @dataclass(frozen=True)
 class Backend:
-    """Where and in which precision a network computes."""
+    """The device and precision of a network."""
 
     device: torch.device
     precision: PrecisionName
 
     @property
     def dtype(self) -> torch.dtype:
-        """The precision as PyTorch names it."""
+        """The data type of the precision."""
         return DTYPES[self.precision]
 
     @property
     def arithmetic(self) -> torch.dtype:
-        """The type in which the network's convolutions are computed: float32 where values are only kept in another."""
+        """The data type of convolutions: float32 if bfloat16 is only used for storage."""
         return compute_dtype(self.device, self.dtype)
 
     @property
     def is_emulated(self) -> bool:
-        """Whether the device has no instructions for this precision, which then saves memory, but no time."""
+        """Whether the device has no instructions for this precision, which then saves memory but no time."""
         return self.device.type == "cpu" and self.precision == "bf16" and not has_bfloat16_instructions()
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device that `name` asks for: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+    """Return the device for `name`: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
 
     Raises:
-        DeviceError: it is not there.
+        DeviceError: it is not available.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")  # mps, never tried, only when asked for
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")  # mps is untested, so it must be chosen
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise DeviceError(f"unknown device {name!r}: expected auto, cpu, cuda, cuda:N or mps") from error
+        raise DeviceError(f"unknown device {name!r}; expected auto, cpu, cuda, cuda:N or mps") from error
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
-        raise DeviceError(f"device {name!r} is not there: PyTorch sees {torch.cuda.device_count()} CUDA devices")
+        raise DeviceError(f"device {name!r} is not available; PyTorch finds {torch.cuda.device_count()} CUDA devices")
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise DeviceError("device 'mps' is not there: it needs macOS on Apple silicon")
+        raise DeviceError("device 'mps' is not available; it needs macOS on Apple silicon")
     if device.type not in ("cpu", "cuda", "mps"):
-        raise DeviceError(f"device {name!r} is not supported: expected auto, cpu, cuda, cuda:N or mps")
+        raise DeviceError(f"device {name!r} is not supported; expected auto, cpu, cuda, cuda:N or mps")
     return device
 
 
 def choose_precision(name: str, device: torch.device) -> PrecisionName:
-    """The precision that `name` asks for; `auto` takes what `device` computes fastest.
+    """Return the precision for `name`. `auto` is the fastest precision of `device`.
 
     Raises:
-        DeviceError: the device cannot compute in it.
+        DeviceError: the device does not support it.
     """
     if name == "auto":
         if device.type == "cpu":
@@ -93,26 +95,26 @@ def choose_precision(name: str, device: torch.device) -> PrecisionName:
         return "fp32" if is_slow else "fp16"
     match name:
         case "fp16" if device.type == "cpu":
-            raise DeviceError("precision fp16 is only emulated on processors and very slow there: use auto")
+            raise DeviceError("precision fp16 is emulated and very slow on a CPU; use auto")
         case "fp32" | "fp16" | "bf16":
             return name
-    raise DeviceError(f"unknown precision {name!r}: expected auto, fp32, fp16 or bf16")
+    raise DeviceError(f"unknown precision {name!r}; expected auto, fp32, fp16 or bf16")
 
 
 def choose_backend(device: str = "auto", precision: str = "auto") -> Backend:
-    """Device and precision by their command-line names.
+    """Return device and precision by their names on the command line.
 
     Raises:
-        DeviceError: one of them cannot be had.
+        DeviceError: one of them is not available.
     """
     chosen = choose_device(device)
     return Backend(chosen, choose_precision(precision, chosen))
 
 
 def prepare(model: RISTN, backend: Backend) -> FoldedRISTN | RISTN:
-    """The network for inference: in its `inference_form`, on its device, in its precision, channels last.
+    """Return the network for inference: in its `inference_form`, on its device, in its precision, channels last.
 
-    Cells and the global skip stay in float32 in every precision.
+    Cells and the global skip connection are float32 in every precision.
     """
     ready = inference_form(model).to(backend.device, backend.dtype)
     ready.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch omits it
@@ -122,7 +124,7 @@ def prepare(model: RISTN, backend: Backend) -> FoldedRISTN | RISTN:
 
 
 def release_memory(backend: Backend) -> None:
-    """Give back what the device's allocator keeps for later, after it ran out."""
+    """Release the memory that the device's allocator caches."""
     if backend.device.type == "cuda":
         torch.cuda.empty_cache()
     elif backend.device.type == "mps":
@@ -130,7 +132,7 @@ def release_memory(backend: Backend) -> None:
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Memory that is free on the device, within the limits set for this process; None when nothing tells."""
+    """Return the free memory of the device, within the limits of this process; None if unknown."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     free = []

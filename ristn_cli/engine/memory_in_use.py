@@ -1,4 +1,4 @@
-"""Memory in use at this moment: of this process with all that it started, and of its GPUs."""
+"""Measures the memory in use: of this process with its child processes, and of its GPUs."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ PROCESSES = Path("/proc")
 
 
 def main_memory_in_use() -> int | None:
-    """Resident bytes of this process and of all processes below it, on Linux; None elsewhere.
+    """Return the resident bytes of this process and all its descendants on Linux; None on other systems.
 
-    Pages that two of them share count twice.
+    Shared pages count once per process.
     """
     if sys.platform != "linux":
         return None
     total, waiting = 0, [os.getpid()]
     while waiting:
         folder = PROCESSES / str(waiting.pop())
-        with contextlib.suppress(OSError):  # it may end meanwhile
+        with contextlib.suppress(OSError):  # the process may have ended
             found = re.search(r"VmRSS:\s+(\d+)", (folder / "status").read_text(encoding="ascii", errors="replace"))
             total += 1024 * int(found[1]) if found else 0
             for children in folder.glob("task/*/children"):
@@ -32,7 +32,7 @@ def main_memory_in_use() -> int | None:
 
 
 def gpu_memory_in_use() -> int | None:
-    """Bytes that PyTorch took on all CUDA devices; None without one at work."""
+    """Return the bytes that PyTorch has reserved on all CUDA devices; None if CUDA is not used."""
     if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return None
     return sum(torch.cuda.memory_reserved(index) for index in range(torch.cuda.device_count()))

@@ -1,4 +1,4 @@
-"""What the network makes, rounded to the integer levels of images, or clipped to their floats."""
+"""Rounds the network's values to integer levels, or clips them for float images."""
 
 import math
 from collections.abc import Sequence
@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 STRIP_ROWS = 16
-"""Rows of an image that are rounded at a time."""
+"""Number of image rows to round at a time."""
 
 
 def write_levels(values: Tensor, levels: Sequence[Tensor], peak: float) -> Tensor:
-    """Round values (T, H, W, 3), clipped to [0, 1], to integer levels in [0, `peak`], T of (H, W, 3).
+    """Clip values (T, H, W, 3) to [0, 1], scale them to [0, `peak`], and write them to T images (H, W, 3).
 
-    Levels of floats are not rounded. The values are used up.
+    Values for integer images are rounded. `values` is overwritten.
 
     Returns:
-        Whether all values are numbers; nothing waits for the device.
+        A tensor that is true if all values are finite. The call does not wait for the device.
     """
     if values.device.type != "cpu":
         is_finite = values.sum(dtype=torch.float32).isfinite()
@@ -34,9 +34,9 @@ def write_levels(values: Tensor, levels: Sequence[Tensor], peak: float) -> Tenso
 
 
 def write_image_levels(values: NDArray[np.float32], levels: NDArray[Any], peak: float) -> bool:
-    """`write_levels` for an image in main memory, (H, W, 3).
+    """Do the work of `write_levels` for one image (H, W, 3) in main memory.
 
-    A few rows at a time stay in the cache, and NumPy casts while it adds: half the time of whole passes by PyTorch.
+    A few rows at a time stay in the cache, and NumPy casts during the addition. This takes half the time of PyTorch.
     """
     scratch = np.empty_like(values[:STRIP_ROWS])
     half = 0.0 if levels.dtype.kind == "f" else 0.5

@@ -1,8 +1,8 @@
-"""Scene cuts: where a window must not read on, because what comes next is another shot. Knows no files.
+"""Finds scene cuts, across which a window must not read. Does not read files.
 
-The measure is that of FFmpeg's `scdet` filter: the mean difference to the frame before, or by how much that difference
-changed, whichever is less; so steady fast motion is no cut. It is computed here because `scdet` begins anew wherever
-decoding does, and a resumed run must find the same cuts as an uninterrupted one.
+Uses the measure of FFmpeg's `scdet` filter: the smaller of the mean difference to the previous frame and the change of
+that difference, so that steady fast motion is not a cut. `scdet` itself restarts where decoding does, but a resumed run
+must find the same cuts.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -16,31 +16,31 @@ from ristn_cli.engine.windows import Window, WindowCutter, slide_windows
 Item = TypeVar("Item")
 
 CUT_SCORE = 7.0
-"""Percent of the range; `scdet` takes 10. A cut too many costs a frame its neighbours, one too few makes a ghost."""
+"""Percent of the range; `scdet` uses 10. A false cut costs a frame its neighbours, a missed cut causes ghosting."""
 
 FLASH_SCORE = 40.0
-"""Percent of the range: what differs as much from the first image of a scene is no part of it. White noise has 33."""
+"""Percent of the range: an image that differs more from a scene's first image is not part of it. White noise has 33."""
 
 STEP = 4
-"""Every fourth pixel of every fourth row is compared, in green, which stands for luma."""
+"""Every fourth pixel of every fourth row is compared, in green instead of luma."""
 
 
 def difference(before: np.ndarray, after: np.ndarray) -> float:
-    """Mean absolute difference of two images (H, W, 3) of one type, in percent of its range."""
+    """Return the mean absolute difference of two images (H, W, 3) of one data type, in percent of its range."""
     number = np.float32 if before.dtype == np.float32 else np.int32
     a, b = (image[::STEP, ::STEP, 1].astype(number) for image in (before, after))
     return 100 * float(np.abs(a - b).mean()) / peak_of(before.dtype)
 
 
 class SceneDetector:
-    """Tells which images begin a scene. It is fed image by image, and needs one image ahead to judge one.
+    """Detects the first images of scenes. Needs one image ahead.
 
-    A scene's first difference is compared with the one after it, since there is none before: its first image is a scene
-    of its own where what follows it is steadier, or where it is a flash. So two settled images, or the first of a
-    scene, and one image ahead are all that its verdicts depend on.
+    There is no difference before a scene's first one, so that is compared with the one after it: the first image is a
+    scene of its own if the images after it are steadier, or if it is a flash. So results depend only on two images of
+    the same scene, or on its first image, and on one image ahead.
 
     Args:
-        settled: images at the start that are known to be of one scene.
+        settled: number of images at the start that are known to belong to one scene.
     """
 
     def __init__(self, *, settled: int = 0) -> None:
@@ -51,9 +51,9 @@ class SceneDetector:
         self._before: float | None = None
 
     def push(self, image: np.ndarray | None) -> bool:
-        """Whether the image pushed before this one begins a scene; None ends the stream.
+        """Add an image and return whether the previous image begins a scene; None ends the stream.
 
-        The first image of a stream does not count as the beginning of one.
+        The first image of a stream does not count.
         """
         last, self._image = self._image, image
         if last is None:
@@ -79,15 +79,15 @@ def scene_windows(
     detect_cuts: bool = True,
     continued: int = 0,
 ) -> Iterator[Window[Item]]:
-    """`slide_windows` over each scene by itself.
+    """Yield the windows of `slide_windows` for each scene separately.
 
     Args:
-        frames: a stream.
-        image_of: the image of a frame.
-        length: frames of a window.
-        context: frames at its inner ends that are read only.
-        detect_cuts: false takes the whole stream for one scene.
-        continued: frames at the start of the stream that earlier windows kept, and the first is to read again.
+        frames: a stream of frames.
+        image_of: returns the image of a frame.
+        length: frames per window.
+        context: frames at inner ends of a window that are not kept.
+        detect_cuts: false to treat the stream as one scene.
+        continued: number of frames at the start that earlier windows kept, and that the first window reads again.
     """
     if not detect_cuts:
         return slide_windows(frames, length, context, continued=continued)
@@ -97,8 +97,10 @@ def scene_windows(
 def _windows_of_scenes(
     frames: Iterable[Item], image_of: Callable[[Item], np.ndarray], cutter: WindowCutter[Item], continued: int
 ) -> Iterator[Window[Item]]:
-    detector = SceneDetector(settled=continued + 1 if continued else 0)  # the window before has read one more at least
-    waiting: list[Item] = []  # the frame that is judged with the next one
+    detector = SceneDetector(
+        settled=continued + 1 if continued else 0
+    )  # the previous window has read at least one more
+    waiting: list[Item] = []  # the frame whose result needs the next one
     for frame in frames:
         begins_scene = detector.push(image_of(frame))
         if waiting:

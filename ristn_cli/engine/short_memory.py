@@ -1,4 +1,4 @@
-"""The one error for memory that is short, whichever library runs out of it."""
+"""One exception type for all out-of-memory errors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,16 +6,16 @@ from contextlib import contextmanager
 import torch
 
 SHORTAGES = ("can't allocate memory", "not enough memory", "out of memory")
-"""By these a plain RuntimeError of PyTorch tells of short memory: on Linux, on Windows, and of MPS."""
+"""Texts of out-of-memory errors that PyTorch raises as plain RuntimeError, on Linux, on Windows and on MPS."""
 
 
 class OutOfMemory(Exception):
-    """The device cannot hold what the tiling asks of it."""
+    """There is not enough memory for the tiling."""
 
 
 @contextmanager
 def typed_memory_errors() -> Iterator[None]:
-    """Raise `OutOfMemory` for the several errors by which PyTorch and NumPy say that memory is short."""
+    """Raise `OutOfMemory` for all out-of-memory errors of PyTorch and NumPy."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:

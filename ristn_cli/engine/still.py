@@ -1,7 +1,6 @@
-"""Still blocks: where a frame of a window shows what the frame before it showed. Knows no tiles and no network.
+"""Finds still blocks: parts of a window that do not change from frame to frame. Does not know tiles or the network.
 
-A block is held while it differs from the frame that was last taken for it by no more than a tolerance: never from the
-frame before, which is how a slow fade or a drifting gradient would freeze.
+A block is compared with the last frame that changed it, not with the previous frame, which would freeze slow fades.
 """
 
 from collections.abc import Sequence
@@ -13,22 +12,23 @@ from numpy.typing import NDArray
 from ristn_cli.engine.transfer import peak_of
 
 BLOCK = 8
-"""LR pixels a side."""
+"""Side of a block in LR pixels."""
 
 MOST_FRAMES = 64
-"""Frames of a window whose changes are told: a bit for each."""
+"""Most frames per window, one bit of a mask each."""
 
 MEAN_SHARE = 0.25
-"""Of the tolerance, what the mean of a block may change. Noise has a mean of zero, a fade or a gradient has not."""
+"""Share of the tolerance by which the mean of a still block may change. The mean of noise is zero, that of a fade is
+not."""
 
 
 @dataclass(frozen=True)
 class Changes:
-    """When each block of a window changes.
+    """The changes of each block of a window.
 
     Attributes:
-        images: the window's, with held blocks in the place of those that changed within the tolerance.
-        masks: (blocks down, blocks across) of uint64; bit t is set where frame t differs from frame t - 1.
+        images: the window's images, with still blocks copied from earlier frames.
+        masks: (blocks down, blocks across) of uint64; bit t is set if frame t differs from frame t - 1.
     """
 
     images: tuple[np.ndarray, ...]
@@ -36,11 +36,11 @@ class Changes:
 
 
 def find_changes(images: Sequence[np.ndarray], tolerance: int = 0) -> Changes:
-    """Compare a window's images, block by block.
+    """Compare a window's images block by block.
 
     Args:
-        images: (H, W, 3) of one type, at most MOST_FRAMES.
-        tolerance: levels of 8 bits by which a value may differ and still be held; 0 holds only what is equal.
+        images: (H, W, 3) of one data type, at most MOST_FRAMES.
+        tolerance: levels of 8 bits by which a still value may differ; 0 for equal values only.
     """
     height, width, _ = images[0].shape
     masks = np.zeros((-(-height // BLOCK), -(-width // BLOCK)), np.uint64)
@@ -58,7 +58,7 @@ def find_changes(images: Sequence[np.ndarray], tolerance: int = 0) -> Changes:
 
 
 def block_any(values: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Whether any value of each block of (H, W, 3) is true: (blocks down, blocks across)."""
+    """Return whether any value of each block of (H, W, 3) is true: (blocks down, blocks across)."""
     rows = np.logical_or.reduceat(values, range(0, values.shape[0], BLOCK), axis=0)
     blocks = np.logical_or.reduceat(rows, range(0, values.shape[1], BLOCK), axis=1)
     result: NDArray[np.bool_] = blocks.max(axis=2)
@@ -66,9 +66,9 @@ def block_any(values: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def hold_blocks(held: np.ndarray, image: np.ndarray, tolerance: float) -> tuple[np.ndarray, NDArray[np.bool_]]:
-    """`image` with the blocks of `held` that it differs from within `tolerance`, and which blocks it changes.
+    """Return `image` with its still blocks copied from `held`, and which blocks changed.
 
-    A block whose mean has moved by more than MEAN_SHARE of the tolerance, in any channel, is not held.
+    A block changes if a value differs by more than `tolerance`, or the mean of a channel by more than MEAN_SHARE of it.
     """
     height, width, _ = image.shape
     down, across = range(0, height, BLOCK), range(0, width, BLOCK)

@@ -1,8 +1,8 @@
-"""Tiles of one window: where they lie, which frames each reads, and which it finishes. Pure arithmetic.
+"""Plans the tiles of one window: their positions, and the frames that each tile reads and finishes.
 
-While a tile, with its overlap, shows the same picture, its frames are a run: the network reads some of them, finishes
-one, and all of the run share the result. Tiles follow the content: the frame is cut into strips and each strip into
-tiles, so that what moves is in few tiles. Where everything moves they are the equal squares of `plan_spans`.
+Consecutive frames between which a tile does not change are a run. The network reads some frames of a run, finishes one,
+and all frames of the run share the result. The frame is divided into strips, and each strip into tiles, so that few
+tiles contain motion. If everything moves, the tiles are the equal ones of `plan_spans`.
 """
 
 import math
@@ -20,25 +20,25 @@ from ristn_cli.engine.tiles import Span, plan_spans
 from ristn_cli.engine.windows import Window
 
 READ_EVERY = 5
-"""Frames of a still run of which the network reads one, beside the first of the run."""
+"""In a still run, the network reads the first frame and every fifth."""
 
 TILE_OVERHEAD = 430
-"""LR pixels a frame that a tile costs beside its own, from 32x32 to 288x288 on a processor: 32x32 takes 1.4 times as
-long for a pixel as large tiles."""
+"""Cost of a tile in LR pixels per frame besides its own, measured from 32x32 to 288x288 on a CPU: 32x32 takes 1.4
+times as long per pixel as large tiles."""
 
 WORTH = 0.97
-"""Share of the equal squares' cost below which tiles follow the content."""
+"""Tiles follow the content if they cost less than this share of the equal ones."""
 
 LEAST_SHARE = 16
-"""LR pixels a side of a tile without its overlap."""
+"""Smallest side of a tile without its overlap, in LR pixels."""
 
 MOST_CUTS = 40
-"""Places along an axis at which tiles may be cut."""
+"""Most positions along an axis at which tiles may be cut."""
 
 Masks = NDArray[np.uint64]
 
 Grid = list[tuple[Span, tuple[Span, ...]]]
-"""Rows of strips, and the columns of the tiles in each."""
+"""The rows of each strip, and the columns of its tiles."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ class Frames:
     """What a tile does with the frames of its window.
 
     Attributes:
-        read: the frames that the network reads, in order.
-        finished: those that it finishes, as places in `read`.
-        shared: for each kept frame, the place in `finished` of what it shows.
+        read: frames that the network reads, in order.
+        finished: frames that it finishes, as indices into `read`.
+        shared: for each kept frame, the index in `finished` of its result.
     """
 
     read: Sequence[int]
@@ -58,7 +58,7 @@ class Frames:
 
 @dataclass(frozen=True)
 class Strip:
-    """Tiles side by side, over the whole width: their rows, and columns and frames of each."""
+    """Tiles side by side over the whole width: their rows, and the columns and frames of each."""
 
     row: Span
     columns: tuple[Span, ...]
@@ -66,7 +66,7 @@ class Strip:
 
 
 def tiles_cost(strips: Sequence[Strip]) -> int:
-    """LR pixels that the network reads and finishes, with what tiles cost beside their own."""
+    """Return the cost of tiles: LR pixels read and finished, plus the overhead."""
     return sum(
         (strip.row.size * column.size + TILE_OVERHEAD) * (len(frames.read) + len(frames.finished))
         for strip in strips
@@ -75,9 +75,9 @@ def tiles_cost(strips: Sequence[Strip]) -> int:
 
 
 def plan_frames(count: int, keep: slice, mask: int = -1) -> Frames:
-    """What a tile reads and finishes of a window of `count` frames, of which `keep` is kept.
+    """Return the frames that a tile reads and finishes in a window of `count` frames that keeps `keep`.
 
-    `mask` has the bits of the frames that differ from the frame before.
+    Bits of `mask` mark the frames that differ from the previous one.
     """
     starts = [index for index in range(count) if index == 0 or mask >> index & 1]
     read = sorted({*starts, *range(0, count, READ_EVERY)})
@@ -93,9 +93,9 @@ def plan_frames(count: int, keep: slice, mask: int = -1) -> Frames:
 
 
 def pad_frames(frames: Frames, count: int, keep: slice) -> Frames:
-    """`frames` with more of them, so that windows of `count` frames are read in few sizes, and all are finished.
+    """Return `frames` with more frames, so that few different numbers of frames are read, and all are finished.
 
-    A network is recorded for each size, and for each choice of what it finishes.
+    A network is recorded for each combination of both numbers.
     """
     for size in (math.ceil(count / 4), math.ceil(count / 2)):
         if len(frames.read) <= size:
@@ -107,13 +107,13 @@ def pad_frames(frames: Frames, count: int, keep: slice) -> Frames:
 
 
 class TilePlanner:
-    """Finds the tiles that cost the least for the picture of a window.
+    """Finds the tiles of least cost for the content of a window.
 
     Args:
-        tiling: limits of a tile. None has more pixels than tiles of whole frames have, so no window takes more memory.
-        window: the frames, and which of them are kept.
-        picture: the part of the frames to be cut into tiles.
-        changes: when which block of the picture changes; None computes all of every frame.
+        tiling: limits of a tile. No tile has more pixels than tiles of whole frames, so no window needs more memory.
+        window: frames, and which of them are kept.
+        picture: rows and columns to divide into tiles.
+        changes: changes of each block; None to compute all of every frame.
     """
 
     def __init__(
@@ -126,14 +126,14 @@ class TilePlanner:
         self.most_pixels = tile_pixels(equal_squares(width, height, tiling.tile, tiling.overlap))
         tile = tiling.tile
         while tile_pixels(squares := equal_squares(self.width, self.height, tile, self.overlap)) > self.most_pixels:
-            tile -= 1  # few steps: what bars leave is cut into fewer tiles, of more pixels each
+            tile -= 1  # few steps: cropped frames are divided into fewer tiles of more pixels
         self.squares = squares
         kept = range(self.count)[self.keep]
         self.always_read = np.uint64(sum(1 << index for index in range(0, min(self.count, MOST_FRAMES), READ_EVERY)))
         self.starts_kept = np.uint64(sum(1 << index for index in range(kept.start + 1, min(kept.stop, MOST_FRAMES))))
 
     def plan(self, *, follows_content: bool = True) -> list[Strip]:
-        """The tiles; equal squares, read in a few numbers of frames, unless they may follow the content."""
+        """Return the tiles. Without `follows_content`, they are equal, and few different numbers of frames are read."""
         grid = self.squares
         if self.masks is None:
             everything = plan_frames(self.count, self.keep)
@@ -153,32 +153,34 @@ class TilePlanner:
         return strips
 
     def count_frames(self, masks: Masks) -> NDArray[np.int64]:
-        """Frames that tiles read and finish, which take about the same time, where their blocks' masks are joined."""
+        """Return the number of frames that tiles read plus that they finish, for the joined masks of their blocks."""
         return count_bits(masks | self.always_read) + count_bits(masks & self.starts_kept) + 1
 
     def cost(self, grid: Grid, masks: Masks) -> float:
-        """Pixels that the network reads and finishes, and what the tiles themselves cost."""
+        """Return the cost of a grid: LR pixels read and finished, plus the overhead."""
         tiles = [(row.size * column.size + TILE_OVERHEAD, join(masks, row, column)) for row, column in tiles_of(grid)]
         pixels, of_tiles = zip(*tiles, strict=True)
         return float(np.dot(pixels, self.count_frames(np.array(of_tiles, np.uint64))))
 
     def near(self, masks: Masks) -> Masks:
-        """For each block the masks of all that a tile around it reads at least, joined."""
+        """Return the masks of each block joined with those within the overlap of a tile around it."""
         reach = self.overlap // BLOCK
         views = np.lib.stride_tricks.sliding_window_view(np.pad(masks, reach), (2 * reach + 1, 2 * reach + 1))
         joined: Masks = np.bitwise_or.reduce(views, axis=(2, 3))
         return joined
 
     def least_cost(self, masks: Masks) -> float:
-        """What no tiles can cost less than: every block by itself, with the changes within its overlap."""
+        """Return a lower bound of the cost of any tiles: one tile per block, without overhead."""
         near = self.near(masks)
         down, across = (np.diff([*range(0, size, BLOCK), size]) for size in (self.height, self.width))
         return float((np.outer(down, across) * self.count_frames(near)).sum())
 
     def follow_content(self, masks: Masks) -> Grid | None:
-        """The cheapest tiles, cut where changes begin or end; None where the smallest have too many pixels."""
+        """Return the tiles of least cost with cuts where changes begin or end; None if the smallest have too many
+        pixels.
+        """
         costs_of_blocks = self.count_frames(self.near(masks))
-        least = max(LEAST_SHARE, 2 * self.overlap)  # so that tiles reach no further than their neighbours
+        least = max(LEAST_SHARE, 2 * self.overlap)  # tiles may overlap only their neighbours
         rows = cut_places(costs_of_blocks, self.height, least)
         columns = cut_places(costs_of_blocks.T, self.width, least)
         pairs = [(first, last) for first in range(len(rows) - 1) for last in range(first + 1, len(rows))]
@@ -205,18 +207,18 @@ class TilePlanner:
         return grid[::-1]
 
     def span(self, places: Sequence[int], first: int, last: int, length: int) -> Span:
-        """The pixels between two places, with the overlap around them."""
+        """Return the pixels between two positions, with the overlap."""
         return Span(max(0, places[first] - self.overlap), min(length, places[last] + self.overlap))
 
     def cut_strips(
         self, masks: Masks, heights: NDArray[np.int64], columns: Sequence[int]
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """The least cost (S,) of S strips, and for each place (S, places) where the last tile before it begins.
+        """Return the least cost (S,) of S strips, and for each end of a tile its start as an index: (S, positions).
 
         Args:
             masks: (S, blocks across), joined over the rows of each strip.
             heights: (S,) rows of each strip.
-            columns: the places where tiles may be cut.
+            columns: positions at which tiles may be cut.
         """
         best = np.full((len(heights), len(columns)), np.inf)
         sources = np.zeros(best.shape, np.int64)
@@ -235,42 +237,43 @@ class TilePlanner:
 
 
 def equal_squares(width: int, height: int, tile: int, overlap: int) -> Grid:
-    """The tiles of `plan_spans` along both axes."""
+    """Return the tiles of `plan_spans` along both axes."""
     columns = plan_spans(width, tile, overlap)
     return [(row, columns) for row in plan_spans(height, tile, overlap)]
 
 
 def tile_pixels(squares: Grid) -> int:
-    """LR pixels of each of equal squares."""
+    """Return the LR pixels of each of equal tiles."""
     row, columns = squares[0]
     return row.size * columns[0].size
 
 
 def tiles_of(grid: Grid) -> Iterator[tuple[Span, Span]]:
-    """Rows and columns of each tile."""
+    """Yield rows and columns of each tile."""
     return ((row, column) for row, columns in grid for column in columns)
 
 
 def join(masks: Masks, row: Span, column: Span) -> int:
-    """The masks of a tile's blocks, joined."""
+    """Return the joined masks of a tile's blocks."""
     blocks = masks[row.start // BLOCK : -(-row.stop // BLOCK), column.start // BLOCK : -(-column.stop // BLOCK)]
     return int(np.bitwise_or.reduce(blocks, axis=None))
 
 
 def join_rows(masks: Masks, spans: Sequence[Span]) -> Masks:
-    """Masks (spans, blocks across), joined over the rows of each span."""
+    """Return the masks joined over the rows of each span: (spans, blocks across)."""
     return np.stack(
         [np.bitwise_or.reduce(masks[span.start // BLOCK : -(-span.stop // BLOCK)], axis=0) for span in spans]
     )
 
 
 def cut_places(costs: NDArray[np.int64], length: int, least: int) -> list[int]:
-    """Places at which the first axis may be cut, its ends included: where the costs of blocks differ most.
+    """Return the positions at which the first axis may be cut, including its ends: where the costs of blocks differ
+    most.
 
     Args:
-        costs: of each block.
-        length: of the axis, in LR pixels.
-        least: LR pixels between two places.
+        costs: cost of each block.
+        length: length of the axis in LR pixels.
+        least: fewest LR pixels between two positions.
     """
     differences = np.abs(np.diff(costs, axis=0)).sum(axis=1)
     places = [0, length]
@@ -283,14 +286,14 @@ def cut_places(costs: NDArray[np.int64], length: int, least: int) -> list[int]:
 
 @cache
 def bits_of_words() -> NDArray[np.uint8]:
-    """How many bits each number of 16 bits has."""
+    """Return the number of bits of each 16-bit number."""
     bits = np.unpackbits(np.arange(1 << 16, dtype=np.uint16).view(np.uint8))
     counts: NDArray[np.uint8] = bits.reshape(-1, 16).sum(axis=1, dtype=np.uint8)
     return counts
 
 
 def count_bits(masks: Masks) -> NDArray[np.int64]:
-    """How many bits each mask has; `np.bitwise_count` came with NumPy 2."""
+    """Return the number of bits of each mask. NumPy 1 has no `np.bitwise_count`."""
     words = np.ascontiguousarray(masks).view(np.uint16).reshape(*masks.shape, 4)
     result: NDArray[np.int64] = bits_of_words()[words].sum(axis=-1, dtype=np.int64)
     return result

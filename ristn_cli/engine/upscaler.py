@@ -1,6 +1,6 @@
-"""Upscaler: images in, images at 4x out, through windows and tiles on one device.
+"""Upscales images to 4x through windows and tiles on one device.
 
-The only module that turns images (H, W, 3) into tensors and back. Knows nothing of files.
+The only module that converts images (H, W, 3) to tensors and back. Does not read or write files.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ristn_cli.engine.auto_tiling import AutoTiling
 from ristn_cli.engine.bars import Picture, bars_around, find_picture
 from ristn_cli.engine.blending import blend_weights, weigh_ends
 from ristn_cli.engine.compilation import (
@@ -27,7 +28,7 @@ from ristn_cli.engine.compilation import (
     compile_steps,
 )
 from ristn_cli.engine.device import Backend, DeviceError, free_bytes, prepare, release_memory
-from ristn_cli.engine.memory import MIB, AutoTiling, Tiling, most_kept, replace_tile, shrink, window_bytes
+from ristn_cli.engine.memory import MIB, Tiling, most_kept, replace_tile, shrink, window_bytes
 from ristn_cli.engine.rounding import write_levels
 from ristn_cli.engine.scenes import scene_windows
 from ristn_cli.engine.short_memory import OutOfMemory, typed_memory_errors
@@ -44,12 +45,14 @@ log = logging.getLogger("ristn.engine")
 
 
 KEPT_WEIGHTS = 256
-"""Of tiles along an axis: more than any frame has."""
+"""Most tiles along an axis whose weights are cached, more than any frame has."""
 
 
 @contextmanager
 def stoppable(model: nn.Module, check: Callable[[], None]) -> Iterator[None]:
-    """Within, `model` calls `check` before each of its layers: what that raises ends a long computation early."""
+    """Call `check` before each layer of `model` while the context is active. If it raises, the computation ends
+    early.
+    """
     handles = [module.register_forward_pre_hook(lambda *_: check()) for module in model.modules()]
     try:
         yield
@@ -59,13 +62,13 @@ def stoppable(model: nn.Module, check: Callable[[], None]) -> Iterator[None]:
 
 
 class Upscaler:
-    """A network made ready for one device and precision.
+    """A network on one device in one precision.
 
     Args:
         model: the network; it is copied, not changed.
         backend: device and precision.
-        tiling: windows and tiles, or what decides them once the size of the frames is known.
-        compilation: `auto`, `on` or `off`, as of `choose_compilation`.
+        tiling: windows and tiles, or rules that choose them by frame size.
+        compilation: `auto`, `on` or `off`; see `choose_compilation`.
     """
 
     def __init__(
@@ -94,7 +97,7 @@ class Upscaler:
     def fit(self, width: int, height: int, *, image_bytes: int = 1, encoder_bytes: int = 0) -> None:
         """Choose windows and tiles for frames of `width` x `height` LR pixels, unless they were given.
 
-        `encoder_bytes` of memory are left to what encodes the results.
+        `encoder_bytes` of memory are reserved for the encoder.
         """
         if self.auto_tiling is not None:
             self.tiling = self.auto_tiling.fit(
@@ -111,10 +114,10 @@ class Upscaler:
         """Upscale a stream of consecutive images.
 
         Args:
-            images: RGB, (H, W, 3), uint8, uint16, or float32 in [0, 1], all of one size and type.
+            images: RGB, (H, W, 3), uint8, uint16, or float32 in [0, 1], all of one size and data type.
 
         Yields:
-            As many images (4H, 4W, 3) of the same type. Memory does not grow with the stream.
+            As many images (4H, 4W, 3) of the same data type. Memory does not grow with the stream.
         """
         stream = iter(images)
         first = next(stream, None)
@@ -128,37 +131,37 @@ class Upscaler:
     def windows(
         self, frames: Iterable[Item], image_of: Callable[[Item], np.ndarray], *, continued: int = 0
     ) -> Iterator[Window[Item]]:
-        """Windows of a stream of frames, with the arguments of `scene_windows`."""
+        """Yield the windows of a stream of frames; see `scene_windows`."""
         tiling = self.tiling
         return scene_windows(
             frames,
             image_of,
             tiling.window,
             tiling.context,
-            detect_cuts=tiling.detect_cuts and tiling.context > 0,  # without context there is no border to mind
+            detect_cuts=tiling.detect_cuts and tiling.context > 0,  # without context, no window reads across a cut
             continued=continued,
         )
 
     def upscale_window(self, window: Window[np.ndarray]) -> list[np.ndarray]:
-        """Images (4H, 4W, 3) of a window's kept frames, with the errors of `launch_window` and `collect`."""
+        """Return images (4H, 4W, 3) of a window's kept frames, with the errors of `launch_window` and `collect`."""
         return [image for arrival in self.launch_window(window) for image in self.collect(arrival)]
 
     def record(self, window: Window[np.ndarray]) -> None:
-        """Where the network is recorded, let it be so for windows of this kind, before they are timed, say."""
-        for _ in range(0 if self.recorded is None else 2):  # a shape is recorded when it comes for the second time
+        """Record the network for windows of this kind, if it is recorded at all."""
+        for _ in range(0 if self.recorded is None else 2):  # a shape is recorded at its second occurrence
             self.upscale_window(window)
 
     def rest(self) -> None:
-        """Give back what the device holds beside the weights, until another window comes."""
+        """Release the device's memory except for the weights, until the next window."""
         if self.recorded is not None:
             self.recorded.forget()
         release_memory(self.backend)
 
     def collect(self, arrival: Arrival) -> list[np.ndarray]:
-        """Images that `launch_window` began, once they are there; another thread than its may wait for them.
+        """Wait for images that `launch_window` started, and return them. Another thread may call it.
 
         Raises:
-            DeviceError: the precision is too narrow for the network: values overflowed.
+            DeviceError: values overflowed in this precision.
         """
         images = arrival.collect()
         if images is None:
@@ -166,13 +169,13 @@ class Upscaler:
         return images
 
     def launch_window(self, window: Window[np.ndarray]) -> Iterator[Arrival]:
-        """Begin to upscale a window's kept frames; a processor has done so when this yields, a GPU may be at it.
+        """Start to upscale a window's kept frames, and yield the images on their way from the device.
 
-        It yields all of them together, unless they are more than `most_kept`. Where memory is short, the window is
-        computed again in smaller tiles, and then as two: nothing is ever dropped.
+        Yields once, unless there are more than `most_kept` frames. If there is too little memory, the window is
+        computed again with smaller tiles, then in two halves. No frame is dropped.
 
         Raises:
-            OutOfMemory: even the smallest tile is too large for the device.
+            OutOfMemory: the smallest tile does not fit.
         """
         first = window.frames[0]
         height, width, _ = first.shape
@@ -188,7 +191,7 @@ class Upscaler:
                 break
             self.tiling = smaller
             log.warning(
-                f"memory is short: going on with tiles of {smaller.tile} pixels and windows of {smaller.window} frames"
+                f"out of memory; continuing with tiles of {smaller.tile} pixels and windows of {smaller.window} frames"
             )
         if arrival is not None:
             yield arrival
@@ -200,10 +203,9 @@ class Upscaler:
             yield from self.launch_window(half)
 
     def _try_window(self, window: Window[np.ndarray]) -> Arrival | None:
-        """Launch a window; None where memory is too short for it.
+        """Launch a window; return None if there is too little memory.
 
-        The error ends here: as long as it is handled, its traceback keeps the tensors of the failed tile alive, and
-        the device's allocator cannot give their memory back.
+        The exception must end here: its traceback keeps the tensors of the failed tile in memory.
         """
         try:
             with typed_memory_errors():
@@ -214,7 +216,7 @@ class Upscaler:
             return None
 
     def _blend_weights(self, spans: tuple[Span, ...], index: int, device: torch.device) -> Tensor:
-        """`blend_weights` on the device. They are kept: to bring them there would wait for all that it is at."""
+        """Return `blend_weights` on the device. They are cached, because uploading them would wait for the device."""
         key = (spans, index)
         if key not in self._weights:
             if len(self._weights) >= KEPT_WEIGHTS:
@@ -223,7 +225,7 @@ class Upscaler:
         return self._weights[key]
 
     def _describe_need(self, window: Window[np.ndarray]) -> str:
-        """What even the smallest tile and window take, and what there is."""
+        """Return a message with the memory that the smallest tile and window need, and the free memory."""
         height, width, _ = window.frames[0].shape
         tiling = replace(self.tiling, window=len(window.frames), context=(len(window.frames) - 1) // 2)
         needed = window_bytes(
@@ -235,19 +237,19 @@ class Upscaler:
             image_bytes=window.frames[0].itemsize,
         )
         free = free_bytes(self.backend.device)
-        there = "" if free is None else f", and {free // MIB} MiB are free"
-        half = "" if self.backend.dtype.itemsize == 2 else ", half of it in --precision bf16"
+        available = "" if free is None else f"; {free // MIB} MiB are free"
+        half = "" if self.backend.dtype.itemsize == 2 else ", use --precision bf16 to halve it"
         return (
             f"{self.backend.device} is out of memory even with tiles of {tiling.tile} pixels and windows of "
-            f"{tiling.window} frames: one of {width}x{height} takes about {math.ceil(needed / MIB)} MiB{there}{half}; "
-            "end other programs, or upscale smaller pictures"
+            f"{tiling.window} frames: a window of {width}x{height} needs about {math.ceil(needed / MIB)} MiB"
+            f"{available}; end other programs{half}, or upscale smaller frames"
         )
 
     def computed_share(self, images: Sequence[np.ndarray]) -> float:
-        """What consecutive images, computed together, cost beside images of which everything changes.
+        """Return the cost of consecutive images as a share of that of images that change everywhere.
 
         Args:
-            images: (H, W, 3), of one type and size.
+            images: (H, W, 3), of one size and data type.
         """
         window = Window(tuple(images), slice(0, len(images)))
         height, width, _ = images[0].shape
@@ -255,7 +257,7 @@ class Upscaler:
         return tiles_cost(self._plan(window)[2]) / tiles_cost(everything)
 
     def _plan(self, window: Window[np.ndarray]) -> tuple[Picture, tuple[np.ndarray, ...], list[Strip]]:
-        """The picture within the bars of a window, its images as the network is to read them, and its tiles."""
+        """Return the content within the bars of a window, the images for the network, and the tiles."""
         tolerance = self.tiling.still_tolerance
         height, width, _ = window.frames[0].shape
         picture = Picture(Span(0, height), Span(0, width))
@@ -279,19 +281,19 @@ class Upscaler:
         frames = self.transfer.upload(images)
         device = frames[0].device
         kept = len(range(len(frames))[window.keep])
-        # A tensor a frame, so that each can go when it is encoded.
+        # One tensor per frame, so that each can be freed after encoding.
         shape = (SCALE * height, SCALE * width, 3)
         output = [self.transfer.empty(shape, frames[0].dtype) for _ in range(kept)]
         inside = [picture.crop(image, SCALE) for image in output]
         is_finite = torch.ones((), dtype=torch.bool, device=device)
         rows = tuple(strip.row for strip in strips)
-        above: Tensor | None = None  # what the tiles above have added to rows that these share
+        above: Tensor | None = None  # sums of the tiles above in the shared rows
         for r, strip in enumerate(strips):
             row, columns = strip.row, strip.columns
             down = self._blend_weights(rows, r, device)
             done = SCALE * ((rows[r + 1].start if r + 1 < len(rows) else row.stop) - row.start)
             below = torch.empty(kept, SCALE * row.size - done, SCALE * picture.columns.size, 3, device=device)
-            left: Tensor | None = None  # the same of the tile to the left, in columns
+            left: Tensor | None = None  # sums of the tile to the left in the shared columns
             for c, column in enumerate(columns):
                 across = self._blend_weights(columns, c, device)
                 plan = strip.frames[c]
@@ -314,7 +316,7 @@ class Upscaler:
                 values = finished[:, :done]
                 levels = [image[SCALE * row.start : SCALE * row.start + done, at] for image in inside]
                 is_finite &= write_levels(values, levels, peak)
-                del sr, finished, values  # or they would stay while the network makes the next tile
+                del sr, finished, values  # otherwise they would stay in memory during the next tile
             above = below
         if bars := bars_around(picture, height, width, SCALE):
             colour = torch.from_numpy(window.frames[0][0, 0].copy()).to(output[0])
@@ -325,7 +327,7 @@ class Upscaler:
 
 
 def fingerprint(model: RISTN) -> str:
-    """SHA-256 over the network's tensors: what tells one set of weights from another."""
+    """Return the SHA-256 of the network's tensors, which identifies the weights."""
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():
         digest.update(name.encode())

@@ -1,4 +1,4 @@
-"""Windows over a stream of frames: what is read together, and which of it is kept. Knows no pixels."""
+"""Divides a stream of frames into windows. Does not know what a frame is."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Window(Generic[Item]):
-    """Consecutive frames, and the slice of them whose outputs are kept: the others are context for it."""
+    """Consecutive frames, and the slice of them whose outputs are kept. The others are context."""
 
     frames: tuple[Item, ...]
     keep: slice
 
 
 class WindowCutter(Generic[Item]):
-    """Cuts a stream, fed frame by frame, into windows of `length` that advance by `length - 2 * context`.
+    """Divides a stream, frame by frame, into windows of `length` frames that advance by `length - 2 * context`.
 
     ```
     window 1   k k k k k k c c            k kept, c context
@@ -24,25 +24,22 @@ class WindowCutter(Generic[Item]):
     window 3                   c c k k k  the last one ends with the stream
     ```
 
-    Every frame is kept exactly once. The ends of the stream and of its scenes have no context beyond them. A stream may
-    begin with `continued` frames that an earlier window kept: they are read again as context, so that it goes on as if
-    it had not been interrupted. At most `length` + 1 frames are held.
+    Every frame is kept exactly once. The ends of the stream and of its scenes have no context. A resumed stream begins
+    with `continued` frames that an earlier window kept, as context. At most `length` + 1 frames are in memory.
 
     Raises:
-        ValueError: no frame of a window would be kept.
+        ValueError: a window would keep no frame.
     """
 
     def __init__(self, length: int, context: int, *, continued: int = 0) -> None:
         if context < 0 or length <= 2 * context:
-            raise ValueError(
-                f"a window of {length} frames keeps nothing between {context} frames of context on each side"
-            )
+            raise ValueError(f"a window of {length} frames is too short for {context} frames of context on each side")
         self._length, self._context = length, context
         self._held: list[Item] = []
         self._first_kept = continued
 
     def push(self, frame: Item, *, begins_scene: bool = False) -> list[Window[Item]]:
-        """Add the next frame. Returns the window that is full without it, or the last one of the scene before it."""
+        """Add the next frame. Return the window that ended before it, if any: a full one, or the last of a scene."""
         ready: list[Window[Item]] = []
         if begins_scene:
             ready = self.finish()
@@ -54,14 +51,14 @@ class WindowCutter(Generic[Item]):
         return ready
 
     def finish(self) -> list[Window[Item]]:
-        """The last window of the scene, if a frame of it is left. The next frame begins another scene."""
+        """Return the last window of the scene, if it keeps a frame. The next frame begins another scene."""
         held, first_kept = self._held, self._first_kept
         self._held, self._first_kept = [], 0
         return [Window(tuple(held), slice(first_kept, len(held)))] if len(held) > first_kept else []
 
 
 def slide_windows(frames: Iterable[Item], length: int, context: int, *, continued: int = 0) -> Iterator[Window[Item]]:
-    """The windows that a `WindowCutter` of the same arguments cuts a whole stream into."""
+    """Yield the windows of a whole stream; see `WindowCutter`."""
     cutter: WindowCutter[Item] = WindowCutter(length, context, continued=continued)
     for frame in frames:
         yield from cutter.push(frame)
@@ -69,7 +66,9 @@ def slide_windows(frames: Iterable[Item], length: int, context: int, *, continue
 
 
 def split_window(window: Window[Item], context: int) -> tuple[Window[Item], Window[Item]] | None:
-    """Two windows that keep what one did, each with as much context where there are frames; None when it keeps one."""
+    """Split a window into two that keep the same frames, with as much context as available; None if it keeps one
+    frame.
+    """
     first, last = range(len(window.frames))[window.keep][0], range(len(window.frames))[window.keep][-1]
     if first == last:
         return None

@@ -1,1 +1,1 @@
-"""One job: from one file to one file, resumable at every part."""
+"""A job turns one source into one output. It can be resumed after every part."""

@@ -1,8 +1,8 @@
-"""Several inputs into one folder: what becomes of each, and which are done already. Reads no pictures.
+"""Plans several inputs into one folder, and records which are finished. Does not decode any frames.
 
-a.mp4          -> OUT/a.mp4           its own container where that holds the codec, else .mkv; --format decides
+a.mp4          -> OUT/a.mp4           the source's container if it can hold the codec, else .mkv; or --format
 photo.jpg      -> OUT/photo.jpg       a still
-frames/*.png   -> OUT/frames/%05d.png a folder of nothing but images is one video of numbered images
+frames/*.png   -> OUT/frames/%05d.png a folder that contains only images is one video
 """
 
 import hashlib
@@ -34,7 +34,7 @@ from ristn_cli.video import (
 
 OTHER_SUFFIXES = (".3gp", ".avi", ".f4v", ".flv", ".m2ts", ".m2v", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts")
 VIDEO_SUFFIXES = frozenset((*CONTAINERS, *OTHER_SUFFIXES, ".vob", ".wmv", ".y4m"))
-"""Of the files in a folder that are taken for videos; a file that is named by itself may have any."""
+"""Extensions of files in a folder that are treated as videos. A file that the user names may have any."""
 
 RECORD_NAME = ".ristn-done.json"
 AT_WORK_NAME = ".ristn-at-work.json"
@@ -45,14 +45,16 @@ log = logging.getLogger("ristn.video")
 
 @dataclass(frozen=True)
 class Item:
-    """An input of a batch, and its output."""
+    """An input of a batch and its output."""
 
     source: Path
     target: Path
 
 
 def is_batch(sources: Sequence[Path], target: Path, *, recursive: bool) -> bool:
-    """Whether the arguments mean a folder of outputs: several inputs, a folder as output, or of videos as input."""
+    """Return whether the outputs go into a folder: several inputs, an existing folder as output, or a folder as input
+    and no extension in the output.
+    """
     if len(sources) > 1 or recursive or target.is_dir():
         return True
     return not target.suffix and sources[0].is_dir()
@@ -61,30 +63,29 @@ def is_batch(sources: Sequence[Path], target: Path, *, recursive: bool) -> bool:
 def plan_batch(
     sources: Sequence[Path], folder: Path, *, codec: str, suffix: str | None, recursive: bool, stills: bool
 ) -> tuple[Item, ...]:
-    """Every input with its output in `folder`, in the order of the arguments, files of a folder by name.
+    """Return every input with its output in `folder`, in the order of the arguments; files of a folder by name.
 
     Args:
         sources: files, patterns of numbered images, and folders.
-        folder: where the outputs go; it need not be there yet.
-        codec: as in `UpscaleOptions`; a container that cannot hold it gives way to `.mkv`.
-        suffix: of the outputs: of videos if it names a container, else of images, which videos then become, too.
-        recursive: look into the folders of folders; their outputs lie in folders of the same names. Links to folders
-            are not followed, and no folder is read twice.
-        stills: take each image of a folder for a still.
+        folder: folder for the outputs. It need not exist.
+        codec: see `UpscaleOptions`. If a container cannot hold it, the output is `.mkv`.
+        suffix: extension of the outputs. An extension of a container applies to videos, one of an image format to all.
+        recursive: also search subfolders. Their outputs go into subfolders of the same names. Links to folders are not
+            followed, and no folder is read twice.
+        stills: treat each image of a folder as a still.
 
     Raises:
-        VideoError: an input is not there, two would become the same output, an output would replace an input, there is
-            none at all, or `folder` is a pattern.
+        VideoError: an input does not exist, two inputs have the same output, an output would replace an input, there
+            are no inputs, or `folder` is a pattern.
     """
     if suffix is not None and suffix not in CONTAINERS and suffix not in WRITABLE_IMAGES:
         known = ", ".join(name[1:] for name in (*CONTAINERS, *WRITABLE_IMAGES))
-        raise VideoError(f"--format {suffix[1:]}: cannot write such files; expected one of {known}")
+        raise VideoError(f"--format {suffix[1:]}: cannot write this format; expected one of {known}")
     if is_numbered(folder) and not folder.is_dir():
-        raise VideoError(f"{folder}: is a pattern of images; the output of several inputs must be a folder")
+        raise VideoError(f"{folder}: is a pattern of images, but several inputs need a folder; name a folder")
     items: list[Item] = []
     for source in sources:
         if source.is_dir():
-            # A single folder is the root of its files' places, of several each has one of its own.
             place = folder if len(sources) == 1 else folder / source.resolve().name
             choice = _Choice(codec, suffix, recursive, stills)
             items += _folder_items(source, place, folder, choice, {identity(source)})
@@ -96,8 +97,8 @@ def plan_batch(
             raise VideoError(f"{source}: no such file or directory; check the name")
     items = list(dict.fromkeys(items))
     if not items:
-        deeper = "" if recursive else "; --recursive looks into the folders in it"
-        raise VideoError(f"{sources[0]}: has no videos and no images{deeper}")
+        deeper = "" if recursive else "; --recursive also searches its subfolders"
+        raise VideoError(f"{sources[0]}: contains no videos and no images{deeper}")
     taken: dict[Path, Path] = {}
     for item in items:
         other = taken.setdefault(item.target, item.source)
@@ -110,14 +111,14 @@ def plan_batch(
 
 
 def identity(folder: Path) -> tuple[int, int]:
-    """What tells a folder from another, by whatever path it is reached."""
+    """Return an identifier of a folder that is the same for every path to it."""
     found = folder.stat()
     return found.st_dev, found.st_ino
 
 
 @dataclass(frozen=True)
 class _Choice:
-    """What is taken of a folder, and how outputs are named: arguments of `plan_batch`."""
+    """The arguments of `plan_batch` that decide which files are taken and how outputs are named."""
 
     codec: str
     suffix: str | None
@@ -128,7 +129,7 @@ class _Choice:
 def _folder_items(
     source: Path, place: Path, outputs: Path, choice: _Choice, seen: set[tuple[int, int]]
 ) -> Iterator[Item]:
-    """The items of a folder; `seen` are the folders that were read already, and those found here."""
+    """Yield the items of a folder. `seen` contains the folders that were read, and is updated."""
     entries = sorted(entry for entry in source.iterdir() if not entry.name.startswith("."))
     videos = [entry for entry in entries if entry.is_file() and entry.suffix.lower() in VIDEO_SUFFIXES]
     images = [entry for entry in entries if entry.is_file() and entry.suffix.lower() in IMAGE_SUFFIXES]
@@ -141,14 +142,16 @@ def _folder_items(
             if not entry.is_dir() or (outputs.exists() and entry.samefile(outputs)):
                 continue
             if is_link(entry):
-                log.warning(f"{entry}: is a link to a folder, which --recursive does not follow; name it as an input")
+                log.warning(
+                    f"{entry}: is a link to a folder, and --recursive does not follow links; name it as an input"
+                )
             elif identity(entry) not in seen:
                 seen.add(identity(entry))
                 yield from _folder_items(entry, place / entry.name, outputs, choice, seen)
 
 
 def _name_output(source: Path, codec: str, suffix: str | None) -> str | Path:
-    """The place of the output of a file, in the folder of the batch."""
+    """Return the path of a file's output, relative to the folder of the batch."""
     own = source.suffix.lower()
     if own in IMAGE_SUFFIXES:
         wanted = suffix if suffix in WRITABLE_IMAGES else own if own in WRITABLE_IMAGES else ".png"
@@ -162,7 +165,9 @@ def _name_output(source: Path, codec: str, suffix: str | None) -> str | Path:
 
 
 def _images_target(source: Path, place: Path, suffix: str | None, *, is_root: bool = False) -> Path:
-    """Where the numbered images of the folder `source` go: into `place`, as a video beside it; `is_root`: in it."""
+    """Return the output of the folder of images `source`: numbered images in `place`, or a video beside it (`is_root`:
+    in it).
+    """
     if suffix in CONTAINERS:
         return (place if is_root else place.parent) / f"{source.resolve().name}{suffix}"
     return place / f"{IMAGE_NUMBER}{suffix or '.png'}"
@@ -170,7 +175,7 @@ def _images_target(source: Path, place: Path, suffix: str | None, *, is_root: bo
 
 @dataclass(frozen=True, kw_only=True)
 class _Entry:
-    """A finished output: what it was made from and how, by its hash, its bytes, and its frames where they are known."""
+    """A finished output: hash of its input and options, bytes, and frames if known."""
 
     job: str
     size: int
@@ -178,15 +183,15 @@ class _Entry:
 
 
 class Record:
-    """What a batch has finished: a small file in its folder, so that the same command does nothing twice.
+    """The finished outputs of a batch, in a small file in its folder. A repeated command skips them.
 
     Args:
-        folder: of the outputs.
-        network_of: the fingerprint of the network that a source is upscaled with.
-        options: what shapes the outputs.
+        folder: folder of the outputs.
+        network_of: returns the fingerprint of the network for a source.
+        options: the options that shape the outputs.
 
     Raises:
-        JobError: there is a record that cannot be read, or one that another user put there.
+        JobError: the record cannot be read, or belongs to another user.
     """
 
     def __init__(self, folder: Path, network_of: Callable[[Path], str], options: UpscaleOptions) -> None:
@@ -197,32 +202,34 @@ class Record:
         self._options = options
         self._at_work = folder / AT_WORK_NAME
         self._left = frozenset(self._read_at_work())
-        # How a frame was computed (device, windows, parts, versions) does not make another job of a finished one.
+        # Device, windows, parts and versions are not compared: a finished output stays finished.
         self._shape = {
             name: value
             for name, value in recorded_options(options).items()
             if name not in ("strict", "segment_frames", "drop_alpha")
             and not (name.endswith("_position") and value is None)
-        } | {"images": "None"}  # as records of earlier versions have it
-        self._read()  # rather once before the work than for each item
+        } | {"images": "None"}  # expected in existing records
+        self._read()  # fail before the first item
 
     def is_done(self, item: Item) -> bool:
-        """Whether the output is there as this job made it.
+        """Return whether the output exists as this job made it.
 
         Raises:
-            JobError: a batch made it, from another input or with other options.
+            JobError: a batch made it from another input or with other options.
         """
         entry = self._read().get(self._name(item))
         size = None if entry is None else output_size(item.target, entry.frames)
         if entry is None or size is None or entry.size != size:
             return False
         if entry.job != self._job(item):
-            raise JobError(f"{item.target}: was made from another input or with other options; use --overwrite")
+            raise JobError(
+                f"{item.target}: was made from another input or with other options; use --overwrite to replace it"
+            )
         return True
 
     @contextmanager
     def at_work(self, item: Item) -> Iterator[None]:
-        """Within, a file in the folder names the item: it stays if the program crashes or is killed meanwhile."""
+        """Name the item in a file while the context is active. The file remains if the program crashes or is killed."""
         self._write_at_work({*self._read_at_work(), self._name(item)})
         try:
             yield
@@ -230,16 +237,16 @@ class Record:
             self._write_at_work({*self._read_at_work()} - {self._name(item)})
 
     def was_left(self, item: Item) -> bool:
-        """Whether an earlier program ended while it was at work on the item, without a chance to say why."""
+        """Return whether an earlier run crashed or was killed while it processed the item."""
         return self._name(item) in self._left
 
     def begin(self, item: Item) -> None:
-        """Remember what an item is made from, before the work: its source may be moved or replaced meanwhile."""
+        """Record what an item is made from before the work, because its source may be moved or replaced later."""
         if item not in self._begun:
             self._begun[item] = self._job(item)
 
     def add(self, item: Item, frames: int) -> None:
-        """Record the finished output of an item that has begun, and its frames."""
+        """Record the finished output of an item that has begun, with its number of frames."""
         done = _Entry(job=self._begun[item], size=output_size(item.target, frames) or 0, frames=frames)
         entries = {name: asdict(entry) for name, entry in (self._read() | {self._name(item): done}).items()}
         write_text(self.path, json.dumps(entries, indent=1))
@@ -253,7 +260,7 @@ class Record:
         except ForeignFileError as error:
             raise JobError(f"{error}, or use another output folder") from error
         except MalformedError as error:
-            raise JobError(f"{error}: not a record of finished outputs; remove the file to begin afresh") from error
+            raise JobError(f"{error}: expected a record of finished outputs; remove the file to start again") from error
         return entries
 
     def _read_at_work(self) -> list[str]:
@@ -285,14 +292,15 @@ class Record:
         return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()
 
     def _drops_alpha(self, source: Path) -> bool:
-        """Whether `drop_alpha` may change the output: without an alpha channel it is the same either way."""
+        """Return whether `drop_alpha` may change the output, which it cannot without an alpha channel."""
         return self._options.drop_alpha and may_be_transparent(probe(source, video_stream=self._options.video_stream))
 
 
 def output_size(target: Path, frames: int | None = None) -> int | None:
-    """Bytes of an output; None where there is none.
+    """Return the bytes of an output; None if it does not exist.
 
-    Of numbered images all together, up to number `frames`: what an earlier, longer run left is not of this output.
+    For numbered images, count those up to number `frames`. Images of an earlier, longer run are not part of this
+    output.
     """
     if is_numbered(target):
         return sum(path.stat().st_size for path in existing_images(target, frames)) or None

@@ -1,4 +1,4 @@
-"""The border between two windows, where a part may end and the next may begin. Knows no files."""
+"""The border between two windows, where a part can end and the next one can begin. Does not read or write files."""
 
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -7,22 +7,22 @@ from ristn_cli.video import Clock
 
 MOST_FRAMES = 2**31
 MOST_SECONDS = 2**31
-"""Of what a border can be: more than clocks of containers count."""
+"""Limits of a plausible border, beyond what clocks of containers count."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Border:
-    """What a run needs to know to begin with the window behind a border. Times are seconds on the source's clock.
+    """What a run needs to continue with the window after a border. Times are seconds on the source's clock.
 
     Attributes:
-        time: of the first frame that the window behind it reads.
-        context: how many of that window's frames the windows before it kept, repeated ones counted once.
-        repeats: how many more these are with their repeats.
-        clock: of the first frame that the window reads; None for images.
-        frames: that all windows before it kept.
-        end_time: where the last frame before it ends.
-        is_damaged: packets of the source before it could not be decoded.
-        is_last: nothing is left to keep behind it.
+        time: time of the first frame that the next window reads.
+        context: number of that window's frames that were already kept; each run of identical frames counts once.
+        repeats: number of further repeated frames in that context.
+        clock: clock of the first frame that the next window reads; None for images.
+        frames: number of frames kept so far.
+        end_time: end of the last kept frame.
+        is_damaged: packets of the source before the border could not be decoded.
+        is_last: no frames remain after the border.
     """
 
     time: Fraction
@@ -35,9 +35,9 @@ class Border:
     is_last: bool = field(compare=False)
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a border that cannot be: it may come from a damaged file."""
+        """Raise ValueError for implausible values, which may come from a damaged file."""
         for name in ("context", "repeats", "frames"):
             if not 0 <= getattr(self, name) <= MOST_FRAMES:
-                raise ValueError(f"a border with {name} {getattr(self, name)} cannot be")
+                raise ValueError(f"{name} of a border is {getattr(self, name)}, expected 0 to {MOST_FRAMES}")
         if max(abs(self.time), abs(self.end_time)) > MOST_SECONDS:
-            raise ValueError(f"times beyond {MOST_SECONDS} seconds cannot be")
+            raise ValueError(f"a time of a border exceeds {MOST_SECONDS} seconds")

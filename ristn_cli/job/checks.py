@@ -1,7 +1,4 @@
-"""What comes before the first frame: refusals, the job that results, and what it is recognised by.
-
-Writes nothing where the output goes.
-"""
+"""Checks a job before the first frame, and creates it. Does not write to the output's folder."""
 
 import os
 import platform
@@ -55,30 +52,30 @@ from ristn_cli.video import (
 )
 
 PUBLISHING = "publishing"
-"""A file in the job's folder: images are being given their names, so that some have theirs already."""
+"""A file in the job's folder. It exists while images are renamed, when some already have their final names."""
 
-OTHERS = ("strict", "video_stream", "start_position", "end_position")
-"""Options that a job is not recognised by. Positions have become times."""
+NOT_IDENTIFYING = ("strict", "video_stream", "start_position", "end_position")
+"""Options that do not identify a job. Positions have been converted to times."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OutputStream:
-    """Standard output as a target: an open file, and what goes there."""
+    """Standard output as a target: an open file and its format."""
 
     file: IO[bytes]
     format: Literal["y4m", "matroska"] = "y4m"
 
     @property
     def name(self) -> Path:
-        """What a job calls it; the suffix tells the format."""
+        """Target of the job; the extension states the format."""
         return Y4M if self.format == "y4m" else MATROSKA
 
 
 def check_inputs_kept(source: Path | InputStream, target: Path | OutputStream) -> None:
-    """Refuse an output that is the input, where a standard stream is one of them.
+    """Refuse an output that is also the input, if either is a standard stream.
 
     Raises:
-        VideoError: the output would replace the input, or be appended to it.
+        VideoError: the output would replace the input or be appended to it.
     """
     begin = source if isinstance(source, Path) else source.descriptor
     inputs = InputFiles([] if begin is None else [begin])
@@ -89,17 +86,17 @@ def check_inputs_kept(source: Path | InputStream, target: Path | OutputStream) -
 
 
 def check_target(source: Path, target: Path, run: RunOptions) -> None:
-    """Refuse, before any work, a target that cannot be written.
+    """Refuse a target that cannot be written, before any work.
 
     Raises:
-        VideoError: it exists and is not to be replaced, is an input by whatever name, or its folder is not there.
+        VideoError: it exists and must not be replaced, is an input under any name, or its folder does not exist.
     """
     InputFiles([source]).check_kept(target, job_folder(target))
     if is_numbered(target):
         check_numbered_target(source, target, run)
         return
     if not target.parent.is_dir() and not run.makes_folder:
-        raise VideoError(f"{target}: no such folder: {target.parent}")
+        raise VideoError(f"{target}: the folder {target.parent} does not exist; create it")
     if target.is_dir():
         raise VideoError(f"{target}: is a folder; expected the name of a video file")
     if not run.overwrite and os.path.lexists(target):
@@ -107,32 +104,32 @@ def check_target(source: Path, target: Path, run: RunOptions) -> None:
 
 
 def check_numbered_target(source: Path, target: Path, run: RunOptions) -> None:
-    """The same for numbered images, whose folder is made when only it is missing."""
+    """Check a target of numbered images. Its folder is created if only that is missing."""
     folder = target.parent
     if folder.exists() and not folder.is_dir():
         raise VideoError(f"{folder}: is a file; expected a folder for the images")
     if not (run.makes_folder or folder.is_dir() or folder.parent.is_dir()):
-        raise VideoError(f"{target}: no such folder: {folder.parent}")
+        raise VideoError(f"{target}: the folder {folder.parent} does not exist; create it")
     if source.is_dir() and folder.is_dir() and folder.samefile(source):
-        raise VideoError(f"{folder}: is the input itself; give the output another folder")
+        raise VideoError(f"{folder}: is the input itself; name another folder for the output")
     earlier = existing_images(target)
     if (blocked := next((path for path in earlier if path.is_dir()), None)) is not None:
-        raise VideoError(f"{blocked}: is a folder; expected no folder of this name, which an image may get")
+        raise VideoError(f"{blocked}: is a folder, but an image may need this name; move the folder")
     if run.overwrite or (job_folder(target) / PUBLISHING).exists():
         return
     if earlier:
-        raise VideoError(f"{target}: such images already exist; use --overwrite to replace them")
+        raise VideoError(f"{target}: images of this pattern already exist; use --overwrite to replace them")
     if os.path.lexists(folder / SIDECAR_NAME):
         raise VideoError(
-            f"{folder / SIDECAR_NAME}: already exists, and the times of the images may go there; "
-            "use --overwrite to replace it, or give the output another folder"
+            f"{folder / SIDECAR_NAME}: already exists, but the images may need this file for their times; "
+            "use --overwrite to replace it, or name another folder"
         )
 
 
 def check_job(
     source: Path | InputStream | VideoInfo, target: Path | OutputStream, options: UpscaleOptions, run: RunOptions
 ) -> Job:
-    """Settle a job, and refuse what can be refused before any work.
+    """Create a job, and refuse whatever can be refused before any work.
 
     Raises:
         VideoError: the source cannot be read, the target cannot hold its streams or cannot be written, or the encoder
@@ -140,9 +137,9 @@ def check_job(
     """
     begins_later = options.start is not None or options.start_position is not None
     if isinstance(source, InputStream) and begins_later:
-        raise VideoError(f"{source}: cannot be sought for --start; let the program that writes to it begin there")
+        raise VideoError(f"{source}: --start needs a seekable input; start the program that writes to it at that time")
     if isinstance(source, InputStream) and options.grain:
-        raise VideoError(f"{source}: cannot be measured for --grain, as it is read only once; name a file")
+        raise VideoError(f"{source}: --grain reads the input twice, and this one can be read only once; name a file")
     if isinstance(source, VideoInfo):
         info = source
     else:
@@ -158,7 +155,7 @@ def check_job(
         info = examine(info, options)
     else:
         info = check_stream_source(info, options, loses_others=images is None and name != Y4M)
-    info = without_tags(info, options)
+    info = remove_tags(info, options)
     encoder = EncoderSettings.for_source(
         info,
         options.codec,
@@ -169,7 +166,7 @@ def check_job(
         has_alpha=carries_alpha(info, options),
     )
     is_video = images is None and name != Y4M
-    if is_video:  # before sizes are chosen: its refusals say more
+    if is_video:  # before sizes are chosen, because its errors are more specific
         streams = check_mux(
             info,
             name,
@@ -195,12 +192,12 @@ def check_job(
 
 
 def examine(info: VideoInfo, options: UpscaleOptions) -> VideoInfo:
-    """What the header of a source does not tell, by its pictures: transparency, unflagged interlacing, telecine.
+    """Find what the header of a source does not state: transparency, unflagged interlacing and telecine.
 
-    Where the picture changes before `start`, the result describes the first frame of the job.
+    If the frame format changes before `start`, the result describes the first frame of the job.
 
     Raises:
-        VideoError: its pictures cannot be read.
+        VideoError: frames cannot be read.
     """
     info = describe_from(info, options.start)
     check_matrix(info.color, info.path)
@@ -214,11 +211,11 @@ def examine(info: VideoInfo, options: UpscaleOptions) -> VideoInfo:
     return info
 
 
-def without_tags(info: VideoInfo, options: UpscaleOptions) -> VideoInfo:
-    """A source as an output knows it: without the chapters and the metadata that are not wanted.
+def remove_tags(info: VideoInfo, options: UpscaleOptions) -> VideoInfo:
+    """Remove unwanted chapters and metadata from the description of a source.
 
-    Metadata is that of the file and of the video, with the date, the place and the device of a recording. The languages
-    and titles of other streams belong to them.
+    Metadata includes that of the file and of the video stream, with date, place and device of a recording. Languages
+    and titles of other streams are kept.
     """
     if "chapters" in options.leave_out:
         info = replace(info, chapters=())
@@ -232,38 +229,39 @@ def without_tags(info: VideoInfo, options: UpscaleOptions) -> VideoInfo:
 
 
 def check_stream_source(info: VideoInfo, options: UpscaleOptions, *, loses_others: bool) -> VideoInfo:
-    """Standard input as a source, of which only the video can be used.
+    """Return standard input as a source that contains only its video.
 
-    With `loses_others`, sound and subtitles must have been given up: the output could hold them.
+    With `loses_others`, the output could hold audio and subtitles, so the user must have dropped them.
 
     Raises:
-        VideoError: the output could hold streams that cannot be read from there.
+        VideoError: the output could hold streams that cannot be read from standard input.
     """
     check_matrix(info.color, info.path)
     if options.deinterlace == "ivtc":
-        info = replace(info, telecine=assume_film(info))  # nothing can be looked at before
-    if not loses_others:  # images and Y4M hold nothing but pictures, and the plan says so
+        info = replace(info, telecine=assume_film(info))  # a stream cannot be examined before it is read
+    if not loses_others:  # the plan lists the dropped streams
         return replace(info, chapters=())
     for kind, is_wanted in (("audio", options.with_audio), ("subtitle", options.with_subtitles)):
         if is_wanted and any(stream.kind == kind for stream in info.streams):
             flag = "--drop audio" if kind == "audio" else "--drop subtitles"
             raise VideoError(
-                f"{info.path}: has {kind} streams, which cannot be carried from there; name a file, or {flag}"
+                f"{info.path}: has {kind} streams, which cannot be copied from standard input; "
+                f"name a file, or use {flag}"
             )
     streams = tuple(stream for stream in info.streams if stream.index == info.video_index)
     return replace(info, streams=streams, chapters=())
 
 
 def check_images(info: VideoInfo, target: Path, options: UpscaleOptions) -> tuple[StreamPlan, ...]:
-    """What becomes of the streams of a source whose pictures are written as images: all others are left out.
+    """Plan the streams of an output of images, which drops all but the video.
 
     Raises:
-        VideoError: the images cannot hold the pictures, or one image is to hold several.
+        VideoError: the image format cannot hold the frames, or one image would have to hold several.
     """
     check_image_depth(target, info.bit_depth)
     if carries_alpha(info, options) and target.suffix.lower() not in IMAGES_WITH_ALPHA:
         raise VideoError(
-            f"{target}: {target.suffix} holds no transparency, which {info.path.name} has; "
+            f"{target}: {target.suffix} cannot hold the alpha channel of {info.path.name}; "
             f"use {' or '.join(sorted(IMAGES_WITH_ALPHA))}, or --drop alpha"
         )
     count = estimate_frames(info, options)
@@ -272,18 +270,18 @@ def check_images(info: VideoInfo, target: Path, options: UpscaleOptions) -> tupl
     if not is_numbered(target) and (count or 1) > 1:
         raise single_image_error(target)
     kind = target.suffix.lower()[1:]
-    return plan_pictures_only(info, {"jpg": "jpeg", "tif": "tiff"}.get(kind, kind), "images hold nothing else")
+    return plan_pictures_only(info, {"jpg": "jpeg", "tif": "tiff"}.get(kind, kind), "images hold only frames")
 
 
 def check_y4m(info: VideoInfo, options: UpscaleOptions) -> tuple[StreamPlan, ...]:
-    """The same of a Y4M stream. Raises VideoError for transparency."""
+    """Plan the streams of a Y4M output. Raises VideoError for transparency."""
     if carries_alpha(info, options):
-        raise VideoError(f"{info.path}: has transparency, which Y4M cannot hold; use --drop alpha to go on without it")
-    return plan_pictures_only(info, "rawvideo", "Y4M holds nothing but pictures")
+        raise VideoError(f"{info.path}: has an alpha channel, which Y4M cannot hold; use --drop alpha to drop it")
+    return plan_pictures_only(info, "rawvideo", "Y4M holds only frames")
 
 
 def plan_pictures_only(info: VideoInfo, codec: str, reason: str) -> tuple[StreamPlan, ...]:
-    """The plan of an output that holds nothing but the video."""
+    """Plan an output that contains only the video."""
     return tuple(
         StreamPlan(stream, "upscale", codec)
         if stream.index == info.video_index
@@ -293,7 +291,7 @@ def plan_pictures_only(info: VideoInfo, codec: str, reason: str) -> tuple[Stream
 
 
 def identify(job: Job, upscaler: Upscaler) -> dict[str, Any]:
-    """Everything that shapes the frames of a job, by names a message can use."""
+    """Return everything that shapes the frames of a job, under names for messages."""
     info = job.source
     files: dict[str, Any] = {image.name: fingerprint(image) for image in info.images}
     if not files:
@@ -305,9 +303,8 @@ def identify(job: Job, upscaler: Upscaler) -> dict[str, Any]:
         "device": upscaler.backend.device.type,
         "compilation": upscaler.is_compiled,
         **asdict(upscaler.tiling),
-        # What only decides whether a run fails does not change the frames of one that goes on.
-        # The stream is named as found, however it was chosen.
-        **{name: value for name, value in recorded_options(job.options).items() if name not in OTHERS},
+        # The video stream is recorded by its index, however it was chosen.
+        **{name: value for name, value in recorded_options(job.options).items() if name not in NOT_IDENTIFYING},
         GRAIN_KEY: None if job.grain is None else asdict(job.grain),
         "images": plain_text(job.output.images),
         "video stream": info.video_index,
@@ -319,5 +316,5 @@ def identify(job: Job, upscaler: Upscaler) -> dict[str, Any]:
 
 
 def no_frames(info: VideoInfo) -> VideoError:
-    """The error of an empty range."""
-    return VideoError(f"{info.path}: has no frames between --start and --end")
+    """Return the error of an empty range."""
+    return VideoError(f"{info.path}: contains no frames between --start and --end; choose another range")

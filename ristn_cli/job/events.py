@@ -1,4 +1,4 @@
-"""What a job tells while it runs, one value after another."""
+"""The events that a running job yields."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -12,14 +12,14 @@ from ristn_cli.job.progress import Progress
 
 @dataclass(frozen=True)
 class Planned:
-    """Told once, before the first frame: what will be done."""
+    """Yielded once before the first frame."""
 
     plan: JobPlan
 
 
 @dataclass(frozen=True)
 class Warned:
-    """Something is not right, in one line, and does not end the job; `is_damage`: a place that was concealed."""
+    """A problem that does not end the job, in one line. `is_damage`: part of the source could not be decoded."""
 
     message: str
     is_damage: bool = True
@@ -27,7 +27,7 @@ class Warned:
 
 @dataclass(frozen=True)
 class PartFinished:
-    """Part `number`, from 1, is finished and recorded; `frames` are all that are."""
+    """Part `number`, from 1, is recorded; `frames` are finished in total."""
 
     number: int
     frames: int
@@ -35,7 +35,7 @@ class PartFinished:
 
 @dataclass(frozen=True)
 class Completed:
-    """Told once, when the output has its name: what it was made of. `finds_cuts`: scene cuts were looked for."""
+    """Yielded once when the output has its final name. `finds_cuts`: scene cuts were detected."""
 
     job: Job
     plan: JobPlan
@@ -54,11 +54,11 @@ class Warnings:
         self.is_damaged = False
 
     def add(self, message: str) -> None:
-        """Keep the message of a place that was concealed."""
+        """Add a message about damage in the source."""
         self.is_damaged = True
         self._waiting.append(message)
 
     def drain(self) -> Iterator[Warned]:
-        """The messages that were added since the last call."""
+        """Yield the messages that were added since the last call."""
         while self._waiting:
             yield Warned(self._waiting.popleft())

@@ -1,4 +1,4 @@
-"""The end of a job: parts into the output, which is verified and then gets its name."""
+"""Finishes a job: joins the parts, verifies the output and renames it."""
 
 import os
 import shutil
@@ -24,10 +24,10 @@ from ristn_cli.video import (
 
 
 def finish(job: Job, manifest: Manifest, run: RunOptions, check: Callable[[], None]) -> None:
-    """Make the output of all parts and give it its name; `check` raises when the run is to stop.
+    """Make the output from all parts and rename it. `check` raises if the run must stop.
 
     Raises:
-        VideoError: it cannot be made, fails its verification, or something got its name meanwhile.
+        VideoError: it cannot be made, fails verification, or its name has been taken meanwhile.
     """
     check()
     check_owner(manifest.folder)
@@ -36,12 +36,12 @@ def finish(job: Job, manifest: Manifest, run: RunOptions, check: Callable[[], No
         return
     joined = finish_video(job, manifest)
     check()
-    check_target(job.source.path, job.target, run)  # hours have passed
+    check_target(job.source.path, job.target, run)  # hours have passed since the first check
     publish(joined, job.target, overwrite=run.overwrite)
 
 
 def finish_video(job: Job, manifest: Manifest) -> Path:
-    """Join the parts with all other streams of the source into `joined` in the job's folder, and verify it."""
+    """Join the parts and mux them with all other streams into `joined` in the job's folder, and verify the result."""
     end = job.options.end
     if manifest.frames == job.options.max_frames:
         end = manifest.parts[-1].border.end_time - job.source.start_time
@@ -52,10 +52,10 @@ def finish_video(job: Job, manifest: Manifest) -> Path:
     except VideoError as error:
         message = str(error).replace(str(joined), str(job.target))
         if job.is_resumable:
-            message += f"; all frames are finished and kept in {manifest.folder}: the same command tries the mux again"
+            message += f"; all frames are finished and kept in {manifest.folder}; run the same command to mux again"
         raise VideoError(message) from error
     check_interruption()
-    # Lost frames shift the times; and what was read from standard input cannot be read again.
+    # Lost frames shift the times, and standard input cannot be read again.
     check_times = job.is_resumable and not any(part.border.is_damaged for part in manifest.parts)
     try:
         verify(joined, output, manifest.frames, check_times=check_times)
@@ -65,7 +65,7 @@ def finish_video(job: Job, manifest: Manifest) -> Path:
 
 
 def finish_images(job: Job, manifest: Manifest, run: RunOptions) -> None:
-    """Take the images out of the parts, verify them, and give them their names."""
+    """Extract the images from the parts, verify them and rename them."""
     target, shape = job.target, job.output.shape
     joined = manifest.folder / "joined"
     shutil.rmtree(joined, ignore_errors=True)
@@ -75,20 +75,20 @@ def finish_images(job: Job, manifest: Manifest, run: RunOptions) -> None:
     except VideoError as error:
         raise keep_unverified(joined, target, error) from error
     check_interruption()
-    check_target(job.source.path, target, run)  # hours have passed
+    check_target(job.source.path, target, run)  # hours have passed since the first check
     (manifest.folder / PUBLISHING).touch()
     try:
         publish_images(joined, target, overwrite=run.overwrite)
     except FileExistsError as error:
-        (manifest.folder / PUBLISHING).unlink()  # or the next run would take that file for one of this job
+        (manifest.folder / PUBLISHING).unlink()  # otherwise the next run would replace that file
         raise VideoError(f"{error.filename}: already exists; use --overwrite to replace it") from error
 
 
 def publish(joined: Path, target: Path, *, overwrite: bool) -> None:
-    """Give a finished file its name, so that even a power cut right after leaves it whole under it.
+    """Rename a finished file. Its data is on the disk before, so a power failure cannot leave it incomplete.
 
     Raises:
-        VideoError: something has got the name meanwhile, and `overwrite` is false.
+        VideoError: a file of that name has appeared, and `overwrite` is false.
     """
     with joined.open("rb+") as file:
         os.fsync(file.fileno())

@@ -1,7 +1,4 @@
-"""The plan of a job before its first frame: what memory, disk and time it takes.
-
-Writes nothing where the output goes.
-"""
+"""Plans a job before its first frame: memory, disk and time. Does not write to the output's folder."""
 
 import contextlib
 import math
@@ -15,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ristn_cli.engine.memory import PROGRAM_BYTES, USABLE_SHARE, count_tiles, needed_bytes
+from ristn_cli.engine.auto_tiling import USABLE_SHARE
+from ristn_cli.engine.memory import PROGRAM_BYTES, count_tiles, needed_bytes
 from ristn_cli.engine.tiles import plan_spans
 from ristn_cli.engine.upscaler import Upscaler
 from ristn_cli.engine.windows import Window
@@ -31,13 +29,13 @@ from ristn_cli.job.settling import settle_parts, settle_tiling
 from ristn_cli.video import VideoError, VideoInfo
 
 MEASURED_SIDE = 96
-"""LR pixels: the largest side of the piece of the first window that a time estimate is measured on."""
+"""Largest side, in LR pixels, of the crop of the first window whose time is measured."""
 
 SAMPLES = 5
-"""Places of the source where it is looked how much of the frames is still."""
+"""Number of places in the source whose still content is measured."""
 
 LONG_SECONDS = 2.0
-"""A measurement that took as long is not repeated."""
+"""A measurement that takes longer is not repeated."""
 
 
 def plan_job(
@@ -49,14 +47,14 @@ def plan_job(
     *,
     speedup: float | None = 1,
 ) -> JobPlan:
-    """What `upscale_video` would do with the same arguments; it takes some seconds, and writes nothing there.
+    """Return what `upscale_video` would do with the same arguments. Takes some seconds and does not write to the
+    output's folder.
 
-    `speedup` is how many times as fast as `upscaler` all that will compute is; None where that cannot be told from
-    here, and no time is measured.
+    `speedup` is the speed of all workers relative to `upscaler`; None if it is unknown, and then no time is measured.
 
     Raises:
-        VideoError: what `upscale_video` would refuse, save for too small a disk, which the plan shows.
-        JobError: an earlier run was different.
+        VideoError: `upscale_video` would refuse the job, except for too small a disk, which the plan shows.
+        JobError: an unfinished run has different options.
     """
     run = run or RunOptions()
     job = settle_parts(check_job(source, target, options or UpscaleOptions(), run), run.workers, restart=run.restart)
@@ -72,10 +70,10 @@ def plan_job(
 
 
 def describe_job(job: Job, manifest: Manifest, upscaler: Upscaler) -> JobPlan:
-    """The plan of a job whose manifest is loaded, without a measurement of time.
+    """Return the plan of a job whose manifest is loaded, without a time estimate.
 
     Raises:
-        VideoError: it needs more memory than there is.
+        VideoError: it needs more memory than is available.
     """
     info, shape = job.source, job.output.shape
     frames = job.frames
@@ -91,10 +89,10 @@ def describe_job(job: Job, manifest: Manifest, upscaler: Upscaler) -> JobPlan:
         "image_bytes": info.value_bytes,
     }
     on_card = upscaler.backend.device.type == "cuda"
-    beside = PROGRAM_BYTES + workers * job.encoder_bytes
+    other_bytes = PROGRAM_BYTES + workers * job.encoder_bytes
     more = None if automatic is None else automatic.more_memory(upscaler.tiling, upscaler.config, **sizes)
     needed = None
-    if left is not None and job.is_resumable and job.target not in (Y4M, MATROSKA):  # a stream leaves nothing behind
+    if left is not None and job.is_resumable and job.target not in (Y4M, MATROSKA):  # streams need no disk
         finished = sum(path.stat().st_size for path in manifest.files)
         needed = estimate_disk(
             shape.width * shape.height, family, left, finished + source_bytes(info), is_deep=info.bit_depth > 8
@@ -126,7 +124,7 @@ def describe_job(job: Job, manifest: Manifest, upscaler: Upscaler) -> JobPlan:
         memory_bytes=needed_bytes(upscaler.config, upscaler.tiling, workers=workers, **sizes),
         encoder_bytes=job.encoder_bytes,
         room_bytes=None if automatic is None else automatic.room(upscaler.backend.device, job.encoder_bytes),
-        faster=None if more is None else (more.bytes if on_card else beside + workers * more.bytes, more.time),
+        faster=None if more is None else (more.bytes if on_card else other_bytes + workers * more.bytes, more.time),
         needed_bytes=needed,
         free_bytes=shutil.disk_usage(existing_parent(manifest.folder)).free,
     )
@@ -135,49 +133,49 @@ def describe_job(job: Job, manifest: Manifest, upscaler: Upscaler) -> JobPlan:
 
 
 def check_memory(plan: JobPlan, source: Path, *, is_limited: bool) -> None:
-    """Raise VideoError when the plan needs more memory than was allowed (`is_limited`) or than is free."""
+    """Raise VideoError if the plan needs more memory than the limit (`is_limited`) or than is free."""
     if plan.room_bytes is None:
         return
-    beside = 0 if plan.device.startswith("cuda") else plan.encoder_bytes
-    # Without a limit some of what is free is left to others; that much the plan may be short of, with a warning.
-    room = plan.room_bytes if is_limited else (plan.room_bytes + beside) / USABLE_SHARE - beside
+    other_bytes = 0 if plan.device.startswith("cuda") else plan.encoder_bytes
+    # Without a limit, the plan leaves some free memory to other programs. Using that up is only a warning.
+    room = plan.room_bytes if is_limited else (plan.room_bytes + other_bytes) / USABLE_SHARE - other_bytes
     missing = math.ceil(plan.memory_bytes - room) * plan.workers
     if missing <= 0:
         return
     windows, encoder, program = map(format_bytes, (plan.memory_bytes, plan.encoder_bytes, PROGRAM_BYTES))
     each, fewer = (f" of each of {plan.workers} workers", "fewer workers, ") if plan.workers > 1 else ("", "")
-    by = "--memory-limit" if is_limited else "what is free"
+    by = "--memory-limit" if is_limited else "the free memory"
     raise VideoError(
-        f"{source}: memory is short by {format_bytes(missing)}, by {by}: "
-        f"windows{each} take about {windows}, {plan.encoder} {encoder}, the program itself {program}; {fewer}a smaller "
-        "output (--size), another --codec or a faster --preset takes less, and --memory-limit with more goes on"
+        f"{source}: needs {format_bytes(missing)} more memory than {by} allows: "
+        f"windows{each} need about {windows}, {plan.encoder} {encoder}, the program {program}; use {fewer}a smaller "
+        "output (--size), another --codec or a faster --preset, or raise --memory-limit"
     )
 
 
 def existing_parent(path: Path) -> Path:
-    """The nearest folder above that is there."""
+    """Return the nearest parent folder that exists."""
     return next(folder for folder in path.absolute().parents if folder.is_dir())
 
 
 def source_bytes(info: VideoInfo) -> int:
-    """Size of the source's file; 0 for images, from which nothing but pictures is taken."""
+    """Return the size of the source's file; 0 for images, whose output contains only frames."""
     return 0 if info.is_image_sequence or info.stream is not None else info.path.stat().st_size
 
 
 def check_disk(plan: JobPlan, target: Path) -> None:
-    """Raise VideoError when the disk of `target` is too small for the plan."""
+    """Raise VideoError if the disk of `target` is too small for the plan."""
     if plan.needed_bytes is not None and plan.needed_bytes > plan.free_bytes:
         raise VideoError(
-            f"{target}: needs about {format_bytes(plan.needed_bytes)} of disk space beside it, "
-            f"{format_bytes(plan.free_bytes)} are free; make room, or try all the same with --no-disk-check"
+            f"{target}: needs about {format_bytes(plan.needed_bytes)} of disk space in its folder, but only "
+            f"{format_bytes(plan.free_bytes)} are free; free some space, or use --no-disk-check to try anyway"
         )
 
 
 def measure_window(job: Job, upscaler: Upscaler) -> float:
-    """Seconds of one window of whole frames, on average over the source. Raises VideoError for an empty range.
+    """Return the mean seconds per window of whole frames. Raises VideoError for an empty range.
 
-    A piece of the first window is computed as if everything in it moved, and its time is scaled to whole frames and
-    to the share of them that the content asks for.
+    Computes a crop of the first window as if everything moved. Scales the time to whole frames, and to the share of
+    them that is not still.
     """
     count = min(upscaler.tiling.window, job.options.max_frames or upscaler.tiling.window)
     images = tuple(frame.image for frame in read_source(job, max_frames=count))
@@ -195,14 +193,16 @@ def measure_window(job: Job, upscaler: Upscaler) -> float:
 
 
 def computed_shares(job: Job, upscaler: Upscaler, count: int) -> Iterator[float]:
-    """What the content of runs of `count` frames, spread over the source, asks to be computed: shares up to 1."""
+    """Yield the share of each sample that must be computed, up to 1. Samples of `count` frames are spread over the
+    source.
+    """
     first, length = job.options.start or Fraction(0), Fraction(0)
     if job.frames is not None and job.is_resumable:
         length = max(length, (job.frames - count) / job.output.shape.rate)
     for place in range(SAMPLES if length else 1):
         start = first + length * place / (SAMPLES - 1)
         sample = replace(job, options=replace(job.options, start=start))
-        with contextlib.suppress(VideoError):  # the place cannot be decoded; the job itself will say so
+        with contextlib.suppress(VideoError):  # the job will report damage
             images = [run[0].image for run in join_repeats(read_source(sample, max_frames=count, reports_change=False))]
             if images:
                 yield upscaler.computed_share(images) * len(images) / count
@@ -211,10 +211,10 @@ def computed_shares(job: Job, upscaler: Upscaler, count: int) -> Iterator[float]
 
 
 def measure_moving_window(images: tuple[np.ndarray, ...], upscaler: Upscaler) -> float:
-    """Seconds of a window of these images, measured on a piece of at most MEASURED_SIDE pixels a side.
+    """Return the seconds of a window of these images, measured on a crop of at most MEASURED_SIDE pixels per side.
 
-    It is computed twice, unless that takes long: at first, memory is still cold. Before that the network is compiled
-    and recorded, where it is: a job does so once.
+    Measures twice unless that takes long, because the first run is slower. Compilation and recording, which a job does
+    once, are not included.
     """
     tiling = upscaler.tiling
     height, width, _ = images[0].shape

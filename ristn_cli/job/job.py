@@ -1,4 +1,4 @@
-"""A job: everything that is settled before its first frame."""
+"""A job: everything that is decided before its first frame."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -27,10 +27,10 @@ from ristn_cli.video import (
 )
 
 PART_PIXELS = 32_000_000
-"""LR pixels of a part, about a minute to ten of work on a processor: what a crash may cost."""
+"""LR pixels per part: about one to ten minutes of work on a CPU, which a crash may lose."""
 
 SHORTEST_PART = 24
-"""Frames that a part has at least: it begins with a keyframe, and those are large."""
+"""Fewest frames per part. Each part begins with a key frame, and key frames are large."""
 
 Y4M = Path("-.y4m")
 MATROSKA = Path("-.mkv")
@@ -38,19 +38,19 @@ MATROSKA = Path("-.mkv")
 
 
 def job_folder(target: Path) -> Path:
-    """Where the parts of an unfinished output lie: beside it, so that they are on the same disk."""
+    """Return the folder of an unfinished output's parts, which is on the same disk as the output."""
     return target.with_name(f".{target.name}.ristn")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One output, with all that reading, upscaling and writing it takes.
+    """One output, and everything needed to make it.
 
     Attributes:
-        target: the file, or the pattern of images, to write; `Y4M` or `MATROSKA` for standard output.
-        output: the source, and what is written of it.
-        options: what was asked for.
-        grain: what is put over each frame at 4x.
+        target: file or pattern of images to write; `Y4M` or `MATROSKA` for standard output.
+        output: the source, and what the output contains of it.
+        options: the user's options.
+        grain: grain to add to each frame at 4x; None for none.
     """
 
     target: Path
@@ -60,27 +60,27 @@ class Job:
 
     @property
     def source(self) -> VideoInfo:
-        """The source, probed and examined once."""
+        """The source, probed and examined."""
         return self.output.source
 
     @property
     def folder(self) -> Path:
-        """Where the finished parts of an unfinished job lie."""
+        """Folder of the finished parts until the job is finished."""
         return job_folder(self.target)
 
     @property
     def is_resumable(self) -> bool:
-        """Whether a later run can go on from the finished parts: not if the source can be read only once."""
+        """Whether a later run can continue after the finished parts. False if the source can be read only once."""
         return self.source.stream is None
 
     @property
     def frames(self) -> int | None:
-        """How many frames the output will have, from the container's hints; None if it has none."""
+        """Number of frames of the output, estimated from the container; None if unknown."""
         return estimate_frames(self.source, self.options)
 
     @property
     def part_frames(self) -> int:
-        """Frames after which a part ends, with the window that reaches them."""
+        """Number of frames after which a part ends, with the current window."""
         info = self.source
         return self.options.segment_frames or max(SHORTEST_PART, PART_PIXELS // (info.width * info.height))
 
@@ -91,7 +91,7 @@ class Job:
 
     @property
     def medium(self) -> tuple[str, str]:
-        """What the output is made of: a codec and its encoder, or a kind of images twice, or `rawvideo` twice."""
+        """Codec and encoder of the output; for images their format twice, for Y4M `rawvideo` twice."""
         if self.target == Y4M:
             return "rawvideo", "rawvideo"
         if self.output.images is not None:
@@ -102,23 +102,23 @@ class Job:
 
     @property
     def encoder_bytes(self) -> int:
-        """Memory that the encoder holds, by an estimate."""
+        """Estimated memory of the encoder."""
         shape, is_deep = self.output.shape, self.source.bit_depth > 8
         preset = self.options.preset
         return encoder_bytes(self.medium[1], preset=preset, width=shape.width, height=shape.height, is_deep=is_deep)
 
     @property
     def part_suffix(self) -> str:
-        """The suffix of a part's file."""
+        """Extension of a part's file."""
         return part_suffix(self.output.encoder.codec) if self.output.images is None else IMAGES_PART_SUFFIX
 
     def part_name(self, number: int) -> str:
-        """The name of part `number`, from 1, in the job's folder."""
+        """Return the file name of part `number`, from 1."""
         return f"part-{number:05}{self.part_suffix}"
 
     def open_writer(self, path: Path) -> FrameWriter | ImagesWriter:
-        """The encoder of one part, which takes the network's frames and resamples them to the output's size."""
-        check_owner(path.parent)  # others may have renamed it where they can write above it
+        """Open the encoder of one part. It resamples frames at 4x to the size of the output."""
+        check_owner(path.parent)  # another user may have replaced the folder if its parent is writable
         output = self.output
         if output.images is not None:
             scans = self._scan_encoder(output.images) if self.writes_scans else None
@@ -134,7 +134,10 @@ class Job:
         return ScanEncoder.of(info, suffix, stated, shape.sample_aspect_ratio)
 
     def finisher(self, begins: Border | None) -> Callable[[Frame], Frame]:
-        """What makes frames at 4x, all from a border on in order, such as the writer takes."""
+        """Return a function that prepares frames at 4x for the writer: it adds grain and converts film scans to video.
+
+        Call it with all frames after the border `begins`, in order, because grain depends on the frame number.
+        """
         numbers = count(0 if begins is None else begins.frames)
         grain = None if self.grain is None else GrainMaker(self.grain, SCALE)
 
@@ -147,6 +150,6 @@ class Job:
         return finish
 
     def with_source_files(self, path: Path, images: tuple[Path, ...]) -> "Job":
-        """The same job, whose source lies elsewhere."""
+        """Return the same job with the source at another path."""
         source = replace(self.source, path=path, images=images)
         return replace(self, output=replace(self.output, source=source))

@@ -1,7 +1,7 @@
-"""The memory of a job between runs: which parts are finished, and of what. Knows nothing of pixels.
+"""Records the finished parts of a job between runs. Does not read frames.
 
-A job's folder lies beside its output. The manifest in it is written whole or not at all; finished parts are checked
-against their SHA-256, not trusted.
+A job's folder is beside its output. The manifest in it is replaced atomically. Finished parts are verified by their
+SHA-256.
 """
 
 import contextlib
@@ -38,18 +38,18 @@ OWN_NAMES = (
     "ristn-mux-*",
     TEMPORARY_PATTERN,
 )
-"""What a job writes into its folder: its manifest, parts, and what the mux makes of them."""
+"""Names of the files that a job writes into its folder: manifest, parts, and temporary files of the mux."""
 
 PART_NAME = re.compile(r"part-[0-9]{5,9}\.[0-9a-z]+")
 
 
 class JobError(Exception):
-    """A job that cannot begin or go on where it was."""
+    """A job that cannot start or resume."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """A scene cut within a part: before which of its frames, counted from 0, and that one's time in seconds."""
+    """A scene cut within a part: the index of the scene's first frame in the part, and its time in seconds."""
 
     frame: int
     time: Fraction
@@ -57,9 +57,10 @@ class Cut:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A finished part: its file in the job's folder, its frames, its SHA-256, and the border behind it.
+    """A finished part: its file in the job's folder, frames, SHA-256, and the border after it.
 
-    `cuts` are the places within it where a window reads nothing of the one before: scene cuts, if they are looked for.
+    `cuts` are the positions within the part at which a window reads no earlier frames: scene cuts, if they are
+    detected.
     """
 
     file: str
@@ -69,13 +70,13 @@ class Part:
     cuts: list[Cut] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a part that cannot be."""
+        """Raise ValueError for an implausible number of frames."""
         if not 1 <= self.frames <= MOST_FRAMES:
-            raise ValueError(f"a part of {self.frames} frames cannot be")
+            raise ValueError(f"a part has {self.frames} frames, expected 1 to {MOST_FRAMES}")
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
-    """What tells a file from another: size, time of modification, first and last MiB."""
+    """Return values that identify a file: size, modification time, and hash of the first and last MiB."""
     stat = path.stat()
     with path.open("rb") as file:
         edges = file.read(EDGE_BYTES)
@@ -86,17 +87,19 @@ def fingerprint(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def lock(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`, which the system gives back however the process ends.
+    """Lock the file `path` while the context is active. The system releases the lock when the process ends.
 
     Raises:
-        JobError: another process holds it.
-        ForeignFileError: it is no file of this user.
+        JobError: another process has locked it.
+        ForeignFileError: it does not belong to this user.
     """
     with open_own(path) as file:
         try:
             _lock(file)
         except OSError as error:
-            raise JobError(f"{path.parent}: another ristn is at work on this output") from error
+            raise JobError(
+                f"{path.parent}: another ristn process is working on this output; wait for it to finish"
+            ) from error
         yield
 
 
@@ -112,14 +115,14 @@ def _lock(file: BinaryIO) -> None:
 
 
 def remove_job_folder(folder: Path) -> bool:
-    """Remove a job's folder and what the job wrote there. Any other file in it stays, and the folder with it.
+    """Remove the files that a job wrote into its folder, and the folder unless it contains other files.
 
-    Call it while the job's lock is held, or another process may have begun the job anew. Windows removes no open file:
-    there the lock file stays. The result is whether it does; then `remove_lock` comes after the lock.
+    Call it while the job is locked, because another process may start the same job. Return whether the lock file
+    remains: Windows cannot remove open files. Then call `remove_lock` after the lock is released.
     """
     try:
         check_owner(folder)
-    except OSError:  # it is gone, or something else was put there
+    except OSError:  # it was removed or replaced
         return False
     for pattern in OWN_NAMES:
         for path in folder.glob(pattern):
@@ -134,14 +137,16 @@ def remove_job_folder(folder: Path) -> bool:
 
 
 def remove_lock(folder: Path) -> None:
-    """Remove the lock file that `remove_job_folder` had to leave, and the folder, unless another process has either."""
+    """Remove the lock file that `remove_job_folder` could not remove, and the folder, unless another process needs
+    them.
+    """
     with contextlib.suppress(OSError):
         (folder / LOCK_NAME).unlink(missing_ok=True)
         folder.rmdir()
 
 
 def read_identity(folder: Path) -> dict[str, Any]:
-    """What the unfinished run in a job's folder was recognised by; empty where there is none that can be read."""
+    """Return the identity of the unfinished run in a job's folder; empty if it cannot be read."""
     try:
         check_owner(folder)
         return _read_state(folder / "manifest.json").identity
@@ -151,7 +156,7 @@ def read_identity(folder: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class _State:
-    """What a manifest's file holds. `ahead` is by number."""
+    """The content of a manifest's file. Keys of `ahead` are part numbers."""
 
     identity: dict[str, Any]
     parts: list[Part]
@@ -159,22 +164,22 @@ class _State:
 
 
 def _read_state(path: Path) -> _State:
-    """Raises MalformedError for a file of another form, OSError for one that cannot be read."""
+    """Read a manifest. Raises MalformedError for another format, OSError for an unreadable file."""
     values = read_json(path, opener=open_if_own)
     state: _State = build(_State, values, str(path))
     if any(re.fullmatch(r"[1-9][0-9]{0,8}", number) is None for number in state.ahead):
-        raise MalformedError(f"{path}: ahead has a number that is none of a part")
+        raise MalformedError(f"{path}: a key of ahead is not a part number")
     return state
 
 
 class Manifest:
-    """Finished parts of one job: `parts` from the first on without a gap, and by number those finished `ahead` of them.
+    """The finished parts of one job: `parts` without gaps from the first, and `ahead` those after a gap, by number.
 
-    What an earlier run finished ahead is in `earlier`, until it proves to begin and end as the plan has it.
+    `earlier` contains such parts of an earlier run, until they are confirmed to match the plan.
 
     Args:
         folder: the job's folder.
-        identity: everything that shapes the result, as plain values.
+        identity: everything that shapes the frames, as plain values.
     """
 
     def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
@@ -192,19 +197,19 @@ class Manifest:
 
     @property
     def frames(self) -> int:
-        """Frames in the finished parts."""
+        """Number of frames in the finished parts."""
         return sum(part.frames for part in self.parts)
 
     @property
     def border(self) -> Border | None:
-        """The border behind the finished parts; None when there are none."""
+        """The border after the finished parts; None if there are none."""
         return self.parts[-1].border if self.parts else None
 
     def load(self) -> None:
-        """Take up what an earlier run of the same job finished; parts that are missing or damaged go.
+        """Load the parts that an earlier run of the same job finished. Missing and damaged parts are dropped.
 
         Raises:
-            JobError: the earlier run was of another input, network or option, or its folder is another user's.
+            JobError: the earlier run had another input, network or option, or the folder belongs to another user.
         """
         try:
             check_owner(self.folder)
@@ -215,16 +220,16 @@ class Manifest:
             return
         except MalformedError as error:
             raise JobError(
-                f"{error}: not a manifest of this version of ristn; use --restart to begin afresh"
+                f"{error}: expected a manifest of this version of ristn; use --restart to start again"
             ) from error
         for name in sorted(self.identity.keys() | state.identity.keys()):
             before, now = state.identity.get(name), self.identity.get(name)
             if before != now:
                 was = before if isinstance(before, str) and len(before) <= MOST_SHOWN else brief(before)
-                shown = "" if isinstance(now, dict) else f" (it was {was}, now it is {now})"
+                shown = "" if isinstance(now, dict) else f" ({was}, now {now})"
                 raise JobError(
                     f"{self.folder}: contains an unfinished run with another {name[:MOST_SHOWN]}{shown}; "
-                    "use --restart to begin afresh"
+                    "use --restart to start again"
                 )
         for number, part in enumerate(state.parts, start=1):
             if not self.is_whole(part):
@@ -237,23 +242,23 @@ class Manifest:
         return {number: part for number, part in parts if self.is_whole(part)}
 
     def is_whole(self, part: Part) -> bool:
-        """Whether the part's file is there, as it was recorded. Raises JobError for a name that is not a part's."""
+        """Return whether the part's file exists unchanged. Raises JobError if its name is not that of a part."""
         check_interruption()
         if PART_NAME.fullmatch(part.file) is None:
-            raise JobError(f"{self.path}: names {part.file!r}, which is no part; use --restart to begin afresh")
+            raise JobError(f"{self.path}: {part.file!r} is not the name of a part; use --restart to start again")
         file = self.folder / part.file
         return file.is_file() and file_sha256(file) == part.sha256
 
     def add(self, part: Part) -> None:
-        """Record the part behind `parts`."""
+        """Record the part after `parts`."""
         self.record(len(self.parts) + 1, part)
 
     def record(self, number: int, part: Part) -> None:
-        """Record the finished part of a number."""
+        """Record a finished part under its number."""
         self.earlier.pop(number, None)
         self.ahead[number] = part
-        while (behind := len(self.parts) + 1) in self.ahead:
-            self.parts.append(self.ahead.pop(behind))
+        while (following := len(self.parts) + 1) in self.ahead:
+            self.parts.append(self.ahead.pop(following))
         ahead = {str(number): part for number, part in sorted((self.earlier | self.ahead).items())}
         state = asdict(_State(identity=self.identity, parts=self.parts, ahead=ahead))
         write_text(self.path, json.dumps(state, indent=1, default=str))  # fractions as text

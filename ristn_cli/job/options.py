@@ -1,4 +1,4 @@
-"""What a job is asked for: what shapes its output, and how its run behaves."""
+"""The options of a job: those that shape its output, and those that only concern its run."""
 
 import threading
 from dataclasses import asdict, dataclass, field
@@ -9,21 +9,21 @@ from ristn_cli.job.positions import Position
 from ristn_cli.video import Deinterlace, VideoInfo, assume_film, takes_film
 
 Deinterlaced = Literal["none", "flagged", "all", "field", "film"]
-"""Which frames are deinterlaced: see `choose_deinterlacing`."""
+"""Which frames are deinterlaced; see `choose_deinterlacing`."""
 
 Fit = Literal["720p", "1080p", "1440p", "2160p", "4320p"]
-"""Names of sizes that a picture is fitted into."""
+"""Names of sizes to fit the output into."""
 
 LeftOut = Literal["attachments", "chapters", "covers", "data", "metadata", "videos"]
-"""What else than the sound, the subtitles and the transparency an output can be without."""
+"""Further parts of a source that the output can omit, besides audio, subtitles and alpha channel."""
 
 FIRST_RECORDED = (
     *("codec", "crf", "preset", "pixel_format", "encoder_options", "start", "end", "max_frames"),
     *("with_audio", "with_subtitles", "scale", "size", "fit", "square_pixels", "deinterlace"),
     *("drop_alpha", "strict", "image_rate", "segment_frames", "video_stream"),
 )
-"""Options that every manifest and record names. Others are named only where they differ from their default, so that
-what was begun before they existed goes on."""
+"""Options in every manifest and record. Others are recorded only if they differ from their default, so that jobs from
+before these options existed can be resumed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,33 +31,34 @@ class UpscaleOptions:
     """What shapes the output, besides the network.
 
     Attributes:
-        codec: a key of `video.CODECS`, or `auto`: h264, and 10-bit hevc for sources above 8 bits.
+        codec: a key of `video.CODECS`, or `auto`: h264, or 10-bit hevc for sources above 8 bits.
         crf: constant rate factor of the encoder.
         preset: speed preset of the encoder.
-        pixel_format: of the output, by FFmpeg's name; None for the codec's own at the source's depth.
-        encoder_options: the encoder's own options by FFmpeg's names; they win over all others.
-        start: seconds from the first frame at which to begin.
-        end: seconds from the first frame at which to stop.
-        start_position: a frame number or timecode instead of `start`.
-        end_position: the same instead of `end`: of the first frame that is left out.
-        max_frames: stop after as many frames.
-        with_audio: keep the sound.
-        with_subtitles: keep the subtitles, and the fonts that go with them.
-        scale: size of the output in sizes of the source, at most the network's own 4; below, its result is resampled.
-        size: exact width and height of the output, instead of `scale`.
-        fit: as large as fits into this size, but not above 4x, instead of `scale`. A size by its name lies on its side
-            for a picture that is higher than wide; one in pixels, (width, height), stays as it is.
-        square_pixels: resample to pixels as wide as high.
-        grain: share of the source's grain that is put back where the network removed it, in [0, 1]; 0 for none.
-        deinterlace: `auto` treats interlaced frames, and makes film frames of telecined ones; `ivtc` makes film frames;
-            `frame` treats all, `off` none; `field` makes two frames of each.
-        drop_alpha: upscale a video with transparency without it, rather than carry or refuse it.
-        strict: fail where packets cannot be decoded or frames change in size or format, rather than conceal or convert
-            them with a warning.
-        image_rate: frames a second of numbered images; None for 25.
-        segment_frames: frames after which a part ends; None for what PART_PIXELS makes of their size.
-        video_stream: which video stream to upscale, counted from 0; None for what `probe` takes for the film.
-        leave_out: what else the output is to be without.
+        pixel_format: FFmpeg's name of the output's pixel format; None for the codec's default at the source's bit
+            depth.
+        encoder_options: options of the encoder by FFmpeg's names. They override all others.
+        start: time to start at, in seconds after the first frame.
+        end: time to stop at, in seconds after the first frame.
+        start_position: frame number or timecode, instead of `start`.
+        end_position: frame number or timecode of the first frame after the range, instead of `end`.
+        max_frames: largest number of frames.
+        with_audio: keep the audio.
+        with_subtitles: keep the subtitles and their fonts.
+        scale: scale factor; 2 and 3 are resampled from 4x.
+        size: exact (width, height) of the output, instead of `scale`.
+        fit: size to fit the output into, at most 4x, instead of `scale`: a name, which is rotated for portrait video,
+            or (width, height) in pixels.
+        square_pixels: resample to square pixels.
+        grain: share of the removed film grain to put back, in [0, 1]; 0 for none.
+        deinterlace: `auto` deinterlaces interlaced frames and undoes telecine; `ivtc` undoes telecine; `frame`
+            deinterlaces all frames, `field` makes a frame of every field, `off` does nothing.
+        drop_alpha: drop the alpha channel.
+        strict: fail if packets cannot be decoded or frames change in size or format, instead of concealing or
+            converting them with a warning.
+        image_rate: frame rate of numbered images; None for 25.
+        segment_frames: number of frames after which a part ends; None for about PART_PIXELS.
+        video_stream: number of the video stream to upscale, from 0; None for the one that `probe` chooses.
+        leave_out: further parts of the source to omit.
     """
 
     codec: str = "auto"
@@ -86,26 +87,26 @@ class UpscaleOptions:
     leave_out: tuple[LeftOut, ...] = ()
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a `grain` out of range, or when two of `scale`, `size` and `fit` say the size."""
+        """Raise ValueError if `grain` is out of range, or two of `scale`, `size` and `fit` are given."""
         if not 0 <= self.grain <= 1:
-            raise ValueError(f"grain is {self.grain}, expected a share from 0 to 1")
+            raise ValueError(f"grain is {self.grain}, expected 0 to 1")
         if (self.size is not None) + (self.fit is not None) + (self.scale != 4) > 1:
-            raise ValueError("give one of scale, size and fit: each says how large the output is")
+            raise ValueError("scale, size and fit all set the size of the output; give only one of them")
 
     @property
     def dropped(self) -> frozenset[str]:
-        """What the output is without, sound and subtitles included."""
+        """Everything that the output omits, including audio and subtitles."""
         unwanted = {"audio": not self.with_audio, "subtitles": not self.with_subtitles}
         return frozenset(self.leave_out) | {name for name, is_unwanted in unwanted.items() if is_unwanted}
 
 
 def plain_text(value: Any) -> str:
-    """An option as text; equal numbers give the same, as 17 from Python and 17.0 from the command line."""
+    """Return an option as text. Equal numbers give equal text: 17 from Python, 17.0 from the command line."""
     return str(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def recorded_options(options: UpscaleOptions) -> dict[str, str]:
-    """The options that a manifest or a record names, as text."""
+    """Return the options for a manifest or a record, as text."""
     default = asdict(UpscaleOptions())
     return {
         name: plain_text(value)
@@ -116,15 +117,15 @@ def recorded_options(options: UpscaleOptions) -> dict[str, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """How a run behaves; nothing of it changes a frame.
+    """Options of a run that do not change any frame.
 
     Attributes:
         overwrite: replace an existing output.
-        restart: discard what an earlier, unfinished run did.
-        disk_check: refuse to begin when, by an estimate, the disk is too small.
-        makes_folder: the folder of the output need not exist yet.
-        workers: how many compute the parts of the job.
-        stop: set it, from any thread, to end the run where no finished part is lost.
+        restart: discard the parts of an earlier, unfinished run.
+        disk_check: refuse to start if the disk is estimated to be too small.
+        makes_folder: create the output's folder if needed.
+        workers: number of workers that compute parts.
+        stop: set it from any thread to stop the run without losing finished parts.
     """
 
     overwrite: bool = False
@@ -136,17 +137,17 @@ class RunOptions:
 
 
 def doubles_rate(info: VideoInfo, options: UpscaleOptions) -> bool:
-    """Whether a job makes two frames of each of the source's."""
+    """Return whether a job makes two frames from each frame of the source."""
     return options.deinterlace == "field" and not (info.is_image_sequence or info.is_still)
 
 
 def makes_film(info: VideoInfo, options: UpscaleOptions) -> bool:
-    """Whether a job makes film frames of the source's, which were telecined."""
+    """Return whether a job undoes the telecine of the source."""
     return takes_film(info, options.deinterlace)
 
 
 def output_rate(info: VideoInfo, options: UpscaleOptions) -> Fraction:
-    """Nominal frames a second of a job's output."""
+    """Return the nominal frame rate of the output."""
     if doubles_rate(info, options):
         return 2 * info.rate
     if makes_film(info, options) and assume_film(info).is_mostly_film:
@@ -155,12 +156,14 @@ def output_rate(info: VideoInfo, options: UpscaleOptions) -> Fraction:
 
 
 def carries_alpha(info: VideoInfo, options: UpscaleOptions) -> bool:
-    """Whether a job gives the output the source's transparency."""
+    """Return whether the output has the source's alpha channel."""
     return info.has_alpha and not options.drop_alpha
 
 
 def choose_deinterlacing(info: VideoInfo, options: UpscaleOptions) -> Deinterlaced:
-    """Which frames of a source are deinterlaced; `field`: all, into one frame a field; `film`: telecine is undone."""
+    """Return which frames are deinterlaced: `none`, `flagged`, `all`, every `field` into a frame, or `film` to undo
+    telecine.
+    """
     if options.deinterlace == "off" or info.is_image_sequence or info.is_still:
         return "none"
     if makes_film(info, options):
@@ -171,7 +174,7 @@ def choose_deinterlacing(info: VideoInfo, options: UpscaleOptions) -> Deinterlac
 
 
 def estimate_frames(info: VideoInfo, options: UpscaleOptions) -> int | None:
-    """How many frames a job will write, from the container's hints."""
+    """Estimate the number of frames that a job will write from the container's hints; None if it has none."""
     count, rate = info.frame_count, info.rate
     if count is not None and info.duration and not info.has_plausible_rate:
         rate = count / info.duration
@@ -190,7 +193,7 @@ def estimate_frames(info: VideoInfo, options: UpscaleOptions) -> int | None:
 
 
 def expected_end(info: VideoInfo, options: UpscaleOptions) -> Fraction | None:
-    """Where the range of a job ends, in seconds after the first frame: with `max_frames`, about there."""
+    """Return the end of the range in seconds after the first frame; an estimate with `max_frames`."""
     if options.max_frames is None:
         return options.end
     wanted = (options.start or Fraction(0)) + options.max_frames / output_rate(info, options)

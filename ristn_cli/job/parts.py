@@ -1,4 +1,4 @@
-"""The frames of a job in parts: upscaled, encoded and recorded one after another."""
+"""Upscales and encodes the frames of a job in parts, and records each part."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -18,11 +18,11 @@ from ristn_cli.video import FrameWriter, ImagesWriter, InputStream
 
 
 class Interrupted(Exception):
-    """The job was asked to stop, and did so where no finished part is lost: the same command goes on."""
+    """The job stopped on request, after a finished part. The same command resumes it."""
 
 
 def raise_when(should_stop: Callable[[], bool]) -> Callable[[], None]:
-    """What raises Interrupted once `should_stop` says so, as `interruptible` takes it."""
+    """Return a function for `interruptible` that raises Interrupted if `should_stop` returns true."""
 
     def check() -> None:
         if should_stop():
@@ -32,25 +32,25 @@ def raise_when(should_stop: Callable[[], bool]) -> Callable[[], None]:
 
 
 class PartMaker(Protocol):
-    """Makes the parts that a manifest lacks and records them there: `write_parts`, or one with several devices.
+    """Makes the parts that a manifest lacks, and records them: `write_parts`, or a version for several devices.
 
-    Raises Interrupted once `stop` is set: when the part at work is finished, or before the first frame is.
+    After `stop` is set, it raises Interrupted: once the current part is finished, or at once before the first frame.
     """
 
     def __call__(self, job: Job, manifest: Manifest, upscaler: Upscaler, stop: threading.Event) -> Iterator[Event]: ...
 
 
 def check_stream(job: Job) -> None:
-    """Raise VideoError if reading standard input has failed, so that the frames are not all there are."""
+    """Raise VideoError if reading standard input has failed, because then frames are missing."""
     if isinstance(job.source.stream, InputStream):
         job.source.stream.check()
 
 
 def write_parts(job: Job, manifest: Manifest, upscaler: Upscaler, stop: threading.Event) -> Iterator[Event]:
-    """Upscale and encode what the manifest lacks, part by part, cut between windows.
+    """Upscale and encode the frames that the manifest lacks, part by part. Parts end between windows.
 
-    Reading, the network and encoding run at the same time. Frames and parts are those of one after another, and so is
-    what a failure leaves: each part that was finished before it is recorded.
+    Reading, upscaling and encoding run at the same time. The result is the same as without threads. If a stage fails,
+    the parts that were finished before are recorded.
     """
     meter = Meter(manifest.frames, job.frames)
     yield meter.read(manifest.frames, max(1, len(manifest.parts)))

@@ -1,7 +1,7 @@
-"""Stages of work that run at the same time, each in a thread, a bounded number of items ahead of the next.
+"""Runs stages at the same time, each in a thread and a limited number of items ahead. Does not know what the items are.
 
-A stage is an iterator that may read from another stage. An error that ends one is raised in the stage that reads from
-it, behind the items made before it, and so reaches the caller as it would without threads. Knows nothing of what flows.
+A stage is an iterator that may read from another stage. If a stage fails, the stage that reads from it gets the items
+made before, and then the error. So errors reach the caller as they would without threads.
 """
 
 import threading
@@ -17,21 +17,23 @@ from ristn_cli.video import interruptible
 Item = TypeVar("Item")
 
 WAKE_SECONDS = 0.5
-"""Where waiting cannot be interrupted (Windows), a signal is noticed after as long."""
+"""On Windows, where waiting cannot be interrupted, a signal is noticed after this time."""
 
 GRACE_SECONDS = 30.0
-"""How long a closed pipeline waits for a stage that is stuck outside of Python, before it is left to itself."""
+"""Time that a closed pipeline waits for a stage that is blocked outside of Python. After that, it abandons the stage.
+"""
 
 AT_ONCE_SECONDS = 3.0
-"""The same of all stages together where the program is to end at once, which no `Exception` tells."""
+"""The same for all stages together if the program must end at once, that is after an error that is not an `Exception`.
+"""
 
 
 class Cancelled(BaseException):
-    """Unwinds a stage whose pipeline was closed; does not leave the pipeline."""
+    """Unwinds a stage whose pipeline was closed. It does not leave the pipeline."""
 
 
 class Channel(Generic[Item]):
-    """What a stage has made and nobody has taken yet."""
+    """The finished items of a stage that the next stage has not read yet."""
 
     def __init__(self, depth: int) -> None:
         self.depth = depth
@@ -41,23 +43,23 @@ class Channel(Generic[Item]):
 
     @property
     def has_room(self) -> bool:
-        """Whether the stage may make one more."""
+        """Whether the stage may make another item."""
         return len(self.items) < self.depth
 
     @property
     def has_news(self) -> bool:
-        """Whether there is something to take, or nothing more will come."""
+        """Whether there is an item, or there will be none."""
         return bool(self.items) or self.is_finished
 
 
 class Pipeline:
-    """Runs iterators in threads while it is open.
+    """Runs iterators in threads while the context is active.
 
-    As a context manager it is closed at the end, however that comes: stages that wait end at once, stages at work when
-    they next make an item, read a packet or `check`, and their generators are closed in their own threads.
+    At the end of the context, waiting stages end at once. Working stages end when they next make an item, read a packet
+    or call `check`. Generators are closed in their own threads.
 
     Args:
-        also: what `check` calls, too: what that raises ends the stage that asks.
+        also: function that `check` also calls. If it raises, the stage that called `check` ends.
     """
 
     def __init__(self, also: Callable[[], None] = lambda: None) -> None:
@@ -81,7 +83,7 @@ class Pipeline:
             thread.join(max(0.0, until - time.monotonic()) if is_urgent else GRACE_SECONDS)
 
     def check(self) -> None:
-        """For a stage to ask in the middle of long work: raises `Cancelled` once the pipeline is closed."""
+        """Raise `Cancelled` if the pipeline is closed. A stage calls it during long work."""
         self._check_open()
         self._also()
 
@@ -90,12 +92,11 @@ class Pipeline:
             raise Cancelled
 
     def ahead(self, items: Iterable[Item], depth: int, *, name: str) -> Iterator[Item]:
-        """`items` in their order, made by a thread `name` that stops while `depth` of them were not taken.
-
-        The one in the making counts among them.
+        """Return `items` in order, made in a thread called `name`, at most `depth` items ahead, including the current
+        one.
         """
         channel: Channel[Item] = Channel(depth)
-        # A daemon: what is stuck outside of Python must not keep the program from ending.
+        # A daemon thread, so that a stage that is blocked outside of Python cannot keep the program running.
         thread = threading.Thread(target=self._make, args=(iter(items), channel), name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
@@ -113,7 +114,7 @@ class Pipeline:
                 item = channel.items.popleft()
                 self._changed.notify_all()
             yield item
-            del item  # or it would be held while the next one is awaited
+            del item  # otherwise it would stay in memory during the wait
         if channel.error is not None:
             raise channel.error
 
@@ -139,7 +140,7 @@ class Pipeline:
             error = caught
         close = getattr(items, "close", None)
         if close is not None and self._is_closed:
-            with suppress(BaseException):  # whoever closed the pipeline has a reason of their own to tell
+            with suppress(BaseException):  # the error that closed the pipeline matters more
                 close()
         with self._changed:
             channel.error, channel.is_finished = error, True

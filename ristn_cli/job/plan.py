@@ -1,4 +1,4 @@
-"""What a job will do, in numbers, before it does it. Arithmetic on what is known of the source: reads no file."""
+"""The plan of a job in numbers, computed from the description of the source. Does not read files."""
 
 import math
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ from ristn_cli.job.options import Deinterlaced
 from ristn_cli.video import FieldOrder, StreamPlan, Telecine
 
 LOSSY_BITS_PER_PIXEL = 0.25
-"""Of the output, in the disk estimate of h264, hevc and av1, whatever the quality: 12 Mbit/s for 1920x1080 at 24 frames
-a second, which is much for pictures as smooth as upscaled ones."""
+"""Bits per output pixel in the disk estimate for h264, hevc and av1 at any quality: 12 Mbit/s for 1920x1080 at 24 fps,
+a high estimate for smooth upscaled frames."""
 
 BITS_PER_PIXEL = {
     "prores": 4.0,
@@ -22,46 +22,44 @@ BITS_PER_PIXEL = {
     "dpx": 24.0,
     "exr": 48.0,
 }
-"""Of what takes far more: ProRes 422 HQ by its data rate, FFV1 as if it hardly compressed, images of 8 bits, EXR of
-halves."""
+"""The same for larger formats: the data rate of ProRes 422 HQ, FFV1 with almost no compression, 8-bit images,
+half-float EXR."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobPlan:
-    """What a job will do. Counts of what is in the source are estimates from its headers, None where they say nothing.
+    """What a job will do. Counts are estimates from the source's headers, None if unknown.
 
     Attributes:
-        width: of the output, in pixels.
-        height: of the output, in pixels.
-        sample_aspect_ratio: of the output: how wide a pixel is for its height.
-        is_resampled: the output's frames are made from the network's, of another size, by a resampler.
-        rate: nominal frames a second; each frame keeps its own time.
-        has_alpha: the output has the source's transparency, resampled apart from the network.
-        deinterlaced: the frames that are: `none`, `flagged` ones, `all`, or all, to one frame a `field`; `film` where
-            telecine is undone.
-        field_order: which field comes first, found by looking at pictures whose flags are silent.
-        grain: standard deviation of the grain that is added, where it is strongest, 1 for white; None without.
-        telecine: the telecined film in the source, undone or not; None where none was found or looked for.
-        encoder: the encoder's name.
-        streams: what becomes of each stream.
-        frames: all frames of the output.
-        resumed_frames: of these, the ones that an earlier run finished.
-        parts: files the frames are encoded into, those of an earlier run included.
-        windows: runs of frames still to be computed.
-        window_frames: frames that a window reads.
-        tiles: tiles that each window is cut into.
-        device: where the network computes.
-        precision: in which precision.
-        workers: that share the memory of a machine; of each of them the following three are.
-        memory_bytes: what a window takes at most, and what waits meanwhile; an estimate.
-        encoder_bytes: what the encoder holds in main memory; an estimate.
-        room_bytes: what windows may take beside program and encoder, by the limit or by what is free; None where
-            nothing tells.
-        faster: what the program would take in all with more memory, in bytes, and the time as a share of this plan's;
-            None where that is no faster.
-        needed_bytes: free disk space that the job needs beside the output, at most, as an estimate.
-        free_bytes: what is free there.
-        seconds: time the network will take, measured on the first frames; None when it was not measured.
+        width: width of the output in pixels.
+        height: height of the output in pixels.
+        sample_aspect_ratio: pixel aspect ratio of the output.
+        is_resampled: frames at 4x are resampled to the size of the output.
+        rate: nominal frame rate; each frame keeps its own time.
+        has_alpha: the output has the source's alpha channel, resampled without the network.
+        deinterlaced: see `choose_deinterlacing`.
+        field_order: field order that was found in the frames of a source without flags.
+        grain: largest standard deviation of the added grain, 1 for white; None without grain.
+        telecine: telecined film in the source; None if not found or not searched for.
+        encoder: name of the encoder.
+        streams: plan of each stream.
+        frames: frames of the output.
+        resumed_frames: frames of the output that an earlier run finished.
+        parts: encoded files, including those of an earlier run.
+        windows: windows still to compute.
+        window_frames: frames per window.
+        tiles: tiles per window.
+        device: device of the network.
+        precision: precision of the network.
+        workers: workers that share the memory of a machine. The next three figures are for one worker.
+        memory_bytes: estimated largest memory of a window and of queued frames.
+        encoder_bytes: estimated main memory of the encoder.
+        room_bytes: memory for windows within the limit or the free memory; None if unknown.
+        faster: total memory in bytes with which the network would be faster, and its time as a share of this plan's;
+            None if more memory does not help.
+        needed_bytes: estimated largest disk space that the job needs besides an existing output.
+        free_bytes: free disk space.
+        seconds: estimated time of the network, measured on the first frames; None if not measured.
     """
 
     width: int
@@ -95,7 +93,7 @@ class JobPlan:
 
 
 def count_windows(frames: int, tiling: Tiling, *, continued: int = 0) -> int:
-    """How many windows `slide_windows` makes of as many kept frames; scene cuts may make more."""
+    """Return how many windows `slide_windows` makes of `frames` kept frames. Scene cuts may add more."""
     if frames <= 0:
         return 0
     read = frames + continued
@@ -103,24 +101,24 @@ def count_windows(frames: int, tiling: Tiling, *, continued: int = 0) -> int:
 
 
 def count_parts(frames: int, length: int, tiling: Tiling) -> int:
-    """About how many parts of `length` frames, rounded up to whole windows, a job makes."""
+    """Estimate how many parts of `length` frames, rounded up to whole windows, a job makes."""
     kept = tiling.window - 2 * tiling.context
     return math.ceil(frames / (math.ceil(length / kept) * kept))
 
 
 def estimate_disk(pixels: int, family: str, frames_left: int, other_bytes: int, *, is_deep: bool = False) -> int:
-    """Bytes of disk that a job still needs at most: the parts that are missing, and all parts once more in the output.
+    """Return the most bytes of disk that a job still needs: the missing parts, and all parts again in the output.
 
     Args:
-        pixels: of a frame of the output.
-        family: the codec, as in `video.CODECS`, or the kind of images.
-        frames_left: frames still to be encoded.
-        other_bytes: of the finished parts, and of sound and all else that goes along: the size of the source is enough.
-        is_deep: whether the source has more than 8 bits a sample, and so images of it 16.
+        pixels: pixels per output frame.
+        family: codec as in `video.CODECS`, or image format.
+        frames_left: frames still to encode.
+        other_bytes: bytes of the finished parts and of all other streams, for which the size of the source is enough.
+        is_deep: the source has more than 8 bits per sample, so images have 16.
     """
     bits = BITS_PER_PIXEL.get(family, LOSSY_BITS_PER_PIXEL)
     if is_deep and family in ("png", "tiff"):
-        bits *= 3  # the lower eight of 16 bits are noise, which nothing compresses
+        bits *= 3  # the lower eight of 16 bits are noise and cannot be compressed
     elif is_deep and family in ("dpx", "exr"):
         bits *= 2
     encoded = frames_left * pixels * bits / 8
@@ -128,5 +126,5 @@ def estimate_disk(pixels: int, family: str, frames_left: int, other_bytes: int, 
 
 
 def format_bytes(count: int) -> str:
-    """`0.1 MB`, `999.9 MB`, `1.00 GB`."""
+    """Format as `0.1 MB`, `999.9 MB` or `1.00 GB`."""
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

@@ -1,4 +1,4 @@
-"""Places in a video as editors write them: frame numbers and SMPTE timecodes. Knows no files."""
+"""Positions in a video as editors write them: frame numbers and SMPTE timecodes. Does not read files."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class FrameNumber:
 
 @dataclass(frozen=True)
 class Timecode:
-    """A label of a frame (SMPTE ST 12-1).
+    """The label of a frame (SMPTE ST 12-1).
 
-    With drop frame (`is_drop`), which is for 29.97 and 59.94 frames a second, two labels of 30 are passed over at the
-    begin of each minute but every tenth, so that labels keep up with the clock. No frame is dropped.
+    Drop frame (`is_drop`), for 29.97 and 59.94 fps, skips labels so that they match the clock: 2 of 30, or 4 of 60, at
+    the start of each minute except every tenth. No frame is dropped.
     """
 
     hours: int
@@ -40,27 +40,28 @@ class Timecode:
         return f"{self.hours:02}:{self.minutes:02}:{self.seconds:02}{mark}{self.frames:02}"
 
     def count(self, rate: Fraction) -> int:
-        """How many frames lie between 00:00:00:00 and this label, at `rate` frames a second.
+        """Return the number of frames from 00:00:00:00 to this label at a frame rate.
 
         Raises:
-            ValueError: there is no such label, or drop frame at a rate that has none.
+            ValueError: the label does not exist at that rate, or the rate has no drop frame timecode.
         """
         nominal = round(rate)
         if self.is_drop and not has_drop_frames(rate):
-            raise ValueError(f"drop frame timecode is for 29.97 and 59.94 frames a second, not {float(rate):.6g}")
+            raise ValueError(f"drop frame timecode is for 29.97 and 59.94 frames per second, not {float(rate):.6g}")
         if self.minutes >= 60 or self.seconds >= 60 or self.frames >= nominal:
             raise ValueError(
-                f"expected minutes and seconds below 60, and frames below {nominal} at {float(rate):.6g} a second"
+                f"expected minutes and seconds below 60, and frames below {nominal} at {float(rate):.6g} frames "
+                "per second"
             )
         minutes = 60 * self.hours + self.minutes
         dropped = nominal // 15 if self.is_drop else 0
         if self.seconds == 0 and self.frames < dropped and self.minutes % 10:
-            raise ValueError(f"drop frame timecode has no such label; the minute begins with frame {dropped:02}")
+            raise ValueError(f"drop frame timecode skips this label; the minute begins with frame {dropped:02}")
         return (60 * minutes + self.seconds) * nominal + self.frames - dropped * (minutes - minutes // 10)
 
     @classmethod
     def of_count(cls, count: int, rate: Fraction, *, is_drop: bool) -> Timecode:
-        """The label of the frame that comes `count` frames after 00:00:00:00; the inverse of `count`, within a day."""
+        """Return the label `count` frames after 00:00:00:00: the inverse of `count`, modulo a day."""
         nominal = round(rate)
         count %= day_frames(rate, is_drop=is_drop)
         if is_drop:
@@ -76,19 +77,19 @@ Position = FrameNumber | Timecode
 
 
 def has_drop_frames(rate: Fraction) -> bool:
-    """Whether drop frame timecode is for this rate: one just below 30 or 60 frames a second."""
+    """Return whether drop frame timecode exists for this rate: just below 30 or 60 fps."""
     return round(rate) in (30, 60) and rate < round(rate)
 
 
 def day_frames(rate: Fraction, *, is_drop: bool) -> int:
-    """Labels of a day."""
+    """Return the number of labels per day."""
     nominal = round(rate)
     dropped = nominal // 15 if is_drop else 0
     return DAY_MINUTES * 60 * nominal - dropped * (DAY_MINUTES - DAY_MINUTES // 10)
 
 
 def parse_timecode(text: str) -> Timecode | None:
-    """`01:00:10:12`, or with drop frame `01:00:10;12`; None for what has another form."""
+    """Parse `01:00:10:12`, or with drop frame `01:00:10;12`. Return None for another form."""
     found = TIMECODE.fullmatch(text.strip())
     if found is None:
         return None
@@ -97,6 +98,6 @@ def parse_timecode(text: str) -> Timecode | None:
 
 
 def parse_position(text: str) -> Position | None:
-    """A timecode, or a frame number such as `240f`; None for what is neither."""
+    """Parse a timecode, or a frame number such as `240f`. Return None for another form."""
     found = FRAME_NUMBER.fullmatch(text.strip())
     return parse_timecode(text) if found is None else FrameNumber(int(found[1]))

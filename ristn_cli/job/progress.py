@@ -1,4 +1,4 @@
-"""Where a job stands, and how fast it goes. Knows nothing of what is done."""
+"""The progress and speed of a job. Does not know what the job does."""
 
 import time
 from collections import deque
@@ -6,19 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 SPEED_SECONDS = 60.0
-"""The speed is the mean of as many last seconds: long enough to hold still, short enough to follow the machine."""
+"""The speed is the mean of this time: long enough to be steady, short enough to follow the machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerProgress:
-    """What one of several workers is at.
+    """The state of one of several workers.
 
     Attributes:
-        name: by which people know it.
-        is_ready: false while it is started, or waited for.
-        segment: number of the segment at work; None for none.
-        frames: it has written for all jobs, of segments at work included.
-        frames_per_second: of late.
+        name: name of the worker for people.
+        is_ready: false while it starts.
+        segment: number of its current segment; None for none.
+        frames: frames it has written for all jobs, including those of the current segment.
+        frames_per_second: recent speed.
     """
 
     name: str
@@ -30,17 +30,17 @@ class WorkerProgress:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where a job stands.
+    """The state of a job.
 
     Attributes:
-        frames: frames written, those of earlier runs included.
-        resumed_frames: of these, the ones of earlier runs.
-        total: an estimate from the container's hints; None when there is none.
-        part: number of the part at work, from 1.
-        elapsed_seconds: since this run read its first frame.
-        frames_per_second: of late; 0 before the first frame.
-        segments: how many are finished, and how many are planned so far; None with a single device.
-        workers: what each is at; empty with a single device.
+        frames: frames written, including those of earlier runs.
+        resumed_frames: frames of earlier runs.
+        total: estimate from the container's hints; None if unknown.
+        part: number of the current part, from 1.
+        elapsed_seconds: time since this run started.
+        frames_per_second: recent speed; 0 before the first frame.
+        segments: number of finished segments and of segments planned so far; None with a single device.
+        workers: state of each worker; empty with a single device.
     """
 
     frames: int
@@ -59,19 +59,19 @@ class Progress:
 
     @property
     def remaining_seconds(self) -> float | None:
-        """Estimate from the speed of late; None when there is nothing to tell it from."""
+        """Estimate from the recent speed; None if unknown."""
         if self.total is None or not self.frames_per_second:
             return None
         return max(0, self.total - self.frames) / self.frames_per_second
 
 
 class Meter:
-    """Makes `Progress` from counts.
+    """Makes `Progress` from numbers of frames.
 
     Args:
         resumed_frames: frames of earlier runs.
-        total: frames in all, if known.
-        clock: seconds that only grow.
+        total: all frames; None if unknown.
+        clock: returns monotonic time in seconds.
     """
 
     def __init__(self, resumed_frames: int, total: int | None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -80,14 +80,14 @@ class Meter:
         self._marks: deque[tuple[float, int]] = deque([(self._began, resumed_frames)])
 
     def skip(self, frames: int) -> None:
-        """Count as many frames more as finished by earlier runs."""
+        """Count `frames` further frames as finished by earlier runs."""
         self._resumed += frames
         self._marks = deque((at, before + frames) for at, before in self._marks)
 
     def read(self, frames: int, part: int) -> Progress:
-        """Where the job stands now that `frames` are written.
+        """Return the progress after `frames` written frames.
 
-        They may become fewer, where a worker is lost with its segment: that is no negative speed.
+        The number may decrease if a worker is lost with its segment. That does not make the speed negative.
         """
         now = self._clock()
         lost = max(0, self._marks[-1][1] - frames)

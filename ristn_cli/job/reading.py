@@ -1,4 +1,4 @@
-"""The windows of a job, from its start or from any border on: the same ones."""
+"""The frames and windows of a job, from its start or from any border. Both give the same windows."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,14 +19,14 @@ def read_source(
     report: Callable[[str], None] | None = None,
     reports_change: bool = True,
 ) -> Iterator[Frame]:
-    """Frames of the source as a job reads them, from a border on.
+    """Yield the frames of the source from a border on.
 
     Args:
         job: the job.
-        begins: where to begin; None for the start of the job.
-        max_frames: stop after as many frames; None for the job's own number.
-        report: told in one line of each place that could not be decoded and was concealed.
-        reports_change: false leaves it to another reader to log that pictures change on the way.
+        begins: border to start at; None for the start of the job.
+        max_frames: largest number of frames; None for that of the job.
+        report: called with one line for each concealed error.
+        reports_change: log changes of the frame format. False if another reader logs them.
     """
     options = job.options
     if max_frames is None and options.max_frames is not None:
@@ -55,7 +55,7 @@ def source_windows(
     *,
     reports_change: bool = True,
 ) -> Iterator[Window[Run]]:
-    """The windows of a job from a border on, as a run that came there from the start would read them."""
+    """Yield the windows of a job from a border on. They are those of a run from the start."""
     frames = read_source(job, begins, report=report, reports_change=reports_change)
     return upscaler.windows(
         join_repeats(frames), lambda run: run[0].image, continued=begins.context if begins is not None else 0

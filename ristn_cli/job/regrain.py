@@ -1,4 +1,4 @@
-"""The grain of a source that its result lacks: measured before the first frame, and kept by a job that goes on."""
+"""Measures the grain that the network removes, before the first frame. A resumed job keeps the first measurement."""
 
 import contextlib
 import logging
@@ -23,65 +23,66 @@ from ristn_cli.video import Frame, Grain, GrainMaker, GrainMeter, VideoError, gr
 log = logging.getLogger("ristn.job")
 
 GRAIN_KEY = "grain put back"
-"""Its name in a job's manifest."""
+"""Name of the grain in a job's manifest."""
 PLACES, PLACE_FRAMES = 8, 4
-"""Of a source that is measured; of a source of unknown length, as many frames from its beginning on."""
+"""Number of places in the source to measure, and frames of each. A source of unknown length is measured at its
+start."""
 RAMP = np.linspace(0.04, 0.96, 96)
-"""Brightness of the columns of a picture that shows what the network does to grain."""
+"""Brightness of the columns of a test image that shows what the network does to grain."""
 RAMP_ROWS, RAMP_FRAMES, RAMP_STEPS = 48, 5, 8
 UNIT_SIZE = 640, 640
-"""Of a field of grain at 4x, for its standard deviation."""
+"""Size of a grain field at 4x, to measure its standard deviation."""
 EDGE = 4
-"""Pixels at the edges of that picture, of the source, which are left out."""
+"""LR pixels at the edges of the test image that are ignored."""
 LEAST_MISSING = 0.05
-"""Of the power: less is beyond the precision of the measurement."""
+"""Share of the power below which missing grain cannot be measured."""
 
 
 def settle_grain(job: Job, upscaler: Upscaler, *, restart: bool) -> Job:
-    """The job with the grain to be put over its frames; a job that goes on keeps what its first run measured.
+    """Return the job with the grain to add. A resumed job keeps the grain of its first run.
 
     Raises:
-        VideoError: nothing of the source can be read.
+        VideoError: the source cannot be read.
     """
     if not job.options.grain:
         return job
     if not restart and job.is_resumable:
         kept = read_identity(job.folder).get(GRAIN_KEY)
-        with contextlib.suppress(MalformedError, ValueError):  # what no run wrote, the comparison will refuse
+        with contextlib.suppress(MalformedError, ValueError):  # `Manifest.load` reports it
             if kept is not None:
                 return replace(job, grain=build(Grain, kept))
     found = measure_source(job)
     if found is None:
-        log.warning(f"{job.source.path}: has no grain that can be told from texture: --grain adds none")
+        log.warning(f"{job.source.path}: contains no grain that can be distinguished from texture; --grain adds none")
         return job
     missing = find_missing(found, upscaler, job.options.grain)
     if missing.is_nothing:
-        log.warning(f"{job.source.path}: the network keeps all of its grain: --grain adds none")
+        log.warning(f"{job.source.path}: the network keeps all of its grain; --grain adds none")
         return job
     return replace(job, grain=missing)
 
 
 def measure_source(job: Job) -> Grain | None:
-    """The grain of a job's source at several places of its range; None where there is none."""
+    """Measure the grain of a job's source at several places of its range. Return None without grain."""
     begin = job.options.start or Fraction(0)
     end = expected_end(job.source, job.options) or job.source.duration
     places = [begin] if end is None or end <= begin else [begin + (end - begin) * k / PLACES for k in range(PLACES)]
     meter = GrainMeter()
     for place in dict.fromkeys(places):
-        with contextlib.suppress(VideoError):  # the job itself will say what cannot be read
+        with contextlib.suppress(VideoError):  # the job will report damage
             for image, following in different_pairs(read_place(job, place, PLACES * PLACE_FRAMES // len(places))):
                 meter.add(image, following)
     return meter.read()
 
 
 def read_place(job: Job, place: Fraction, count: int) -> Iterator[Frame]:
-    """Frames of the source from a place on, as the job reads them."""
+    """Yield `count` frames of the source from the time `place`."""
     there = replace(job, options=replace(job.options, start=place, max_frames=None, strict=False))
     return read_source(there, max_frames=count, report=lambda message: None, reports_change=False)
 
 
 def different_pairs(frames: Iterator[Frame]) -> Iterator[tuple[NDArray[Any], NDArray[Any] | None]]:
-    """Every other image with the next one that differs from it; an only image by itself."""
+    """Yield every other image with the next image that differs from it; a single image with None."""
     first = next(frames, None)
     is_alone = True
     while first is not None:
@@ -93,14 +94,14 @@ def different_pairs(frames: Iterator[Frame]) -> Iterator[tuple[NDArray[Any], NDA
 
 
 def find_missing(grain: Grain, upscaler: Upscaler, share: float) -> Grain:
-    """What must be added to a result so that it has the grain of its source.
+    """Return the grain to add so that a result has the grain of its source.
 
-    The network upscales a smooth picture with such grain and without. The difference is what it leaves of grain.
+    Upscales a smooth test image with and without this grain. The difference is the grain that the network keeps.
 
     Args:
-        grain: of the source.
+        grain: grain of the source.
         upscaler: the engine.
-        share: of the missing grain's standard deviation that is added, in [0, 1].
+        share: share of the missing grain's standard deviation to add, in [0, 1].
     """
     smooth = np.broadcast_to((RAMP * 65535).astype(np.uint16)[:, None], (RAMP_ROWS, len(RAMP), 3))
     smooth = np.ascontiguousarray(smooth)
@@ -124,7 +125,7 @@ def find_missing(grain: Grain, upscaler: Upscaler, share: float) -> Grain:
 
 
 def powers(images: list[NDArray[Any]], clean: NDArray[Any], edge: int) -> NDArray[np.float64]:
-    """Variances of what images have more than a clean one, by plane and from left to right, (3, RAMP_STEPS)."""
+    """Return the variance of images minus a clean one, per plane and from left to right: (3, RAMP_STEPS)."""
     inner = slice(edge, -edge)
     more = np.stack([(grain_planes(image) - grain_planes(clean))[:, inner, inner] for image in images], axis=1)
     steps = np.array_split(more.astype(np.float64), RAMP_STEPS, axis=3)

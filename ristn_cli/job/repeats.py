@@ -1,7 +1,4 @@
-"""Repeated frames: of consecutive frames with the very same picture, the network sees one. Knows nothing of windows.
-
-Animation is drawn on twos and threes, and film is carried at television's rates: not every frame is new.
-"""
+"""Joins consecutive identical frames, such as animation on twos, so that each is computed once."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -11,16 +8,16 @@ import numpy as np
 from ristn_cli.video import Frame
 
 LONGEST_RUN = 32
-"""Frames of one run at most, so that a still does not keep a window open for ever, nor a part."""
+"""Most frames per run, so that a still image does not extend a window or a part without limit."""
 
 Run = tuple[Frame, ...]
-"""Consecutive frames with one picture, which they share; each with its own time."""
+"""Consecutive frames that share one image. Each has its own time."""
 
 
 def join_repeats(frames: Iterable[Frame]) -> Iterator[Run]:
-    """Consecutive frames with equal pictures as one run; every frame is in exactly one.
+    """Join consecutive frames with equal images to runs. Every frame is in exactly one run.
 
-    A run depends on nothing before it: a stream taken up at its first frame goes on with the same runs.
+    A run does not depend on earlier frames: a stream that resumes at the first frame of a run gives the same runs.
     """
     run: list[Frame] = []
     for frame in frames:

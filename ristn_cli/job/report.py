@@ -1,4 +1,4 @@
-"""What was done in a finished job, for archives: files with their SHA-256, weights, options, versions, cut list."""
+"""Describes a finished job for archives: files with SHA-256, weights, options, versions and cuts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ristn_cli.engine.upscaler import Upscaler
-from ristn_cli.job.checks import OTHERS
+from ristn_cli.job.checks import NOT_IDENTIFYING
 from ristn_cli.job.events import Completed
 from ristn_cli.job.options import plain_text
 from ristn_cli.job.ranges import find_timecode, timecode_at
@@ -18,11 +18,11 @@ from ristn_cli.video import VideoInfo, existing_images, is_numbered, library_ver
 from ristn_cli.weights import file_sha256
 
 FORMAT = 1
-"""Of a report; another one has another number."""
+"""Version of the report's format."""
 
 
 def describe_versions() -> dict[str, str]:
-    """Versions of all that computes or encodes."""
+    """Return the versions of all software that computes or encodes."""
     return {
         "ristn": version("ristn"),
         "torch": version("torch"),
@@ -34,9 +34,9 @@ def describe_versions() -> dict[str, str]:
 
 
 def describe_weights(name: str, path: Path, upscaler: Upscaler) -> dict[str, Any]:
-    """The network of a job: its weights by name and file, and how it was computed.
+    """Describe the network of a job: name and file of its weights, and how it was computed.
 
-    `tensors` is the SHA-256 of the tensors alone, whatever file they are in.
+    `tensors` is the SHA-256 of the tensors alone, independent of the file.
     """
     return {
         "name": name,
@@ -50,13 +50,13 @@ def describe_weights(name: str, path: Path, upscaler: Upscaler) -> dict[str, Any
 
 
 def describe_completed(done: Completed) -> dict[str, Any]:
-    """A finished job. Reads its input and output once more, for their SHA-256.
+    """Describe a finished job. Reads its input and output again for their SHA-256.
 
-    Times are seconds after the first frame of the source, exact fractions as text. `cuts` are the frames of the output,
-    counted from 0, at which a scene begins: no frame reads one behind such a border.
+    Times are seconds after the first frame of the source, as exact fractions in text. `cuts` are the output frames,
+    counted from 0, that begin a scene.
 
     Raises:
-        OSError: the input or the output cannot be read any more.
+        OSError: the input or the output cannot be read.
     """
     job, plan, source = done.job, done.plan, done.job.source
     frames = sum(part.frames for part in done.parts)
@@ -73,7 +73,7 @@ def describe_completed(done: Completed) -> dict[str, Any]:
         "options": {
             name: plain_text(value) if isinstance(value, float | Fraction) else value
             for name, value in asdict(job.options).items()
-            if name not in OTHERS
+            if name not in NOT_IDENTIFYING
         },
         "interlaced": {
             "treated": plan.deinterlaced,
@@ -114,7 +114,7 @@ def _describe_files(paths: list[Path] | tuple[Path, ...]) -> list[dict[str, Any]
 
 
 def _describe_range(done: Completed) -> dict[str, str]:
-    """From the first frame to where the last one ends; with the timecodes of the source."""
+    """Return the times from the first frame to the end of the last one, with the timecodes of the source."""
     source, options = done.job.source, done.job.options
     begin = options.start or Fraction(0)
     end = done.parts[-1].border.end_time - source.start_time
@@ -125,7 +125,7 @@ def _describe_range(done: Completed) -> dict[str, str]:
 
 
 def _find_cuts(done: Completed) -> list[dict[str, Any]]:
-    """Where scenes begin behind the first one, in the output's frames and the source's time."""
+    """Return the scene cuts, in frames of the output and times of the source."""
     cuts: list[dict[str, Any]] = []
     before = 0
     for part in done.parts:

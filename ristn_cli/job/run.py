@@ -1,7 +1,4 @@
-"""A run of a job: check, plan, upscale and encode in parts, join with every other stream of the source, verify, rename.
-
-Yields events and raises typed errors; shows nothing.
-"""
+"""Runs a job: check, plan, upscale and encode parts, mux with all other streams, verify, rename. Does not print."""
 
 import contextlib
 import logging
@@ -36,33 +33,33 @@ def upscale_video(
     run: RunOptions | None = None,
     make_parts: PartMaker | None = None,
 ) -> Generator[Event, None, None]:
-    """Upscale `source` into `target`, keeping its timestamps, sound, subtitles and everything else.
+    """Upscale `source` into `target`, and keep its timestamps, audio, subtitles and other streams.
 
-    The output appears under its name only when it is whole and verified. What can be refused is refused before the
-    first frame. Closing the generator stops at once. Finished parts outlive a run that ends early, in
-    `job_folder(target)`: the same call goes on from there and gives the same frames as an uninterrupted one. Standard
-    input cannot be read again: its finished parts are kept, too, but no run goes on from them.
+    The output gets its name only after verification. Errors that can be found early are raised before the first frame.
+    Closing the generator stops at once. Finished parts of a stopped run remain in `job_folder(target)`. The same call
+    resumes it and gives the same frames as an uninterrupted run. A run from standard input cannot be resumed; its parts
+    are kept too.
 
     Args:
-        source: a video, a folder of numbered images, standard input, or what `probe` found of one of these.
-        target: the video to write, whose suffix names the container, or an image or a pattern of images, or standard
+        source: a video, a folder of numbered images, standard input, or the result of `probe`.
+        target: video to write, whose extension selects the container; an image; a pattern of images; or standard
             output.
         upscaler: the engine.
         options: what shapes the output.
-        run: how the run behaves.
-        make_parts: what makes the parts; None for `write_parts`, on the device of `upscaler`.
+        run: options of the run.
+        make_parts: makes the parts; None for `write_parts` on the device of `upscaler`.
 
     Yields:
-        `Planned` before the first frame; then `Progress`, `Warned` and `PartFinished`; `Completed` in the end.
+        `Planned` before the first frame; then `Progress`, `Warned` and `PartFinished`; finally `Completed`.
 
     Raises:
-        VideoError: the source cannot be read, the target cannot hold its streams or cannot be written, something got
-            its name meanwhile, or the folder for the parts is another user's.
-        JobError: an earlier run was different, or another run is at work.
-        Interrupted: the run was asked to stop.
+        VideoError: the source cannot be read, the target cannot hold its streams or cannot be written, its name has
+            been taken meanwhile, or the folder of the parts belongs to another user.
+        JobError: an earlier run had other options, or another process is running the job.
+        Interrupted: the run was stopped on request.
     """
     options, run = options or UpscaleOptions(), run or RunOptions()
-    if make_parts is not None:  # other jobs may be at work with it: each has windows and tiles of its own
+    if make_parts is not None:  # concurrent jobs have their own windows and tiles
         upscaler = copy(upscaler)
     check = raise_when(run.stop.is_set)
     try:
@@ -77,7 +74,7 @@ def upscale_video(
             yield from _upscale_to_file(job, upscaler, run, make_parts or write_parts)
     except VideoError:
         if isinstance(source, InputStream):
-            source.check()  # the cause, where the video seems to be cut short or to be none
+            source.check()  # a read error may be the cause
         raise
 
 
@@ -87,14 +84,14 @@ def _upscale_to_file(
     folder, target = job.folder, job.target
     check = raise_when(run.stop.is_set)
     if not job.is_resumable and os.path.lexists(folder):
-        raise VideoError(f"{folder}: contains the work of an earlier run on this output; move or remove it")
+        raise VideoError(f"{folder}: contains the parts of an earlier run; move or remove this folder")
     makes_parent = job.output.images is not None and not target.parent.exists()
     leaves_lock = False
     try:
         make_private_folder(folder, parents=job.output.images is not None)
         (folder / LOCK_NAME).touch()
     except OSError as error:
-        raise VideoError(f"{target}: cannot write there: {error.strerror}") from error
+        raise VideoError(f"{target}: cannot write to this folder: {error.strerror}") from error
     job = settle_parts(job, run.workers, restart=run.restart)
     settle_tiling(job, upscaler, restart=run.restart)
     with interruptible(check):
@@ -119,7 +116,7 @@ def _upscale_to_file(
             log.warning(describe_kept(job, manifest))
         elif not job.is_resumable or (not manifest.path.exists() and not isinstance(error, JobError)):
             remove_job_folder(folder)
-            with contextlib.suppress(OSError):  # something else was put there meanwhile
+            with contextlib.suppress(OSError):  # it contains other files
                 if makes_parent:
                     target.parent.rmdir()
         raise
@@ -131,8 +128,8 @@ def _upscale_to_file(
 
 
 def describe_kept(job: Job, manifest: Manifest) -> str:
-    """Where the finished frames of a run are that ended early: in one file if they were joined, else in parts."""
+    """Return a line that states where the frames of a stopped run are: in one file if joined, else in parts."""
     parts = " to ".join(dict.fromkeys([manifest.parts[0].file, manifest.parts[-1].file]))
     joined = manifest.folder / f"joined{job.target.suffix}"
     where = f"as {joined}" if joined.exists() else f"in {manifest.folder} as {parts}"
-    return f"{job.source.path} cannot be read again: its {manifest.frames} finished frames are kept {where}"
+    return f"{job.source.path} cannot be read again; its {manifest.frames} finished frames are kept {where}"

@@ -1,4 +1,4 @@
-"""What a job that goes on keeps of its first run: windows, tiles, and the length of its parts."""
+"""What a resumed job keeps of its first run: windows, tiles, and the length of its parts."""
 
 import contextlib
 import math
@@ -10,13 +10,13 @@ from ristn_cli.job.job import SHORTEST_PART, Job
 from ristn_cli.job.manifest import read_identity
 
 PARTS_PER_WORKER = 8
-"""As many, or workers wait for the last ones: docs/scaling.md has the losses."""
+"""With fewer parts, workers wait for the last ones; see docs/scaling.md."""
 
 
 def settle_parts(job: Job, workers: int, *, restart: bool) -> Job:
-    """The job with parts short enough to keep `workers` busy, unless their length was asked for.
+    """Return the job with parts short enough to keep `workers` busy, unless the user chose their length.
 
-    A job that goes on keeps what its first run chose, with however many workers.
+    A resumed job keeps the length of its first run, with any number of workers.
     """
     options = job.options
     if options.segment_frames is not None:
@@ -33,9 +33,8 @@ def settle_parts(job: Job, workers: int, *, restart: bool) -> Job:
 
 
 def settle_tiling(job: Job, upscaler: Upscaler, *, restart: bool) -> None:
-    """Choose windows and tiles for a source; a job that goes on keeps what its first run chose, however free memory is.
-
-    Windows and tiles that were asked for are as asked.
+    """Choose windows and tiles that fit, except for those that the user chose. A resumed job keeps those of its first
+    run.
     """
     info = job.source
     image_bytes = info.value_bytes
@@ -49,5 +48,5 @@ def settle_tiling(job: Job, upscaler: Upscaler, *, restart: bool) -> None:
     kept = {
         name: earlier.get(name, chosen[name]) for name in ("window", "context", "tile", "overlap") if name not in asked
     }
-    with contextlib.suppress(ValueError, TypeError):  # what no run of this version wrote, the comparison will refuse
+    with contextlib.suppress(ValueError, TypeError):  # `Manifest.load` reports it
         upscaler.tiling = Tiling(**(chosen | kept))

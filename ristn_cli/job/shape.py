@@ -1,4 +1,4 @@
-"""Size, pixel shape and rate of a job's output, in one place. Arithmetic on what is known of the source."""
+"""Computes size, pixel aspect ratio and frame rate of the output. Does not read files."""
 
 import math
 from fractions import Fraction
@@ -14,19 +14,19 @@ BOXES: dict[Fit, tuple[int, int]] = {
     "2160p": (3840, 2160),
     "4320p": (7680, 4320),
 }
-"""What a name in `fit` stands for; a picture that is higher than wide is fitted into the same on its side."""
+"""Sizes of the names in `fit`, rotated for portrait video."""
 
 
 def choose_shape(
     info: VideoInfo, options: UpscaleOptions, encoder: EncoderSettings, *, is_video: bool = True
 ) -> OutputShape:
-    """The output's shape: four times the source's size, unless `size`, `fit`, `scale` or `square_pixels` say otherwise.
+    """Return the shape of the output: 4x, unless `size`, `fit`, `scale` or `square_pixels` is given.
 
-    The shape on screen is kept. Images may have any size. Computed sizes of a video (`is_video`) are rounded to what
-    the pixel format's chroma needs, which bends it by less than a pixel. A `size` that it cannot have is refused.
+    Keeps the aspect ratio on screen, within a pixel. Computed sizes of a video (`is_video`) are rounded to multiples
+    that the chroma of the pixel format needs. Images may have any size.
 
     Raises:
-        VideoError: the pixel format cannot have the size asked for, or no pixel format holds the transparency.
+        VideoError: the pixel format cannot have the given `size`, or no pixel format has an alpha channel.
     """
     aspect = info.sample_aspect_ratio
     across = down = 1
@@ -37,14 +37,14 @@ def choose_shape(
             raise VideoError(f"{info.path}: {error}") from error
     width, height = Fraction(SCALE * info.width), Fraction(SCALE * info.height)
     if options.square_pixels:
-        # One side grows, none shrinks: no detail is given up.
+        # Enlarge one side instead of shrinking the other, to keep all detail.
         width, height, aspect = width * max(aspect, Fraction(1)), height / min(aspect, Fraction(1)), Fraction(1)
     if options.size is not None:
         asked_width, asked_height = options.size
         if asked_width % across or asked_height % down:
             raise VideoError(
-                f"{info.path}: --size {asked_width}x{asked_height} cannot be had in this pixel format, whose chroma "
-                f"needs a width divisible by {across} and a height divisible by {down}; give another size, "
+                f"{info.path}: --size {asked_width}x{asked_height} is not possible in this pixel format, whose chroma "
+                f"needs a width divisible by {across} and a height divisible by {down}; use another size "
                 "or --pix-fmt yuv444p"
             )
         if not options.square_pixels and abs(asked_height - asked_width * height / width) >= 2:
@@ -71,7 +71,7 @@ def choose_shape(
 
 
 def _fit(width: Fraction, height: Fraction, fit: Fit | tuple[int, int]) -> Fraction:
-    """By how much to multiply a picture, as shown, so that it just fits into the box."""
+    """Return the factor that makes an image, as shown, just fit into the box."""
     if isinstance(fit, tuple):
         across, down = fit
     else:
@@ -80,5 +80,5 @@ def _fit(width: Fraction, height: Fraction, fit: Fit | tuple[int, int]) -> Fract
 
 
 def _round_to(size: Fraction, step: int) -> int:
-    """The nearest multiple of `step`, at least one."""
+    """Return the nearest positive multiple of `step`."""
     return max(step, step * math.floor(size / step + Fraction(1, 2)))

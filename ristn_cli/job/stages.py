@@ -1,6 +1,6 @@
 """The stages of a job, each an iterator over the one before: windows of the source, images at 4x, encoded parts.
 
-Frames and parts are those of the stages run one after another, because each depends on nothing but the items it reads.
+An item depends only on the items it is made from, so stages in threads give the same result as stages in turn.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ from ristn_cli.weights import file_sha256
 
 @dataclass(frozen=True)
 class Made:
-    """A frame at 4x, with the border behind it when it is the last of its window."""
+    """A frame at 4x, and the border after it if it is the last of its window."""
 
     frame: Frame
     border: Border | None
@@ -31,15 +31,20 @@ class Made:
 
 @dataclass(frozen=True)
 class Written:
-    """As many frames of the part at work are encoded."""
+    """Number of frames encoded in the current part."""
 
     frames: int
 
 
 @dataclass(frozen=True)
 class PartWriting:
-    """How parts are written: `open_part` opens the encoder of the next one, and it ends with the window in which it
-    reaches `length` frames. Each frame goes through `finish` before."""
+    """How parts are written.
+
+    Attributes:
+        open_part: opens the encoder of the next part.
+        length: a part ends after the window in which it reaches this number of frames.
+        finish: prepares each frame for the encoder.
+    """
 
     open_part: Callable[[], FrameWriter | ImagesWriter]
     length: int
@@ -49,7 +54,7 @@ class PartWriting:
 def staged_parts(
     pipeline: Pipeline, windows: Iterator[tuple[Window[Run], Border]], upscaler: Upscaler, writing: PartWriting
 ) -> Iterator[Written | Part]:
-    """All stages, running at the same time: windows of a stream to encoded parts."""
+    """Run all stages at the same time, from windows to encoded parts."""
     made = staged_frames(pipeline, windows, upscaler, writing.finish)
     return pipeline.ahead(encoded_parts(made, writing), EVENTS_AHEAD, name="encode")
 
@@ -60,9 +65,9 @@ def staged_frames(
     upscaler: Upscaler,
     finish: Callable[[Frame], Frame],
 ) -> Iterator[Made]:
-    """All stages but the encoder, running at the same time as whoever takes the frames, which `finish` has changed."""
+    """Run all stages except the encoder at the same time. `finish` prepares each frame."""
     if upscaler.backend.device.type == "cpu":
-        stop_openmp_threads()  # the stage "upscale" has its own
+        stop_openmp_threads()  # the thread of the stage "upscale" starts its own
     read = pipeline.ahead(windows, WINDOWS_AHEAD, name="read")
     launched = pipeline.ahead(launched_windows(read, upscaler), 1, name="upscale")
     return pipeline.ahead(made_frames(launched, upscaler, finish), IMAGES_AHEAD, name="download")
@@ -71,13 +76,13 @@ def staged_frames(
 def bordered_windows(
     windows: Iterator[Window[Run]], begins: Border | None, rate: Fraction, warnings: Warnings
 ) -> Iterator[tuple[Window[Run], Border]]:
-    """Each window with the border behind it, which takes reading the next one.
+    """Yield each window with the border after it, which requires reading the next window.
 
     Args:
-        windows: of one stream, from a border on.
+        windows: windows of one stream from a border on.
         begins: that border; None for the start of a job.
-        rate: nominal frames a second, for a last frame of unknown duration.
-        warnings: tells whether the source was found damaged so far.
+        rate: nominal frame rate, for a last frame of unknown duration.
+        warnings: records whether the source is damaged.
     """
     frames = 0 if begins is None else begins.frames
     window = next(windows, None)
@@ -86,13 +91,13 @@ def bordered_windows(
         kept = window.frames[window.keep]
         frames += sum(map(len, kept))
         last = kept[-1][-1]
-        behind = following or Window((kept[-1],), slice(1, None))  # at the end of the stream nothing is left to keep
-        again = behind.frames[: behind.keep.start]
+        after = following or Window((kept[-1],), slice(1, None))  # at the end of the stream, no frame is left to keep
+        reread = after.frames[: after.keep.start]
         border = Border(
-            time=behind.frames[0][0].time,
-            context=len(again),
-            repeats=sum(map(len, again)) - len(again),
-            clock=behind.frames[0][0].clock,
+            time=after.frames[0][0].time,
+            context=len(reread),
+            repeats=sum(map(len, reread)) - len(reread),
+            clock=after.frames[0][0].clock,
             frames=frames,
             end_time=last.time + (last.duration or 1 / rate),
             is_damaged=warnings.is_damaged,
@@ -105,9 +110,9 @@ def bordered_windows(
 def launched_windows(
     windows: Iterator[tuple[Window[Run], Border]], upscaler: Upscaler
 ) -> Iterator[tuple[tuple[Run, ...], Arrival, Border | None]]:
-    """The kept frames of each window, or those of a piece of it, and their images on the way from the device.
+    """Yield the kept frames of each window, or of a piece of it, with their images on the way from the device.
 
-    With the last of a window comes its border.
+    The last piece of a window comes with its border.
     """
     for window, border in windows:
         images = Window(tuple(run[0].image for run in window.frames), window.keep)
@@ -115,7 +120,7 @@ def launched_windows(
         for arrival in upscaler.launch_window(images):
             runs, left = left[: len(arrival.images)], left[len(arrival.images) :]
             yield runs, arrival, None if left else border
-            del arrival  # or it would be held while the next one is computed
+            del arrival  # otherwise it would stay in memory while the next one is computed
 
 
 def made_frames(
@@ -123,7 +128,7 @@ def made_frames(
     upscaler: Upscaler,
     finish: Callable[[Frame], Frame],
 ) -> Iterator[Made]:
-    """The kept frames at 4x, repeats included, each with its own timestamp and finished by itself."""
+    """Yield the kept frames at 4x, including repeats, each with its own timestamp and passed to `finish`."""
     for runs, arrival, border in launched:
         images = upscaler.collect(arrival)
         del arrival
@@ -138,7 +143,7 @@ def made_frames(
 
 
 def encoded_parts(frames: Iterator[Made], writing: PartWriting) -> Iterator[Written | Part]:
-    """Encode frames of one stream, the last with a border behind it; `Written` behind each frame."""
+    """Encode frames of one stream, whose last frame has a border. Yield `Written` after each frame."""
     made = next(frames, None)
     while made is not None:
         border: Border | None = None
@@ -147,7 +152,7 @@ def encoded_parts(frames: Iterator[Made], writing: PartWriting) -> Iterator[Writ
             while made is not None:
                 writer.write(made.frame)
                 border = made.border
-                del made  # or it would be held while the next one is awaited
+                del made  # otherwise it would stay in memory during the wait
                 yield Written(writer.frames_written)
                 if border is not None and (border.is_last or writer.frames_written >= writing.length):
                     break

@@ -1,7 +1,7 @@
-"""A job whose output goes to standard output: it flows through once, and cannot be resumed.
+"""Writes a job to standard output, once and without resuming.
 
-source --> parts, one after another --> ffmpeg --> stdout, as Matroska: a part goes when it was passed on
-source --> frames --> stdout, as Y4M
+Matroska: source --> parts, one after another --> ffmpeg --> stdout; a part is deleted after it was passed on
+Y4M:      source --> frames --> stdout
 """
 
 import queue
@@ -28,14 +28,14 @@ from ristn_cli.job.stages import bordered_windows, staged_frames
 from ristn_cli.video import Y4mWriter, interruptible, stream_mux
 
 MUX_SECONDS = 2.0
-"""How long a job that is to end at once waits for its mux to notice."""
+"""Time that an urgent end waits for the mux to stop."""
 
 
 def stream_out(job: Job, stdout: IO[bytes], upscaler: Upscaler, stop: threading.Event) -> Iterator[Event]:
     """Upscale into an open file, with the events and errors of `upscale_video`.
 
     Raises:
-        VideoError: the program that reads the output closed it.
+        VideoError: the reading program closed the output.
     """
     settle_tiling(job, upscaler, restart=True)
     job = settle_grain(job, upscaler, restart=True)
@@ -51,7 +51,7 @@ def stream_out(job: Job, stdout: IO[bytes], upscaler: Upscaler, stop: threading.
 def write_matroska(
     job: Job, manifest: Manifest, stdout: IO[bytes], upscaler: Upscaler, stop: threading.Event
 ) -> Iterator[Event]:
-    """Write parts, and pass each on as it is finished, to a mux in a thread of its own."""
+    """Write parts, and pass each finished part to a mux in its own thread."""
     ready: queue.SimpleQueue[Path | None] = queue.SimpleQueue()
     failure: list[BaseException] = []
     is_over = threading.Event()
@@ -63,7 +63,7 @@ def write_matroska(
     def finished_parts() -> Iterator[Path]:
         while (path := ready.get()) is not None:
             yield path
-            path.unlink()  # it was passed on when the next is asked for
+            path.unlink()  # the next part is only requested after this one was passed on
 
     def pass_on() -> None:
         try:
@@ -90,7 +90,7 @@ def write_matroska(
             yield event
         finish()
     except Exception:
-        finish()  # finished parts are passed on whatever went wrong, but not where all is to end at once
+        finish()  # pass on finished parts after an error, but not if the program must end at once
         raise
     finally:
         is_over.set()
@@ -102,11 +102,11 @@ def write_matroska(
 
 
 def write_y4m(job: Job, stdout: IO[bytes], upscaler: Upscaler, stop: threading.Event) -> Iterator[Event]:
-    """Write frames as they come."""
+    """Write frames as soon as they are upscaled."""
     source, shape = job.source, job.output.shape
     others = [stream for stream in source.streams if stream.index != source.video_index and stream.kind != "data"]
     if others:
-        yield _loss(f"Y4M holds nothing but pictures: {len(others)} other streams are left out")
+        yield _loss(f"Y4M holds only frames: {len(others)} other streams are dropped")
     meter = Meter(0, job.frames)
     yield meter.read(0, 1)
     writer = Y4mWriter(stdout, shape, job.output.encoder, is_deep=source.bit_depth > 8)
@@ -124,9 +124,11 @@ def write_y4m(job: Job, stdout: IO[bytes], upscaler: Upscaler, stop: threading.E
                 ideal = first + writer.frames_written / shape.rate
                 if is_even and abs(time - ideal) > max(source.time_base, Fraction(1, 500)):
                     is_even = False
-                    yield _loss("the frames do not lie evenly in time, which Y4M cannot tell; use --format mkv")
+                    yield _loss(
+                        "the frames are not evenly spaced, and Y4M has no timestamps; use --format mkv to keep them"
+                    )
                 writer.write(made.frame)
-                del made  # or it would be held while the next one is awaited
+                del made  # otherwise it would stay in memory during the wait
                 yield meter.read(writer.frames_written, 1)
                 if stop.is_set():
                     raise Interrupted

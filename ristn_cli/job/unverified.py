@@ -1,4 +1,4 @@
-"""A finished result that fails its check: it is kept beside the output, once for a job however often it is run."""
+"""Keeps a result that fails verification beside the output, once per job."""
 
 import contextlib
 import json
@@ -12,14 +12,14 @@ from ristn_cli.typed import build, read_json
 from ristn_cli.video import VideoError
 
 UNVERIFIED = "unverified"
-"""A file in the job's folder: the name of the result that was kept, and its state then."""
+"""A file in the job's folder with the name and state of the kept result."""
 
 
 def keep_unverified(made: Path, target: Path, error: VideoError) -> VideoError:
-    """Move a finished file, or a folder of images, that fails its check beside `target`; the error that says so.
+    """Move a file or a folder of images that fails verification beside `target`. Return the error to raise.
 
-    Its name is one that nothing has, such as `OUT.unverified.mkv`. The finished parts stay in the job's folder, so that
-    the job can be run again. What an earlier run of it kept is then replaced, unless somebody has changed it since.
+    It gets an unused name such as `OUT.unverified.mkv`. The finished parts stay in the job's folder, so that the job
+    can be resumed. A result that an earlier run kept is replaced, unless it has been changed.
     """
     wanted = target.parent.resolve() if made.is_dir() else target
     note = made.parent / UNVERIFIED
@@ -30,11 +30,11 @@ def keep_unverified(made: Path, target: Path, error: VideoError) -> VideoError:
     else:
         made.replace(kept)
     write_text(note, json.dumps({"name": kept.name, "state": state_of(kept)}))
-    return VideoError(f"{str(error).replace(str(made), str(target))}; the result is kept as {kept}")
+    return VideoError(f"{str(error).replace(str(made), str(target))}; the unverified result is kept as {kept}")
 
 
 def reserve_name(wanted: Path, *, is_folder: bool) -> Path:
-    """An empty file or folder that nothing had the name of: `NAME.unverified.mkv`, or with the first free number."""
+    """Create an empty file or folder with an unused name: `NAME.unverified.mkv`, or with the first free number."""
     for number in count(1):
         mark = ".unverified" if number == 1 else f".unverified-{number}"
         kept = wanted.with_name(f"{wanted.stem}{mark}{wanted.suffix}")
@@ -45,12 +45,12 @@ def reserve_name(wanted: Path, *, is_folder: bool) -> Path:
 
 
 def read_unverified(note: Path, wanted: Path) -> Path | None:
-    """What an earlier run of the same job kept, as its `note` names it; None where it is gone or was changed."""
+    """Return the result that an earlier run of the job kept, by its `note`; None if it was removed or changed."""
     form = f"{re.escape(wanted.stem)}\\.unverified(-[0-9]+)?{re.escape(wanted.suffix)}"
     try:
         values = build(dict[str, Any], read_json(note, opener=open_if_own))
         name = build(str, values.get("name"))
-        if re.fullmatch(form, name) is None:  # no other file is ever replaced
+        if re.fullmatch(form, name) is None:  # never replace another file
             return None
         kept = wanted.with_name(name)
         return kept if not is_link(kept) and state_of(kept) == values.get("state") else None
@@ -59,6 +59,6 @@ def read_unverified(note: Path, wanted: Path) -> Path | None:
 
 
 def state_of(kept: Path) -> list[list[str | int]]:
-    """Name, size and time of modification of a file, or of each file in a folder, by which a change is noticed."""
+    """Return name, size and modification time of a file, or of each file in a folder, to detect changes."""
     paths = sorted(kept.iterdir()) if kept.is_dir() else [kept]
     return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in paths]

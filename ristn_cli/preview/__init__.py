@@ -1,1 +1,1 @@
-"""A few moments of a video by every choice there is, before hours are spent: pictures, a clip, time, size, command."""
+"""A preview of a few moments of a video with all weights: images, a clip, time, file size and command."""

@@ -1,4 +1,4 @@
-"""What there is to choose from for an upscale: sets of weights, and the options that ask for them. Fetches nothing."""
+"""Lists the available weights, with the options that select them. Does not download."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class Choice:
     """One way to upscale a video.
 
     Attributes:
-        name: what people call it; part of the names of outputs.
-        weights: the file, whose bytes were checked.
-        options: of `ristn upscale`, which ask for this.
-        note: what it is for.
-        recommendation: why `--model auto` takes it, in words that follow `because`; empty where it does not.
+        name: name for people, and part of output names.
+        weights: verified weights file.
+        options: options of `ristn upscale` that select it.
+        note: its purpose.
+        recommendation: why `--model auto` selects it, in words after "because"; empty if it does not.
     """
 
     name: str
@@ -29,19 +29,19 @@ class Choice:
 
     @property
     def is_recommended(self) -> bool:
-        """Whether `--model auto` takes it."""
+        """Whether `--model auto` selects it."""
         return bool(self.recommendation)
 
 
 def find_choices(automatic: ModelChoice, names: Sequence[str] | None = None) -> tuple[list[Choice], list[str]]:
-    """The released weights that are on this machine, as choices, and the names of those that are not.
+    """Return the released weights on this machine as choices, and the names of missing ones.
 
     Args:
-        automatic: what `--model auto` means for the video.
-        names: of the weights to choose from; None for all.
+        automatic: the weights that `--model auto` selects for the video.
+        names: names of weights to choose from; None for all.
 
     Raises:
-        WeightsError: one of the names is unknown, or none of the weights are there.
+        WeightsError: a name is unknown, or no weights are on this machine.
     """
     choices, missing = [], []
     for release in RELEASES.values() if names is None else [find_release(name) for name in dict.fromkeys(names)]:
@@ -60,6 +60,6 @@ def find_choices(automatic: ModelChoice, names: Sequence[str] | None = None) -> 
         )
     if not choices:
         raise WeightsError(
-            f"no released weights are on this machine ({', '.join(missing)}); fetch them with ristn download-weights"
+            f"no released weights are on this machine ({', '.join(missing)}); use ristn download-weights"
         )
     return choices, missing

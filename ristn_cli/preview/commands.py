@@ -1,4 +1,4 @@
-"""The command that makes a choice come true, as one pastes it into a shell, and the output that it names."""
+"""Makes the command for a choice, quoted for a shell, and the name of its output."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ IMAGE_NUMBER = "%05d"
 
 @dataclass(frozen=True)
 class Form:
-    """What an output is: the end of its name, and the options it takes."""
+    """The end of an output's name, and its codec."""
 
     ending: str
     codec: str = "auto"
 
     @property
     def options(self) -> tuple[str, ...]:
-        """Of `ristn upscale`."""
+        """Options of `ristn upscale`."""
         return () if self.codec == "auto" else ("--codec", self.codec)
 
 
 def settle_form(info: VideoInfo, options: UpscaleOptions) -> tuple[Form, Job]:
-    """The first form of an output that can hold all of a source, its own if possible, and the job that makes it.
+    """Return the first form that can hold all of a source, preferably its own, and the job that makes it.
 
     Raises:
-        VideoError: none can, or the source cannot be read.
+        VideoError: no form can, or the source cannot be read.
     """
     refusal: VideoError | None = None
     for form in _forms(info):
@@ -60,14 +60,14 @@ def _forms(info: VideoInfo) -> Iterator[Form]:
     if own in CONTAINERS and own != ".webm":
         yield Form(own)
     yield Form(".mkv")
-    yield Form(".mov", "prores")  # these two hold transparency
+    yield Form(".mov", "prores")  # this form and the next one have an alpha channel
     yield Form(".mkv", "ffv1")
 
 
 def name_output(source: Path, choice: str, form: Form) -> Path:
-    """A name in the working folder that nothing has, for an output that is made by a choice."""
+    """Return an unused name in the working folder for the output of a choice."""
     stem = source.resolve().name if source.is_dir() else source.stem
-    stem = stem.replace("%", "_")  # or it would be a pattern
+    stem = stem.replace("%", "_")  # otherwise it would be a pattern
     number = 1
     while True:
         base = f"{stem}-{choice}" if number == 1 else f"{stem}-{choice}-{number}"
@@ -77,12 +77,12 @@ def name_output(source: Path, choice: str, form: Form) -> Path:
 
 
 def write_command(source: Path, output: Path, options: Sequence[str]) -> str:
-    """`ristn upscale` with its arguments, quoted for a POSIX shell, on Windows for its own."""
+    """Return `ristn upscale` with its arguments, quoted for a POSIX shell, or for Windows on Windows."""
     return " ".join(["ristn", "upscale", quote_path(source), quote_path(output), *map(quote, options)])
 
 
 def quote_path(path: Path) -> str:
-    """A path as a word of a command, as short as may be: it need not name the user. It is never taken for an option."""
+    """Quote a path, shortened so that it need not contain the user's name. It is never parsed as an option."""
     text = str(path)
     here, home = os.path.abspath(os.curdir), os.path.expanduser("~")  # noqa: PTH100, PTH111 - links stay
     if path.is_absolute() and here != os.sep and text.startswith(here + os.sep):
@@ -93,7 +93,7 @@ def quote_path(path: Path) -> str:
 
 
 def quote(word: str) -> str:
-    """A word of a command; bytes that are no text and control characters as bash, zsh and ksh take them."""
+    """Quote a word. Control characters and undecodable bytes have the form for bash, zsh and ksh."""
     if os.name == "nt":
         return subprocess.list2cmdline([word])
     if printable(word) == word:

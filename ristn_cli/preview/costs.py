@@ -1,4 +1,4 @@
-"""What the whole video would cost: hours and bytes, as ranges, from what was measured on excerpts."""
+"""Estimates time and file size of the whole video as ranges, from measurements on excerpts."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ from ristn_cli.video import (
 )
 
 COMPARED_FRAMES = 8
-"""Of every moment, encoded whole and cut to its place: how much more the whole pictures take."""
+"""Frames per moment that are encoded both whole and cropped, to compare their sizes."""
 
 SCENE_SECONDS = 5
-"""A scene of a film lasts about as long. It begins with a key frame, which has far more bytes than the others."""
+"""Assumed length of a scene. It begins with a key frame, which is far larger than other frames."""
 
 SIZE_SHARE = 0.4
-"""By how much, as a share, an estimated size may be wrong at least."""
+"""Smallest assumed error of an estimated size, as a share."""
 
 MOST_WRONG = 0.8
 
 
 @dataclass(frozen=True)
 class Span:
-    """A figure that most likely lies between two."""
+    """A range that very likely contains a figure."""
 
     low: float
     high: float
@@ -51,12 +51,12 @@ class Span:
 
 @dataclass(frozen=True, kw_only=True)
 class Encoded:
-    """What the encoder of a job made of a few places, and how long that took.
+    """Measurements of a job's encoder on a few crops.
 
     Attributes:
-        key_bytes: of a key frame, such as the first of a video and of a scene.
-        other_bytes: of any other frame.
-        seconds_per_pixel: of one frame.
+        key_bytes: bytes of a key frame.
+        other_bytes: bytes of any other frame.
+        seconds_per_pixel: time per pixel of a frame.
     """
 
     key_bytes: float
@@ -65,7 +65,7 @@ class Encoded:
 
 
 def count_frames(job: Job) -> int:
-    """Frames of the output: by the source's header, else by its packets."""
+    """Return the number of output frames: from the source's header, else from its packets."""
     if job.frames is not None:
         return job.frames
     info = job.source
@@ -73,7 +73,7 @@ def count_frames(job: Job) -> int:
 
 
 def encode_places(job: Job, images: Sequence[Image]) -> Encoded:
-    """Consecutive upscaled places, (H, W, 3) of one size that 4:2:0 can have, by the encoder of a job."""
+    """Encode consecutive upscaled crops (H, W, 3) with the encoder of a job. Width and height must suit 4:2:0."""
     height, width = images[0].shape[:2]
     began = time.perf_counter()
     if job.output.images is not None:
@@ -90,7 +90,7 @@ def encode_places(job: Job, images: Sequence[Image]) -> Encoded:
 
 
 def _encode(job: Job, images: Sequence[Image], folder: Path) -> int:
-    """Bytes of a file of some frames."""
+    """Return the bytes of a file with these frames."""
     height, width = images[0].shape[:2]
     step = 1 / job.output.shape.rate
     shape = OutputShape(width=width, height=height, rate=job.output.shape.rate, time_base=step)
@@ -104,9 +104,9 @@ def _encode(job: Job, images: Sequence[Image], folder: Path) -> int:
 
 
 def compare_places(job: Job, moments: Sequence[Moment]) -> list[float]:
-    """How many times the bytes of the first moment's place the whole pictures of every moment take.
+    """Return the bytes of whole frames of each moment, relative to those of the first moment's crop.
 
-    All at the size of the source, which is quick.
+    All are encoded at the size of the source, which is fast.
     """
     place_bytes = 0
     found = []
@@ -128,7 +128,7 @@ def _count_bytes(job: Job, images: Sequence[Image]) -> int:
 
 
 def estimate_bytes(job: Job, encoded: Encoded, shares: Sequence[float]) -> Span:
-    """The size of the video in the output, without its sound; `shares` are of `compare_places`."""
+    """Estimate the size of the video in the output, without audio. `shares` are from `compare_places`."""
     share = statistics.mean(shares)
     spread = 2 * statistics.stdev(shares) / len(shares) ** 0.5 / share if len(shares) > 1 else 0.0
     wrong = min(MOST_WRONG, max(SIZE_SHARE, spread))
@@ -141,14 +141,14 @@ def estimate_bytes(job: Job, encoded: Encoded, shares: Sequence[float]) -> Span:
 def estimate_seconds(
     job: Job, upscaler: Upscaler, units: Sequence[float], encoded: Encoded, *, distinct: float
 ) -> Span:
-    """How long a job takes on this device: by windows of excerpts, by one of its own, and by its encoder.
+    """Estimate the time of a job on this device, from windows of excerpts, a window of the job, and its encoder.
 
     Args:
-        job: the whole one.
-        upscaler: its engine, whose windows and tiles are chosen.
-        units: as of `Upscaled`.
-        encoded: what its encoder made of places.
-        distinct: share of the frames that differ from the one before; others are not computed again.
+        job: the whole job.
+        upscaler: its engine, with its windows and tiles.
+        units: see `Upscaled`.
+        encoded: measurements of its encoder.
+        distinct: share of the frames that differ from the previous one. Others are not computed.
     """
     info, shape, tiling, frames = job.source, job.output.shape, upscaler.tiling, count_frames(job)
     rows, columns = (plan_spans(size, tiling.tile, tiling.overlap) for size in (info.height, info.width))
@@ -160,13 +160,13 @@ def estimate_seconds(
     measured.append(measure_window(job, upscaler))
     low, high = windows * min(measured) * distinct, windows * max(measured)
     encoding = encoded.seconds_per_pixel * shape.width * shape.height * frames
-    if upscaler.backend.device.type == "cpu":  # the encoder takes its share of the cores
+    if upscaler.backend.device.type == "cpu":  # network and encoder share the cores
         return Span(low + encoding, high + encoding)
     return Span(max(low, encoding), max(high, encoding))
 
 
 def describe_seconds(span: Span) -> str:
-    """`about 40 s`, `2 h 10 min to 3 h`."""
+    """Format as `about 40 s` or `2 h 10 min to 3 h`."""
     low, high = _describe_duration(span.low), _describe_duration(span.high)
     return f"about {high}" if low == high else f"{low} to {high}"
 
@@ -184,7 +184,7 @@ def _describe_duration(seconds: float) -> str:
 
 
 def describe_bytes(span: Span) -> str:
-    """`0.8 to 1.9 GB`."""
+    """Format as `0.8 to 1.9 GB`."""
     unit, name = next(((unit, name) for unit, name in ((1e9, "GB"), (1e6, "MB")) if span.high >= unit), (1e3, "kB"))
     low, high = (
         f"{value / unit:.2g}" if value / unit < 10 else f"{value / unit:.0f}" for value in (span.low, span.high)

@@ -1,4 +1,4 @@
-"""Short stretches of a video, cut to a place, and upscaled as a job would upscale them there."""
+"""Short excerpts of a video, cropped, and upscaled as in a job."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from ristn_cli.preview.moments import Moment, starting_at
 from ristn_cli.video import Image, VideoError
 
 CONTEXT = 4
-"""Frames before and behind those that are shown. Most frames of a job have more, those at its windows' ends two."""
+"""Frames before and after the shown ones. Most frames of a job have more context, those at the ends of windows have
+two."""
 
 MARGIN = 16
-"""Source pixels around a place that are upscaled with it and not shown: tiles of a job overlap by half of that."""
+"""Source pixels around a crop that are upscaled but not shown, twice the overlap of a job's tiles."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A place of a picture, with its margin, for as many consecutive frames as repeat it, at their times.
+    """A crop with its margin, and the times of the consecutive frames that repeat it.
 
-    Times and durations are seconds, times after the first frame of the video.
+    Times are in seconds after the first frame of the video.
     """
 
     image: Image
@@ -40,9 +41,9 @@ class Piece:
 
 @dataclass(frozen=True)
 class Excerpt:
-    """Consecutive pieces, of which those of the range `shown` are to be seen, the others are context.
+    """Consecutive pieces. Those in the range `shown` are shown, the others are context.
 
-    `still` is the one that the moment itself is in. `margins` are `crop` within a piece.
+    `still` is the index of the moment's piece. `margins` is the crop within a piece.
     """
 
     moment: Moment
@@ -53,30 +54,30 @@ class Excerpt:
 
     @property
     def is_clip(self) -> bool:
-        """Whether anything moves in what is shown."""
+        """Whether the shown pieces are more than one."""
         return len(self.shown) > 1
 
     @property
     def durations(self) -> list[float]:
-        """How long each of the shown pieces is there, in seconds."""
+        """Duration of each shown piece in seconds."""
         return [float(self.pieces[k].seconds) for k in self.shown]
 
     @property
     def sources(self) -> list[Image]:
-        """The shown places of the source."""
+        """The shown crops of the source."""
         return [self.cut(self.pieces[k].image) for k in self.shown]
 
     def cut(self, image: Image, scale: int = 1) -> Image:
-        """A piece, or one upscaled, without its margin."""
+        """Return a piece, at `scale` times its size, without its margin."""
         x, y, width, height = (scale * value for value in self.margins)
         return image[y : y + height, x : x + width]
 
 
 @dataclass(frozen=True)
 class Upscaled:
-    """The shown places of an excerpt at 4x, and what the network took for them.
+    """The shown crops of an excerpt at 4x, and the time of the network.
 
-    `units` are seconds for a frame's pixel that a window reads or keeps, of every window but the first, which warms up.
+    `units` are the seconds per pixel and per frame read or kept, of each window except the first, which warms up.
     """
 
     images: list[Image]
@@ -84,21 +85,21 @@ class Upscaled:
 
 
 def read_excerpt(job: Job, moment: Moment, *, seconds: Fraction | None = None) -> Excerpt:
-    """What is around a moment, at its place: its own frame, or as many `seconds` of its scene.
+    """Read a moment's frame with its context, or `seconds` of its scene.
 
     Raises:
-        VideoError: it cannot be read, or no longer is as it was.
+        VideoError: it cannot be read, or the source has changed.
     """
     info = job.source
     length = seconds or Fraction(0)
     within = _with_margin(moment.crop, info.width, info.height)
     lead = (CONTEXT + 2) / info.rate + length
     pieces: list[Piece] = []
-    behind = 0
+    after = 0
     for piece in _read_pieces(starting_at(job, moment.time - lead), within):
         pieces.append(piece)
-        behind += piece.times[0] > moment.time + length
-        if behind > CONTEXT:
+        after += piece.times[0] > moment.time + length
+        if after > CONTEXT:
             break
     still = next((k for k, piece in enumerate(pieces) if moment.time in piece.times), None)
     if still is None:
@@ -112,7 +113,7 @@ def read_excerpt(job: Job, moment: Moment, *, seconds: Fraction | None = None) -
 
 
 def upscale_excerpt(excerpt: Excerpt, upscaler: Upscaler) -> Upscaled:
-    """The places by a network, with the windows that a job cuts; those without anything to see are left out."""
+    """Upscale the crops with the windows of a job. Windows that show nothing are skipped."""
     images: list[Image] = []
     units: list[float] = []
     for numbers, kept in _plan_windows(excerpt, upscaler):
@@ -133,9 +134,9 @@ def _with_margin(crop: Crop, width: int, height: int) -> Crop:
 
 
 def _read_pieces(job: Job, within: Crop) -> Iterator[Piece]:
-    """The place in every run of a job, with the scene cuts that the job finds in whole pictures."""
+    """Yield the crop of every run of a job, with the scene cuts that the job finds in whole frames."""
     detector = SceneDetector()
-    waiting: Run | None = None  # judged with the next one
+    waiting: Run | None = None  # needs the next one
 
     def cut(run: Run, begins_scene: bool) -> Piece:
         rows, columns = slice(within.y, within.y + within.height), slice(within.x, within.x + within.width)
@@ -153,7 +154,9 @@ def _read_pieces(job: Job, within: Crop) -> Iterator[Piece]:
 
 
 def _choose_shown(pieces: list[Piece], still: int, seconds: Fraction) -> range:
-    """Pieces of the scene of `still` that are there for as many seconds: from it on, or earlier where it ends soon."""
+    """Return pieces of the scene of `still` that last for `seconds`, starting at it, or earlier if the scene ends
+    soon.
+    """
     first = next((k for k in range(still, 0, -1) if pieces[k].begins_scene), 0)
     end = next((k for k in range(still + 1, len(pieces)) if pieces[k].begins_scene), len(pieces))
     begin = still
@@ -166,7 +169,7 @@ def _choose_shown(pieces: list[Piece], still: int, seconds: Fraction) -> range:
 
 
 def _plan_windows(excerpt: Excerpt, upscaler: Upscaler) -> Iterator[tuple[list[int], slice]]:
-    """Numbers of the pieces of each window, and which of them are to be made."""
+    """Yield the indices of the pieces of each window, and which of them to keep."""
     tiling = upscaler.tiling
     cutter: WindowCutter[int] = WindowCutter(tiling.window, tiling.context, continued=0)
     detects = tiling.detect_cuts and tiling.context > 0

@@ -1,4 +1,4 @@
-"""A preview from beginning to end: moments, excerpts of them by every choice, and what each choice would cost."""
+"""Makes a preview: chooses moments, upscales excerpts with every choice, and estimates the cost of each."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ CLIP_SECONDS = Fraction(2)
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a choice makes of the excerpts, and what it would cost for the whole video.
+    """The excerpts upscaled by a choice, and its cost for the whole video.
 
     Attributes:
-        choice: which.
-        stills: of every moment its place at 4x, uint8 (H, W, 3).
-        clip: the places of the first excerpt at 4x, uint8, as many as its sources.
-        seconds: that the whole video would take.
-        bytes: of its output, without the sound.
+        choice: the choice.
+        stills: crop of each moment at 4x, uint8 (H, W, 3).
+        clip: crops of the first excerpt at 4x, uint8, as many as its sources.
+        seconds: time for the whole video.
+        bytes: size of its output, without audio.
     """
 
     choice: Choice
@@ -41,7 +41,7 @@ class Result:
 
 @dataclass(frozen=True, kw_only=True)
 class Preview:
-    """Everything that is shown: the excerpts of a job's source, the form of its output, and a result a choice."""
+    """The excerpts of a job's source, the form of its output, and a result per choice."""
 
     job: Job
     form: Form
@@ -58,20 +58,20 @@ def make_preview(
     crop: Crop | None = None,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> Preview:
-    """Read a few moments of a video and upscale a place of each by every choice; nothing is written.
+    """Upscale a crop of a few moments with every choice. Does not write files.
 
     Args:
-        info: the video, or images, or an image.
-        choices: at least one.
-        open_upscaler: the engine of a choice.
-        times: moments in seconds after the first frame; none for those that are worth a look.
-        crop: the place to show, in source pixels; None for the one with the most detail of each moment.
-        on_step: told what is done next.
+        info: a video, images or an image.
+        choices: one or more choices.
+        open_upscaler: returns the engine of a choice.
+        times: moments in seconds after the first frame; empty to choose them.
+        crop: crop in source pixels; None for the most detailed one of each moment.
+        on_step: called with the name of the next step.
 
     Raises:
-        VideoError: what `ristn upscale` would refuse, and times and places that are not in the video.
+        VideoError: `ristn upscale` would refuse the video, or a time or the crop is outside of it.
     """
-    on_step("look for moments")
+    on_step("choose moments")
     form, job = settle_form(info, UpscaleOptions())
     moments = choose_moments(job, times=times, crop=crop)
     on_step("read excerpts")
@@ -91,7 +91,7 @@ def make_preview(
 def try_choice(
     job: Job, choice: Choice, upscaler: Upscaler, excerpts: Sequence[Excerpt], shares: Sequence[float]
 ) -> Result:
-    """Upscale the excerpts of a job by a choice, and measure meanwhile; `shares` are of `compare_places`."""
+    """Upscale the excerpts with a choice, and measure time and size. `shares` are from `compare_places`."""
     info = job.source
     upscaler.fit(info.width, info.height, image_bytes=1 if info.bit_depth <= 8 else 2, encoder_bytes=job.encoder_bytes)
     upscaled = [upscale_excerpt(excerpt, upscaler) for excerpt in excerpts]

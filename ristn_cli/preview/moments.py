@@ -1,4 +1,4 @@
-"""Moments of a video that are worth a look: spread over it, sharp, neither black nor fading, each of another scene."""
+"""Chooses moments of a video that are worth showing: sharp, not black or fading, each of another scene."""
 
 from __future__ import annotations
 
@@ -17,33 +17,34 @@ from ristn_cli.video import Frame, Image, VideoError, can_be_sought, presentatio
 
 MOMENTS = 4
 LOOKS = 3
-"""Places that are looked at for each moment; the best of them is taken."""
+"""Candidates per moment. The best one is chosen."""
 
 LOOK_FRAMES = 6
-"""Frames of a look: between the first and the last of them a fade is seen."""
+"""Frames per candidate. A difference between the first and the last shows a fade."""
 
 PLACE = (160, 120)
-"""Width and height in source pixels of what is shown of a moment."""
+"""Width and height of a moment's crop in source pixels."""
 
-UNSOUGHT_SECONDS = Fraction(60)
-"""Of a video that cannot be sought, no more is looked at: all before a moment has to be decoded."""
+UNSEEKABLE_SECONDS = Fraction(60)
+"""Length of the part that is examined if the video is not seekable, because everything before a moment must be
+decoded."""
 
 DARK = 50
-"""Levels of 255. A picture of which 98 % are darker is as good as black."""
+"""Levels of 255. If 98 % of a frame are darker, it is black."""
 
 FLAT = 6
-"""Levels of 255. A picture whose standard deviation is less shows nothing."""
+"""Levels of 255. A frame with a smaller standard deviation shows nothing."""
 
 FADE = 0.05
-"""A picture whose standard deviation changes by more, as a share, within a look is fading or about to be cut."""
+"""If the standard deviation changes by a larger share within a candidate, it is fading or near a cut."""
 
 UNSUITABLE = 1e-3
-"""What the detail of a picture counts that is black, flat or fading: it is taken where there is nothing else."""
+"""Factor for the detail of black, flat or fading frames, which are only chosen if there are no others."""
 
 
 @dataclass(frozen=True)
 class Moment:
-    """A frame to look at: its `time` in seconds after the first frame, the whole `image`, and the place to show."""
+    """A frame to show: its `time` in seconds after the first frame, the whole `image`, and the crop."""
 
     time: Fraction
     image: Image
@@ -53,25 +54,25 @@ class Moment:
 def choose_moments(
     job: Job, *, times: Sequence[Fraction] = (), crop: Crop | None = None, on_look: Callable[[], None] = lambda: None
 ) -> list[Moment]:
-    """The moments at `times`, or up to `MOMENTS` that are chosen, in the order of time.
+    """Return the moments at `times`, or up to `MOMENTS` chosen ones, in order of time.
 
     Args:
-        job: says how the video is read.
-        times: seconds after the first frame; the first frame from there on is taken.
-        crop: the place to show of every moment; None for the one with the most detail, of `PLACE`.
-        on_look: called after every place of the video that was looked at.
+        job: specifies how to read the video.
+        times: seconds after the first frame; the first frame at or after each is taken.
+        crop: crop of every moment; None for the most detailed one of size `PLACE`.
+        on_look: called after each candidate.
 
     Raises:
-        VideoError: the video cannot be read, has no frames, or ends before one of the times; the crop lies outside.
+        VideoError: the video cannot be read, has no frames, or ends before one of the times, or the crop is outside.
     """
     info = job.source
     if crop is not None and not _lies_within(crop, info.width, info.height):
         raise VideoError(
-            f"{info.path}: --crop {','.join(map(str, crop))} (x,y,width,height) does not lie in its "
+            f"{info.path}: --crop {','.join(map(str, crop))} (x,y,width,height) is not within its "
             f"{info.width}x{info.height} pixels"
         )
     frames = [_frame_at(job, time, on_look) for time in sorted(times)] if times else list(_choose(job, on_look))
-    found = {frame.time: frame for frame in frames}  # two times may have the same frame
+    found = {frame.time: frame for frame in frames}  # two times may give the same frame
     return [
         Moment(frame.time - info.start_time, frame.image, crop or find_place(to_eight_bits(frame.image), *PLACE))
         for frame in found.values()
@@ -79,12 +80,12 @@ def choose_moments(
 
 
 def starting_at(job: Job, time: Fraction) -> Job:
-    """The same job, begun `time` seconds after the first frame."""
+    """Return the same job with its start `time` seconds after the first frame."""
     return replace(job, options=replace(job.options, start=max(time, Fraction(0))))
 
 
 def video_seconds(job: Job) -> Fraction:
-    """How long the video lasts, by its header where that says so, else by its packets."""
+    """Return the duration of the video, from its header, else from its packets."""
     info = job.source
     if info.is_image_sequence:
         return len(info.images) / info.rate
@@ -106,7 +107,7 @@ def _frame_at(job: Job, time: Fraction, on_look: Callable[[], None]) -> Frame:
     frame = next(_read_at(job, time, 1), None)
     if frame is None:
         raise VideoError(
-            f"{job.source.path}: --at {float(time):g} s lies behind its last frame; it lasts about "
+            f"{job.source.path}: --at {float(time):g} s is after its last frame; the duration is about "
             f"{float(video_seconds(job)):.1f} s"
         )
     on_look()
@@ -118,10 +119,10 @@ def _read_at(job: Job, time: Fraction, count: int) -> Iterator[Frame]:
 
 
 def _choose(job: Job, on_look: Callable[[], None]) -> Iterator[Frame]:
-    """The best frame of each of `MOMENTS` equal stretches, of another scene than those before it where there is one."""
+    """Yield the best frame of each of `MOMENTS` equal stretches, of another scene than earlier ones if possible."""
     seconds = video_seconds(job)
     if not can_be_sought(job.source):
-        seconds = min(seconds, UNSOUGHT_SECONDS)
+        seconds = min(seconds, UNSEEKABLE_SECONDS)
     chosen: list[Frame] = []
     for stretch in range(MOMENTS):
         looks: list[tuple[float, Frame]] = []
@@ -136,7 +137,7 @@ def _choose(job: Job, on_look: Callable[[], None]) -> Iterator[Frame]:
         if looks:
             chosen.append((others or [looks[0][1]])[0])
     if not chosen:
-        first = next(_read_at(job, Fraction(0), 1), None)  # the header may say far too much
+        first = next(_read_at(job, Fraction(0), 1), None)  # the duration in the header may be far too long
         if first is None:
             raise no_frames(job.source)
         chosen.append(first)
@@ -148,7 +149,7 @@ def _is_apart(frame: Frame, other: Frame) -> bool:
 
 
 def rate_look(frames: Sequence[Frame]) -> float:
-    """How much there is to see in the first of some consecutive frames: its detail, unless it is black or fading."""
+    """Rate the first of some consecutive frames by its detail; low if it is black, fading or damaged."""
     first, last = (to_eight_bits(frame.image) for frame in (frames[0], frames[-1]))
     contrast, later = (float(image[..., 1].std()) for image in (first, last))
     is_black = float(np.percentile(first[..., 1], 98)) < DARK or contrast < FLAT

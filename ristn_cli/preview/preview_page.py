@@ -1,4 +1,4 @@
-"""A preview as one HTML page with its pictures inside: the slider of the comparison, and a card for each choice."""
+"""The HTML page of a preview, with its images inside: the slider of `ristn compare`, and a card per choice."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from ristn_cli.printable import printable
 from ristn_cli.video import Image, encode_animation, resize_image, to_eight_bits
 
 
-def format_preview(preview: Preview, commands: Sequence[str], remarks: Sequence[str]) -> str:
-    """The document. `commands` are those of the results, `remarks` sentences that belong at its end."""
+def format_preview(preview: Preview, commands: Sequence[str], notes: Sequence[str]) -> str:
+    """Return the document. `commands` are those of the results, `notes` are sentences for its end."""
     info = preview.job.source
     look = read_look()
     facts = [describe_size(info.width, info.height)]
     if not info.is_still:
-        facts += [f"{float(info.rate):.4g} frames a second", info.codec]
+        facts += [f"{float(info.rate):.4g} frames per second", info.codec]
     name = printable(info.path.name or info.path.resolve().name)
     body = [
         f'<header><h1>{escape(name)}</h1><p class="faint">{escape(" · ".join(facts))}</p></header>',
         carry(_describe_pictures(preview)),
         look.body.replace("</footer>", '  <output id="place"></output>\n</footer>'),
         *_format_choices(preview, commands),
-        '<section id="remarks"><h2>Remarks</h2><ul>',
-        *(f"<li>{escape(printable(remark))}</li>" for remark in remarks),
+        '<section id="notes"><h2>Notes</h2><ul>',
+        *(f"<li>{escape(printable(line))}</li>" for line in notes),
         "</ul></section>",
     ]
     folder = files("ristn_cli.preview")
@@ -43,19 +43,19 @@ def format_preview(preview: Preview, commands: Sequence[str], remarks: Sequence[
 
 
 def describe_size(width: int, height: int) -> str:
-    """Width and height with a multiplication sign between them."""
+    """Format width and height with a multiplication sign."""
     return f"{width}\N{MULTIPLICATION SIGN}{height}"
 
 
 def describe_place(excerpt: Excerpt, width: int, height: int) -> str:
-    """Time and crop of an excerpt in words; `width` and `height` are those of the source."""
+    """Describe time and crop of an excerpt. `width` and `height` are those of the source."""
     crop = excerpt.moment.crop
     place = f"{describe_size(crop.width, crop.height)} pixels at {crop.x},{crop.y}"
     return f"{describe_time(excerpt.moment.time)}: {place} of {describe_size(width, height)}"
 
 
 def describe_time(time: Fraction) -> str:
-    """`0:12.345`, `1:02:03.500`."""
+    """Format as `0:12.345` or `1:02:03.500`."""
     milliseconds = round(1000 * time)
     minutes, rest = divmod(milliseconds, 60_000)
     hours, minutes = divmod(minutes, 60)
@@ -64,7 +64,9 @@ def describe_time(time: Fraction) -> str:
 
 
 def _describe_pictures(preview: Preview) -> dict[str, Any]:
-    """What the slider shows: the source in squares and by a bicubic, and every choice, of each moment."""
+    """Return the data of the slider for each moment: the source with square and with bicubic pixels, and every
+    choice.
+    """
     info, excerpts = preview.job.source, preview.excerpts
     crop = excerpts[0].moment.crop
     originals = [data_uri(image) for image in map(_original, excerpts)]
@@ -99,7 +101,7 @@ def _describe_pictures(preview: Preview) -> dict[str, Any]:
 
 
 def recommended_index(results: Sequence[Result]) -> int:
-    """The number of the recommended result; the first where none is."""
+    """Return the index of the recommended result; 0 if none is recommended."""
     return next((number for number, result in enumerate(results) if result.choice.is_recommended), 0)
 
 
@@ -108,7 +110,7 @@ def _original(excerpt: Excerpt) -> Image:
 
 
 def _format_choices(preview: Preview, commands: Sequence[str]) -> Iterator[str]:
-    """A card for the source, for a bicubic, and for every choice."""
+    """Yield a card for the source, for bicubic interpolation, and for each choice."""
     excerpt = preview.excerpts[0]
     originals = [to_eight_bits(image) for image in excerpt.sources]
     crop = excerpt.moment.crop

@@ -298,7 +298,7 @@ def test_an_older_report_is_kept(tmp_path: Path) -> None:
     path.write_text("mine")
     code, _, stderr = in_process("bench", "--output", path)
     assert (code, path.read_text()) == (2, "mine")
-    assert "exists; add --overwrite" in " ".join(stderr.replace("│", "").split())
+    assert "already exists; use --overwrite" in " ".join(stderr.replace("│", "").split())
 
 
 def test_the_network_is_measured_without_pyav(tiny_weights: Path, tmp_path: Path) -> None:

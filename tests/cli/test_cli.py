@@ -18,9 +18,8 @@ from clips import make_clip, make_sound
 from commands import COMMAND, QUICK, SHORT_PARTS, in_process, ristn
 
 from ristn_cli.cli.arguments import parse_time
-from ristn_cli.cli.job_bar import JobBar
+from ristn_cli.cli.job_bar import JobBar, shown_progress
 from ristn_cli.cli.terminal import format_seconds
-from ristn_cli.cli.work import shown_progress
 from ristn_cli.engine.allocator import is_glibc
 from ristn_cli.job.progress import Progress
 from ristn_cli.video import probe, read_frames, write_image
@@ -212,9 +211,9 @@ def test_memory_that_is_too_short_is_refused_before_the_work(tiny_weights: Path,
         code, stdout, stderr = in_process(*plain, "100MiB", *flags)
         assert (code, stdout) == (1, "")
         (line,) = stderr.splitlines()
-        assert line.startswith(f"error: {source}: memory is short by")
-        assert "by --memory-limit: windows take about" in line
-        assert "the program itself 419" in line
+        assert line.startswith(f"error: {source}: needs ")
+        assert "more memory than --memory-limit allows: windows need about" in line
+        assert "the program 419" in line
         assert "libx264" in line
     assert list(tmp_path.glob("*out*")) == []
 
@@ -237,9 +236,9 @@ def test_a_plan_says_what_is_done_to_size_and_fields(tiny_weights: Path, tmp_pat
     code, stdout, stderr = in_process(*plain, "--size", "2x", "--deinterlace", "field", "--dry-run")
     assert code == 0, stderr
     for words in (
-        "output: 128x96 (pixels 4/3 as wide as high), 50 frames a second, libx264, frames: about 16",
-        "resampled from there by Lanczos",
-        "every field to a frame of its own",
+        "output: 128x96 (pixel aspect ratio 4/3), 50 frames per second, libx264, frames: about 16",
+        "resampled from 4x with Lanczos",
+        "every field to a frame",
     ):
         assert words in stdout
     stdout = in_process(*plain, "--dry-run")[1]
@@ -322,7 +321,7 @@ def test_bad_input_gives_one_line_and_leaves_nothing(tiny_weights: Path, tmp_pat
         ([text, target, *plain], "text.mp4"),
         ([cut, target, *plain], "cut.mp4"),
         ([sound, target, *plain], "sound.wav"),
-        ([good, tmp_path / "no" / "out.mp4", *plain], "no such folder"),
+        ([good, tmp_path / "no" / "out.mp4", *plain], f"the folder {tmp_path / 'no'} does not exist"),
         ([good, tmp_path / "out.txt", *plain], ".txt"),
         ([good, good, *plain], "is the input itself"),
         ([good, target, "--model", text], "text.mp4"),
@@ -397,7 +396,7 @@ def test_a_signal_ends_after_a_part_and_the_same_command_goes_on(
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == code, stderr
-    assert "the same command goes on" in stderr
+    assert "the same command resumes it" in stderr
     assert not (tmp_path / "out.mp4").exists()
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -463,7 +462,7 @@ def test_evaluate_scores_outputs_and_writes_a_report(tmp_path: Path) -> None:
     assert "Temporal profiles" not in (tmp_path / "index.html").read_text(encoding="utf-8")
     code, _, stderr = in_process(*arguments)
     assert code == 2
-    assert "index.html exists; add --overwrite" in " ".join(stderr.replace("│", "").split())
+    assert "index.html already exists; use --overwrite" in " ".join(stderr.replace("│", "").split())
     assert in_process(*arguments, "--overwrite")[0] == 0
     code, _, stderr = in_process("evaluate", clip, "--sr", frames.parent, "--skip", "2")
     assert code == 2
@@ -484,7 +483,7 @@ def test_evaluate_compresses_lr_and_says_so(tiny_weights: Path, tmp_path: Path) 
     for option in ("--lr", "--sr"):
         code, _, stderr = in_process(*arguments, option, tmp_path)
         assert code == 2
-        assert "--crf compresses LR frames that are made" in stderr
+        assert "--crf compresses degraded frames" in stderr
 
 
 def test_train_then_upscale_with_what_it_made(tmp_path: Path) -> None:

@@ -11,8 +11,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from ristn_cli.cli import job_bar
-from ristn_cli.cli.job_bar import JobBar, format_speed, pack, shown_bar
-from ristn_cli.cli.work import describe_memory
+from ristn_cli.cli.job_bar import JobBar, describe_memory, format_speed, pack, shown_bar
 from ristn_cli.engine.memory_in_use import main_memory_in_use
 from ristn_cli.job.progress import Progress, WorkerProgress
 
@@ -81,7 +80,7 @@ def test_time_goes_on_between_two_frames() -> None:
     assert "no frame yet, 0:00 elapsed, -:-- left, part 1" in drawn(bar, 80)[1]
     bar.update(Progress(frames=2, total=10, elapsed_seconds=20, frames_per_second=0.0625))
     clock.now = 33
-    assert "16 s a frame, 0:50 elapsed, 1:38 left, part 1" in drawn(bar, 80)[1]
+    assert "16 s per frame, 0:50 elapsed, 1:38 left, part 1" in drawn(bar, 80)[1]
     clock.now = 1033
     assert "17:30 elapsed, 0:00 left" in drawn(bar, 80)[1]
 
@@ -107,8 +106,8 @@ def test_several_workers_stand_for_the_part() -> None:
 
 def test_speeds() -> None:
     assert [format_speed(value) for value in (0.01, 0.0999, 0.1, 12.345)] == [
-        "100 s a frame",
-        "10 s a frame",
+        "100 s per frame",
+        "10 s per frame",
         "0.10 fps",
         "12.35 fps",
     ]

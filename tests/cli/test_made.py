@@ -10,7 +10,7 @@ import pytest
 from clips import make_clip, make_picture
 from commands import QUICK, in_process
 
-from ristn_cli.cli.made import describe_made, size_of, way_to_compare
+from ristn_cli.cli.made import comparison_command, describe_made, size_of
 from ristn_cli.job.options import UpscaleOptions
 from ristn_cli.job.progress import Progress
 from ristn_cli.video import VideoError, VideoInfo, probe, write_image
@@ -18,7 +18,7 @@ from ristn_cli.video import VideoError, VideoInfo, probe, write_image
 LINE = re.compile(
     r"(?P<target>.+): (?P<frames>\d+) frames? of (?P<size>\d+x\d+), (?P<bytes>\d+\.\d) MB, in (?P<time>\d+:\d\d) "
     r"\(\d+\.\d\d fps(, after \d+ frames of earlier runs)?\) by (?P<weights>.+\.safetensors)"
-    r"(; to see it: (?P<compare>ristn compare .+))?"
+    r"(; to compare: (?P<compare>ristn compare .+))?"
 )
 
 
@@ -85,7 +85,7 @@ def test_a_stream_has_no_size_and_nothing_to_compare() -> None:
     plan = type("Plan", (), {"width": 256, "height": 192})
     assert size_of(Path("-"), 3) is None
     for source, target in (("-", "b.mkv"), ("a.mkv", "-")):
-        assert way_to_compare(Path(source), Path(target), UpscaleOptions(), probe, plan) is None  # type: ignore[arg-type]
+        assert comparison_command(Path(source), Path(target), UpscaleOptions(), probe, plan) is None  # type: ignore[arg-type]
 
 
 def test_a_batch_ends_with_one_command(room: Path) -> None:
@@ -94,7 +94,7 @@ def test_a_batch_ends_with_one_command(room: Path) -> None:
         make_clip(room / name, frames=2, width=32, height=32).rename(room / "films" / name)
     code, stdout, stderr = in_process("upscale", "films", "out", "--model", "./w.safetensors", *QUICK)
     assert code == 0, stderr
-    assert stdout.endswith("2 inputs: 2 done\nto see the first of them: ristn compare films/1.mkv out/1.mkv\n")
+    assert stdout.endswith("2 inputs: 2 done\nto compare the first one: ristn compare films/1.mkv out/1.mkv\n")
     code, stdout, _ = in_process("upscale", "films", "out", "--model", "./w.safetensors", *QUICK)
     assert stdout.endswith("2 inputs: 2 done already\n")
 
@@ -105,7 +105,7 @@ def test_no_command_that_would_fail() -> None:
     plan = type("Plan", (), {"width": 256, "height": 192})
 
     def way(options: UpscaleOptions, found: object = info, made: object = plan) -> str | None:
-        return way_to_compare(Path("a.mkv"), Path("b.mkv"), options, lambda _: found, made)  # type: ignore[arg-type, return-value]
+        return comparison_command(Path("a.mkv"), Path("b.mkv"), options, lambda _: found, made)  # type: ignore[arg-type, return-value]
 
     assert way(UpscaleOptions()) == "ristn compare a.mkv b.mkv"
     assert way(UpscaleOptions(start=Fraction(1, 3))) == "ristn compare a.mkv b.mkv --offset 1/3"
@@ -118,7 +118,7 @@ def test_no_command_that_would_fail() -> None:
     def fail(_: Path) -> VideoInfo:
         raise VideoError("it was taken away")
 
-    assert way_to_compare(Path("a.mkv"), Path("b.mkv"), UpscaleOptions(), fail, plan) is None  # type: ignore[arg-type]
+    assert comparison_command(Path("a.mkv"), Path("b.mkv"), UpscaleOptions(), fail, plan) is None  # type: ignore[arg-type]
 
 
 def test_frames_of_earlier_runs_are_told_and_do_not_count_as_speed(tmp_path: Path) -> None:

@@ -110,7 +110,9 @@ def test_sizes() -> None:
 
 def test_values_that_several_options_were_before() -> None:
     assert parse_drop(["audio, Alpha", "data"]) == {"audio", "alpha", "data"}
-    with pytest.raises(typer.BadParameter, match=f"--drop 'sound' is unknown; expected some of {', '.join(DROPPABLE)}"):
+    with pytest.raises(
+        typer.BadParameter, match=f"--drop 'sound' is unknown; expected one or more of {', '.join(DROPPABLE)}"
+    ):
         parse_drop(["audio,sound"])
     assert parse_raw("64x48") == RawFormat(64, 48, Fraction(25), "yuv420p")
     assert parse_raw("64x48@24000/1001:rgb24") == RawFormat(64, 48, Fraction(24000, 1001), "rgb24")

@@ -18,18 +18,10 @@ from ristn_cli.cli import workers
 from ristn_cli.cli.engines import Engines
 from ristn_cli.cli.info import describe_shortage
 from ristn_cli.cli.workers import Computers, Devices, count_sharers, shared_cores
-from ristn_cli.engine import memory, upscaler
+from ristn_cli.engine import auto_tiling, upscaler
+from ristn_cli.engine.auto_tiling import USABLE_SHARE, AutoTiling
 from ristn_cli.engine.device import Backend
-from ristn_cli.engine.memory import (
-    MIB,
-    PROGRAM_BYTES,
-    USABLE_SHARE,
-    AutoTiling,
-    needed_bytes,
-    plan_bytes,
-    queue_bytes,
-    window_bytes,
-)
+from ristn_cli.engine.memory import MIB, PROGRAM_BYTES, needed_bytes, plan_bytes, queue_bytes, window_bytes
 from ristn_cli.engine.upscaler import Upscaler
 from ristn_cli.job.options import UpscaleOptions
 from ristn_cli.job.plan import JobPlan
@@ -60,7 +52,7 @@ def test_a_limit_is_for_all_workers_by_hand() -> None:
 
 
 def test_what_is_free_is_for_all_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "free_bytes", lambda device: 9000 * MIB)
+    monkeypatch.setattr(auto_tiling, "free_bytes", lambda device: 9000 * MIB)
     assert AutoTiling(workers=3).room(CPU, 100 * MIB) == int(USABLE_SHARE * 3000 * MIB) - 100 * MIB
     # A cluster says what is free for each.
     assert AutoTiling(workers=3, free_bytes=700 * MIB).room(CPU, 0) == int(USABLE_SHARE * 700 * MIB)
@@ -140,13 +132,13 @@ def test_short_memory_is_told_of_all_workers(tiny_model: RISTN, tmp_path: Path) 
     told = describe_shortage(short)
     missing = 2 * (short.memory_bytes - short.room_bytes)
     assert told is not None
-    assert f"memory may run short by {missing / 1e6:.1f} MB: windows of each of 2 workers take about" in told
+    assert f"{missing / 1e6:.1f} MB of memory may be missing: windows of each of 2 workers need about" in told
     assert "fewer workers" in told
     with pytest.raises(
-        VideoError, match=r"memory is short by .* by what is free: .* of each of 2 workers .* fewer work"
+        VideoError, match=r"more memory than the free memory allows: .* of each of 2 workers .* fewer work"
     ):
         plan(free_bytes=needed - 2000)
-    with pytest.raises(VideoError, match=r"short by 2\.0 MB, by --memory-limit"):
+    with pytest.raises(VideoError, match=r"needs 2\.0 MB more memory than --memory-limit allows"):
         plan(memory_bytes=2 * (needed - 1_000_000) + PROGRAM_BYTES)
     # A limit that was given wins over what is free.
     assert plan(memory_bytes=1 << 40, free_bytes=1).memory_bytes == ample.memory_bytes

@@ -109,7 +109,7 @@ def test_frames_are_chosen() -> None:
 def test_the_largest_size_is_common_and_shapes_must_agree() -> None:
     assert common_size([(320, 180), (1280, 720), (640, 360)]) == (1280, 720)
     assert common_size([(90, 70), (352, 272)]) == (352, 272)  # a border cut off before upscaling
-    with pytest.raises(ValueError, match="640x480 and 1280x720 are not of one shape"):
+    with pytest.raises(ValueError, match="640x480 and 1280x720 have different aspect ratios"):
         common_size([(640, 480), (1280, 720)])
 
 
@@ -399,14 +399,14 @@ def test_a_range_of_the_clip_keeps_its_audio(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["source.mp4"], 2, "two inputs or more"),
+        (["source.mp4"], 2, "two or more inputs"),
         (["source.mp4", "out.mkv", "--output", "out.mkv"], 2, "one of the inputs"),
-        (["source.mp4", "out.mkv", "--output", "there.html"], 2, "add --overwrite"),
-        (["source.mp4", "out.mkv", "--png", "a.png", "--video", "a.png"], 2, "named for two outputs"),
+        (["source.mp4", "out.mkv", "--output", "there.html"], 2, "use --overwrite"),
+        (["source.mp4", "out.mkv", "--png", "a.png", "--video", "a.png"], 2, "the name of two outputs"),
         (["source.mp4", "out.mkv", "--png", "a.png", "--crop", "1,2,3"], 2, "is not a crop"),
-        (["source.mp4", "out.mkv", "--png", "a.gif"], 2, "files ending in .png or .jpg"),
+        (["source.mp4", "out.mkv", "--png", "a.gif"], 2, "ends in .png or .jpg"),
         (["source.mp4", "out.mkv", "--video", "a.gif"], 1, "a.gif"),
-        (["source.mp4", "out.mkv", "--crop", "1,2,3,4"], 2, "--crop is for --png"),
+        (["source.mp4", "out.mkv", "--crop", "1,2,3,4"], 2, "--crop is only for --png"),
         (["source.mp4", "out.mkv", "--png", "a.png", "--crop", "250,0,10,10"], 1, "does not lie in 256x192 pixels"),
         (["source.mp4", "wide.png"], 1, "expected the same aspect ratio"),
         (["still.png", "still.png", "--video", "a.mp4"], 1, "--video needs at least one video"),

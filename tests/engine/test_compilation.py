@@ -113,7 +113,7 @@ def test_where_recording_fails_the_network_runs_as_it_is(random_model: RISTN, no
     network = RecordedNetwork(model, FakeRecorder(error="capture failed\nand more"))
     for _ in range(4):
         assert torch.equal(network(lr(2)), model(lr(2)))
-    assert notices == ["recording the network failed, going on without it: capture failed"]
+    assert notices == ["recording the network failed, continuing without it: capture failed"]
 
 
 def test_short_memory_in_a_recording_shrinks_the_work(random_model: RISTN) -> None:
@@ -155,7 +155,7 @@ def test_where_compilation_fails_the_steps_run_as_they_were(
     images = [np.full((8, 8, 3), level, np.uint8) for level in (10, 20, 30)]
     result = list(upscaler.upscale(images))
     assert np.array_equal(result, list(Upscaler(random_model, CPU).upscale(images)))
-    assert notices == ["compilation failed, going on without it: no C compiler"]
+    assert notices == ["compilation failed, continuing without it: no C compiler"]
 
 
 @pytest.mark.parametrize(
@@ -173,5 +173,5 @@ def test_compilation_by_name(name: str, device: str, expected: bool) -> None:
 
 
 def test_an_unknown_compilation_is_refused(random_model: RISTN) -> None:
-    with pytest.raises(DeviceError, match="unknown compilation 'fast': expected auto, on or off"):
+    with pytest.raises(DeviceError, match="--compile 'fast' is unknown; expected auto, on or off"):
         Upscaler(random_model, CPU, compilation="fast")  # type: ignore[arg-type]

@@ -15,25 +15,27 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ristn_cli.engine.allocator import is_glibc
-from ristn_cli.engine.device import free_bytes
-from ristn_cli.engine.memory import (
-    CONTEXT,
+from ristn_cli.engine.auto_tiling import (
     LARGEST_TILE,
-    LONGEST_WINDOW,
-    MIB,
     NEAR_FASTEST,
     NEAR_SMALLEST,
     PLANNED_SHARE,
-    PROGRAM_BYTES,
-    SMALLEST_TILE,
     TILE_STEP,
-    TRAINED_SHARE,
     USABLE_SHARE,
     AutoTiling,
+    relative_time,
+)
+from ristn_cli.engine.device import free_bytes
+from ristn_cli.engine.memory import (
+    CONTEXT,
+    LONGEST_WINDOW,
+    MIB,
+    PROGRAM_BYTES,
+    SMALLEST_TILE,
+    TRAINED_SHARE,
     Tiling,
     most_kept,
     queue_bytes,
-    relative_time,
     shrink,
     widest_channels,
     window_bytes,

@@ -46,5 +46,5 @@ def test_pixels_read_for_context_have_no_weight() -> None:
 
 
 def test_a_tile_that_is_all_overlap_is_refused() -> None:
-    with pytest.raises(ValueError, match="all overlap"):
+    with pytest.raises(ValueError, match="too small for an overlap"):
         plan_spans(100, 32, 16)

@@ -136,7 +136,7 @@ def test_the_model_given_is_not_changed(random_model: RISTN) -> None:
 
 @pytest.mark.parametrize("fields", [{"window": 4, "context": 2}, {"tile": 32, "overlap": 16}, {"context": -1}])
 def test_impossible_tilings_are_refused(fields: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match=r"keeps nothing|all overlap"):
+    with pytest.raises(ValueError, match=r"too short for|too small for"):
         Tiling(**fields)
 
 
@@ -166,7 +166,7 @@ def test_where_memory_is_short_nothing_is_dropped(
     result = list(upscaler.upscale(images))
     assert len(result) == 9
     assert min(psnr(a, b) for a, b in zip(result, whole, strict=True)) > 35
-    assert f"going on with tiles of {upscaler.tiling.tile} pixels" in notices[-1]
+    assert f"continuing with tiles of {upscaler.tiling.tile} pixels" in notices[-1]
     assert upscaler.tiling.tile <= tile
     count = len(calls)
     list(upscaler.upscale(images))
@@ -214,9 +214,7 @@ def test_a_device_that_is_too_small_says_what_would_do(random_model: RISTN, monk
     upscaler = Upscaler(random_model, CPU, Tiling(tile=100))
     upscaler.model = runs_out_above(8, 1, upscaler.model, [])  # type: ignore[assignment]
     monkeypatch.setattr("ristn_cli.engine.upscaler.free_bytes", lambda device: 5 << 20)
-    with pytest.raises(
-        OutOfMemory, match=r"tiles of 32 pixels .* takes about \d+ MiB, and 5 MiB are free.*bf16"
-    ) as told:
+    with pytest.raises(OutOfMemory, match=r"tiles of 32 pixels .* needs about \d+ MiB; 5 MiB are free.*bf16") as told:
         list(upscaler.upscale(noise(3, 70, 50)))
     assert "\n" not in str(told.value)
 

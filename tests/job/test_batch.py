@@ -275,7 +275,7 @@ def test_the_other_inputs_are_done_after_a_crash(tiny_weights: Path, tmp_path: P
     code, stdout, stderr = in_process(*command, "--progress", "json")
     assert code == 0
     assert "3 inputs: 1 done already, 2 done" in stdout
-    assert "bad.mp4: an earlier run crashed or was killed while it worked on this input; it comes last" in stderr
+    assert "bad.mp4: an earlier run crashed or was killed during this input, so it comes last" in stderr
     inputs = [Path(json.loads(line)["input"]).name for line in stderr.splitlines() if line.startswith("{")]
     assert list(dict.fromkeys(inputs)) == ["c.mp4", "bad.mp4"]
     assert not (target / ".ristn-at-work.json").exists()

@@ -306,7 +306,9 @@ def test_a_conversion_is_told_in_a_line(tiny_weights: Path, tmp_path: Path) -> N
     command = ("upscale", source, tmp_path / "out.mp4", "--model", tiny_weights, "--precision", "fp32")
     code, _, stderr = in_process(*command, "--preset", "ultrafast")
     assert code == 0
-    assert "converted to flac, as the output cannot hold it: stream 1: audio tta" in " ".join(stderr.split())
+    assert "converted to flac, because the output cannot hold the source's codec: stream 1: audio tta" in " ".join(
+        stderr.split()
+    )
 
 
 def test_packets_are_tried_in_the_middle_and_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

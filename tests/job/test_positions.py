@@ -133,15 +133,15 @@ def test_timecodes_count_from_the_source_s_own(tmp_path: Path, stated: str, rate
     assert frames_of(clip, start_position=str(label)) == whole[10:]
     # Colons will do where the source counts with drop frame.
     assert frames_of(clip, start_position=str(replace(label, is_drop=False))) == whole[10:]
-    with pytest.raises(VideoError, match="before the first frame, whose timecode is"):
+    with pytest.raises(VideoError, match="before the first frame, which is at"):
         frames_of(clip, start_position="00:30:00:00")
 
 
 def test_positions_that_cannot_be(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "a.mp4", frames=10)
     for positions, words in (
-        ({"start_position": "10f"}, "--start 10f lies behind the last frame"),
-        ({"start_position": "5f", "end_position": "5f"}, "ends before it begins"),
+        ({"start_position": "10f"}, "--start 10f is after the last frame"),
+        ({"start_position": "5f", "end_position": "5f"}, "--end must be after --start"),
         ({"start_position": "00:00:00;05"}, "29.97 and 59.94"),
         ({"end_position": "00:00:00:29"}, "--end 00:00:00:29: .*frames below"),
     ):

@@ -94,7 +94,7 @@ def test_reports_that_are_refused(upscale: Any, tmp_path: Path) -> None:
         (clip, "is an input"),
         (target, "is the output"),
         (tmp_path, "is a folder"),
-        (tmp_path / "none" / "a.json", "no such folder"),
+        (tmp_path / "none" / "a.json", "does not exist"),
     ):
         code, stderr = upscale(clip, target, "--report", name)
         assert (code, words in stderr) == (2, True), stderr

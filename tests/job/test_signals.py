@@ -46,7 +46,7 @@ def test_a_signal_in_the_middle_of_a_write_is_told_behind_it(monkeypatch: pytest
     with stop_requests() as received:
         terminal.errors.print("frame 1")
         assert (received.is_set(), received.signal) == (True, signal.SIGINT)
-    assert shown.getvalue() == "frame 1\nfinishing what is in flight; once more stops at once\n"
+    assert shown.getvalue() == "frame 1\nstopping at the next safe point; press Ctrl-C again to stop at once\n"
 
 
 def test_the_second_signal_stops_at_once_whichever_it_is() -> None:

@@ -63,7 +63,7 @@ def test_raw_frames_in_and_y4m_out(tiny_weights: Path, tmp_path: Path) -> None:
     assert stdout.count(b"FRAME\n") == 5
     found = decode(stdout, tmp_path / "out.y4m")
     np.testing.assert_allclose(brightness(found), brightness(pictures), atol=2)
-    assert "for rawvideo, beside the program" in stderr
+    assert "for rawvideo, besides the program" in stderr
     lines = [line for line in stderr.splitlines() if line.startswith("{")]
     assert json.loads(lines[0])["total"] is None
     assert json.loads(lines[-1])["frames"] == 5
@@ -89,7 +89,7 @@ def test_fields_lie_evenly_in_time(tiny_weights: Path, tmp_path: Path) -> None:
     assert code == 0, stderr
     assert stdout.startswith(b"YUV4MPEG2 W128 H96 F50:1 ")
     assert stdout.count(b"FRAME\n") == 10
-    assert "evenly in time" not in stderr
+    assert "evenly spaced" not in stderr
 
 
 def test_ten_bits_pass_through_y4m(tiny_weights: Path, tmp_path: Path) -> None:
@@ -133,7 +133,8 @@ def test_matroska_in_and_a_file_out(tiny_weights: Path, tmp_path: Path) -> None:
     code, _, stderr = stream(tiny_weights, "-", target, given=source.read_bytes())
     assert code == 1
     assert stderr == (
-        "error: standard input: has audio streams, which cannot be carried from there; name a file, or --drop audio\n"
+        "error: standard input: has audio streams, which cannot be copied from standard input; "
+        "name a file, or use --drop audio\n"
     )
     code, stdout, stderr = stream(tiny_weights, "-", target, "--drop", "audio", given=source.read_bytes())
     assert code == 0, stderr
@@ -261,7 +262,7 @@ def test_a_stopped_run_keeps_what_was_made_of_standard_input(tiny_weights: Path,
     assert not target.exists()
     code, _, stderr = stream(tiny_weights, "-", target, *RAW, given=b"".join(PICTURES[:6]))
     assert code == 1
-    assert ".out.mkv.ristn: contains the work of an earlier run on this output; move or remove it" in stderr
+    assert ".out.mkv.ristn: contains the parts of an earlier run; move or remove this folder" in stderr
     assert (Path(kept[2]) / kept[3]).exists()
 
 
@@ -312,7 +313,7 @@ def test_a_last_check_that_fails_keeps_what_was_made_of_standard_input(tiny_weig
     done = subprocess.run(words, input=b"".join(PICTURES[:5]), capture_output=True, check=False, timeout=120)
     assert done.returncode == 1
     told = done.stderr.decode()
-    assert "out.mkv: fails its check; the result is kept as" in told
+    assert "out.mkv: fails its check; the unverified result is kept as" in told
     assert len(list(read_frames(tmp_path / "out.unverified.mkv"))) == 5
     kept = re.search(r"its 5 finished frames are kept in (\S+) as (part-00001\.mp4)", told)
     assert kept, told
@@ -340,7 +341,7 @@ def test_nobody_reads_the_output(tiny_weights: Path, tmp_path: Path) -> None:
         ([], b"", "standard input: is not a video"),
         ([], b"just text", "standard input: is not a video"),
         (["--raw", "4x4:nonsense"], b"", "check --raw"),
-        (["--start", "1"], b"", "cannot be sought for --start"),
+        (["--start", "1"], b"", "--start needs a seekable input"),
     ],
 )
 def test_bad_streams_are_one_line(

@@ -179,7 +179,7 @@ def test_the_page_holds_all_and_needs_nothing(clip: Path, released: Path) -> Non
     commands = [line for line in stdout.splitlines() if line.startswith("ristn upscale ")]
     assert commands == [f"ristn upscale in.mp4 in-{name}.mp4 --model {name} --precision fp32" for name in RELEASES]
     assert all(f"<code>{command}</code>" in page for command in commands)
-    assert stdout.splitlines()[-1] == "in-preview.html: open it in a browser"
+    assert stdout.splitlines()[-1] == "in-preview.html: open this page in a browser"
     assert all(name in stdout for name in RELEASES)
 
 
@@ -204,12 +204,12 @@ def test_new_weights_appear_by_themselves(clip: Path, released: Path, monkeypatc
     code, stdout, stderr = in_process("preview", clip, "--precision", "fp32", "--at", "1")
     assert code == 0, stderr
     assert "in-ristn-new.mp4 --model ristn-new" in stdout
-    assert "not on this machine: ristn-lite-real; ristn download-weights NAME fetches them" in stderr
+    assert "not on this machine: ristn-lite-real; use ristn download-weights NAME to download them" in stderr
     assert "ristn download-weights ristn-lite-real" in Path("in-preview.html").read_text(encoding="utf-8")
     places.clear()
     code, _, stderr = in_process("preview", clip, "--overwrite")
     assert code == 1
-    assert "fetch them with ristn download-weights" in stderr
+    assert "use ristn download-weights" in stderr
 
 
 def test_a_picture_and_a_folder_of_pictures(released: Path) -> None:
@@ -230,14 +230,14 @@ def test_a_picture_and_a_folder_of_pictures(released: Path) -> None:
     ("arguments", "code", "message"),
     [
         (["-"], 2, "name a file"),
-        (["in.mp4", "page.txt"], 2, "ending in .html"),
+        (["in.mp4", "page.txt"], 2, "ends in .html"),
         (["in.mp4", "--crop", "1,2,3"], 2, "expected x,y,width,height"),
         (["in.mp4", "--at", "noon"], 2, "is not a time"),
-        (["in.mp4", "--at", "0:30"], 1, "--at 30 s lies behind its last frame; it lasts about 3.0 s"),
-        (["in.mp4", "--crop", "80,0,40,40"], 1, "does not lie in its 96x64 pixels"),
+        (["in.mp4", "--at", "0:30"], 1, "--at 30 s is after its last frame; the duration is about 3.0 s"),
+        (["in.mp4", "--crop", "80,0,40,40"], 1, "is not within its 96x64 pixels"),
         (["in.mp4", "--model", "nonsense"], 1, "unknown weights 'nonsense'"),
-        (["in.mp4", "there.html"], 2, "add --overwrite"),
-        (["still.png", "--at", "1"], 2, "single picture"),
+        (["in.mp4", "there.html"], 2, "use --overwrite"),
+        (["still.png", "--at", "1"], 2, "single image"),
         (["missing.mp4"], 1, "missing.mp4"),
     ],
 )

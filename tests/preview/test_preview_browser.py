@@ -35,7 +35,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = make_preview(probe(write_video(folder / "in.mp4", images)), choices, open_choice)
     assert len(made.excerpts) == 4
     path = folder / "page.html"
-    path.write_text(format_preview(made, COMMANDS, ["A remark <about> it."]), encoding="utf-8")
+    path.write_text(format_preview(made, COMMANDS, ["A note <about> it."]), encoding="utf-8")
     return path
 
 
@@ -92,7 +92,7 @@ def test_it_begins_with_bicubic_and_the_recommended(browser: Browser) -> None:
     assert (
         browser.evaluate("document.querySelector('.badge').closest('article').querySelector('h3').innerText") == "two"
     )
-    assert browser.evaluate("$('remarks').innerText.includes('A remark <about> it.')")
+    assert browser.evaluate("$('notes').innerText.includes('A note <about> it.')")
 
 
 def test_a_choice_is_shown_in_the_slider(browser: Browser) -> None:

@@ -17,8 +17,9 @@ from ristn_cli.cli.engines import Engines
 from ristn_cli.cli.terminal import StopRequest
 from ristn_cli.cli.work import Work
 from ristn_cli.cli.workers import Devices
+from ristn_cli.engine.auto_tiling import AutoTiling
 from ristn_cli.engine.device import Backend
-from ristn_cli.engine.memory import MIB, AutoTiling, Tiling
+from ristn_cli.engine.memory import MIB, Tiling
 from ristn_cli.engine.upscaler import Upscaler
 from ristn_cli.job.events import Event, Warned
 from ristn_cli.job.job import Job

@@ -24,8 +24,9 @@ from commands import in_process
 from conftest import TINY
 from jobs import make_job, run_job, segments_of
 
+from ristn_cli.engine.auto_tiling import AutoTiling
 from ristn_cli.engine.device import Backend
-from ristn_cli.engine.memory import MIB, PROGRAM_BYTES, AutoTiling, Tiling
+from ristn_cli.engine.memory import MIB, PROGRAM_BYTES, Tiling
 from ristn_cli.engine.upscaler import Upscaler
 from ristn_cli.job.job import job_folder
 from ristn_cli.job.manifest import JobError, Part, fingerprint

@@ -499,7 +499,7 @@ def test_several_devices_share_a_job(tiny_weights: Path, tmp_path: Path) -> None
 def test_workers_without_a_cluster_are_wrong_usage(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["upscale", "a.mp4", "b.mp4", "--ray-workers", "2"])
     assert done.exit_code == 2
-    assert "go with --ray" in done.output
+    assert "use --ray" in done.output
 
 
 def test_segments_are_short_enough_for_the_workers(tmp_path: Path) -> None:

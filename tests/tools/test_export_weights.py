@@ -231,7 +231,7 @@ def test_failures_go_into_file_and_card_with_their_picture(run: Run, export: Exp
     assert not (tmp_path / "b.safetensors").exists()
     code, _, stderr = in_process(*arguments, "--model", "ristn-lite", "--overwrite")
     assert code == 2
-    assert "--failures shows one network" in stderr
+    assert "--failures compares one network" in stderr
 
 
 def test_figures_without_a_temporal_gain_have_no_column_of_it() -> None:

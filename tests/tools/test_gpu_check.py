@@ -145,7 +145,7 @@ def test_a_device_that_is_not_there_is_a_failure(tmp_path: Path) -> None:
     assert gpu_check.main(["--output", str(tmp_path), "--only", "graphs"]) == 1
     (check,) = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["checks"]
     assert [row["figure"] for row in check["rows"]] == [
-        "DeviceError: device 'cuda' is not there: PyTorch sees 0 CUDA devices"
+        "DeviceError: device 'cuda' is not available; PyTorch finds 0 CUDA devices"
     ]
 
 

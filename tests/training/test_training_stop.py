@@ -47,7 +47,7 @@ def test_a_signal_to_the_whole_group_saves_and_stops(tmp_path: Path, number: sig
     os.killpg(process.pid, number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == code, stderr
-    assert "the same command goes on" in stderr
+    assert "run the same command to resume" in stderr
     assert "Traceback" not in stderr
     assert (tmp_path / "run" / "checkpoint.pt").exists()
     assert all(json.loads(line)["iteration"] % 10 == 0 for line in log.read_text().splitlines())

@@ -72,7 +72,7 @@ SAME_IMAGES = "the output and the input are the same images"
         (["clip.mp4", "other/clip.mkv", "other", "--format", "mkv"], "would both become"),
         (["link.mp4", "other/clip.mkv", "."], "is the input itself"),
         (["other/clip.mkv", "frames/%05d.png", "."], SAME_IMAGES),
-        (["frames/%05d.png", "clip.mp4", "frames/%05d.png"], "the output of several inputs must be a folder"),
+        (["frames/%05d.png", "clip.mp4", "frames/%05d.png"], "several inputs need a folder"),
         (["frames/00001.png", "frames/%05d.png"], SAME_IMAGES),
         (["photo.png", ".", "."], "photo.png: is one of the inputs"),
         ([".new.mp4.ristn/joined.mp4", "new.mp4"], "the folder for the unfinished new.mp4"),

@@ -13,8 +13,8 @@ import torch
 from clips import join_packets, make_clip, run_ffmpeg
 from jobs import plan_run
 
+from ristn_cli.engine.auto_tiling import AutoTiling
 from ristn_cli.engine.device import Backend
-from ristn_cli.engine.memory import AutoTiling
 from ristn_cli.engine.upscaler import Upscaler
 from ristn_cli.model import RISTN
 from ristn_cli.video import ReadOptions, VideoError, probe, read_frames, read_image, write_image
@@ -131,7 +131,7 @@ def test_a_plan_beyond_what_is_free_is_refused(tmp_path: Path, tiny_model: RISTN
     path = tmp_path / "large.png"
     write_png(path, 3000, 2000, bits=8, kind=3)
     engine = Upscaler(tiny_model, Backend(torch.device("cpu"), "fp32"), AutoTiling(free_bytes=2**30))
-    with pytest.raises(VideoError, match=r"large\.png: memory is short by .* GB, by what is free") as caught:
+    with pytest.raises(VideoError, match=r"large\.png: needs .* GB more memory than the free memory allows") as caught:
         plan_run(path, tmp_path / "out.png", engine, speedup=None)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == [path]

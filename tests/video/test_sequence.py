@@ -94,7 +94,7 @@ def test_images_that_are_there_are_safe(upscaler: Upscaler, tmp_path: Path, capl
     folder.mkdir()
     write_image(folder / "00007.png", make_picture(0, 8, 8))
     (folder / "notes.txt").write_text("mine")
-    with pytest.raises(VideoError, match=r"%05d\.png: such images already exist; use --overwrite"):
+    with pytest.raises(VideoError, match=r"%05d\.png: images of this pattern already exist; use --overwrite"):
         run(source, folder / "%05d.png", upscaler)
     for name in ("7.png", "000008.png", "٩٩٩٩٩.png"):
         (folder / name).write_text("not of the pattern")

@@ -347,7 +347,7 @@ def test_film_through_a_pipe(tiny_model: RISTN, tmp_path: Path, telecined: Path)
 def test_the_program_tells_what_it_found(tmp_path: Path, telecined: Path, tiny_weights: Path) -> None:
     code, stdout, _ = in_process("info", telecined)
     assert code == 0
-    assert "telecine: film at 23.976 frames a second, top field first" in stdout
+    assert "telecine: film at 23.976 frames per second, top field first" in stdout
     plan: Callable[..., Any] = lambda *more: in_process(  # noqa: E731
         "upscale", telecined, tmp_path / "out.mkv", "--weights", tiny_weights, "--device", "cpu", "--dry-run", *more
     )

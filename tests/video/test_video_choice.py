@@ -150,5 +150,5 @@ def test_another_stream_is_another_job(film: Path, still: Path, tiny_model: RIST
 
     assert identity(None) == identity(0)
     (tmp_path / "manifest.json").write_text('{"identity": {"video stream": 0}, "parts": []}')
-    with pytest.raises(JobError, match=r"another video stream \(it was 0, now it is 1\)"):
+    with pytest.raises(JobError, match=r"another video stream \(0, now 1\)"):
         Manifest(tmp_path, {"video stream": identity(1)["video stream"]}).load()

@@ -121,7 +121,7 @@ def test_upscale_follows_the_rule_and_says_so(
         lossy, tmp_path / "out.mp4", "--verbose", "--log-file", tmp_path / "log", "--max-frames", "2"
     )
     assert code == 0, stderr
-    assert " fps) by ristn-lite-real; to see it: ristn compare " in stdout
+    assert " fps) by ristn-lite-real; to compare: ristn compare " in stdout
     assert "model: ristn-lite-real, because" in stderr
     assert "model: ristn-lite-real, because" in (tmp_path / "log").read_text()
     code, _, stderr = run(tmp_path / "missing.mp4", tmp_path / "out.mp4")

@@ -14,9 +14,10 @@ import ray
 import torch
 
 from ristn_cli.engine.allocator import WITHOUT_TCACHE
+from ristn_cli.engine.auto_tiling import AutoTiling
 from ristn_cli.engine.compilation import CompileName
 from ristn_cli.engine.device import Backend
-from ristn_cli.engine.memory import MIB, PROGRAM_BYTES, AutoTiling
+from ristn_cli.engine.memory import MIB, PROGRAM_BYTES
 from ristn_cli.engine.upscaler import Upscaler, fingerprint
 from ristn_cli.job.manifest import JobError
 from ristn_cli.model import RISTN
