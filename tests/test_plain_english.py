@@ -50,7 +50,6 @@ NOT_YET = (
     "ristn_cli/comparison/page.py",
     "ristn_cli/engine",
     "ristn_cli/job",
-    "ristn_cli/video",
     "docs/video.md",
     "CHANGELOG.md",
     "README.md",
