@@ -53,7 +53,7 @@ def folder(tmp_path: Path) -> Path:
 def test_a_script_is_refused_by_what_it_holds(folder: Path, name: str, suffix: str) -> None:
     script = folder / f"film{suffix}"
     script.write_text(OPENS_OTHERS[name], encoding="ascii")
-    with pytest.raises(VideoError, match="does not open the files that it names") as caught:
+    with pytest.raises(VideoError, match="does not open the files that it refers to") as caught:
         probe(script)
     assert str(caught.value).startswith(f"{script}: is a")
     assert "\n" not in str(caught.value)
