@@ -106,7 +106,7 @@ def test_images_that_are_there_are_safe(upscaler: Upscaler, tmp_path: Path, capl
     assert {path.name for path in folder.iterdir()} == kept | written
     assert all(read_image(folder / name).shape == (128, 128, 3) for name in written)
     (warning,) = caplog.messages
-    assert warning.endswith("%05d.png: 2 other files stay, which this run did not write: 00007.png, 20240131.png")
+    assert warning.endswith("%05d.png: kept 2 other files that this run did not write: 00007.png, 20240131.png")
 
 
 def test_many_images_that_stay_are_one_warning(
@@ -120,7 +120,7 @@ def test_many_images_that_stay_are_one_warning(
     run(source, tmp_path / "out" / "%d.png", upscaler, short(max_frames=2), overwrite=True)
     assert len(list((tmp_path / "out").iterdir())) == 31
     (warning,) = caplog.messages
-    assert "29 other files stay, which this run did not write: 3.png, 4.png, 5.png" in warning
+    assert "kept 29 other files that this run did not write: 3.png, 4.png, 5.png" in warning
     assert warning.endswith("..., timestamps.txt")
 
 
@@ -182,7 +182,7 @@ def test_one_image_holds_one_frame(upscaler: Upscaler, tmp_path: Path) -> None:
 
 def test_deep_pictures_need_a_deep_kind(upscaler: Upscaler, tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", np.full((16, 16, 3), 40000, np.uint16))
-    with pytest.raises(VideoError, match=r"\.jpg holds 8 bits a sample, the input has 16; use \.png or \.tif"):
+    with pytest.raises(VideoError, match=r"\.jpg has 8 bits per sample, but the input has 16; use \.png or \.tif"):
         run(tmp_path / "a.png", tmp_path / "b.jpg", upscaler)
 
 
