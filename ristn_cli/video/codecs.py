@@ -22,14 +22,11 @@ NVENC_PRESETS = dict(zip(X26X_PRESETS, (1, 1, 2, 3, 4, 4, 5, 6, 7), strict=True)
 class Codec:
     """A value of `--codec`, and how to use its encoder.
 
-    Attributes:
-        pixel_format: default for 8-bit frames; `deep_pixel_format` is the default for deeper frames.
-        alpha_pixel_format: the same with an alpha channel, or None if the codec does not support one.
-        part_suffix: suffix of part files.
-        quality_option: encoder option for `--crf`.
-        presets: the encoder's presets by x264's names; None if it uses the same names.
-        reorder_depth: maximum number of frames that the encoder reorders. 2 for x264 and x265, whose B-frames are
-            references for one level of B-frames; an upper estimate for NVENC.
+    `deep_pixel_format` is for frames of more than 8 bits. The pixel formats with alpha are None if the codec does not
+    support it. `presets` is None if the encoder uses x264's names.
+
+    `reorder_depth` is the maximum number of frames that the encoder reorders: 2 for x264 and x265, whose B-frames are
+    references for one level of B-frames; an upper estimate for NVENC.
     """
 
     name: str

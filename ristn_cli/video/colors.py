@@ -96,7 +96,7 @@ def depth_of(pixel_format: VideoFormat) -> int:
 
 
 def has_alpha_channel(pixel_format: VideoFormat) -> bool:
-    """Return whether the format has an alpha plane, or a palette, which may contain alpha."""
+    """Return whether the format has an alpha plane or a palette, which may contain alpha."""
     return any(component.is_alpha for component in pixel_format.components)
 
 

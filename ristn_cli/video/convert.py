@@ -18,8 +18,7 @@ from ristn_cli.video.colors import LUMA_WEIGHTS, check_matrix, color_of, depth_o
 from ristn_cli.video.filters import Chain
 from ristn_cli.video.types import UNSPECIFIED, Color, Image, VideoError, peak_of
 
-WIDEST_VECTOR = 64
-"""In pixels."""
+WIDEST_VECTOR = 64  # pixels
 
 SWS_FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
 # Rows per step above 8 bits: three float32 planes of a 4096-pixel-wide strip fit into the second-level cache.
@@ -123,12 +122,10 @@ class FrameBuilder:
 
     @property
     def is_rgb(self) -> bool:
-        """Whether the pixel format stores RGB, so that no matrix is applied."""
         return bool(self._format.is_rgb)
 
     @property
     def has_alpha(self) -> bool:
-        """Whether the pixel format has an alpha channel."""
         return has_alpha_channel(self._format)
 
     def to_frame(self, image: Image, alpha: Image | None = None) -> VideoFrame:

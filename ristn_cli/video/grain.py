@@ -63,7 +63,6 @@ class Grain:
 
     @property
     def is_nothing(self) -> bool:
-        """Return whether this grain changes no image."""
         return not any(map(any, self.strength))
 
 

@@ -38,7 +38,6 @@ def limit_variables() -> dict[str, str]:
 
 
 def too_large(source: object, width: int, height: int) -> VideoError:
-    """Return the error for a frame that exceeds the limit."""
     pixels = width * height
     return VideoError(
         f"{source}: a frame of {width}x{height} has {pixels / 1e6:.0f} megapixels, more than the limit of "

@@ -93,14 +93,11 @@ class MasteringMetadata:
 
 @dataclass(frozen=True)
 class StreamInfo:
-    """A stream of a container.
+    """A stream of a container. `kind` is `video`, `audio`, `subtitle`, `attachment` or `data`.
 
-    Attributes:
-        kind: `video`, `audio`, `subtitle`, `attachment` or `data`.
-        codec: FFmpeg's name; the sample entry or `none` for a codec that FFmpeg does not know.
-        is_cover: a cover image, or another still image beside the video.
-        is_still: a cover that the file does not mark as one.
-        has_decoder: false for video, audio and subtitles that FFmpeg cannot decode.
+    `codec` is FFmpeg's name, or for a codec that FFmpeg does not know the sample entry or `none`. `has_decoder` is
+    false for video, audio and subtitles that FFmpeg cannot decode. `is_cover` marks a cover image or another still
+    image beside the video, `is_still` one that the file does not mark as a cover.
     """
 
     index: int
@@ -165,8 +162,7 @@ class Scan:
 class Telecine:
     """Film that was telecined: 24 frames per second on 30 interlaced ones, by repeated fields (3:2 pulldown).
 
-    `field_order` is the field that is first in time, `share` the share of film in the moving parts of the video, 0 to
-    1.
+    `field_order` is the first field in time, `share` the share of film in the moving parts of the video, 0 to 1.
     """
 
     field_order: FieldOrder
@@ -174,7 +170,6 @@ class Telecine:
 
     @property
     def is_mostly_film(self) -> bool:
-        """Whether the nominal frame rate is that of the film."""
         return self.share >= Fraction(1, 2)
 
     @property
@@ -191,14 +186,10 @@ class VideoInfo:
         rate: nominal frame rate. Like `frame_count`, it is only a hint.
         start_time: time of the first frame.
         origin: start time that the container states.
-        duration: duration of the video stream; None if unknown.
         end_time: end of the video stream by its header; None if the container does not state it.
-        frame_count: stated or estimated number of frames.
         transposed: transpose frames first, then flip them by `flipped_x` and `flipped_y`, to undo the display matrix.
             `rotation` is the same in degrees clockwise.
         is_interlaced: whether flags mark the video as interlaced.
-        images: the files of an image sequence.
-        is_still: a single image.
         field_order: first field of a video that is interlaced without flags; None unless `find_fields` found it.
         stated_order: first field according to the header.
         telecine: telecined film in the video; None unless `find_telecine` found it.
@@ -276,7 +267,6 @@ class VideoInfo:
 
     @property
     def is_image_sequence(self) -> bool:
-        """Whether the source is a folder or pattern of numbered images."""
         return bool(self.images)
 
 
@@ -284,22 +274,18 @@ class VideoInfo:
 class Clock:
     """The state from which the time of a decoded frame is computed. Saved with a frame, it lets reading resume there.
 
-    Timestamps and durations are in ticks of the stream's time base, unless noted otherwise.
+    Timestamps and durations are in ticks of the stream's time base, `last_time` in ticks of
+    `VideoInfo.frame_time_base`.
 
     Attributes:
         frames: number of frames that were decoded earlier.
-        pts: presentation timestamp of the frame; None if it has none.
-        dts: decoding timestamp of the frame; None if it has none.
-        last_pts: that of the previous frame; its decoding timestamp if it has no presentation timestamp.
-        last_dts: the reverse.
-        pts_faults: number of frames whose presentation timestamp did not increase.
-        dts_faults: the same for decoding timestamps.
-        last_estimate: estimated timestamp of the previous frame.
-        last_duration: duration of the previous frame.
-        last_time: final time of the previous frame, in ticks of `VideoInfo.frame_time_base`.
+        pts, dts: timestamps of the frame; None if missing.
+        last_pts, last_dts: those of the previous frame. If one is missing, the other replaces it.
+        pts_faults, dts_faults: number of frames whose timestamp did not increase.
+        last_estimate, last_duration, last_time: of the previous frame: estimated timestamp, duration, and final time.
         behind: number of consecutive frames just before whose estimates were over a second before the previous frame.
-        lead: for film, how many frames after this clock's frame the film frame itself is: see `cadence`.
-        since_repeat: for film, frames since the last repeated frame.
+        lead, since_repeat: for film: the number of frames from this clock's frame to the film frame, and from the last
+            repeated frame to that; see `cadence`.
     """
 
     frames: int = 0

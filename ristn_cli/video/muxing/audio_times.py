@@ -103,7 +103,6 @@ class _Span:
         return self.longest or (self.last - self.first) / max(1, self.count - 1)
 
     def extend(self, time: Fraction, duration: Fraction) -> _Span:
-        """Return the span with another packet."""
         return _Span(min(self.first, time), max(self.last, time), self.count + 1, max(self.longest, duration))
 
 

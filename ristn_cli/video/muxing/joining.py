@@ -43,7 +43,6 @@ class PartLayout:
 
     @property
     def pipe_format(self) -> str:
-        """MP4, or MOV for ProRes."""
         return "mov" if self.codec == "prores" else "mp4"
 
 
@@ -125,9 +124,8 @@ def joined_packets(parts: Iterable[Path], layout: PartLayout) -> Iterator[Packet
 def feed_parts(parts: Iterable[Path], layout: PartLayout, pipe: IO[bytes]) -> None:
     """Write the joined packets to ffmpeg as fragmented MP4 (ProRes: MOV), starting at a whole number of seconds.
 
-    A part is opened after the previous one was read, so that `parts` may still be in progress.
-
-    Fragments cannot start before zero, where B-frames decode. Whole seconds are exact in every time base.
+    A part is opened after the previous one was read, so that `parts` may still be in progress. Fragments cannot start
+    before zero, where B-frames decode. Whole seconds are exact in every time base.
     """
     options = {"movflags": "frag_every_frame+empty_moov+default_base_moof+frag_discont", "use_editlist": "0"}
     delay = PIPE_DELAY * layout.time_base.denominator - layout.first_pts

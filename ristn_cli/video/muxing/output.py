@@ -16,11 +16,9 @@ class Output:
 
     Attributes:
         source: the probed source.
-        shape: shape of the frames.
-        encoder: encoder settings.
+        shape, encoder: shape of the frames and settings of the encoder.
         streams: plan for each stream of the source.
-        start: start of the range in seconds after the first frame; None for the first frame.
-        end: end of the range in seconds after the first frame; None for the end of the last frame.
+        start, end: range in seconds after the first frame; None for the whole source.
         images: suffix of the images to write instead of a video; None for a video.
     """
 
@@ -34,5 +32,4 @@ class Output:
 
     @property
     def is_trimmed(self) -> bool:
-        """Whether the output contains only a range of the source."""
         return self.start is not None or self.end is not None

@@ -41,7 +41,6 @@ class Clip:
 
     @property
     def drops_before(self) -> bool:
-        """Whether packets before zero are dropped."""
         return self.is_trimmed or self.hides_before
 
 

@@ -76,7 +76,6 @@ def compile_command(stream: Any) -> list[str]:
 def run_apart(output: Any, problem: str) -> None:
     """Run ffmpeg without a pipe. Raises VideoError with a message that starts with `problem`."""
     command = compile_command(output.global_args(*QUIET).overwrite_output())
-    # In a new session, as in `run_ffmpeg`.
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
     )

@@ -32,7 +32,6 @@ LOSSLESS_AUDIO = frozenset(
         "wmalossless",
     }
 )
-# PCM formats that Matroska supports.
 MKV_PCM = frozenset(
     {"pcm_u8", "pcm_f32le", "pcm_f64le", "pcm_alaw", "pcm_mulaw"}
     | {f"pcm_s{bits}{order}" for bits in (16, 24, 32) for order in ("le", "be")}
@@ -181,9 +180,8 @@ def check_mux(
     dropped with a warning, and fonts if subtitles become plain text. `drop` names unwanted streams: `audio`,
     `subtitles` (with fonts), `attachments`, `covers`, `videos` (further ones) and `data`.
 
-    Raises:
-        VideoError: the suffix is unknown; the container does not support the video codec, or another stream (without
-            `drop_unsupported`); or a stream is encrypted. The message names a container that works.
+    Raises VideoError, naming a container that works, if the suffix is unknown, or the container does not support the
+    video codec or (without `drop_unsupported`) another stream; and for an encrypted stream.
     """
     container = container_of(target)
     chosen = CODECS[choose_codec(codec, source.bit_depth)]

@@ -38,8 +38,7 @@ IRREGULAR = 2.5
 FIRST_REPEAT = 1.0
 PICTURE_LOST = 6.0
 REPEAT_LEFT = 4.0
-# In a static scene, the pattern continues.
-PATTERN_BONUS = 0.3
+PATTERN_BONUS = 0.3  # in a static scene, the pattern continues
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,6 @@ class Change:
 
     @property
     def moves(self) -> bool:
-        """Whether either field changed."""
         return max(self.kept, self.other) >= MOVING
 
     @property

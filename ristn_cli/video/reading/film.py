@@ -136,7 +136,7 @@ class FilmReader:
 
         Raises VideoError for a pixel format whose fields cannot be matched.
         """
-        frame = _arranged(frame, self._info)
+        frame = _to_planar(frame, self._info)
         before = self._recent[-1].time if self._recent else None
         self._recent.append(timing)
         change = self._meter.push(frame)
@@ -223,8 +223,7 @@ class FilmReader:
         return max([time, *(edge for edge in self._edges if own >= edge)])
 
 
-def _arranged(frame: VideoFrame, info: VideoInfo) -> VideoFrame:
-    """Return the frame in planar YUV."""
+def _to_planar(frame: VideoFrame, info: VideoInfo) -> VideoFrame:
     name = planar_format(frame.format.name)
     if name is None:
         raise VideoError(

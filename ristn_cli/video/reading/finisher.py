@@ -57,7 +57,6 @@ class Scope:
 
     @property
     def carry_alpha(self) -> bool:
-        """Whether frames have an alpha channel."""
         return self.options.carry_alpha and not self.options.drop_alpha
 
 

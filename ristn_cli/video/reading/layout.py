@@ -88,7 +88,6 @@ def layout_of_images(info: VideoInfo, image: Image | None = None) -> Layout:
 
 
 def layout_of_video(info: VideoInfo) -> Layout:
-    """Return the layout of the first frame of a video."""
     matrix, range_ = _conversion(info.color, VideoFormat(info.pixel_format).is_rgb)
     return Layout(info.width, info.height, info.sample_aspect_ratio, plain_format(info.pixel_format), matrix, range_)
 

@@ -181,7 +181,6 @@ def _add_of_image(damage: Damage, path: Path, what: str) -> None:
 
 
 def _video_frames(reading: Reading, scope: Scope, damage: Damage, matcher: Matcher) -> Iterator[Frame]:
-    """Decode, deinterlace or undo telecine, select the range, and convert."""
     if takes_film(reading.info, scope.options.deinterlace):
         yield from _film_frames(reading, scope, damage, matcher)
         return
@@ -205,7 +204,6 @@ def _video_frames(reading: Reading, scope: Scope, damage: Damage, matcher: Match
 
 
 def _film_frames(reading: Reading, scope: Scope, damage: Damage, matcher: Matcher) -> Iterator[Frame]:
-    """Decode, undo telecine, select the range, and convert."""
     info = replace(reading.info, telecine=assume_film(reading.info))
     estimator, layouts = Estimator(info, reading.clock), LayoutReader(info)
     edges = [info.start_time + (scope.options.start or 0), *([] if scope.last is None else [scope.last])]

@@ -98,7 +98,6 @@ def _read_exr(path: Path, data: bytes) -> Scan | None:
 
 
 def _exr_attributes(path: Path, data: bytes) -> dict[str, bytes]:
-    """Return all header attributes by name."""
     attributes: dict[str, bytes] = {}
     at = 8
     while data[at : at + 1] != b"\0":
@@ -114,7 +113,6 @@ def _exr_attributes(path: Path, data: bytes) -> dict[str, bytes]:
 
 
 def _exr_types(path: Path, data: bytes) -> dict[str, int]:
-    """Return the pixel types of all channels by name."""
     types: dict[str, int] = {}
     at = 0
     while data[at : at + 1] not in (b"\0", b""):

@@ -30,7 +30,6 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".d
 FREE_RUNNING_FORMATS = ("mpegts", "mpeg", "mpegtsraw")
 # Formats whose frames have the same times after a seek. Program and elementary streams derive times while reading.
 SEEKABLE_FORMATS = frozenset({"mov", "matroska", "mpegts", "avi", "flv"})
-# FFmpeg's demuxer of raw frames.
 RAW_FORMAT = "rawvideo"
 STILL_FORMATS = ("_pipe", "image2")
 

@@ -27,12 +27,10 @@ class RawFormat:
     pixel_format: str = "yuv420p"
 
     def __str__(self) -> str:
-        """Return, for example, `640x360 yuv420p`."""
         return f"{self.width}x{self.height} {self.pixel_format}"
 
     @property
     def options(self) -> dict[str, str]:
-        """Options for FFmpeg's demuxer of raw frames."""
         size, rate = f"{self.width}x{self.height}", f"{self.rate.numerator}/{self.rate.denominator}"
         return {"video_size": size, "pixel_format": self.pixel_format, "framerate": rate}
 
@@ -59,7 +57,6 @@ class InputStream:
         self._interruption: BaseException | None = None
 
     def __str__(self) -> str:
-        """Return the name for messages."""
         return NAME
 
     @property

@@ -26,7 +26,6 @@ MOST_ERRORS_IN_A_ROW = 100
 # Limits for reading several video streams to find still images, if the header has no frame counts.
 MOST_COMPARED_PACKETS = 1000
 MOST_COMPARED_BYTES = 64 * 2**20
-# Codecs of cover images that containers support.
 COVER_CODECS = frozenset({"mjpeg", "png"})
 DISPOSITION_NAMES = (
     "default",

@@ -81,7 +81,6 @@ def add_stream(
 
 
 def usable_cores() -> int:
-    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -227,7 +226,6 @@ def check_options_known(stream: VideoStream, settings: EncoderSettings) -> None:
 
 
 def explain_encoder(shape: OutputShape, settings: EncoderSettings, error: Exception) -> str:
-    """Return an error message for an encoder that cannot be opened."""
     codec = CODECS[settings.codec]
     reason = getattr(error, "strerror", None) or str(error)
     if "nvenc" in codec.encoder:

@@ -30,8 +30,7 @@ def encoder_bytes(encoder: str, *, preset: str, width: int, height: int, is_deep
     Args:
         encoder: FFmpeg's name, or a kind of images.
         preset: by x264's name.
-        width: width of the output in pixels.
-        height: height of the output in pixels.
+        width, height: size of the output in pixels.
         is_deep: whether frames have more than 8 bits per sample.
     """
     pixels = width * height

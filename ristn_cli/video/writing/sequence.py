@@ -202,7 +202,6 @@ def image_name(target: Path, number: int) -> str:
 
 
 def single_image_error(target: Path) -> VideoError:
-    """Return the error for several frames and a single image as output."""
     numbered = f"{target.stem}_%05d{target.suffix}"
     return VideoError(f"{target}: is one image, but the input has more frames; use {numbered}, or --max-frames 1")
 

@@ -16,8 +16,7 @@ class OutputShape:
     """Properties that all frames of an output share.
 
     Attributes:
-        width: in pixels.
-        height: in pixels.
+        width, height: in pixels.
         rate: nominal frames per second.
         time_base: time base that represents the time of every frame exactly, such as the source's.
         sample_aspect_ratio: pixel width / pixel height.
@@ -43,7 +42,6 @@ class OutputShape:
 
     @property
     def is_resampled(self) -> bool:
-        """Whether a writer resamples frames."""
         return self.given_size != (self.width, self.height)
 
 

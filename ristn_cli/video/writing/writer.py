@@ -38,7 +38,6 @@ from ristn_cli.video.writing.settings import EncoderSettings, OutputShape, outpu
 
 # FFmpeg's MP4 muxer doubles lower time bases until they reach this value.
 SLOWEST_MP4_CLOCK = 10000
-# Errors of the file, rather than of the encoder.
 FILE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 
 
