@@ -13,7 +13,7 @@ from av.video.frame import PictureType, VideoFrame
 
 from ristn_cli.video.types import Image, VideoError
 
-SMALLEST_SIDE = 16
+MIN_SIDE = 16
 """Encoders work in blocks of this many pixels. Smaller frames are padded by repeating their edge."""
 
 DECODERS = {"libx264": "h264", "mpeg4": "mpeg4", "mpeg2video": "mpeg2video"}
@@ -58,7 +58,7 @@ def compress_images(images: Iterable[Image], compression: Compression) -> Iterat
     """
     codec: tuple[VideoCodecContext, VideoCodecContext] | None = None
     shape: tuple[int, ...] = ()
-    count = given = 0
+    count = decoded_count = 0
     try:
         for image in images:
             if codec is None:
@@ -66,17 +66,17 @@ def compress_images(images: Iterable[Image], compression: Compression) -> Iterat
                 codec = open_codec(shape[0], shape[1], compression)
             check_image(image, shape, count)
             for decoded in pass_frame(codec, to_picture(image, count)):
-                given += 1
+                decoded_count += 1
                 yield to_image(decoded, shape)
             count += 1
         if codec is not None:
             for decoded in pass_frame(codec, None):
-                given += 1
+                decoded_count += 1
                 yield to_image(decoded, shape)
     except FFmpegError as error:
         raise VideoError(f"{compression.encoder}: {error.strerror}") from error
-    if given != count:
-        raise VideoError(f"{compression.encoder}: decoded {given} of {count} encoded frames")
+    if decoded_count != count:
+        raise VideoError(f"{compression.encoder}: decoded {decoded_count} of {count} encoded frames")
 
 
 @dataclass(frozen=True)
@@ -102,16 +102,16 @@ class EncodedImages:
             VideoError: decoding failed or returned another number of frames.
         """
         decoder = open_decoder(self.encoder)
-        given = 0
+        decoded_count = 0
         try:
             for data in (*self.packets, None):
                 for decoded in decoder.decode(None if data is None else av.Packet(data)):
-                    given += 1
+                    decoded_count += 1
                     yield to_image(decoded, self.shape)
         except FFmpegError as error:
             raise VideoError(f"{self.encoder}: {error.strerror}") from error
-        if given != self.count:
-            raise VideoError(f"{self.encoder}: decoded {given} of {self.count} encoded frames")
+        if decoded_count != self.count:
+            raise VideoError(f"{self.encoder}: decoded {decoded_count} of {self.count} encoded frames")
 
 
 def encode_images(images: Iterable[Image], compression: Compression) -> EncodedImages:
@@ -185,16 +185,16 @@ def pass_frame(codec: tuple[VideoCodecContext, VideoCodecContext], picture: Vide
 
 
 def padded_side(side: int) -> int:
-    """Return the even side, at least SMALLEST_SIDE, to which a frame is padded."""
-    return max(SMALLEST_SIDE, side + side % 2)
+    """Return the even side, at least MIN_SIDE, to which a frame is padded."""
+    return max(MIN_SIDE, side + side % 2)
 
 
 def to_picture(image: Image, number: int) -> VideoFrame:
     """Convert an image to a YUV 4:2:0 frame, padded by repeating its edge."""
     height, width = image.shape[:2]
     padding = ((0, padded_side(height) - height), (0, padded_side(width) - width), (0, 0))
-    grown = np.ascontiguousarray(np.pad(image, padding, mode="edge"))
-    picture = VideoFrame.from_ndarray(grown, format="rgb24").reformat(format="yuv420p")
+    padded = np.ascontiguousarray(np.pad(image, padding, mode="edge"))
+    picture = VideoFrame.from_ndarray(padded, format="rgb24").reformat(format="yuv420p")
     picture.pts, picture.time_base = number, Fraction(1, 25)
     picture.pict_type = PictureType.NONE
     return picture

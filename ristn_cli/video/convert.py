@@ -18,7 +18,7 @@ from ristn_cli.video.colors import LUMA_WEIGHTS, check_matrix, color_of, depth_o
 from ristn_cli.video.filters import Chain
 from ristn_cli.video.types import UNSPECIFIED, Color, Image, VideoError, peak_of
 
-WIDEST_VECTOR = 64  # pixels
+VECTOR_PIXELS = 64  # pixels
 
 SWS_FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
 # Rows per step above 8 bits: three float32 planes of a 4096-pixel-wide strip fit into the second-level cache.
@@ -146,7 +146,7 @@ class FrameBuilder:
         if image.dtype == np.uint8 and self._bits <= 8:
             # A view avoids a copy. libswscale reads whole vectors, beyond the end of the array if the last row does not
             # end with one.
-            fits = image.shape[1] % WIDEST_VECTOR == 0 and image.flags.c_contiguous
+            fits = image.shape[1] % VECTOR_PIXELS == 0 and image.flags.c_contiguous
             view = VideoFrame.from_numpy_buffer if fits else VideoFrame.from_ndarray
             frame = self._through("rgb24", view(image, format="rgb24"))
             if holds_alpha and alpha is not None:

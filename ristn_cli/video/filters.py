@@ -21,7 +21,7 @@ LOG_LOCK = threading.Lock()
 # While one thread captures the log, FFmpeg messages of other threads reach Python's logging, which prints messages
 # without a handler.
 logging.getLogger("libav").addHandler(logging.NullHandler())
-LARGEST_STRIP = 2**22
+MAX_STRIP_PIXELS = 2**22
 
 
 class Chain:
@@ -68,8 +68,8 @@ class Chain:
 
 
 def strips(frame: VideoFrame) -> Iterator[VideoFrame]:
-    """Yield horizontal strips of at most LARGEST_STRIP pixels, to convert a large frame with little memory."""
-    rows = max(2, LARGEST_STRIP // frame.width // 2 * 2)
+    """Yield horizontal strips of at most MAX_STRIP_PIXELS pixels, to convert a large frame with little memory."""
+    rows = max(2, MAX_STRIP_PIXELS // frame.width // 2 * 2)
     if rows >= frame.height:
         yield frame
         return

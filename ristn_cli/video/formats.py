@@ -28,10 +28,10 @@ IMAGES = (
     "pcx_pipe pfm_pipe pgm_pipe pgmyuv_pipe pgx_pipe phm_pipe photocd_pipe pictor_pipe png_pipe ppm_pipe psd_pipe "
     "qdraw_pipe qoi_pipe sgi_pipe sunrast_pipe tiff_pipe vbn_pipe webp_pipe xbm_pipe xpm_pipe xwd_pipe"
 )
-SOUND = "mp3 flac wav w64 aac ac3 eac3 aiff caf ape wv tta"
+AUDIO = "mp3 flac wav w64 aac ac3 eac3 aiff caf ape wv tta"
 """Audio formats. They may contain a cover, and without one the error message can state what the file is."""
 
-FORMATS = tuple(" ".join((CONTAINERS, GAME_CONTAINERS, ELEMENTARY_STREAMS, IMAGES, SOUND)).split())
+FORMATS = tuple(" ".join((CONTAINERS, GAME_CONTAINERS, ELEMENTARY_STREAMS, IMAGES, AUDIO)).split())
 """FFmpeg's names of the allowed demuxers."""
 
 READ_OPTIONS = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "file"}
@@ -72,8 +72,8 @@ def describe_script(path: Path) -> str | None:
             head = file.read(HEAD_BYTES).removeprefix(b"\xef\xbb\xbf").lstrip()
     except OSError:
         return None
-    for beginning, what in SCRIPTS:
+    for prefix, kind in SCRIPTS:
         # XML has declarations and comments before its first element.
-        if head.startswith(beginning) or (beginning.startswith(b"<") and head.startswith(b"<") and beginning in head):
-            return what
+        if head.startswith(prefix) or (prefix.startswith(b"<") and head.startswith(b"<") and prefix in head):
+            return kind
     return None

@@ -16,17 +16,17 @@ from numpy.typing import NDArray
 from ristn_cli.video.grain import LEVELS, PLANES, REACH, Floats, Grain, Profile, make_field, to_planes, to_rgb
 
 BLOCK = 16
-CALM_SHARE = 0.05
+FLAT_SHARE = 0.05
 """Share of the blocks of a brightness level, those with the lowest variance, that count as flat."""
 FLAT_RATIO = 1.8
-"""Largest variance of a flat block, relative to the `CALM_SHARE` quantile."""
-LEAST_BLOCKS, LEAST_SHARE = 8, 0.15
+"""Largest variance of a flat block, relative to the `FLAT_SHARE` quantile."""
+MIN_BLOCKS, MIN_SHARE = 8, 0.15
 """Smallest number and share of flat blocks that an estimate for a brightness level needs."""
-LEAST_COVERED = 0.4
+MIN_COVERED = 0.4
 """Smallest share of blocks whose brightness level has an estimate. With fewer, texture could be mistaken for grain."""
-DARKEST, BRIGHTEST = 0.02, 0.98
+MIN_BRIGHTNESS, MAX_BRIGHTNESS = 0.02, 0.98
 """Range of the mean brightness of used blocks. Outside it, grain is clipped, and there are black bars."""
-LEAST_STRENGTH = 0.5 / 255
+MIN_STRENGTH = 0.5 / 255
 """Weaker grain is considered rounding noise."""
 LAGS = 7
 TEST_STRENGTH, TEST_SIZE = 0.04, 256
@@ -47,7 +47,7 @@ class GrainMeter:
         """Add an image (H, W, 3), and optionally the next different image, of the same size."""
         blocks = _blocks_of(to_planes(image))
         means = blocks[0].mean(axis=(1, 2))
-        kept = (means > DARKEST) & (means < BRIGHTEST)
+        kept = (means > MIN_BRIGHTNESS) & (means < MAX_BRIGHTNESS)
         rest = _without_gradient(blocks[:, kept])
         if following is not None:
             change = _without_gradient(blocks[:, kept] - _blocks_of(to_planes(following))[:, kept])
@@ -79,18 +79,18 @@ class GrainMeter:
         strength = np.full((PLANES, LEVELS), np.nan)
         for level in range(LEVELS):
             here = np.flatnonzero(levels == level)
-            if len(here) < LEAST_BLOCKS:
+            if len(here) < MIN_BLOCKS:
                 continue
             luma = variances[0, here]
-            chosen = here[luma <= FLAT_RATIO * np.quantile(luma, CALM_SHARE)]
-            if len(chosen) < max(LEAST_BLOCKS, LEAST_SHARE * len(here)):
+            chosen = here[luma <= FLAT_RATIO * np.quantile(luma, FLAT_SHARE)]
+            if len(chosen) < max(MIN_BLOCKS, MIN_SHARE * len(here)):
                 continue
             flat[chosen] = True
             strength[:, level] = np.sqrt(variances[:, chosen].mean(axis=1))
         is_known = ~np.isnan(strength[0])
-        if np.count_nonzero(is_known[levels]) < LEAST_COVERED * len(levels):
+        if np.count_nonzero(is_known[levels]) < MIN_COVERED * len(levels):
             return None
-        strength[strength < LEAST_STRENGTH] = 0
+        strength[strength < MIN_STRENGTH] = 0
         if not strength[:, is_known].any():
             return None
         steps = np.arange(LEVELS)

@@ -28,7 +28,7 @@ DECODERS = (
 TRIAL_SIDE = 256
 """Width and height of the frame that tests an encoder. NVENC refuses smaller frames."""
 
-PATIENCE_SECONDS = 20
+TIMEOUT_SECONDS = 20
 
 
 def library_versions() -> dict[str, str]:
@@ -45,7 +45,7 @@ def program_version() -> str:
     program = find_ffmpeg()
     try:
         done = subprocess.run(
-            [program, "-version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE_SECONDS, check=True
+            [program, "-version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT_SECONDS, check=True
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise VideoError(

@@ -47,8 +47,8 @@ def scale_bicubic(
     command += ["-pix_fmt", "yuv420p", "-c:v", "libx264", "-crf", str(crf), "-preset", preset, file_url(target)]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode != 0:
-        said = " | ".join(done.stderr.strip().splitlines()[-4:])
-        raise VideoError(f"{source.path}: bicubic scaling failed, ffmpeg ended with {done.returncode}: {said}")
+        messages = " | ".join(done.stderr.strip().splitlines()[-4:])
+        raise VideoError(f"{source.path}: bicubic scaling failed, ffmpeg ended with {done.returncode}: {messages}")
 
 
 __all__ = ["FrameBuilder", "RgbReader", "decode_pictures", "output_color", "scale_bicubic"]

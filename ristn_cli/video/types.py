@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 UNSPECIFIED = "unspecified"
 # In frames per second. A higher rate that FFmpeg guesses is the resolution of a clock, not a frame rate.
-HIGHEST_PLAUSIBLE_RATE = 300
+MAX_PLAUSIBLE_RATE = 300
 # In ticks per second. On such a clock, one tick is too short to be noticed.
 FINE_TICKS = 10_000
 # Inverse telecine places film frames at quarters of the frame interval of the video.
@@ -263,7 +263,7 @@ class VideoInfo:
     @property
     def has_plausible_rate(self) -> bool:
         """False if the frame rate is the resolution of a clock (600, 1000, 90000) rather than a frame rate."""
-        return self.rate <= HIGHEST_PLAUSIBLE_RATE
+        return self.rate <= MAX_PLAUSIBLE_RATE
 
     @property
     def is_image_sequence(self) -> bool:

@@ -65,7 +65,7 @@ class VmafMeter:
         try:
             self._process.stdin.write(both.tobytes())
         except OSError as error:
-            raise VideoError(f"VMAF failed: {self._said() or error}") from error
+            raise VideoError(f"VMAF failed: {self._last_messages() or error}") from error
 
     def finish(self) -> float:
         """Return the score, 0 to 100; NaN if no frames were added.
@@ -78,7 +78,7 @@ class VmafMeter:
         assert self._process.stdin is not None
         self._process.stdin.close()
         if self._process.wait() != 0:
-            raise VideoError(f"VMAF failed: {self._said()}")
+            raise VideoError(f"VMAF failed: {self._last_messages()}")
         log = json.loads((Path(self._folder.name) / LOG).read_text(encoding="utf-8"))
         return float(log["pooled_metrics"]["vmaf"]["mean"])
 
@@ -100,6 +100,6 @@ class VmafMeter:
                 start_new_session=True,  # Ctrl-C does not reach ffmpeg: the caller decides
             )
 
-    def _said(self) -> str:
+    def _last_messages(self) -> str:
         lines = (Path(self._folder.name) / MESSAGES).read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return " | ".join(lines[-3:]) or "ffmpeg printed no message"

@@ -117,7 +117,7 @@ def test_each_image_of_a_sequence_is_within_the_limit(tmp_path: Path, monkeypatc
 
 @pytest.mark.parametrize("name", ["rgba64le", "yuva420p", "gbrap10le", "ya8"])
 def test_strips_are_the_frame(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr("ristn_cli.video.filters.LARGEST_STRIP", 64 * 10)
+    monkeypatch.setattr("ristn_cli.video.filters.MAX_STRIP_PIXELS", 64 * 10)
     image = np.random.default_rng(0).integers(0, 255, (47, 64, 3), dtype=np.uint8)
     frame = av.VideoFrame.from_ndarray(image, format="rgb24")
     frame = frame.reformat(format=name)

@@ -40,7 +40,7 @@ def check_audio_times(
     if len(indices) != len(audio):
         return  # another check reports missing streams
     zero = _spans(target, video, [video])[0]
-    since = Fraction(0) if drops_hidden_sound(source, target, plan) else None
+    since = Fraction(0) if drops_hidden_audio(source, target, plan) else None
     spans = _spans(source.path, source.video_index, [entry.stream.index for entry in audio], since, until)
     found = _spans(target, video, indices)
     for number, (entry, ours, theirs) in enumerate(zip(audio, found, spans, strict=True), start=1):
@@ -69,7 +69,7 @@ def _find_shift(
     return next(((end, before[end]) for end in ends if abs(now[end] - before[end]) >= allowed), None)
 
 
-def drops_hidden_sound(source: VideoInfo, target: Path, plan: Sequence[StreamPlan]) -> bool:
+def drops_hidden_audio(source: VideoInfo, target: Path, plan: Sequence[StreamPlan]) -> bool:
     """Return whether audio before zero is dropped: an edit list of the source hides it, and the target has none.
 
     Only if more than one packet of a copied track is hidden, as in files cut without encoding. One packet primes a

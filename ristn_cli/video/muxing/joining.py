@@ -20,7 +20,7 @@ from ristn_cli.video.types import VideoError
 from ristn_cli.video.writing.writer import DecodeClock
 
 # Our encoders reorder at most 16 frames. This many packets of each part are checked.
-MOST_REORDERED = 17
+MAX_REORDERED = 17
 # Start of the pipe's clock, in seconds times the time base's numerator: later than any reordering reaches back.
 PIPE_DELAY = 100
 PIPE_BUFFER_BYTES = 1 << 20
@@ -55,7 +55,7 @@ def read_layout(parts: Sequence[Path], rate: Fraction) -> PartLayout:
         with open_input(path) as container:
             stream = main_video_stream(container, path)
             context = stream.codec_context
-            head = list(islice((packet for packet in container.demux(stream) if packet.size), MOST_REORDERED))
+            head = list(islice((packet for packet in container.demux(stream) if packet.size), MAX_REORDERED))
             time_base = as_fraction(stream.time_base)
             if not head or head[0].pts is None or time_base is None:
                 raise VideoError(f"{path}: has no frames; delete this part and run again")

@@ -22,7 +22,7 @@ from av.format import ContainerFormat, Flags
 from ristn_cli.own_files import open_new
 from ristn_cli.video.codecs import CODECS
 from ristn_cli.video.formats import file_url
-from ristn_cli.video.muxing.audio_times import drops_hidden_sound
+from ristn_cli.video.muxing.audio_times import drops_hidden_audio
 from ristn_cli.video.muxing.joining import PartLayout, read_layout
 from ristn_cli.video.muxing.output import Output
 from ristn_cli.video.muxing.prepared import Clip, Prepared, cut_input, format_seconds, prepare_streams
@@ -43,7 +43,7 @@ LAYOUTS = {
     "7.1(wide)|octagonal",
 }
 
-LONGEST_TITLE = 1000
+MAX_TITLE = 1000
 """Maximum length of a stream's title, which is an ffmpeg argument, in characters."""
 
 
@@ -84,7 +84,7 @@ def clip_of(output: Output, target: Path) -> Clip:
     """Return the clip of the source that an output contains."""
     source = output.source
     if not output.is_trimmed:
-        return Clip(_clock_zero(source), None, False, drops_hidden_sound(source, target, output.streams))
+        return Clip(_clock_zero(source), None, False, drops_hidden_audio(source, target, output.streams))
     until = None if output.end is None else source.start_time + output.end
     return Clip(source.start_time + (output.start or 0), until, True)
 
@@ -175,7 +175,7 @@ def _command(output: Output, target: Path, layout: PartLayout, clip: Clip, extra
         dispositions = [*entry.stream.dispositions, *(["attached_pic"] if entry.stream.is_cover else [])]
         options[f"disposition:{position}"] = "+".join(dispositions) or "0"
         if entry.stream.title is not None:
-            options[f"metadata:s:{position}"] = f"title={entry.stream.title[:LONGEST_TITLE]}"
+            options[f"metadata:s:{position}"] = f"title={entry.stream.title[:MAX_TITLE]}"
         extra += _language_tag(entry.stream, position, container)
         if entry.action == "convert":
             options[f"c:{position}"] = entry.codec

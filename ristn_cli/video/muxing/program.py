@@ -23,7 +23,7 @@ from ristn_cli.video.types import VideoError
 STDERR_TAIL_LINES = 4
 WATCH_SECONDS = 0.1
 """Interval of checks for interruption while a program runs."""
-NO_TEXT = "\ue000"
+NOT_UTF8 = "\ue000"
 """Private-use character that marks an encoded name that is not UTF-8."""
 QUIET = ("-nostdin", "-hide_banner", "-loglevel", "error", "-dts_delta_threshold", str(10**9))
 """The last option keeps jumps of a transport stream's clock, as the video does.
@@ -58,7 +58,7 @@ def as_word(name: str) -> str:
     try:
         name.encode()
     except UnicodeEncodeError:
-        return NO_TEXT + os.fsencode(name).decode("latin-1")
+        return NOT_UTF8 + os.fsencode(name).decode("latin-1")
     return name
 
 
@@ -70,7 +70,7 @@ def read_file(path: Path, **options: Any) -> Any:
 def compile_command(stream: Any) -> list[str]:
     """Return the command of ffmpeg-python, with the original names instead of those of `as_word`."""
     words = map(str, stream.compile(cmd=find_ffmpeg()))
-    return [os.fsdecode(word[1:].encode("latin-1")) if word.startswith(NO_TEXT) else word for word in words]
+    return [os.fsdecode(word[1:].encode("latin-1")) if word.startswith(NOT_UTF8) else word for word in words]
 
 
 def run_apart(output: Any, problem: str) -> None:
@@ -80,10 +80,10 @@ def run_apart(output: Any, problem: str) -> None:
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
     )
     with process, ended_when_interrupted(process):
-        _, said_bytes = process.communicate()
+        _, stderr = process.communicate()
     if process.returncode != 0:
-        said = " | ".join(said_bytes.decode("utf-8", "replace").splitlines()[-STDERR_TAIL_LINES:])
-        raise VideoError(f"{problem}: {said}")
+        last_messages = " | ".join(stderr.decode("utf-8", "replace").splitlines()[-STDERR_TAIL_LINES:])
+        raise VideoError(f"{problem}: {last_messages}")
 
 
 def run_ffmpeg(
@@ -101,13 +101,13 @@ def run_ffmpeg(
     messages: deque[str] = deque(maxlen=STDERR_TAIL_LINES)
     drain = threading.Thread(target=_drain, args=(process.stderr, messages), daemon=True)
     drain.start()
-    broken: Exception | None = None
+    pipe_error: Exception | None = None
     try:
         with ended_when_interrupted(process):
             try:
                 feed_parts(parts, layout, process.stdin)
             except (av.error.FFmpegError, OSError) as error:
-                broken = error  # ffmpeg has ended; its messages explain more
+                pipe_error = error  # ffmpeg has ended; its messages explain more
             with contextlib.suppress(OSError):
                 process.stdin.close()
             code = process.wait()
@@ -118,9 +118,9 @@ def run_ffmpeg(
             process.stdin.close()
     if code != 0 and any("Broken pipe" in message for message in messages):
         raise VideoError(f"{target}: the reading program closed the pipe before the end")
-    if code != 0 or broken is not None:
-        said = " | ".join(messages) or (str(broken) if broken else "no message")
-        raise VideoError(f"{target}: the final mux failed, ffmpeg ended with {code}: {said}")
+    if code != 0 or pipe_error is not None:
+        last_messages = " | ".join(messages) or (str(pipe_error) if pipe_error else "no message")
+        raise VideoError(f"{target}: the final mux failed, ffmpeg ended with {code}: {last_messages}")
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ STALE_TAGS = frozenset(
 )
 # The timecode of the first frame, from which players and editors count.
 START_TIMECODE = "timecode"
-LONGEST_NAME = 200
+MAX_NAME_BYTES = 200
 """Maximum length of a file name that all file systems support, in bytes."""
 
 STALE_PREFIXES = ("number_of_", "_statistics")
@@ -60,8 +60,8 @@ def cover_name(stated: str | None, suffix: str) -> str:
     name = "".join(letter for letter in Path(stated or "").name if letter.isprintable() and letter not in '\\:*?"<>|')
     if not name.strip(". "):
         return f"cover{suffix}"
-    if len(name.encode("utf-8", "replace")) > LONGEST_NAME:
-        return name.encode("utf-8", "replace")[: LONGEST_NAME - len(suffix)].decode("utf-8", "ignore") + suffix
+    if len(name.encode("utf-8", "replace")) > MAX_NAME_BYTES:
+        return name.encode("utf-8", "replace")[: MAX_NAME_BYTES - len(suffix)].decode("utf-8", "ignore") + suffix
     return name
 
 

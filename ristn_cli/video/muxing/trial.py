@@ -25,7 +25,7 @@ from ristn_cli.video.muxing.stream_plan import (
     unsupported,
 )
 from ristn_cli.video.muxing.verify import check_stream_list
-from ristn_cli.video.types import HIGHEST_PLAUSIBLE_RATE, CheckError, Frame, VideoError
+from ristn_cli.video.types import MAX_PLAUSIBLE_RATE, CheckError, Frame, VideoError
 from ristn_cli.video.writing.settings import OutputShape
 from ristn_cli.video.writing.writer import FrameWriter
 
@@ -124,7 +124,7 @@ def _find_fault(
             mux_clip([piece.part], replace(output, streams=plan), tried, clip)
             check_stream_list(tried, plan, is_trimmed=True)
             if not clip.is_trimmed:
-                tolerance = 1 / min(output.source.rate, Fraction(HIGHEST_PLAUSIBLE_RATE))
+                tolerance = 1 / min(output.source.rate, Fraction(MAX_PLAUSIBLE_RATE))
                 check_audio_times(tried, output.source, plan, tolerance, until=clip.until)
         except VideoError as error:
             return error

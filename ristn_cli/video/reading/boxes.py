@@ -11,7 +11,7 @@ from typing import BinaryIO
 # Boxes that lead from a track to its sample descriptions.
 PATH_TO_DESCRIPTIONS = (b"mdia", b"minf", b"stbl", b"stsd")
 ENCRYPTED_ENTRIES = frozenset({b"encv", b"enca", b"encs", b"enct", b"encm", b"drmi", b"drms"})
-MOST_DESCRIPTION_BYTES = 2**20
+MAX_DESCRIPTION_BYTES = 2**20
 KNOWN_KINDS = frozenset(
     {b"ftyp", b"mdat", b"moov", b"wide", b"free", b"skip", b"styp", b"moof", b"sidx", b"pnot", b"uuid"}
 )
@@ -73,7 +73,7 @@ def _read_descriptions(file: BinaryIO, track: Box, end: int) -> bytes:
             return b""
         box, end = found, min(found.end, end)
     file.seek(box.content)
-    return file.read(min(end - box.content, MOST_DESCRIPTION_BYTES))
+    return file.read(min(end - box.content, MAX_DESCRIPTION_BYTES))
 
 
 def explain_unreadable(path: Path) -> str | None:

@@ -17,10 +17,10 @@ from ristn_cli.video.types import FieldOrder
 BLOCK_ROWS = 8
 BLOCK_COLUMNS = 16
 # In wider frames, only every second, third, ... column is compared.
-MOST_COLUMNS = 720
+MAX_COLUMNS = 720
 # Share of the blocks that are used: those with the largest change, so that a moving mouth is enough.
-JUDGED_SHARE = 0.02
-FEWEST_JUDGED = 4
+USED_SHARE = 0.02
+MIN_USED_BLOCKS = 4
 # Share of the height that is ignored at the top and bottom: tapes have noise there.
 EDGE_SHARE = 0.03
 
@@ -63,7 +63,7 @@ class FieldMeter:
         fields = [_block_means(np.abs(luma[parity::2] - before[parity::2])) for parity in (0, 1)]
         rows = min(len(field) for field in fields)
         kept, other = (fields[parity][:rows].ravel() for parity in (self._kept, 1 - self._kept))
-        count = min(len(kept), max(FEWEST_JUDGED, int(len(kept) * JUDGED_SHARE)))
+        count = min(len(kept), max(MIN_USED_BLOCKS, int(len(kept) * USED_SHARE)))
         if not count:
             return Change(inf, inf)
         most = np.argpartition(kept + other, -count)[-count:]
@@ -76,7 +76,7 @@ def _luma(frame: VideoFrame) -> NDArray[Any]:
     kind = np.dtype(np.uint8 if depth <= 8 else ">u2" if frame.format.is_big_endian else "<u2")
     rows = np.frombuffer(plane, kind).reshape(plane.height, -1)  # type: ignore[call-overload]
     edge = 2 * int(frame.height * EDGE_SHARE / 2)
-    step = max(1, -(-frame.width // MOST_COLUMNS))
+    step = max(1, -(-frame.width // MAX_COLUMNS))
     values: NDArray[Any] = rows[edge : frame.height - edge, : frame.width : step]
     return values.astype(np.int16) if depth <= 8 else values.astype(np.float32) / 2 ** (depth - 8)
 

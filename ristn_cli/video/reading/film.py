@@ -25,7 +25,7 @@ from ristn_cli.video.reading.timestamps import TimedFrame
 from ristn_cli.video.types import FILM_GRAIN, Clock, FieldOrder, VideoError, VideoInfo
 
 # If two frames are more than this many nominal frame durations apart, they keep the times of the source.
-LONGEST_GAP = Fraction(3, 2)
+MAX_GAP = Fraction(3, 2)
 
 
 class FieldMatcher:
@@ -147,14 +147,14 @@ class FilmReader:
             return []
         self._sources.append(_Source(timing, before, self._recent[0].clock))
         self._verdicts += self._cadence.push(change)
-        return self._take(after=1)
+        return self._collect(after=1)
 
     def finish(self) -> list[tuple[VideoFrame, TimedFrame]]:
         """Return the last film frames. The very last one is shown until the source ends."""
         self._end_run()
         self._verdicts += self._cadence.finish()
         end = self._recent[-1] if self._recent else None
-        ready = self._take(after=0)
+        ready = self._collect(after=0)
         if ready and end is not None:
             picture, timing = ready[-1]
             until = end.time + (end.duration or 1 / self._info.rate)
@@ -167,18 +167,18 @@ class FilmReader:
             self._end_run()
             self._matcher, self._layout = FieldMatcher(frame, self._order), layout
         assert self._matcher is not None
-        self._show(self._matcher.push(frame))
+        self._deinterlace(self._matcher.push(frame))
 
     def _end_run(self) -> None:
         """Flush the frames of one size and pixel format."""
         if self._matcher is None:
             return
-        self._show(self._matcher.finish())
+        self._deinterlace(self._matcher.finish())
         self._pictures += self._deinterlacer.push(None)
         self._matcher, self._deinterlacer = None, self._new_deinterlacer()
         self._drop_unshown()
 
-    def _show(self, matched: list[VideoFrame]) -> None:
+    def _deinterlace(self, matched: list[VideoFrame]) -> None:
         for frame in matched:
             self._pictures += self._deinterlacer.push(frame)
         self._drop_unshown()
@@ -191,7 +191,7 @@ class FilmReader:
     def _new_deinterlacer(self) -> Deinterlacer:
         return Deinterlacer("auto", self._order, only_flagged=True)
 
-    def _take(self, *, after: int) -> list[tuple[VideoFrame, TimedFrame]]:
+    def _collect(self, *, after: int) -> list[tuple[VideoFrame, TimedFrame]]:
         """Return film frames with verdict and image, and keep `after` verdicts for the successor; 0 at the end."""
         ready: list[tuple[VideoFrame, TimedFrame]] = []
         while len(self._verdicts) > after and self._pictures:
@@ -213,7 +213,7 @@ class FilmReader:
         and 3.5. Evenly spaced times are 0, 1.25, 2.5 and 3.75. The frames themselves are at 0, 1, 3 and 4.
         """
         own = time = source.timing.time
-        longest = LONGEST_GAP / self._info.rate
+        longest = MAX_GAP / self._info.rate
         if verdict.since_repeat <= 2 and source.before is not None:
             gap = own - source.before
             time -= 0 if gap > longest else gap * (3 - verdict.since_repeat) / FILM_GRAIN

@@ -20,7 +20,7 @@ from ristn_cli.video.reading.streams import has_decoder
 from ristn_cli.video.types import Color, Image, VideoError, peak_of
 
 # Pillow warns about more pixels, and refuses twice as many.
-MOST_PILLOW_PIXELS = 2**30 // 12
+MAX_PILLOW_PIXELS = 2**30 // 12
 
 
 def read_image(path: str | Path, *, drop_alpha: bool = False, on_damage: Callable[[str], None] | None = None) -> Image:
@@ -53,7 +53,7 @@ def read_image_with_alpha(
         stream, context = streams[0], streams[0].codec_context
         pixel_format = stream.format  # None if undecodable; Pillow reports why
         is_deep = pixel_format is not None and depth_of(pixel_format) > 8  # type: ignore[redundant-expr]
-        if is_deep or (is_still and context.width * context.height > MOST_PILLOW_PIXELS):
+        if is_deep or (is_still and context.width * context.height > MAX_PILLOW_PIXELS):
             return _to_rgba(path, next(container.decode(stream), None))
     try:
         # Pass bytes, because Pillow allocates as much memory as a damaged length in a file requests.

@@ -29,8 +29,8 @@ SAMPLE_FRAMES = 30
 IDET = "intl_thres=1.2"
 # Smallest number of combed frames, and smallest share among those that idet classifies. In telecined film, two of five
 # frames are combed.
-LEAST_COMBED = 6
-LEAST_COMBED_SHARE = 0.3
+MIN_COMBED = 6
+MIN_COMBED_SHARE = 0.3
 # Smallest share of combed frames with the same field order. Patterns that only look combed have either order.
 SAME_ORDER_SHARE = 0.9
 
@@ -51,7 +51,7 @@ def find_fields(info: VideoInfo, *, is_interlaced: bool = False) -> VideoInfo:
     for index in range(samples):
         has_times = True
         since = Fraction(index, samples) * (info.duration or 0)
-        for time, kind, flag in _look(info, since, SAMPLES * SAMPLE_FRAMES // samples):
+        for time, kind, flag in _sample(info, since, SAMPLES * SAMPLE_FRAMES // samples):
             is_flagged |= flag
             if time in seen:
                 break  # the seek found the same key frame again
@@ -63,13 +63,13 @@ def find_fields(info: VideoInfo, *, is_interlaced: bool = False) -> VideoInfo:
             return replace(info, is_interlaced=True)
         if not has_times:
             break  # without times, samples could overlap
-    return replace(info, is_interlaced=info.is_interlaced or is_flagged, field_order=_judge(counts, is_interlaced))
+    return replace(info, is_interlaced=info.is_interlaced or is_flagged, field_order=_order_of(counts, is_interlaced))
 
 
-def _judge(counts: Counter[str], is_interlaced: bool) -> FieldOrder | None:
+def _order_of(counts: Counter[str], is_interlaced: bool) -> FieldOrder | None:
     """Return the field order by idet's counts; None if the video is not interlaced, or the order is unclear."""
     combed = counts["tff"] + counts["bff"]
-    is_combed = combed >= max(LEAST_COMBED, LEAST_COMBED_SHARE * (combed + counts["progressive"]))
+    is_combed = combed >= max(MIN_COMBED, MIN_COMBED_SHARE * (combed + counts["progressive"]))
     if combed < 1 or not (is_combed or is_interlaced):
         return None
     if max(counts["tff"], counts["bff"]) < SAME_ORDER_SHARE * combed:
@@ -77,8 +77,8 @@ def _judge(counts: Counter[str], is_interlaced: bool) -> FieldOrder | None:
     return "top" if counts["tff"] > counts["bff"] else "bottom"
 
 
-def _look(info: VideoInfo, since: Fraction, most: int) -> Iterator[tuple[int | None, str, bool]]:
-    """Yield for up to `most` consecutive frames: the time in ticks, idet's class, and whether the frame is flagged."""
+def _sample(info: VideoInfo, since: Fraction, max_frames: int) -> Iterator[tuple[int | None, str, bool]]:
+    """Yield for up to `max_frames` consecutive frames: time in ticks, idet's class, whether the frame is flagged."""
     with open_input(info.path) as container:
         stream = container.streams[info.video_index]
         assert isinstance(stream, VideoStream)
@@ -91,7 +91,7 @@ def _look(info: VideoInfo, since: Fraction, most: int) -> Iterator[tuple[int | N
                 return
         chain: Chain | None = None
         size = (0, 0)
-        for frame in islice(decodable(container, stream), most):
+        for frame in islice(decodable(container, stream), max_frames):
             if chain is None:
                 # Delete the frames' own tags, because PyAV fails for tags that are not UTF-8.
                 filters = [("metadata", "mode=delete"), ("idet", IDET)]

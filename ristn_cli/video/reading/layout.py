@@ -19,9 +19,9 @@ from ristn_cli.video.resample import ALPHA_FLAGS, Resampler
 from ristn_cli.video.types import Color, Image, VideoError, VideoInfo
 
 # Frames whose aspect ratio differs by less are stretched: sizes are rounded, and pixels of 4:3 PAL are 16:15 or 12:11.
-MOST_STRETCH = Fraction(3, 100)
+MAX_STRETCH = Fraction(3, 100)
 ASPECT_UNIT = 10000
-LARGEST_ASPECT = 4
+MAX_ASPECT = 4
 RANGE_NAMES = {"tv": "limited range", "pc": "full range"}
 
 
@@ -37,7 +37,7 @@ class AspectReader:
         key = (frame.format.name, frame.width, frame.height, int(frame.colorspace), int(frame.color_range))
         try:
             if self._chain is None or key != self._key:
-                width = f"clip(round(sar*{ASPECT_UNIT}),1,{LARGEST_ASPECT * ASPECT_UNIT})"
+                width = f"clip(round(sar*{ASPECT_UNIT}),1,{MAX_ASPECT * ASPECT_UNIT})"
                 filters = [
                     ("crop", "min(iw,16):min(ih,4):0:0"),
                     ("scale", f"w='{width}':h=2:eval=frame:flags=neighbor"),
@@ -47,7 +47,7 @@ class AspectReader:
         except av.error.FFmpegError:  # libswscale does not support the pixel format
             return Fraction(1)
         aspect = Fraction(found, ASPECT_UNIT).limit_denominator(255)
-        return aspect if Fraction(1, LARGEST_ASPECT) < aspect < LARGEST_ASPECT else Fraction(1)
+        return aspect if Fraction(1, MAX_ASPECT) < aspect < MAX_ASPECT else Fraction(1)
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Layout:
     def fit(self, width: int, height: int, pixel_aspect: Fraction) -> tuple[int, int]:
         """Return the largest size with this aspect ratio within another frame; its size if the ratios nearly match."""
         relative = self.shape / (width * pixel_aspect / height)
-        if abs(relative - 1) <= MOST_STRETCH:
+        if abs(relative - 1) <= MAX_STRETCH:
             return width, height
         if relative > 1:
             return width, max(1, round(height / relative))

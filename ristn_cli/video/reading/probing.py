@@ -35,7 +35,7 @@ from ristn_cli.video.reading.streams import (
 )
 from ristn_cli.video.reading.timestamps import first_time, keep_timestamps
 from ristn_cli.video.types import (
-    HIGHEST_PLAUSIBLE_RATE,
+    MAX_PLAUSIBLE_RATE,
     Chapter,
     Color,
     FieldOrder,
@@ -201,7 +201,7 @@ def _describe(
         duration = Fraction(container.duration, av.time_base)
     # AVI counts empty chunks, which only extend a frame, as frames.
     counted = 0 if container.format.name == "avi" else stream.frames
-    is_plausible = nominal <= HIGHEST_PLAUSIBLE_RATE
+    is_plausible = nominal <= MAX_PLAUSIBLE_RATE
     count = counted or (round(duration * nominal) if duration and is_plausible else None)
     return VideoInfo(
         path=Path(str(source)),
@@ -275,7 +275,7 @@ def _nominal_rate(stream: VideoStream) -> Fraction:
     rates = [
         rate for rate in map(as_fraction, (stream.guessed_rate, stream.average_rate)) if rate is not None and rate > 0
     ]
-    plausible = [rate for rate in rates if rate <= HIGHEST_PLAUSIBLE_RATE]
+    plausible = [rate for rate in rates if rate <= MAX_PLAUSIBLE_RATE]
     return next(iter([*plausible, *rates]), DEFAULT_RATE)
 
 

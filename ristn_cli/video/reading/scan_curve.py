@@ -29,9 +29,9 @@ BLACK_CODE = 95
 WHITE_CODE = 685
 LOG_STEP = 0.002 / 0.6
 """Decades of light per 10-bit code."""
-HIGHEST_LOG_CODE = 1023
-MOST_LIGHT = 65504.0
-"""Light is clipped to [-MOST_LIGHT, MOST_LIGHT]."""
+MAX_LOG_CODE = 1023
+MAX_LIGHT = 65504.0
+"""Light is clipped to [-MAX_LIGHT, MAX_LIGHT]."""
 
 ALPHA, BETA = 1.09929682680944, 0.018053968510807
 """Constants of BT.709's curve in the precision of BT.2020, so that its two pieces meet."""
@@ -61,13 +61,13 @@ def _stretch(extent: float, squeezed: Values) -> Values:
     return extent * np.expm1(np.expm1(squeezed / extent))
 
 
-LOWEST = -float(_squeeze(BELOW, np.array(4.5 * MOST_LIGHT)))
-HIGHEST = 1 + float(_squeeze(ABOVE, np.array(TOP_SLOPE * (MOST_LIGHT - 1))))
+LOWEST = -float(_squeeze(BELOW, np.array(4.5 * MAX_LIGHT)))
+HIGHEST = 1 + float(_squeeze(ABOVE, np.array(TOP_SLOPE * (MAX_LIGHT - 1))))
 
 
 def light_to_values(light: Values) -> Values:
     """Convert light x to v, of the same dtype. NaN becomes black."""
-    light = np.clip(np.nan_to_num(light, nan=0.0, posinf=MOST_LIGHT, neginf=-MOST_LIGHT), -MOST_LIGHT, MOST_LIGHT)
+    light = np.clip(np.nan_to_num(light, nan=0.0, posinf=MAX_LIGHT, neginf=-MAX_LIGHT), -MAX_LIGHT, MAX_LIGHT)
     values = camera_curve(np.clip(light, 0, 1))
     above, below = light > 1, light < 0
     values[above] = 1 + _squeeze(ABOVE, TOP_SLOPE * (light[above] - 1))
@@ -88,14 +88,14 @@ def values_to_light(values: Values) -> Values:
 def log_to_light(codes: Values) -> Values:
     """Convert logarithmic values in [0, 1], where 1 is the highest code, to light."""
     black = 10 ** ((BLACK_CODE - WHITE_CODE) * LOG_STEP)
-    return (10 ** ((codes * HIGHEST_LOG_CODE - WHITE_CODE) * LOG_STEP) - black) / (1 - black)
+    return (10 ** ((codes * MAX_LOG_CODE - WHITE_CODE) * LOG_STEP) - black) / (1 - black)
 
 
 def light_to_log(light: Values) -> Values:
     """Convert light to logarithmic values, clipped to [0, 1]."""
     black = 10 ** ((BLACK_CODE - WHITE_CODE) * LOG_STEP)
     relative = np.maximum(light * (1 - black) + black, 1e-30)
-    return np.clip((np.log10(relative) / LOG_STEP + WHITE_CODE) / HIGHEST_LOG_CODE, 0, 1)
+    return np.clip((np.log10(relative) / LOG_STEP + WHITE_CODE) / MAX_LOG_CODE, 0, 1)
 
 
 def light_to_display(light: Values) -> Values:

@@ -10,7 +10,7 @@ import struct
 from fractions import Fraction
 from pathlib import Path
 
-from ristn_cli.video.types import HIGHEST_PLAUSIBLE_RATE, Scan, Transfer, VideoError
+from ristn_cli.video.types import MAX_PLAUSIBLE_RATE, Scan, Transfer, VideoError
 
 DPX_HEADER_BYTES = 2048
 DPX_DEPTHS = (8, 10, 12, 16)
@@ -21,8 +21,8 @@ YCBCR = 100
 UNDEFINED = 0xFFFFFFFF
 
 EXR_MAGIC = b"\x76\x2f\x31\x01"
-MOST_EXR_HEADER = 2**20
-MOST_NAME = 256
+MAX_EXR_HEADER = 2**20
+MAX_NAME = 256
 DEEP, MULTIPART = 0x800, 0x1000
 UINT, HALF, FLOAT = range(3)
 
@@ -38,7 +38,7 @@ def read_scan(path: Path) -> Scan | None:
         if head[:4] in (b"SDPX", b"XPDS"):
             return _read_dpx(path, head)
         if head[:4] == EXR_MAGIC:
-            return _read_exr(path, head + file.read(MOST_EXR_HEADER))
+            return _read_exr(path, head + file.read(MAX_EXR_HEADER))
     return None
 
 
@@ -127,18 +127,18 @@ def _exr_types(path: Path, data: bytes) -> dict[str, int]:
 
 
 def _exr_name(path: Path, data: bytes, at: int) -> tuple[str, int]:
-    end = data.find(b"\0", at, at + MOST_NAME)
+    end = data.find(b"\0", at, at + MAX_NAME)
     if end <= at:
         raise _damaged_exr(path)
     return data[at:end].decode("utf-8", "replace"), end + 1
 
 
 def _damaged_exr(path: Path) -> VideoError:
-    return VideoError(f"{path}: its EXR header is damaged or longer than {MOST_EXR_HEADER} bytes; copy the file again")
+    return VideoError(f"{path}: its EXR header is damaged or longer than {MAX_EXR_HEADER} bytes; copy the file again")
 
 
 def _is_rate(number: float) -> bool:
-    return math.isfinite(number) and 1 <= number <= HIGHEST_PLAUSIBLE_RATE
+    return math.isfinite(number) and 1 <= number <= MAX_PLAUSIBLE_RATE
 
 
 def as_rate(number: float) -> Fraction:

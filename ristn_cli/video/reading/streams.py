@@ -22,10 +22,10 @@ from ristn_cli.video.interruption import check_interruption
 from ristn_cli.video.types import StreamInfo, VideoError
 
 # After this many consecutive demux errors, the rest of the file counts as unreadable.
-MOST_ERRORS_IN_A_ROW = 100
+MAX_CONSECUTIVE_ERRORS = 100
 # Limits for reading several video streams to find still images, if the header has no frame counts.
-MOST_COMPARED_PACKETS = 1000
-MOST_COMPARED_BYTES = 64 * 2**20
+MAX_COMPARED_PACKETS = 1000
+MAX_COMPARED_BYTES = 64 * 2**20
 COVER_CODECS = frozenset({"mjpeg", "png"})
 DISPOSITION_NAMES = (
     "default",
@@ -66,12 +66,12 @@ def read_packets(
 ) -> Iterator[Packet[Any]]:
     """Yield packets of the streams. Errors are reported to `on_error`, and reading continues after them.
 
-    Stops after MOST_ERRORS_IN_A_ROW consecutive errors. Checks for interruption (`interruptible`) before each packet.
+    Stops after MAX_CONSECUTIVE_ERRORS consecutive errors. Checks for interruption (`interruptible`) before each packet.
     """
     wanted = [streams] if isinstance(streams, Stream) else list(streams)
     packets = container.demux(wanted)
     errors = 0
-    while errors < MOST_ERRORS_IN_A_ROW:
+    while errors < MAX_CONSECUTIVE_ERRORS:
         check_interruption()
         try:
             packet = next(packets)
@@ -242,7 +242,7 @@ def _count_frames(
     unknown = {index for index, count in counts.items() if count == 0} if len(streams) > 1 else set[int]()
     read: list[Packet[Any]] = []
     size = 0
-    while unknown and len(read) < MOST_COMPARED_PACKETS and size < MOST_COMPARED_BYTES:
+    while unknown and len(read) < MAX_COMPARED_PACKETS and size < MAX_COMPARED_BYTES:
         packet = next(packets, None)
         if packet is None:
             break

@@ -22,19 +22,19 @@ from ristn_cli.video.types import FieldOrder, Telecine, VideoInfo
 PLACES = 8
 PLACE_FRAMES = 45
 # Maximum number of frames to skip after a seek to a key frame.
-MOST_PASSED = 300
+MAX_SKIPPED = 300
 # Frames that are classified together: three cycles. The next stretch begins one cycle later.
 STRETCH = 3 * CYCLE
 # Smallest number of repeated fields in film, and of moving frames in other video, per stretch.
-LEAST_REPEATS = 3
-LEAST_MOVING = 5
+MIN_REPEATS = 3
+MIN_MOVING = 5
 # Longer stretch to find faint repeats, and the smallest mean difference from moving fields, in log2.
 STEADY = 6 * CYCLE
 FAINT = 0.3
 # Smallest share of repeats among the fields that should repeat, and of expected ones among all repeats.
 PATTERN_SHARE = 0.75
 # Smallest number of film stretches.
-LEAST_STRETCHES = 2
+MIN_STRETCHES = 2
 # From this share, the whole video counts as film: the other stretches contain an edit in the pattern.
 WHOLE_SHARE = Fraction(4, 5)
 
@@ -56,10 +56,10 @@ def find_telecine(info: VideoInfo, *, is_asked: bool = False) -> VideoInfo:
 
 def _find(info: VideoInfo) -> Telecine | None:
     kinds: Counter[Kind] = Counter()
-    for changes in _places(info):
+    for changes in _sampled_changes(info):
         kinds.update(judge_stretches(changes))
     film = kinds["top"] + kinds["bottom"]
-    if film < LEAST_STRETCHES:
+    if film < MIN_STRETCHES:
         return None
     share = Fraction(film, film + kinds["other"])
     order: FieldOrder = "top" if kinds["top"] >= kinds["bottom"] else "bottom"
@@ -86,9 +86,9 @@ def assume_film(info: VideoInfo) -> Telecine:
 def judge_stretches(changes: Sequence[Change]) -> Iterator[Kind]:
     """Classify each stretch of consecutive frames. In `changes`, `kept` is the top field."""
     for begin in range(0, len(changes) - STRETCH + 1, CYCLE):
-        kind = _judge(changes[begin : begin + STRETCH])
+        kind = _classify(changes[begin : begin + STRETCH])
         first = max(0, min(begin - (STEADY - STRETCH) // 2, len(changes) - STEADY))
-        yield _judge_steady(changes[first : first + STEADY]) or kind if kind == "other" else kind
+        yield _classify_steady(changes[first : first + STEADY]) or kind if kind == "other" else kind
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class _Slots:
         return "top" if (self.bottom - self.top) % CYCLE <= 2 else "bottom"
 
 
-def _judge(changes: Sequence[Change]) -> Kind:
+def _classify(changes: Sequence[Change]) -> Kind:
     moving = sum(change.moves for change in changes)
     tops = {k for k, change in enumerate(changes) if change.repeats_kept}
     bottoms = {k for k, change in enumerate(changes) if change.repeats_other}
@@ -120,16 +120,16 @@ def _judge(changes: Sequence[Change]) -> Kind:
     best = max(choices, key=lambda slots: (fit(slots)[0], -fit(slots)[1]))
     hits, misses = fit(best)
     is_film = (
-        hits >= LEAST_REPEATS
+        hits >= MIN_REPEATS
         and hits >= PATTERN_SHARE * (hits + misses)
         and hits >= PATTERN_SHARE * (len(tops) + len(bottoms))
     )
     if is_film:
         return best.order
-    return "other" if moving >= LEAST_MOVING else "still"
+    return "other" if moving >= MIN_MOVING else "still"
 
 
-def _judge_steady(changes: Sequence[Change]) -> FieldOrder | None:
+def _classify_steady(changes: Sequence[Change]) -> FieldOrder | None:
     """Detect film whose coding noise hides repeats: they differ little from moving fields, but in every cycle."""
     leans = [[change.lean for change in changes[slot::CYCLE]] for slot in range(CYCLE)]
     if len(changes) < STEADY:
@@ -149,7 +149,7 @@ def _is_steady(leans: Sequence[float]) -> bool:
     return sum(leans) >= FAINT * len(leans) and sum(lean >= FAINT / 3 for lean in leans) >= len(leans) - 1
 
 
-def _places(info: VideoInfo) -> Iterator[list[Change]]:
+def _sampled_changes(info: VideoInfo) -> Iterator[list[Change]]:
     """Yield the changes of consecutive frames at each sampled position, with the top field as the kept one."""
     places = PLACES if info.duration is not None else 1
     until: Fraction | None = None
@@ -157,14 +157,14 @@ def _places(info: VideoInfo) -> Iterator[list[Change]]:
         since = Fraction(index, places) * (info.duration or 0)
         if until is not None and since + info.start_time < until:
             continue
-        changes, until = _look(info, since, PLACES * PLACE_FRAMES // places)
+        changes, until = _sample(info, since, PLACES * PLACE_FRAMES // places)
         if changes:
             yield changes
         if until is None:
             return
 
 
-def _look(info: VideoInfo, since: Fraction, most: int) -> tuple[list[Change], Fraction | None]:
+def _sample(info: VideoInfo, since: Fraction, most: int) -> tuple[list[Change], Fraction | None]:
     """Return the changes of up to `most` consecutive frames from `since`, and the time of the last one, if known."""
     meter = FieldMeter("top")
     changes: list[Change] = []
@@ -182,7 +182,7 @@ def _look(info: VideoInfo, since: Fraction, most: int) -> tuple[list[Change], Fr
         for frame in decodable(container, stream):
             base = as_fraction(frame.time_base)
             last = None if frame.pts is None or base is None else frame.pts * base
-            if last is not None and last < info.start_time + since and passed < MOST_PASSED:
+            if last is not None and last < info.start_time + since and passed < MAX_SKIPPED:
                 passed += 1
                 continue
             if planar_format(frame.format.name) is None:

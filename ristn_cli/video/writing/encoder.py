@@ -27,14 +27,14 @@ LOOKAHEADS = {
     "libx264": dict(zip(X26X_PRESETS, (0, 0, 10, 20, 30, 40, 50, 60, 60), strict=True)),
     "libx265": dict(zip(X26X_PRESETS, (5, 10, 15, 15, 15, 20, 25, 40, 40), strict=True)),
 }
-SHORTEST_LOOKAHEADS = {"libx264": 3, "libx265": 9}
+MIN_LOOKAHEADS = {"libx264": 3, "libx265": 9}
 """Smallest lookaheads. x264 needs some to place B-frames, x265 more than the 8 in a row of its slowest preset."""
 LARGE_PICTURE = 4096 * 2304
 """In pixels. Limits memory: for larger frames, the lookahead of x264 and x265 shrinks to the same number of pixels.
 
 x264 also encodes only one frame at a time, in slices. Otherwise it would need 6 GiB at 7680x4320 and `medium`.
 """
-MOST_SLICES = 4
+MAX_SLICES = 4
 """At 7680x4320 and the same rate factor, 4 slices cost at most 0.1 dB and 0.4 % of the size; 16 would cost 5 %."""
 
 
@@ -74,7 +74,7 @@ def add_stream(
     if codec.encoder == "libx264":
         context.thread_type = "AUTO"  # PyAV's default of slices is slower and larger
         if is_large(shape.width * shape.height):
-            context.thread_type, context.thread_count = "SLICE", min(usable_cores(), MOST_SLICES)
+            context.thread_type, context.thread_count = "SLICE", min(usable_cores(), MAX_SLICES)
     context.sample_aspect_ratio = shape.sample_aspect_ratio
     stream.time_base = context.time_base = shape.time_base
     return stream, builder
@@ -94,7 +94,7 @@ def bounded_lookahead(encoder: str, preset: str, pixels: int) -> int:
     lookahead = LOOKAHEADS[encoder][preset]
     if not is_large(pixels):
         return lookahead
-    return min(lookahead, max(SHORTEST_LOOKAHEADS[encoder], lookahead * LARGE_PICTURE // pixels))
+    return min(lookahead, max(MIN_LOOKAHEADS[encoder], lookahead * LARGE_PICTURE // pixels))
 
 
 def shorter_lookahead(codec: Codec, settings: EncoderSettings, pixels: int) -> int | None:

@@ -9,11 +9,11 @@ import math
 from ristn_cli.video.codecs import X26X_PRESETS
 from ristn_cli.video.writing.encoder import bounded_lookahead, is_large, usable_cores
 
-PLAIN = {"libx264": 35.0, "libx265": 80.0, "libsvtav1": 340.0, "ffv1": 50.0, "rawvideo": 5.5, "dpx": 24.0, "exr": 36.0}
+BASE = {"libx264": 35.0, "libx265": 80.0, "libsvtav1": 340.0, "ffv1": 50.0, "rawvideo": 5.5, "dpx": 24.0, "exr": 36.0}
 """Bytes per 8-bit pixel that an encoder needs with any settings."""
-OTHERS = 12.0
+BASE_OF_OTHERS = 12.0
 """The same for all others: ProRes, images, and main memory of GPU encoders."""
-AHEAD = {"libx264": 3.0, "libx265": 5.0}
+LOOKAHEAD = {"libx264": 3.0, "libx265": 5.0}
 """Bytes per pixel of each frame in the lookahead."""
 REFERENCES = dict(zip(X26X_PRESETS, (1, 1, 1, 2, 2, 3, 5, 8, 16), strict=True))
 REFERENCE = 5.5
@@ -34,10 +34,10 @@ def encoder_bytes(encoder: str, *, preset: str, width: int, height: int, is_deep
         is_deep: whether frames have more than 8 bits per sample.
     """
     pixels = width * height
-    held = PLAIN.get(encoder, OTHERS)
-    if encoder in AHEAD and preset in X26X_PRESETS:
-        held += AHEAD[encoder] * bounded_lookahead(encoder, preset, pixels)
+    bytes_per_pixel = BASE.get(encoder, BASE_OF_OTHERS)
+    if encoder in LOOKAHEAD and preset in X26X_PRESETS:
+        bytes_per_pixel += LOOKAHEAD[encoder] * bounded_lookahead(encoder, preset, pixels)
     if encoder == "libx264":
-        held += REFERENCE * REFERENCES.get(preset, 1)
-        held += 0 if is_large(pixels) else THREADS + THREAD * math.ceil(1.5 * usable_cores())
-    return math.ceil(held * pixels * (DEEP_SHARE if is_deep else 1))
+        bytes_per_pixel += REFERENCE * REFERENCES.get(preset, 1)
+        bytes_per_pixel += 0 if is_large(pixels) else THREADS + THREAD * math.ceil(1.5 * usable_cores())
+    return math.ceil(bytes_per_pixel * pixels * (DEEP_SHARE if is_deep else 1))

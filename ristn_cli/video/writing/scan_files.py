@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ristn_cli.video.reading.scan_curve import BLACK_CODE, HIGHEST_LOG_CODE, WHITE_CODE
+from ristn_cli.video.reading.scan_curve import BLACK_CODE, MAX_LOG_CODE, WHITE_CODE
 from ristn_cli.video.reading.scan_header import DPX_HEADER_BYTES, EXR_MAGIC, FLOAT, HALF, UNDEFINED, pack_timecode
 from ristn_cli.video.types import Scan
 
@@ -46,7 +46,7 @@ def encode_dpx(codes: NDArray[Any], header: ScanHeader) -> bytes:
         samples = codes.astype(np.uint8) if scan.bit_depth == 8 else (codes << (16 - scan.bit_depth)).astype(">u2")
         rows = samples.reshape(height, -1).view(np.uint8)
         data = np.pad(rows, ((0, 0), (0, -rows.shape[1] % 4))).tobytes()
-    scale = (2**scan.bit_depth - 1) / HIGHEST_LOG_CODE
+    scale = (2**scan.bit_depth - 1) / MAX_LOG_CODE
     low, high = (BLACK_CODE * scale, WHITE_CODE * scale) if scan.transfer == "log" else (0, 2**scan.bit_depth - 1)
     head = bytearray(b"\xff" * DPX_HEADER_BYTES)
     struct.pack_into(">4sI8sI", head, 0, b"SDPX", DPX_HEADER_BYTES, b"V2.0", DPX_HEADER_BYTES + len(data))

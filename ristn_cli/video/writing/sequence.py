@@ -34,7 +34,7 @@ PART_SUFFIX = ".zip"
 TIMES_NAME = "times.json"
 SIDECAR_NAME = "timestamps.txt"
 NUMBER = re.compile(r"%0?(\d*)d")
-MOST_NAMED = 8
+MAX_LISTED = 8
 """Maximum number of files that a warning lists."""
 
 log = logging.getLogger("ristn.video")
@@ -256,7 +256,7 @@ def publish_images(folder: Path, target: Path, *, overwrite: bool) -> None:
     others = [*existing_images(target), target.parent / SIDECAR_NAME]
     left = [path.name for path in others if path.name not in names and os.path.lexists(path)]
     if left:
-        shown = left if len(left) <= MOST_NAMED else [*left[: MOST_NAMED - 2], "...", left[-1]]
+        shown = left if len(left) <= MAX_LISTED else [*left[: MAX_LISTED - 2], "...", left[-1]]
         log.warning(
             f"{target}: kept {len(left)} other files that this run did not write: {', '.join(shown)}"
             if len(left) > 1

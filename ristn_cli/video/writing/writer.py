@@ -37,7 +37,7 @@ from ristn_cli.video.writing.encoder import (
 from ristn_cli.video.writing.settings import EncoderSettings, OutputShape, output_color
 
 # FFmpeg's MP4 muxer doubles lower time bases until they reach this value.
-SLOWEST_MP4_CLOCK = 10000
+MIN_MP4_CLOCK = 10000
 FILE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 
 
@@ -166,7 +166,7 @@ class FrameWriter:
 
     def _open(self, image: Image) -> None:
         clock = self._shape.time_base.denominator
-        while clock < SLOWEST_MP4_CLOCK:
+        while clock < MIN_MP4_CLOCK:
             clock *= 2
         is_mp4 = self.path.suffix.lower() in (".mp4", ".mov", ".m4v")
         open_new(self._unfinished).close()  # FFmpeg would follow an existing link
