@@ -150,7 +150,7 @@ class TestBrokenMp4:
         data = clip.read_bytes()
         broken = tmp_path / "broken.mp4"
         broken.write_bytes(data[: data.index(b"moov") - 4])
-        with pytest.raises(VideoError, match=r"broken\.mp4: .*without its index \('moov'\).*never finished"):
+        with pytest.raises(VideoError, match=r"broken\.mp4: .*without its index \('moov'\).*not finished"):
             probe(broken)
 
 

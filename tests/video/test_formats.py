@@ -81,7 +81,7 @@ def test_the_document_lists_the_formats() -> None:
         ("Containers of games", formats.GAME_CONTAINERS),
         ("Elementary streams", formats.ELEMENTARY_STREAMS),
         ("Images", formats.IMAGES),
-        ("Sound", formats.SOUND),
+        ("Sound", formats.AUDIO),
     ):
         assert documented(title) == names
     others = documented("Scripts, playlists and others that open further files or the network").split()

@@ -172,7 +172,7 @@ def test_a_failure_leaves_nothing(upscaler: Upscaler, tmp_path: Path, monkeypatc
 
 def test_one_image_holds_one_frame(upscaler: Upscaler, tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mp4", frames=3, width=32, height=32)
-    with pytest.raises(VideoError, match=r"a\.png: is one image, .*a_%05d\.png, or use --max-frames 1"):
+    with pytest.raises(VideoError, match=r"a\.png: is one image, .*a_%05d\.png, or --max-frames 1"):
         run(source, tmp_path / "a.png", upscaler)
     assert run(source, tmp_path / "a.png", upscaler, short(max_frames=1, start=Fraction(1, 25))) == 1
     assert read_image(tmp_path / "a.png").shape == (128, 128, 3)

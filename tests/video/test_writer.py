@@ -144,7 +144,7 @@ def test_pixel_formats(tmp_path: Path) -> None:
     try_target(info, tmp_path / "out.mkv", pixel_format="yuv444p", **settings)
     with pytest.raises(VideoError, match=r"^libx264: .*'foo'; use another --codec, --pix-fmt"):
         try_target(info, tmp_path / "out.mkv", pixel_format="foo", **settings)
-    with pytest.raises(VideoError, match=r"^libx264 refuses 256x192 pixels .*--pix-fmt"):
+    with pytest.raises(VideoError, match=r"^libx264 does not support 256x192 pixels .*--pix-fmt"):
         try_target(info, tmp_path / "out.mkv", pixel_format="rgb24", **settings)
 
 
