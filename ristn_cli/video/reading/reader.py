@@ -193,7 +193,7 @@ def _video_frames(reading: Reading, scope: Scope, damage: Damage, matcher: Match
         picture = next(pictures, None)
         if picture is not None:
             finisher.note(estimator.stamp(picture))
-            picture.opaque = [layouts.read(picture)]  # a new list: PyAV drops it with the first frame
+            picture.opaque = [layouts.read(picture)]  # one list per frame: PyAV would drop a shared one
         for whole in deinterlacer.push(picture):
             yield from finisher.push(whole)
             if finisher.is_over:
