@@ -253,5 +253,5 @@ def test_ffmpeg_is_the_packaged_one_or_an_absolute_path(tmp_path: Path, monkeypa
         find_ffmpeg()
     monkeypatch.delenv("IMAGEIO_FFMPEG_EXE")
     monkeypatch.setattr("imageio_ffmpeg.get_ffmpeg_exe", lambda: "ffmpeg")
-    with pytest.raises(VideoError, match="carries no ffmpeg program for this machine"):
+    with pytest.raises(VideoError, match="has no ffmpeg program for this machine"):
         find_ffmpeg()

@@ -166,7 +166,7 @@ def test_errors_of_the_system_name_the_file_in_one_line(tmp_path: Path, tiny_wei
     weights = ("--model", tiny_weights)
     for arguments, named, reason in (
         (("info", long), long, "too long; give it a shorter name"),
-        (("info", loop), loop, "is a link that leads to no file"),
+        (("info", loop), loop, "is a broken link"),
         (("info", source / "in.mp4"), source, "no such file or directory"),
         (("upscale", source, long, *weights), long, "too long; give it a shorter name"),
         (("upscale", source, source / "out.mp4", *weights), source, "does not exist"),

@@ -1,6 +1,6 @@
-"""Video in and out: probe, frames with exact times and colours, encoding, and the mux with all else of the source.
+"""Read, write and mux video and images: the only package that uses PyAV, FFmpeg and imageio.
 
-The only package that knows PyAV, FFmpeg and imageio. It knows nothing of networks, and shows nothing to anyone.
+It does not know networks, and does not print anything.
 """
 
 from ristn_cli.video.codecs import CODECS, choose_codec, part_suffix, size_step

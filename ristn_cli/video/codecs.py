@@ -1,4 +1,4 @@
-"""The codecs there are to choose from: encoders by name, pixel formats and presets. Knows no files."""
+"""The available codecs: encoder names, pixel formats and presets. Does not know files."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from ristn_cli.video.types import VideoError
 
 DEFAULT_CRF = 17
 X26X_PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
-# x264's preset names on the scales of the other encoders.
+# The names of x264's presets, mapped to the presets of other encoders.
 SVT_PRESETS = dict(zip(X26X_PRESETS, (12, 11, 10, 9, 8, 6, 4, 3, 2), strict=True))
 NVENC_PRESETS = dict(zip(X26X_PRESETS, (1, 1, 2, 3, 4, 4, 5, 6, 7), strict=True))
 
 
 @dataclass(frozen=True)
 class Codec:
-    """A `--codec`: its encoder, pixel formats for 8-bit and deeper frames, the suffix of its parts, quality option.
+    """A value of `--codec`, and how to use its encoder.
 
-    `alpha_pixel_format` and its deep sister hold transparency; None where the codec cannot.
+    `deep_pixel_format` is for frames of more than 8 bits. The pixel formats with alpha are None if the codec does not
+    support it. `presets` is None if the encoder uses x264's names.
 
-    `reorder_depth` is by how many pictures the encoder reorders at most: 2 for x264 and x265, whose B-frames are
-    references for at most one level of others; what NVENC may do is guessed generously.
+    `reorder_depth` is the maximum number of frames that the encoder reorders: 2 for x264 and x265, whose B-frames are
+    references for one level of B-frames; an upper estimate for NVENC.
     """
 
     name: str
@@ -43,7 +44,7 @@ class Codec:
 
     @property
     def is_available(self) -> bool:
-        """Whether FFmpeg's libraries have the encoder; one of NVENC needs a GPU, too."""
+        """Return whether FFmpeg's libraries include the encoder. NVENC additionally needs a GPU."""
         return self.encoder in codecs_available
 
 
@@ -98,7 +99,7 @@ AUTO_DEEP = ("hevc", "av1")
 
 
 def choose_codec(name: str | None, bit_depth: int) -> str:
-    """`auto` or None resolved: h264 for 8-bit frames, hevc (10 bit) above; where FFmpeg lacks its encoder, the next.
+    """Resolve `auto` or None: h264 for 8-bit frames, else hevc; if FFmpeg lacks that encoder, the next available one.
 
     Raises VideoError for an unknown name.
     """
@@ -106,14 +107,14 @@ def choose_codec(name: str | None, bit_depth: int) -> str:
         preferred = AUTO_DEEP if bit_depth > 8 else AUTO
         return next((codec for codec in preferred if CODECS[codec].is_available), preferred[0])
     if name not in CODECS:
-        raise VideoError(f"codec '{name}' is unknown; expected auto, {', '.join(CODECS)}")
+        raise VideoError(f"unknown codec '{name}'; expected auto, {', '.join(CODECS)}")
     return name
 
 
 def choose_pixel_format(codec: str | None, pixel_format: str | None, bit_depth: int, *, has_alpha: bool = False) -> str:
-    """`pixel_format`, or when it is None the codec's own for frames of as many bits, by FFmpeg's name.
+    """Return `pixel_format`, or if it is None the codec's default for the bit depth.
 
-    Raises VideoError when the frames have transparency and the format or the codec cannot hold it.
+    Raises VideoError if the frames have transparency and the format or the codec does not support it.
     """
     chosen = CODECS[choose_codec(codec, bit_depth)]
     if not has_alpha:
@@ -122,12 +123,12 @@ def choose_pixel_format(codec: str | None, pixel_format: str | None, bit_depth: 
     if name is None:
         raise VideoError(
             f"the video has transparency, which {chosen.name} cannot hold; use --codec prores with an output ending in "
-            ".mov, --codec ffv1 with one in .mkv, or give the transparency up with --drop alpha"
+            ".mov, --codec ffv1 with one ending in .mkv, or remove the transparency with --drop alpha"
         )
     if not has_alpha_channel(_layout(name)):
         raise VideoError(
             f"the video has transparency, which the pixel format {name} cannot hold; use another --pix-fmt, "
-            "or give the transparency up with --drop alpha"
+            "or remove the transparency with --drop alpha"
         )
     return name
 
@@ -135,9 +136,9 @@ def choose_pixel_format(codec: str | None, pixel_format: str | None, bit_depth: 
 def size_step(
     codec: str | None, pixel_format: str | None, bit_depth: int, *, has_alpha: bool = False
 ) -> tuple[int, int]:
-    """What the width and the height of a picture must be multiples of, for its chroma; arguments as above.
+    """Return the numbers that width and height must be multiples of, because of chroma subsampling.
 
-    Raises VideoError as `choose_pixel_format` does, and for a pixel format that FFmpeg does not know.
+    Raises VideoError as `choose_pixel_format` does, and for an unknown pixel format.
     """
     layout = _layout(choose_pixel_format(codec, pixel_format, bit_depth, has_alpha=has_alpha))
     return 64 // layout.chroma_width(), 64 // layout.chroma_height()
@@ -147,9 +148,9 @@ def _layout(pixel_format: str) -> VideoFormat:
     try:
         return VideoFormat(pixel_format, 64, 64)
     except ValueError as error:
-        raise VideoError(f"pixel format '{pixel_format}' is unknown to FFmpeg; choose another --pix-fmt") from error
+        raise VideoError(f"FFmpeg does not know the pixel format '{pixel_format}'; use another --pix-fmt") from error
 
 
 def part_suffix(codec: str | None) -> str:
-    """The suffix that a part file of this codec must have: `.mp4`, or `.mov` for ProRes."""
+    """Return the suffix of part files of a codec: `.mp4`, or `.mov` for ProRes."""
     return CODECS[choose_codec(codec, 8)].part_suffix

@@ -1,4 +1,4 @@
-"""What the colours of a decoded picture are: tags, defaults where there are none, depth, alpha. Converts nothing."""
+"""Colour properties of decoded frames: tags, defaults, bit depth and alpha channel. Converts nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from av.video.frame import VideoFrame
 from ristn_cli.video.filters import LOG_LOCK, Chain
 from ristn_cli.video.types import UNSPECIFIED, Color, VideoError
 
-# Luma weights (red, blue) of each matrix that is a plain linear one: ITU-T H.273, table 4.
+# Luma weights (red, blue) of each supported matrix: ITU-T H.273, table 4.
 LUMA_WEIGHTS: dict[str, tuple[float, float]] = {
     "bt709": (0.2126, 0.0722),
     "fcc": (0.30, 0.11),
@@ -23,18 +23,18 @@ LUMA_WEIGHTS: dict[str, tuple[float, float]] = {
     "smpte240m": (0.212, 0.087),
     "bt2020nc": (0.2627, 0.0593),
 }
-# By their code points, ITU-T H.273, as decoded frames have them; others are not looked at frame by frame.
+# Code points of ITU-T H.273, as decoded frames have them.
 MATRICES = {1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020nc"}
 RANGES = {1: "tv", 2: "pc"}
 GBR = 0
-"""The code point of RGB, which palettes have too."""
+"""Code point of RGB, also of palettes."""
 HIGH_DEFINITION_LINES = 720
 
 
 def read_color_names(frame: VideoFrame) -> dict[str, str]:
-    """FFmpeg's names for a decoded frame's colour tags: range, matrix, primaries, transfer, chroma_location.
+    """Return FFmpeg's names of a frame's colour tags: range, matrix, primaries, transfer, chroma_location.
 
-    PyAV does not give the chroma location, but libavfilter's showinfo prints it with all the others.
+    PyAV does not provide the chroma location, but the log of libavfilter's showinfo contains all tags.
     """
     with LOG_LOCK:
         level = av.logging.get_level()
@@ -60,12 +60,12 @@ def read_color_names(frame: VideoFrame) -> dict[str, str]:
 
 
 def is_rgb(frame: VideoFrame) -> bool:
-    """True for RGB and for palettes of it."""
+    """Return whether a frame is RGB or has an RGB palette."""
     return frame.format.is_rgb or frame.format.name == "pal8" or int(frame.colorspace) == GBR
 
 
 def default_conversion(frame: VideoFrame, lines: int) -> tuple[str, str]:
-    """Matrix and range of an untagged picture of as many lines: see `Color`."""
+    """Return matrix and range of an untagged frame with `lines` lines: see `Color`."""
     if is_rgb(frame):
         return "gbr", "pc"
     matrix = "bt709" if lines >= HIGH_DEFINITION_LINES else "smpte170m"
@@ -73,9 +73,9 @@ def default_conversion(frame: VideoFrame, lines: int) -> tuple[str, str]:
 
 
 def color_of(frame: VideoFrame, stream: Color) -> Color:
-    """The colour of one frame of a stream: its own tags, then the stream's.
+    """Return the colour tags of one frame: its own, completed by those of the stream.
 
-    A YUV frame of a stream that begins as RGB, or the other way, is taken by its own tags alone.
+    If the frame is YUV and the stream RGB, or the reverse, matrix and range of the stream are ignored.
     """
     matrix, range_ = MATRICES.get(int(frame.colorspace)), RANGES.get(int(frame.color_range))
     if is_rgb(frame) == (stream.conversion_matrix == "gbr"):
@@ -91,20 +91,20 @@ def color_of(frame: VideoFrame, stream: Color) -> Color:
 
 
 def depth_of(pixel_format: VideoFormat) -> int:
-    """Bits of the deepest colour component."""
+    """Return the bits per sample of the deepest component."""
     return max(component.bits for component in pixel_format.components)
 
 
 def has_alpha_channel(pixel_format: VideoFormat) -> bool:
-    """True when the format has an alpha plane or is a palette that may hold one."""
+    """Return whether the format has an alpha plane or a palette, which may contain alpha."""
     return any(component.is_alpha for component in pixel_format.components)
 
 
 def check_matrix(color: Color, path: object) -> None:
-    """Refuse a matrix that is not a plain linear one (YCgCo, ICtCp, BT.2020 constant luminance)."""
+    """Raise VideoError for an unsupported matrix (YCgCo, ICtCp, BT.2020 constant luminance)."""
     matrix = color.conversion_matrix
     if matrix != "gbr" and matrix not in LUMA_WEIGHTS:
         raise VideoError(
-            f"{path}: the colour matrix is {matrix}, which is not supported; expected one of "
-            f"{', '.join(LUMA_WEIGHTS)}: convert the file to bt709 or bt2020nc first"
+            f"{path}: the colour matrix {matrix} is not supported; expected one of {', '.join(LUMA_WEIGHTS)}: "
+            "convert the file to bt709 or bt2020nc first"
         )

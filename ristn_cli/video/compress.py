@@ -1,4 +1,4 @@
-"""What real encoders do to pictures: frames through an encoder and back through its decoder, in memory."""
+"""Encode and decode frames in memory, to simulate compression artefacts."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,21 +13,21 @@ from av.video.frame import PictureType, VideoFrame
 
 from ristn_cli.video.types import Image, VideoError
 
-SMALLEST_SIDE = 16
-"""Smaller pictures are repeated at their edge up to this: encoders work in blocks of as many pixels."""
+MIN_SIDE = 16
+"""Encoders work in blocks of this many pixels. Smaller frames are padded by repeating their edge."""
 
 DECODERS = {"libx264": "h264", "mpeg4": "mpeg4", "mpeg2video": "mpeg2video"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compression:
-    """How strongly pictures are compressed, always as 4:2:0 in 8 bits at 25 frames a second.
+    """Settings of a compression. Frames are always 8-bit 4:2:0 at 25 frames per second.
 
     Attributes:
         encoder: `libx264`, `mpeg4` or `mpeg2video`.
-        strength: x264's constant rate factor (0 to 51), or the others' quantiser scale (1 to 31).
-        preset: x264's; the others have none.
-        keyframe_interval: largest distance of key frames.
+        strength: constant rate factor (0 to 51) of x264, or quantizer scale (1 to 31) of the others.
+        preset: preset of x264. The others have none.
+        keyframe_interval: largest distance between key frames.
     """
 
     encoder: str = "libx264"
@@ -40,25 +40,25 @@ class Compression:
             raise ValueError(f"unknown encoder {self.encoder!r}: expected one of {', '.join(DECODERS)}")
         lowest, highest = (0, 51) if self.encoder == "libx264" else (1, 31)
         if not lowest <= self.strength <= highest:
-            raise ValueError(f"{self.encoder}: strength {self.strength} is not from {lowest} to {highest}")
+            raise ValueError(f"{self.encoder}: strength {self.strength}: expected {lowest} to {highest}")
 
 
 def compress_clip(images: Iterable[Image], crf: int) -> Iterator[Image]:
-    """Frames as H.264 of a constant rate factor shows them, by x264's preset `medium`; see `compress_images`."""
+    """Yield frames compressed with H.264 at a constant rate factor and preset `medium`; see `compress_images`."""
     return compress_images(images, Compression(strength=crf))
 
 
 def compress_images(images: Iterable[Image], compression: Compression) -> Iterator[Image]:
-    """As many frames as came in, in their order: (H, W, 3) uint8, all of the first one's size.
+    """Yield each frame, (H, W, 3) uint8, after encoding and decoding. All frames must have the same size.
 
-    Reads ahead as far as the encoder does and holds no more. The same frames give the same result in every call.
+    Reads ahead only as far as the encoder does. The result is deterministic.
 
     Raises:
-        VideoError: frames of other sizes or depths, or a codec that failed.
+        VideoError: frames differ in size, are not uint8, or the codec failed.
     """
     codec: tuple[VideoCodecContext, VideoCodecContext] | None = None
     shape: tuple[int, ...] = ()
-    count = given = 0
+    count = decoded_count = 0
     try:
         for image in images:
             if codec is None:
@@ -66,28 +66,28 @@ def compress_images(images: Iterable[Image], compression: Compression) -> Iterat
                 codec = open_codec(shape[0], shape[1], compression)
             check_image(image, shape, count)
             for decoded in pass_frame(codec, to_picture(image, count)):
-                given += 1
+                decoded_count += 1
                 yield to_image(decoded, shape)
             count += 1
         if codec is not None:
             for decoded in pass_frame(codec, None):
-                given += 1
+                decoded_count += 1
                 yield to_image(decoded, shape)
     except FFmpegError as error:
         raise VideoError(f"{compression.encoder}: {error.strerror}") from error
-    if given != count:
-        raise VideoError(f"{compression.encoder}: {given} of {count} frames came back")
+    if decoded_count != count:
+        raise VideoError(f"{compression.encoder}: decoded {decoded_count} of {count} encoded frames")
 
 
 @dataclass(frozen=True)
 class EncodedImages:
-    """Pictures as an encoder left them, a small part of their size: what is decoded of them is always the same.
+    """Encoded frames in memory. Decoding always returns the same frames.
 
     Attributes:
         encoder: as in `Compression`.
-        shape: of every picture, (H, W, 3); empty where there are none.
-        packets: what the encoder gave, in its order.
-        count: how many pictures they are.
+        shape: shape (H, W, 3) of each frame; empty if there are no frames.
+        packets: encoded packets in decoding order.
+        count: number of frames.
     """
 
     encoder: str
@@ -96,29 +96,29 @@ class EncodedImages:
     count: int
 
     def decode(self) -> Iterator[Image]:
-        """The pictures, (H, W, 3) uint8, in their order.
+        """Yield the frames, (H, W, 3) uint8, in their order.
 
         Raises:
-            VideoError: they cannot be decoded, or not as many come back as went in.
+            VideoError: decoding failed or returned another number of frames.
         """
         decoder = open_decoder(self.encoder)
-        given = 0
+        decoded_count = 0
         try:
             for data in (*self.packets, None):
                 for decoded in decoder.decode(None if data is None else av.Packet(data)):
-                    given += 1
+                    decoded_count += 1
                     yield to_image(decoded, self.shape)
         except FFmpegError as error:
             raise VideoError(f"{self.encoder}: {error.strerror}") from error
-        if given != self.count:
-            raise VideoError(f"{self.encoder}: {given} of {self.count} frames came back")
+        if decoded_count != self.count:
+            raise VideoError(f"{self.encoder}: decoded {decoded_count} of {self.count} encoded frames")
 
 
 def encode_images(images: Iterable[Image], compression: Compression) -> EncodedImages:
-    """All frames, (H, W, 3) uint8 of one size, encoded once: for readers that must all have the same frames.
+    """Encode frames, (H, W, 3) uint8 of one size, once, so that several readers decode the same frames.
 
     Raises:
-        VideoError: frames of other sizes or depths, or an encoder that failed.
+        VideoError: frames differ in size, are not uint8, or the encoder failed.
     """
     encoder: VideoCodecContext | None = None
     shape: tuple[int, ...] = ()
@@ -140,13 +140,13 @@ def encode_images(images: Iterable[Image], compression: Compression) -> EncodedI
 
 
 def check_image(image: Image, shape: tuple[int, ...], number: int) -> None:
-    """Raise VideoError unless a picture is uint8 and of the first one's shape."""
+    """Raise VideoError unless a frame is uint8 and has the shape of the first frame."""
     if image.shape != shape or image.dtype != np.uint8:
         raise VideoError(f"frame {number + 1} is {image.shape} {image.dtype}: expected {shape} uint8")
 
 
 def open_codec(height: int, width: int, compression: Compression) -> tuple[VideoCodecContext, VideoCodecContext]:
-    """An encoder for pictures of a size, in one thread, and its decoder."""
+    """Return a single-threaded encoder for frames of this size, and its decoder."""
     encoder = av.CodecContext.create(compression.encoder, "w")
     assert isinstance(encoder, VideoCodecContext)
     encoder.width, encoder.height = padded_side(width), padded_side(height)
@@ -158,7 +158,7 @@ def open_codec(height: int, width: int, compression: Compression) -> tuple[Video
         encoder.options = {
             "crf": str(compression.strength),
             "preset": compression.preset,
-            # Without cpu-independent, x264 gives other bits for the same frames in some of its calls.
+            # Without cpu-independent, x264 does not encode the same frames to the same bits in every call.
             "x264-params": "log-level=none:threads=1:cpu-independent=1",
         }
     else:
@@ -168,7 +168,7 @@ def open_codec(height: int, width: int, compression: Compression) -> tuple[Video
 
 
 def open_decoder(encoder: str) -> VideoCodecContext:
-    """A decoder, in one thread, of what an encoder gives."""
+    """Return a single-threaded decoder for the output of an encoder."""
     decoder = av.CodecContext.create(DECODERS[encoder], "r")
     assert isinstance(decoder, VideoCodecContext)
     decoder.thread_count, decoder.thread_type = 1, ThreadType.NONE
@@ -176,7 +176,7 @@ def open_decoder(encoder: str) -> VideoCodecContext:
 
 
 def pass_frame(codec: tuple[VideoCodecContext, VideoCodecContext], picture: VideoFrame | None) -> Iterator[VideoFrame]:
-    """What comes out of the decoder after a picture went into the encoder; None ends both."""
+    """Encode a frame and yield the frames that can be decoded by now; None flushes both codecs."""
     encoder, decoder = codec
     for packet in encoder.encode(picture):
         yield from decoder.decode(packet)
@@ -185,22 +185,22 @@ def pass_frame(codec: tuple[VideoCodecContext, VideoCodecContext], picture: Vide
 
 
 def padded_side(side: int) -> int:
-    """The even side that a picture's is grown to."""
-    return max(SMALLEST_SIDE, side + side % 2)
+    """Return the even side, at least MIN_SIDE, to which a frame is padded."""
+    return max(MIN_SIDE, side + side % 2)
 
 
 def to_picture(image: Image, number: int) -> VideoFrame:
-    """An encoder's picture, its edge repeated up to the padded size."""
+    """Convert an image to a YUV 4:2:0 frame, padded by repeating its edge."""
     height, width = image.shape[:2]
     padding = ((0, padded_side(height) - height), (0, padded_side(width) - width), (0, 0))
-    grown = np.ascontiguousarray(np.pad(image, padding, mode="edge"))
-    picture = VideoFrame.from_ndarray(grown, format="rgb24").reformat(format="yuv420p")
+    padded = np.ascontiguousarray(np.pad(image, padding, mode="edge"))
+    picture = VideoFrame.from_ndarray(padded, format="rgb24").reformat(format="yuv420p")
     picture.pts, picture.time_base = number, Fraction(1, 25)
     picture.pict_type = PictureType.NONE
     return picture
 
 
 def to_image(picture: VideoFrame, shape: tuple[int, ...]) -> Image:
-    """RGB of a decoded picture, cut to the size that it was given in."""
+    """Return the RGB image (H, W, 3) of a decoded frame, cropped to its original size."""
     image = picture.to_ndarray(format="rgb24")[: shape[0], : shape[1]]
     return np.ascontiguousarray(image, dtype=np.uint8)

@@ -1,8 +1,8 @@
-"""Decoded pictures to RGB arrays and back, by the right matrix, range and chroma position. Knows no files, no time.
+"""Convert decoded frames to RGB arrays and back, with the correct matrix, range and chroma location.
 
-libswscale converts 8-bit pictures within half a code value when it is told everything explicitly. Above 8 bits its
-RGB arithmetic is off by up to four 10-bit codes (it takes white to be 255 << 8), so there it only resamples chroma,
-at the source's own depth, and the matrix is applied here, in float32.
+Does not know files and times. For 8-bit frames, libswscale is accurate to half a code value if every parameter is
+explicit. Above 8 bits its RGB arithmetic is off by up to four 10-bit codes, because it uses 255 << 8 as white. There it
+only resamples chroma, at the source's bit depth, and the matrix is applied here in float32.
 """
 
 from __future__ import annotations
@@ -18,19 +18,18 @@ from ristn_cli.video.colors import LUMA_WEIGHTS, check_matrix, color_of, depth_o
 from ristn_cli.video.filters import Chain
 from ristn_cli.video.types import UNSPECIFIED, Color, Image, VideoError, peak_of
 
-WIDEST_VECTOR = 64
-"""Pixels."""
+VECTOR_PIXELS = 64  # pixels
 
 SWS_FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
-# Rows converted at a time above 8 bits: three float32 planes of a 4096-pixel strip stay in the second-level cache.
+# Rows per step above 8 bits: three float32 planes of a 4096-pixel-wide strip fit into the second-level cache.
 STRIP_ROWS = 16
 PLANAR_DEPTHS = (9, 10, 12, 14, 16)
 
 
 class RgbReader:
-    """Decoded frames of one stream to RGB arrays. Rebuilds its filters when pixel format, matrix or range change.
+    """Converts decoded frames of one stream to RGB. Rebuilds its filters when the format changes.
 
-    A frame's own tags win over `color`, which is the stream's.
+    A frame's own tags take precedence over `color`, the tags of the stream.
     """
 
     def __init__(self, color: Color, *, path: object, drop_alpha: bool = False) -> None:
@@ -44,20 +43,20 @@ class RgbReader:
         self._bits = 8
 
     def to_rgb(self, frame: VideoFrame) -> Image:
-        """(H, W, 3) uint8 from formats of up to 8 bits, else uint16 on the full 16-bit scale.
+        """Return RGB (H, W, 3): uint8 for formats of up to 8 bits, else uint16 in [0, 65535].
 
-        Raises VideoError for a picture that is not wholly opaque, unless alpha is to be dropped.
+        Raises VideoError for a frame that is not fully opaque, unless the alpha channel is dropped.
         """
         image, alpha = self.to_rgba(frame)
         if alpha is not None and float(alpha.min()) < peak_of(alpha.dtype):
             raise VideoError(
-                f"{self._path}: the picture has transparency, which the output would lose; "
-                "drop the alpha channel explicitly (--drop alpha) to go on without it"
+                f"{self._path}: the image has transparency, which the output would lose; "
+                "use --drop alpha to remove the alpha channel"
             )
         return image
 
     def to_rgba(self, frame: VideoFrame) -> tuple[Image, Image | None]:
-        """The same, and alpha (H, W) of the same type: None when the format has none, or it is to be dropped."""
+        """Return RGB as `to_rgb` does, and alpha (H, W) of the same dtype; None without alpha, or if it is dropped."""
         key = (frame.format.name, frame.width, frame.height, int(frame.colorspace), int(frame.color_range))
         if key != self._key:
             self._configure(frame)
@@ -87,7 +86,7 @@ class RgbReader:
         self._target, self._bits = self._choose_target(frame.format)
         matrix, range_ = self._color.conversion_matrix, self._color.conversion_range
         options = f"flags={SWS_FLAGS}"
-        if self._target.startswith("gray"):  # or libswscale would take grey for limited range here and full range there
+        if self._target.startswith("gray"):  # libswscale's default range of grey depends on the filter
             options += ":in_range=pc:out_range=pc"
         elif not frame.format.is_rgb and matrix != "gbr":
             keeps_yuv = self._target.startswith("yuv")
@@ -112,7 +111,7 @@ class RgbReader:
 
 
 class FrameBuilder:
-    """RGB arrays to frames of one pixel format, tagged with the colour they were converted to."""
+    """Converts RGB arrays to frames of one pixel format, with the colour tags of the conversion."""
 
     def __init__(self, width: int, height: int, pixel_format: str, color: Color) -> None:
         self._width, self._height = width, height
@@ -123,18 +122,16 @@ class FrameBuilder:
 
     @property
     def is_rgb(self) -> bool:
-        """True when the format stores RGB, so that no matrix is applied."""
         return bool(self._format.is_rgb)
 
     @property
     def has_alpha(self) -> bool:
-        """True when the format holds transparency."""
         return has_alpha_channel(self._format)
 
     def to_frame(self, image: Image, alpha: Image | None = None) -> VideoFrame:
-        """`image` (H, W, 3), uint8 or uint16, as one frame without a timestamp. Values are rounded, not truncated.
+        """Convert `image` (H, W, 3), uint8 or uint16, to a frame without a timestamp. Values are rounded.
 
-        `alpha` (H, W) is of the same type; opaque when not given, and unused when the format has none.
+        `alpha` (H, W) has the same dtype; None is fully opaque. It is ignored if the format has no alpha channel.
         """
         holds_alpha = self.has_alpha
         if holds_alpha and alpha is None:
@@ -147,13 +144,13 @@ class FrameBuilder:
                 pixels = np.dstack((image, alpha))
             return self._through(name, VideoFrame.from_ndarray(pixels, format=name))
         if image.dtype == np.uint8 and self._bits <= 8:
-            # A view rather than a copy, but where rows do not end with a vector of libswscale's: of the last row it
-            # would read what is behind the array.
-            fits = image.shape[1] % WIDEST_VECTOR == 0 and image.flags.c_contiguous
+            # A view avoids a copy. libswscale reads whole vectors, beyond the end of the array if the last row does not
+            # end with one.
+            fits = image.shape[1] % VECTOR_PIXELS == 0 and image.flags.c_contiguous
             view = VideoFrame.from_numpy_buffer if fits else VideoFrame.from_ndarray
             frame = self._through("rgb24", view(image, format="rgb24"))
             if holds_alpha and alpha is not None:
-                plane(frame, 3)[...] = alpha  # libswscale's own alpha is off by one here
+                plane(frame, 3)[...] = alpha  # libswscale's is off by one
             return frame
         name = ("yuva444p" if holds_alpha else "yuv444p") + ("" if self._bits <= 8 else f"{self._bits}le")
         frame = VideoFrame(self._width, self._height, name)
@@ -181,7 +178,7 @@ class FrameBuilder:
 
 
 def plane(frame: VideoFrame, index: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """Plane `index` of a planar frame as an (H, W) view of its memory, without the padding."""
+    """Return plane `index` of a planar frame as an (H, W) view of its memory, without padding."""
     source = frame.planes[index]
     dtype = np.uint8 if depth_of(frame.format) <= 8 else np.uint16
     rows = np.frombuffer(source, dtype).reshape(-1, source.line_size // np.dtype(dtype).itemsize)  # type: ignore[call-overload]
@@ -189,7 +186,7 @@ def plane(frame: VideoFrame, index: int) -> NDArray[np.uint8] | NDArray[np.uint1
 
 
 def packed_plane(frame: VideoFrame, channels: int) -> NDArray[np.uint8]:
-    """The only plane of a packed 8-bit frame as an (H, W, channels) view of its memory."""
+    """Return the only plane of a packed 8-bit frame as an (H, W, channels) view of its memory."""
     source = frame.planes[0]
     rows = np.frombuffer(source, np.uint8).reshape(-1, source.line_size)  # type: ignore[call-overload]
     pixels = rows[: frame.height, : frame.width * channels]
@@ -197,7 +194,7 @@ def packed_plane(frame: VideoFrame, channels: int) -> NDArray[np.uint8]:
 
 
 def scale_codes(values: Image, bits: int, to_bits: int) -> Image:
-    """Full-range values of `bits` as such of `to_bits`, rounded: uint8 up to 8 bits, else uint16."""
+    """Scale full-range values from `bits` to `to_bits`, rounded. The result is uint8 up to 8 bits, else uint16."""
     if bits == to_bits:
         return values.copy()
     top, to_top = 2**bits - 1, 2**to_bits - 1
@@ -206,7 +203,7 @@ def scale_codes(values: Image, bits: int, to_bits: int) -> Image:
 
 
 def code_scale(bits: int, range_: str) -> tuple[float, float, float, float]:
-    """Luma offset and extent, chroma centre and extent, in code values of `bits` (ITU-T H.273, equations 20 to 25)."""
+    """Return luma offset and extent, chroma centre and extent in code values (ITU-T H.273, equations 20 to 25)."""
     if range_ == "pc":
         return 0.0, 2.0**bits - 1, 2.0 ** (bits - 1), 2.0**bits - 1
     unit = 2.0 ** (bits - 8)
@@ -216,7 +213,7 @@ def code_scale(bits: int, range_: str) -> tuple[float, float, float, float]:
 def yuv_to_rgb16(
     planes: list[NDArray[np.uint8] | NDArray[np.uint16]], bits: int, matrix: str, range_: str
 ) -> NDArray[np.uint16]:
-    """Y, Cb, Cr planes, each (H, W), to RGB (H, W, 3) uint16 with white at 65535, clipped to [0, 65535]."""
+    """Convert Y, Cb, Cr planes, each (H, W), to RGB (H, W, 3) uint16, clipped to [0, 65535]."""
     red_weight, blue_weight = LUMA_WEIGHTS[matrix]
     green_weight = 1 - red_weight - blue_weight
     offset, extent, centre, chroma_extent = code_scale(bits, range_)
@@ -240,7 +237,7 @@ def yuv_to_rgb16(
 def rgb_to_yuv(
     image: Image, planes: list[NDArray[np.uint8] | NDArray[np.uint16]], bits: int, matrix: str, range_: str
 ) -> None:
-    """RGB (H, W, 3), uint8 or uint16, into Y, Cb, Cr planes of `bits`, each (H, W), rounded to nearest."""
+    """Convert RGB (H, W, 3), uint8 or uint16, to Y, Cb, Cr of `bits`, rounded, written into `planes`, each (H, W)."""
     red_weight, blue_weight = LUMA_WEIGHTS[matrix]
     offset, extent, centre, chroma_extent = code_scale(bits, range_)
     unit = np.float32(1 / (255 if image.dtype == np.uint8 else 65535))
@@ -264,7 +261,7 @@ def rgb_to_yuv(
 
 
 def planar_to_rgb16(planes: list[NDArray[np.uint8] | NDArray[np.uint16]], bits: int) -> NDArray[np.uint16]:
-    """R, G, B planes of `bits`, each (H, W), to (H, W, 3) uint16 with white at 65535."""
+    """Convert R, G, B planes of `bits`, each (H, W), to (H, W, 3) uint16 in [0, 65535]."""
     image = np.empty((*planes[0].shape, 3), np.uint16)
     for channel, values in enumerate(planes):
         image[..., channel] = scale_codes(values, bits, 16)

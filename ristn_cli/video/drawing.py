@@ -1,4 +1,4 @@
-"""What pictures made for people need: another size, and words in a corner. Eight bits throughout."""
+"""Resize and label 8-bit images for people to look at."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ _FILTERS = {"nearest": Picture.Resampling.NEAREST, "bicubic": Picture.Resampling
 
 
 def to_eight_bits(image: Image) -> Image:
-    """An RGB image as uint8, rounded: 65535 becomes 255."""
+    """Convert a uint8 or uint16 RGB image to uint8, rounded: 65535 becomes 255."""
     if image.dtype == np.uint8:
         return image
     return ((image.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
 
 
 def resize_image(image: Image, width: int, height: int, scaling: Scaling = "bicubic") -> Image:
-    """An (H, W, 3) uint8 image in another size; bicubic widens its kernel where it shrinks, so nothing aliases."""
+    """Resize a uint8 image (H, W, 3). Bicubic downscaling widens its kernel to avoid aliasing."""
     if image.shape[:2] == (height, width):
         return image
     return np.asarray(Picture.fromarray(image).resize((width, height), _FILTERS[scaling]))
 
 
 def draw_label(image: Image, text: str, *, x: int, y: int, width: int, size: int) -> None:
-    """Write `text` into a uint8 image as light letters of `size` pixels on a dark ground whose corner is (x, y).
+    """Draw `text` of `size` pixels in light letters on a dark box with its upper left corner at (x, y), in place.
 
-    The ground is as wide as the words need, at most `width`: longer words lose their middle.
+    The box is at most `width` pixels wide. The middle of a longer text is replaced by an ellipsis.
     """
     font = ImageFont.load_default(size)
     padding = max(2, round(size * 0.4))
@@ -48,7 +48,7 @@ def draw_label(image: Image, text: str, *, x: int, y: int, width: int, size: int
 
 
 def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
-    """The text itself where it fits, else its ends around an ellipsis."""
+    """Return the text, with an ellipsis in its middle if it is too wide."""
     kept = len(text)
     shown = text
     while kept > 0 and font.getlength(shown) > width:

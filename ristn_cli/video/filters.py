@@ -1,4 +1,4 @@
-"""Chains of FFmpeg's filters, and the lock for whoever reads what they log. Knows no files."""
+"""Chains of FFmpeg filters, and a lock for code that reads FFmpeg's log. Does not know files."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from av.video.frame import VideoFrame
 
 from ristn_cli.video.types import VideoError
 
-# FFmpeg has one log level for all threads. Two that raise it at once would leave it raised, and then a decoder's own
-# threads, which need Python's lock to log, stand still where that waits for them.
+# FFmpeg has one log level for all threads. If two threads raised it at once, it would stay raised. Decoder threads that
+# then log wait for Python's interpreter lock, and a thread that waits for them while it has the lock would deadlock.
 LOG_LOCK = threading.Lock()
-# Meanwhile other threads' messages of FFmpeg go to Python's log, which prints what no handler takes.
+# While one thread captures the log, FFmpeg messages of other threads reach Python's logging, which prints messages
+# without a handler.
 logging.getLogger("libav").addHandler(logging.NullHandler())
-LARGEST_STRIP = 2**22
+MAX_STRIP_PIXELS = 2**22
 
 
 class Chain:
-    """A straight line of libavfilter filters behind a source of one fixed picture format."""
+    """A linear chain of libavfilter filters for frames of one size and pixel format."""
 
     def __init__(
         self, frame: VideoFrame, filters: list[tuple[str, str]], time_base: Fraction = Fraction(1, 1000)
@@ -47,28 +48,28 @@ class Chain:
         self._graph, self._source, self._sink = graph, source, sink
 
     def push(self, frame: VideoFrame | None) -> None:
-        """Give one picture to the first filter; None ends the stream."""
+        """Pass a frame to the first filter; None ends the stream."""
         self._source.push(frame)
 
     def pull(self) -> VideoFrame | None:
-        """The next finished picture, or None when the filters want more input or are at their end."""
+        """Return the next output frame, or None if the filters need more input or have ended."""
         try:
             return cast(VideoFrame, self._sink.pull())
         except (av.error.BlockingIOError, av.error.EOFError):
             return None
 
     def apply(self, frame: VideoFrame) -> VideoFrame:
-        """Push one picture through filters that give one for one."""
+        """Return the output for one frame. Only for filters that output one frame for each input frame."""
         self.push(frame)
         result = self.pull()
         if result is None:
-            raise VideoError("the colour conversion gave no picture; this is a defect of ristn, please report it")
+            raise VideoError("the colour conversion returned no frame; this is a bug in ristn, please report it")
         return result
 
 
 def strips(frame: VideoFrame) -> Iterator[VideoFrame]:
-    """The frame from top to bottom in pieces of at most LARGEST_STRIP pixels, so that converting it takes no memory."""
-    rows = max(2, LARGEST_STRIP // frame.width // 2 * 2)
+    """Yield horizontal strips of at most MAX_STRIP_PIXELS pixels, to convert a large frame with little memory."""
+    rows = max(2, MAX_STRIP_PIXELS // frame.width // 2 * 2)
     if rows >= frame.height:
         yield frame
         return

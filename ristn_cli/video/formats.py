@@ -1,7 +1,8 @@
-"""What FFmpeg may open for us, by library and by program alike: files of real video and image formats, nothing else.
+"""The formats that FFmpeg, as a library or a program, may open: video and image formats only.
 
-FFmpeg goes by what a file holds, not by its name. Left alone it takes a text that begins with `ffconcat version` for a
-list of other files and opens those, so that a neighbour of a harmless-looking `a.mp4` ends up in the result.
+FFmpeg detects formats by content, not by name. Without this list it would open a text file that begins with `ffconcat
+version` as a playlist, and then the files that it names. A harmless-looking `a.mp4` could so copy another file into the
+output.
 """
 
 from __future__ import annotations
@@ -27,20 +28,20 @@ IMAGES = (
     "pcx_pipe pfm_pipe pgm_pipe pgmyuv_pipe pgx_pipe phm_pipe photocd_pipe pictor_pipe png_pipe ppm_pipe psd_pipe "
     "qdraw_pipe qoi_pipe sgi_pipe sunrast_pipe tiff_pipe vbn_pipe webp_pipe xbm_pipe xpm_pipe xwd_pipe"
 )
-SOUND = "mp3 flac wav w64 aac ac3 eac3 aiff caf ape wv tta"
-"""They may hold a cover; and of those that do not one can say what they are."""
+AUDIO = "mp3 flac wav w64 aac ac3 eac3 aiff caf ape wv tta"
+"""Audio formats. They may contain a cover, and without one the error message can state what the file is."""
 
-FORMATS = tuple(" ".join((CONTAINERS, GAME_CONTAINERS, ELEMENTARY_STREAMS, IMAGES, SOUND)).split())
-"""The demuxers that may be used, by FFmpeg's names."""
+FORMATS = tuple(" ".join((CONTAINERS, GAME_CONTAINERS, ELEMENTARY_STREAMS, IMAGES, AUDIO)).split())
+"""FFmpeg's names of the allowed demuxers."""
 
 READ_OPTIONS = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "file"}
-"""Options of every input of FFmpeg that is a file."""
+"""FFmpeg options for every input file."""
 
 IMAGE_OPTIONS = {"pattern_type": "none"}
-"""For FFmpeg's image reader: `a%d.png` is the file of that name."""
+"""Options for FFmpeg's image demuxer: `a%d.png` is a file name, not a pattern."""
 
 HEAD_BYTES = 4096
-# How files begin that name other files, and what they are.
+# First bytes of files that refer to other files, and what these files are.
 SCRIPTS = (
     (b"ffconcat version", "a list of files for FFmpeg (ffconcat)"),
     (b"#EXTM3U", "a playlist (HLS or M3U)"),
@@ -55,24 +56,24 @@ SCRIPTS = (
     (b"<asx", "a playlist (ASX)"),
     (b"[playlist]", "a playlist (PLS)"),
     (b"[Reference]", "a reference to a network stream"),
-    (b"MLVI", "a video of Magic Lantern, which consists of several files"),
+    (b"MLVI", "a Magic Lantern video, which consists of several files"),
 )
 
 
 def file_url(path: Path) -> str:
-    """The path as FFmpeg takes it for a file, whatever it is called: `a:b.mp4` is no protocol, `-x.mp4` no option."""
+    """Return a path as a URL for FFmpeg, so that `a:b.mp4` is not read as a protocol, nor `-x.mp4` as an option."""
     return f"file:{path.absolute()}"
 
 
 def describe_script(path: Path) -> str | None:
-    """What a file is that names other files, such as a playlist; None for any other file."""
+    """Return what a file that refers to other files is, such as a playlist; None for any other file."""
     try:
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES).removeprefix(b"\xef\xbb\xbf").lstrip()
     except OSError:
         return None
-    for beginning, what in SCRIPTS:
+    for prefix, kind in SCRIPTS:
         # XML has declarations and comments before its first element.
-        if head.startswith(beginning) or (beginning.startswith(b"<") and head.startswith(b"<") and beginning in head):
-            return what
+        if head.startswith(prefix) or (prefix.startswith(b"<") and head.startswith(b"<") and prefix in head):
+            return kind
     return None

@@ -1,9 +1,9 @@
-"""Film grain as noise of a known strength and size, put over images at 4x. Knows no files.
+"""Add film grain of a given strength and size to images at 4x. Does not know files.
 
-Grain lies in three planes: Y' of BT.709, B' - Y' and R' - Y'. It is made at the size of the source and resampled to
-that of the image, so that it looks as large as in the source. A frame's grain depends on nothing but `Grain`, the size
-and the frame's number. It is the same on every machine: raw bits of Philox, sums of 32-bit floats in a fixed order, and
-libswscale in bit-exact mode.
+Grain consists of three planes: Y' of BT.709, B' - Y' and R' - Y'. It is generated at the source's size and resampled to
+the size of the image, so its size relative to the frame is that of the source. The grain of a frame depends only on
+`Grain`, the size and the frame number. It is the same on every machine: raw bits of Philox, float32 sums in a fixed
+order, and libswscale in bit-exact mode.
 """
 
 from __future__ import annotations
@@ -21,35 +21,34 @@ Floats = NDArray[np.float32]
 
 PLANES = 3
 LEVELS = 16
-"""Steps of brightness that have a strength of their own."""
+"""Number of brightness levels with their own strength."""
 REACH = 6
-"""Pixels of the source over which grain is correlated, at most."""
+"""Radius of the grain filters, in source pixels."""
 RED, GREEN, BLUE = np.float32(0.2126), np.float32(0.7152), np.float32(0.0722)
 
 SEED = 0x5249_5354_4E
 LANES = 4
-"""Uniform 16-bit numbers that are summed, for a distribution close enough to a normal one."""
+"""Number of uniform 16-bit values that are summed to approximate a normal distribution."""
 LANES_MEAN = LANES * 65535 / 2
 LANES_DEVIATION = (LANES * (65536**2 - 1) / 12) ** 0.5
 FIELD_UNIT = 6000
-"""Levels of 16 bits of a standard deviation, while grain is resampled."""
+"""Standard deviation of the grain in 16-bit levels while it is resampled."""
 FIELD_MIDDLE = 32768
 STRIP_ROWS = 32
-"""Rows that are changed at a time, so that what lies between stays in the cache."""
+"""Rows per step, so that intermediate values stay in the CPU cache."""
 
 Profile = tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grain:
-    """Grain to be added.
+    """Parameters of film grain.
 
     Attributes:
-        strength: of each plane, the standard deviation at `LEVELS` steps of brightness, evenly from black to white; 1
-            is white.
-        across: of each plane, half of the symmetric filter along rows that gives white noise the size of the grain,
-            `REACH` + 1 taps from the middle on, at the size of the source.
-        down: the same along columns.
+        strength: standard deviation for each plane at `LEVELS` evenly spaced levels from black to white; white is 1.
+        across: for each plane, the centre and right half (`REACH` + 1 taps) of the symmetric row filter that gives
+            white noise the size of the grain, in source pixels.
+        down: the same for columns.
     """
 
     strength: tuple[Profile, ...]
@@ -57,33 +56,32 @@ class Grain:
     down: tuple[Profile, ...]
 
     def __post_init__(self) -> None:
-        """Raise ValueError for another form: it may come from a damaged file."""
+        """Raise ValueError for wrong lengths: the values may come from a damaged file."""
         for values, length in ((self.strength, LEVELS), (self.across, REACH + 1), (self.down, REACH + 1)):
             if len(values) != PLANES or any(len(profile) != length for profile in values):
-                raise ValueError(f"grain of other than {PLANES} x {length} numbers cannot be")
+                raise ValueError(f"grain parameters have the wrong size: expected {PLANES} x {length} numbers")
 
     @property
     def is_nothing(self) -> bool:
-        """Whether it changes no image."""
         return not any(map(any, self.strength))
 
 
 def to_planes(image: NDArray[Any]) -> Floats:
-    """The three planes (3, H, W) of an image (H, W, 3); 1 is white."""
+    """Return the three grain planes (3, H, W) of an image (H, W, 3); white is 1."""
     values = image if image.dtype == np.float32 else image.astype(np.float32) * np.float32(1 / peak_of(image.dtype))
     luma = values[..., 0] * RED + values[..., 1] * GREEN + values[..., 2] * BLUE
     return np.stack([luma, values[..., 2] - luma, values[..., 0] - luma])
 
 
 def to_rgb(planes: Floats) -> Floats:
-    """Changes of R', G' and B' (H, W, 3) that changes of the planes (3, H, W) amount to."""
+    """Convert changes of the planes (3, H, W) to changes of R', G' and B' (H, W, 3)."""
     luma, blue, red = planes
     green = (red * RED + blue * BLUE) * (-1 / GREEN)
     return np.stack([luma + red, luma + green, luma + blue], axis=-1)
 
 
 def make_field(grain: Grain, plane: int, number: int, height: int, width: int) -> Floats:
-    """Grain of a frame in a plane, (H, W), at the size of the source and of standard deviation 1."""
+    """Return the grain (H, W) of one plane of a frame, at the source's size and with a standard deviation of 1."""
     shape = (height + 2 * REACH, width + 2 * REACH)
     bits = np.random.Philox(key=[SEED, PLANES * number + plane]).random_raw(shape[0] * shape[1])
     total = bits.astype("<u8").view("<u2").reshape(*shape, LANES).sum(axis=-1, dtype=np.uint32)
@@ -93,7 +91,7 @@ def make_field(grain: Grain, plane: int, number: int, height: int, width: int) -
 
 
 def _filter(values: Floats, taps: Profile) -> Floats:
-    """Rows through a symmetric filter, `REACH` values shorter at both ends."""
+    """Apply a symmetric filter to rows. The result is `REACH` values shorter at both ends."""
     inner = values.shape[1] - 2 * REACH
     result = values[:, REACH : REACH + inner] * np.float32(taps[0])
     for offset, tap in enumerate(taps[1:], start=1):
@@ -104,7 +102,7 @@ def _filter(values: Floats, taps: Profile) -> Floats:
 
 
 class GrainMaker:
-    """Puts grain over images at `scale` times the size of their source; one thread uses it at a time."""
+    """Adds grain to images at `scale` times the source's size. Not thread-safe."""
 
     def __init__(self, grain: Grain, scale: int) -> None:
         self._grain, self._scale = grain, scale
@@ -113,7 +111,10 @@ class GrainMaker:
         self._resampler: Resampler | None = None
 
     def field(self, plane: int, number: int, height: int, width: int) -> Floats:
-        """Grain of a frame in a plane at the size of an image (H, W); its standard deviation depends on its size."""
+        """Return the grain (H, W) of one plane of a frame at the image's size.
+
+        Resampling changes the standard deviation.
+        """
         if self._resampler is None or (self._resampler.height, self._resampler.width) != (height, width):
             self._resampler = Resampler(width, height)
         small = make_field(self._grain, plane, number, height // self._scale, width // self._scale)
@@ -124,7 +125,7 @@ class GrainMaker:
         return large
 
     def apply(self, image: NDArray[Any], number: int) -> NDArray[Any]:
-        """An image (H, W, 3) with the grain of frame `number`; the one that is given stays as it is."""
+        """Return a copy of an image (H, W, 3) with the grain of frame `number`."""
         height, width = image.shape[:2]
         fields = [
             self.field(plane, number, height, width) if profile.any() else None
@@ -149,7 +150,7 @@ class GrainMaker:
 
 
 def table_of(strength: Profile, steps: NDArray[Any]) -> Floats:
-    """Strength at each of `steps` of brightness in [0, 1]: none at black and white, as in bars and titles."""
+    """Return the strength at each of `steps` in [0, 1]. It is 0 at pure black and white, as in bars and titles."""
     places = np.linspace(0, 1, LEVELS + 1)
     middles = (places[1:] + places[:-1]) / 2
     found = np.interp(steps, middles, strength)

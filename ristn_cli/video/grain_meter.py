@@ -1,8 +1,9 @@
-"""The grain of images, from their flat areas: how strong it is by brightness, and how large. Knows no files.
+"""Measure strength (by brightness) and size of film grain in flat areas of images. Does not know files.
 
-An image is cut into blocks. From each its linear gradient is taken away. The variance of what is left is that of grain
-where the block is flat. Half the variance of the difference to the next image is that of grain where nothing moves.
-Elsewhere each is larger, so the smaller one counts, and of all blocks of a brightness the calmest do.
+An image is divided into blocks, and the linear gradient of each block is subtracted. In a flat block the remaining
+variance is that of the grain. In a static block it is half of the variance of the difference to the next image. Texture
+and motion can only increase these values. So each block counts with the smaller one, and each brightness level with its
+blocks of lowest variance.
 """
 
 from __future__ import annotations
@@ -15,21 +16,21 @@ from numpy.typing import NDArray
 from ristn_cli.video.grain import LEVELS, PLANES, REACH, Floats, Grain, Profile, make_field, to_planes, to_rgb
 
 BLOCK = 16
-CALM_SHARE = 0.05
-"""Of the blocks of a brightness, the calmest, which are taken for flat."""
+FLAT_SHARE = 0.05
+"""Share of the blocks of a brightness level, those with the lowest variance, that count as flat."""
 FLAT_RATIO = 1.8
-"""Flat blocks have at most this many times the variance of the most agitated of the calmest ones."""
-LEAST_BLOCKS, LEAST_SHARE = 8, 0.15
-"""Flat blocks of a brightness, for an estimate: their number, and their share."""
-LEAST_COVERED = 0.4
-"""Share of the blocks whose brightness has an estimate: where it is less, texture would be taken for grain."""
-DARKEST, BRIGHTEST = 0.02, 0.98
-"""Of blocks: beyond, grain is clipped, and there are black bars."""
-LEAST_STRENGTH = 0.5 / 255
-"""Below, it is rounding rather than grain."""
+"""Largest variance of a flat block, relative to the `FLAT_SHARE` quantile."""
+MIN_BLOCKS, MIN_SHARE = 8, 0.15
+"""Smallest number and share of flat blocks that an estimate for a brightness level needs."""
+MIN_COVERED = 0.4
+"""Smallest share of blocks whose brightness level has an estimate. With fewer, texture could be mistaken for grain."""
+MIN_BRIGHTNESS, MAX_BRIGHTNESS = 0.02, 0.98
+"""Range of the mean brightness of used blocks. Outside it, grain is clipped, and there are black bars."""
+MIN_STRENGTH = 0.5 / 255
+"""Weaker grain is considered rounding noise."""
 LAGS = 7
 TEST_STRENGTH, TEST_SIZE = 0.04, 256
-"""Of grain that is made to learn by how much the meter errs."""
+"""Strength and size of the synthetic grain that calibrates the meter."""
 DIGITS = 5
 ROUNDS = 4
 
@@ -43,10 +44,10 @@ class GrainMeter:
         self._products: list[Floats] = []
 
     def add(self, image: NDArray[Any], following: NDArray[Any] | None = None) -> None:
-        """Look at an image (H, W, 3), and at a different one of the same size that follows it."""
+        """Add an image (H, W, 3), and optionally the next different image, of the same size."""
         blocks = _blocks_of(to_planes(image))
         means = blocks[0].mean(axis=(1, 2))
-        kept = (means > DARKEST) & (means < BRIGHTEST)
+        kept = (means > MIN_BRIGHTNESS) & (means < MAX_BRIGHTNESS)
         rest = _without_gradient(blocks[:, kept])
         if following is not None:
             change = _without_gradient(blocks[:, kept] - _blocks_of(to_planes(following))[:, kept])
@@ -58,7 +59,7 @@ class GrainMeter:
         self._products.append(_lagged_products(rest))
 
     def read(self) -> Grain | None:
-        """The grain of the images so far; None where they have none, or no flat areas."""
+        """Return the measured grain, or None if there is no grain or no flat area."""
         found = self._estimate()
         if found is None:
             return None
@@ -78,18 +79,18 @@ class GrainMeter:
         strength = np.full((PLANES, LEVELS), np.nan)
         for level in range(LEVELS):
             here = np.flatnonzero(levels == level)
-            if len(here) < LEAST_BLOCKS:
+            if len(here) < MIN_BLOCKS:
                 continue
             luma = variances[0, here]
-            chosen = here[luma <= FLAT_RATIO * np.quantile(luma, CALM_SHARE)]
-            if len(chosen) < max(LEAST_BLOCKS, LEAST_SHARE * len(here)):
+            chosen = here[luma <= FLAT_RATIO * np.quantile(luma, FLAT_SHARE)]
+            if len(chosen) < max(MIN_BLOCKS, MIN_SHARE * len(here)):
                 continue
             flat[chosen] = True
             strength[:, level] = np.sqrt(variances[:, chosen].mean(axis=1))
         is_known = ~np.isnan(strength[0])
-        if np.count_nonzero(is_known[levels]) < LEAST_COVERED * len(levels):
+        if np.count_nonzero(is_known[levels]) < MIN_COVERED * len(levels):
             return None
-        strength[strength < LEAST_STRENGTH] = 0
+        strength[strength < MIN_STRENGTH] = 0
         if not strength[:, is_known].any():
             return None
         steps = np.arange(LEVELS)
@@ -100,7 +101,7 @@ class GrainMeter:
 
 
 def _blocks_of(planes: Floats) -> Floats:
-    """Planes (PLANES, H, W) as blocks (PLANES, blocks, BLOCK, BLOCK); what is left at the edges is not used."""
+    """Divide planes (PLANES, H, W) into blocks (PLANES, blocks, BLOCK, BLOCK). Incomplete blocks are not used."""
     rows, columns = (size // BLOCK for size in planes.shape[1:])
     blocks = planes[:, : rows * BLOCK, : columns * BLOCK].reshape(PLANES, rows, BLOCK, columns, BLOCK)
     cut: Floats = blocks.swapaxes(2, 3).reshape(PLANES, rows * columns, BLOCK, BLOCK)
@@ -108,7 +109,7 @@ def _blocks_of(planes: Floats) -> Floats:
 
 
 def _without_gradient(blocks: Floats) -> Floats:
-    """Blocks (..., BLOCK, BLOCK) without their mean and their linear gradient."""
+    """Subtract the mean and the linear gradient from blocks (..., BLOCK, BLOCK)."""
     ramp = np.linspace(-1, 1, BLOCK, dtype=np.float32)
     ramp /= np.sqrt(np.square(ramp).sum() * BLOCK)
     rest: Floats = blocks - blocks.mean(axis=(-2, -1), keepdims=True)
@@ -118,7 +119,7 @@ def _without_gradient(blocks: Floats) -> Floats:
 
 
 def _lagged_products(rest: Floats) -> Floats:
-    """Autocovariances along rows and along columns, (2, PLANES, blocks, LAGS)."""
+    """Return autocovariances along rows and along columns, (2, PLANES, blocks, LAGS)."""
     along = []
     for values in (rest, rest.swapaxes(-2, -1)):
         lags = [
@@ -130,10 +131,10 @@ def _lagged_products(rest: Floats) -> Floats:
 
 
 def _filters_of(across: NDArray[Any], down: NDArray[Any]) -> tuple[Profile, Profile]:
-    """Halves of the filters along rows and columns of grain with these autocovariances, each (LAGS,).
+    """Return the row and column filters (centre and right half) of grain with these autocovariances, each (LAGS,).
 
-    With a block's gradient went three of the waves that it is made of, and with them what grain has of long waves: that
-    is the same in all lags. How much it is follows from the filters.
+    Subtracting the gradient removes three basis functions from each block, and so lowers all lags by about the same
+    amount. That amount depends on the filters, so it is estimated iteratively.
     """
     lost = 0.0
     for _ in range(ROUNDS):
@@ -144,7 +145,7 @@ def _filters_of(across: NDArray[Any], down: NDArray[Any]) -> tuple[Profile, Prof
 
 
 def _filter_of(autocovariance: NDArray[Any]) -> Profile:
-    """Half of the symmetric filter that gives white noise an autocovariance (LAGS,), of unit energy."""
+    """Return the half filter of unit energy that gives white noise this autocovariance (LAGS,)."""
     if autocovariance[0] <= 0:
         return (1.0,) + (0.0,) * REACH
     correlation = autocovariance / autocovariance[0]
@@ -156,7 +157,7 @@ def _filter_of(autocovariance: NDArray[Any]) -> Profile:
 
 
 def _errors_of(grain: Grain) -> list[float]:
-    """What to multiply the strength of each plane with: the meter reads grain of known strength."""
+    """Return a correction factor for the strength of each plane, from measuring synthetic grain of known strength."""
     images = []
     for number in range(2):
         fields = [make_field(grain, plane, number, TEST_SIZE, TEST_SIZE) for plane in range(PLANES)]

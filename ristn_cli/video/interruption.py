@@ -1,6 +1,6 @@
-"""Ends long work on files in its middle: whoever begins the work says when, and its loops over packets and images ask.
+"""Interrupt long work on files: loops over packets and images call a check that the caller has set.
 
-What asks may be deep below what began the work, so the question is kept beside the call stack: each thread has its own.
+The check is a context variable, so it need not be passed through all functions in between. Each thread has its own.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ _check: ContextVar[Callable[[], None]] = ContextVar("check", default=lambda: Non
 
 @contextmanager
 def interruptible(check: Callable[[], None]) -> Iterator[None]:
-    """Within, in this thread, long work calls `check` often; what that raises ends the work.
+    """Within this context, long work in this thread often calls `check`. An exception of `check` ends the work.
 
-    Not around a `yield`: the caller of a generator would be within, too.
+    Do not use it around a `yield`: it would also apply to the caller of the generator.
     """
     token = _check.set(check)
     try:
@@ -26,10 +26,10 @@ def interruptible(check: Callable[[], None]) -> Iterator[None]:
 
 
 def current_check() -> Callable[[], None]:
-    """What long work in this thread calls; another thread that works for it may call it, too."""
+    """Return the check of this thread, to pass it to another thread that works for this one."""
     return _check.get()
 
 
 def check_interruption() -> None:
-    """Raise what ends the work of this thread, if it is to end."""
+    """Call the check of this thread. It raises an exception if the work must end."""
     _check.get()()

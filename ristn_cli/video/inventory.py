@@ -1,4 +1,4 @@
-"""What FFmpeg can do on this machine: versions, encoders that work, decoders that are there."""
+"""Capabilities of FFmpeg on this machine: versions, working encoders, available decoders."""
 
 from __future__ import annotations
 
@@ -23,39 +23,41 @@ DECODERS = (
     *("h264", "hevc", "av1", "vp8", "vp9", "mpeg1video", "mpeg2video", "mpeg4", "msmpeg4v3", "h263", "vc1", "wmv3"),
     *("prores", "dnxhd", "cfhd", "ffv1", "huffyuv", "utvideo", "dvvideo", "mjpeg", "theora", "rv40", "cinepak", "svq3"),
 )
-"""Decoders of the formats that people have, by FFmpeg's names."""
+"""FFmpeg's names of decoders for common formats."""
 
 TRIAL_SIDE = 256
-"""Width and height of the frame that encoders are tried with. NVENC refuses smaller ones."""
+"""Width and height of the frame that tests an encoder. NVENC refuses smaller frames."""
 
-PATIENCE_SECONDS = 20
+TIMEOUT_SECONDS = 20
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of FFmpeg's libraries in PyAV, by their names."""
+    """Return the versions of FFmpeg's libraries in PyAV, by name."""
     return {name: ".".join(map(str, numbers)) for name, numbers in sorted(av.library_versions.items())}
 
 
 def program_version() -> str:
-    """Version of the ffmpeg program that muxes, and where it comes from.
+    """Return the version of the ffmpeg program that muxes, and where it was found.
 
     Raises:
-        VideoError: there is none, or it does not run.
+        VideoError: there is no ffmpeg program, or it does not run.
     """
     program = find_ffmpeg()
     try:
         done = subprocess.run(
-            [program, "-version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE_SECONDS, check=True
+            [program, "-version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT_SECONDS, check=True
         )
     except (OSError, subprocess.SubprocessError) as error:
-        raise VideoError(f"the ffmpeg program does not run: {type(error).__name__}") from error
+        raise VideoError(
+            f"the ffmpeg program does not run ({type(error).__name__}); set IMAGEIO_FFMPEG_EXE to another one"
+        ) from error
     words = done.stdout.decode("utf-8", "replace").split()
     version = words[2] if words[:2] == ["ffmpeg", "version"] and len(words) > 2 else "unknown"
     return f"{version} ({'IMAGEIO_FFMPEG_EXE' if os.environ.get('IMAGEIO_FFMPEG_EXE') else 'imageio-ffmpeg'})"
 
 
 def find_decoders() -> tuple[list[str], list[str]]:
-    """Those of `DECODERS` that PyAV's FFmpeg has, and those that it lacks."""
+    """Return the decoders of `DECODERS` that PyAV's FFmpeg includes, and those that it lacks."""
     found, missing = [], []
     for name in DECODERS:
         try:
@@ -68,7 +70,7 @@ def find_decoders() -> tuple[list[str], list[str]]:
 
 
 def try_encoder(codec: Codec) -> bool:
-    """Whether an encoder is there and encodes a black frame."""
+    """Return whether an encoder is available and encodes a black frame."""
     if not codec.is_available:
         return False
     shape = OutputShape(width=TRIAL_SIDE, height=TRIAL_SIDE, rate=Fraction(25), time_base=Fraction(1, 25))

@@ -1,4 +1,4 @@
-"""Pictures to another size: libswscale, a plane at a time. Knows no colour, no files."""
+"""Resize images with libswscale, plane by plane. Does not know colours and files."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ristn_cli.video.convert import plane
 from ristn_cli.video.filters import Chain
 from ristn_cli.video.types import Image
 
-# Lanczos with three lobes for pictures; bicubic for transparency, whose hard edges Lanczos would ring around.
+# Lanczos with three lobes for images; bicubic for alpha, because Lanczos rings at hard edges.
 IMAGE_FLAGS = "lanczos+accurate_rnd+full_chroma_int+bitexact"
 ALPHA_FLAGS = "bicubic+accurate_rnd+bitexact"
 
 
 class Resampler:
-    """To `width` x `height` by libswscale, which lowers the cutoff where it shrinks, so that nothing aliases.
+    """Resizes to `width` x `height` with libswscale, which low-pass filters when downscaling. `flags` are libswscale's.
 
-    Each channel goes by itself as a grey picture: libswscale would take RGB through YUV. `flags` are libswscale's.
+    Each channel is resized as a grey image, because libswscale would convert RGB to YUV.
     """
 
     def __init__(self, width: int, height: int, flags: str = IMAGE_FLAGS) -> None:
@@ -30,9 +30,9 @@ class Resampler:
         self._chain: Chain | None = None
 
     def apply(self, image: Image) -> Image:
-        """An image (H, W, 3) or a plane (H, W) in the new size; itself when it has that already.
+        """Return an image (H, W, 3) or a plane (H, W) in the new size; the argument itself if it has that size.
 
-        float32 goes through 16 bits, as everything does within libswscale.
+        float32 values are clipped to [0, 1] and quantized to 16 bits, the precision of libswscale.
         """
         if image.shape[:2] == (self.height, self.width):
             return image
@@ -52,7 +52,7 @@ class Resampler:
         plane(frame, 0)[...] = values
         key = (values.shape, name)
         if self._chain is None or key != self._key:
-            # Both ranges are stated: libswscale takes grey for limited range here and full range there.
+            # Without explicit ranges, libswscale's default range of grey depends on the filter.
             options = f"{self.width}:{self.height}:flags={self._flags}:in_range=pc:out_range=pc"
             self._chain, self._key = Chain(frame, [("scale", options), ("format", name)]), key
         return plane(self._chain.apply(frame), 0)

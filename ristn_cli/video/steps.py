@@ -1,4 +1,4 @@
-"""Steps of reading and writing on their own, to be timed: decoding alone, and bicubic scaling by ffmpeg alone."""
+"""Single steps of reading and writing for benchmarks: decoding, and bicubic scaling by ffmpeg."""
 
 import subprocess
 from itertools import islice
@@ -16,7 +16,7 @@ from ristn_cli.video.writing.settings import output_color
 
 
 def decode_pictures(info: VideoInfo, count: int) -> list[VideoFrame]:
-    """The first `count` pictures as the decoder gives them. Raises VideoError for a file that cannot be opened."""
+    """Return the first `count` decoded frames. Raises VideoError if the file cannot be opened."""
     with open_input(info.path) as container:
         stream = container.streams[info.video_index]
         assert isinstance(stream, VideoStream)
@@ -27,7 +27,7 @@ def decode_pictures(info: VideoInfo, count: int) -> list[VideoFrame]:
 def scale_bicubic(
     source: VideoInfo, target: Path, *, width: int, height: int, frames: int, crf: float, preset: str
 ) -> None:
-    """Decode, ffmpeg's `scale=flags=bicubic` to `width` x `height`, and H.264, in one ffmpeg process.
+    """Decode, scale to `width` x `height` with `scale=flags=bicubic`, and encode as H.264, in one ffmpeg process.
 
     Raises:
         VideoError: ffmpeg failed.
@@ -47,8 +47,8 @@ def scale_bicubic(
     command += ["-pix_fmt", "yuv420p", "-c:v", "libx264", "-crf", str(crf), "-preset", preset, file_url(target)]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode != 0:
-        said = " | ".join(done.stderr.strip().splitlines()[-4:])
-        raise VideoError(f"{source.path}: bicubic scaling failed, ffmpeg ended with {done.returncode}: {said}")
+        messages = " | ".join(done.stderr.strip().splitlines()[-4:])
+        raise VideoError(f"{source.path}: bicubic scaling failed, ffmpeg ended with {done.returncode}: {messages}")
 
 
 __all__ = ["FrameBuilder", "RgbReader", "decode_pictures", "output_color", "scale_bicubic"]

@@ -1,4 +1,4 @@
-"""What is known of a video: plain values, and the error every part of the package raises. Knows no library."""
+"""Plain values that describe videos and frames, and the package's exception. Uses no video library."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 UNSPECIFIED = "unspecified"
-# Frames a second. A rate that FFmpeg guesses above is the grain of a clock, and nothing to count frames by.
-HIGHEST_PLAUSIBLE_RATE = 300
-# Ticks a second of a clock on which a frame can be shown a tick after another and still be as good as at its time.
+# In frames per second. A higher rate that FFmpeg guesses is the resolution of a clock, not a frame rate.
+MAX_PLAUSIBLE_RATE = 300
+# In ticks per second. On such a clock, one tick is too short to be noticed.
 FINE_TICKS = 10_000
-# Film frames lie at quarters of the time between two frames of telecined video.
+# Inverse telecine places film frames at quarters of the frame interval of the video.
 FILM_GRAIN = 4
 
 FieldOrder = Literal["top", "bottom"]
@@ -28,7 +28,7 @@ Image = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
 
 
 def peak_of(dtype: np.dtype[Any]) -> float:
-    """The largest value of images of a type: white, or what is opaque."""
+    """Return the value of white, or of full opacity, for images of this dtype."""
     return 1.0 if dtype.kind == "f" else float(np.iinfo(dtype).max)
 
 
@@ -37,11 +37,11 @@ class VideoError(Exception):
 
 
 class CheckError(VideoError):
-    """A finished file is not what was to be made."""
+    """A finished file differs from what was expected."""
 
     @classmethod
     def mismatch(cls, target: Path, what: str, found: str, expected: str) -> CheckError:
-        """The error of one property of `target` that is not as expected."""
+        """Return the error for a property of `target` that differs from the expected value."""
         return cls(
             f"{target}: the finished file fails its check: {what} is {found}, expected {expected}; please report it"
         )
@@ -49,10 +49,10 @@ class CheckError(VideoError):
 
 @dataclass(frozen=True)
 class Color:
-    """Colour tags of a stream, by FFmpeg's names (`bt709`, `smpte2084`, `tv`, `topleft`), `unspecified` when untagged.
+    """Colour tags of a stream, by FFmpeg's names (`bt709`, `smpte2084`, `tv`, `topleft`), or `unspecified`.
 
-    `default_matrix` and `default_range` are what an untagged stream is taken to be: BT.709 at 720 lines and more, else
-    BT.601, limited range; `pc` for RGB and for full-range pixel formats.
+    `default_matrix` and `default_range` apply to untagged streams: BT.709 from 720 lines, else BT.601, both in limited
+    range; `pc` (full range) for RGB and full-range pixel formats.
     """
 
     matrix: str = UNSPECIFIED
@@ -65,23 +65,23 @@ class Color:
 
     @property
     def conversion_matrix(self) -> str:
-        """The matrix both conversions use; `gbr` for RGB sources."""
+        """Matrix for conversion to and from RGB; `gbr` for RGB sources."""
         return self.default_matrix if self.matrix == UNSPECIFIED else self.matrix
 
     @property
     def conversion_range(self) -> str:
-        """The range both conversions use: `tv` (limited) or `pc` (full)."""
+        """Range for conversion to and from RGB: `tv` (limited) or `pc` (full)."""
         return self.default_range if self.range == UNSPECIFIED else self.range
 
     @property
     def is_hdr(self) -> bool:
-        """True for PQ and HLG."""
+        """Whether the transfer characteristic is PQ or HLG."""
         return self.transfer in ("smpte2084", "arib-std-b67")
 
 
 @dataclass(frozen=True)
 class MasteringMetadata:
-    """HDR10 static metadata, in the strings x265 and SVT-AV1 take; None where the source has none.
+    """HDR10 static metadata in the syntax of x265; None if the source has none.
 
     `display` is `G(x,y)B(x,y)R(x,y)WP(x,y)L(max,min)`: chromaticity in units of 0.00002, luminance in 0.0001 cd/m2.
     `light_level` is `MaxCLL,MaxFALL` in cd/m2.
@@ -93,11 +93,11 @@ class MasteringMetadata:
 
 @dataclass(frozen=True)
 class StreamInfo:
-    """One stream of a container. `kind` is `video`, `audio`, `subtitle`, `attachment` or `data`.
+    """A stream of a container. `kind` is `video`, `audio`, `subtitle`, `attachment` or `data`.
 
-    `codec` is FFmpeg's name; for a codec that FFmpeg does not know it is the sample entry or `none`. `has_decoder` is
-    false for video, audio and subtitles that cannot be decoded. `is_cover` is true for a cover picture. `is_still` is
-    true for a cover that the file does not mark as one: it is a still beside the video.
+    `codec` is FFmpeg's name, or for a codec that FFmpeg does not know the sample entry or `none`. `has_decoder` is
+    false for video, audio and subtitles that FFmpeg cannot decode. `is_cover` marks a cover image or another still
+    image beside the video, `is_still` one that the file does not mark as a cover.
     """
 
     index: int
@@ -117,7 +117,7 @@ class StreamInfo:
 
 @dataclass(frozen=True)
 class Chapter:
-    """A chapter; `start` and `end` in seconds on the source's clock."""
+    """A chapter; `start` and `end` are in seconds on the source's clock."""
 
     start: Fraction
     end: Fraction
@@ -126,12 +126,15 @@ class Chapter:
 
 @dataclass(frozen=True)
 class Scan:
-    """How the values of a film scan, a DPX or EXR picture, are to be understood.
+    """How to interpret the values of a film scan (DPX or EXR).
 
-    `transfer` is `log` for printing density, `linear` for light, `display` for video. `bit_depth` is of a sample: 8 to
-    16 of integers; EXR holds floats, of 16 (half) or 32. `rate` is in frames a second and `timecode` is `HH:MM:SS:FF`,
-    None where the header does not say. `dpx_codes` are DPX's own numbers of transfer and colorimetry. `chromaticities`
-    are EXR's, x and y of red, green, blue and white.
+    Attributes:
+        transfer: `log` for printing density, `linear` for light, `display` for video.
+        bit_depth: bits per sample: integers of 8 to 16 bits in DPX, floats of 16 (half) or 32 bits in EXR.
+        rate: frames per second; None if the header does not state it.
+        timecode: `HH:MM:SS:FF`; None if the header does not state it.
+        dpx_codes: DPX's codes of transfer and colorimetric characteristic.
+        chromaticities: EXR's x and y of red, green, blue and white.
     """
 
     kind: Literal["dpx", "exr"]
@@ -144,12 +147,12 @@ class Scan:
 
     @property
     def is_curved(self) -> bool:
-        """Whether the network sees the values through a curve of `scan_curve`: they are not those of video."""
+        """Whether a curve of `scan_curve` converts the values for the network, because they are not video values."""
         return self.transfer != "display"
 
     @property
     def dtype(self) -> type[np.uint8] | type[np.uint16] | type[np.float32]:
-        """The type of the images, which holds every value apart behind the curve: float32 are values in [0, 1]."""
+        """Dtype of the images, precise enough to keep values distinct after the curve. float32 is in [0, 1]."""
         if not self.is_curved:
             return np.uint8 if self.bit_depth == 8 else np.uint16
         return np.float32 if self.bit_depth > 10 else np.uint16
@@ -157,9 +160,9 @@ class Scan:
 
 @dataclass(frozen=True)
 class Telecine:
-    """Film that was telecined onto interlaced video: 24 frames a second on 30, by repeated fields (3:2 pulldown).
+    """Film that was telecined: 24 frames per second on 30 interlaced ones, by repeated fields (3:2 pulldown).
 
-    `field_order` is the field that comes first, `share` how much of what moves is film, from 0 to 1.
+    `field_order` is the first field in time, `share` the share of film in the moving parts of the video, 0 to 1.
     """
 
     field_order: FieldOrder
@@ -167,29 +170,32 @@ class Telecine:
 
     @property
     def is_mostly_film(self) -> bool:
-        """Whether the film's rate is the nominal one."""
         return self.share >= Fraction(1, 2)
 
     @property
     def kept_share(self) -> Fraction:
-        """What share of the frames is left, by an estimate: four of five in film."""
+        """Estimated share of frames that remain: four of five in film."""
         return 1 - self.share / 5
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What `probe` found. Sizes are as shown, after rotation; times are seconds on the source's own clock.
+    """The result of `probe`. Sizes are after rotation; times are in seconds on the source's clock.
 
-    `rate` is the nominal frame rate and `frame_count` a hint: neither is trusted for anything that is counted.
-    `duration` is that of the video stream, None when unknown; `end_time` is where its header says it ends, None for
-    containers that do not say. `start_time` is the time of the first frame and `origin` the container's own zero.
-    `transposed`, `flipped_x` and `flipped_y` undo the container's display matrix, in that order; `rotation` is the same
-    in degrees clockwise. `is_interlaced` is what flags say; `field_order` is the field that comes first in a video that
-    is interlaced against its flags, None unless `find_fields` was asked. `stated_order` is the field that comes first
-    by the header. `telecine` is the telecined film in it, None unless `find_telecine` found any. `images` lists the
-    files of an image sequence, and `is_still` is true for a single image. `frame_aspect_ratio` is the pixel aspect
-    ratio that the first frame itself states, before rotation; the container may say otherwise in `sample_aspect_ratio`,
-    and wins. `stream` is the `InputStream` that is read instead of a file; `path` is its name.
+    Attributes:
+        rate: nominal frame rate. Like `frame_count`, it is only a hint.
+        start_time: time of the first frame.
+        origin: start time that the container states.
+        end_time: end of the video stream by its header; None if the container does not state it.
+        transposed: transpose frames first, then flip them by `flipped_x` and `flipped_y`, to undo the display matrix.
+            `rotation` is the same in degrees clockwise.
+        is_interlaced: whether flags mark the video as interlaced.
+        field_order: first field of a video that is interlaced without flags; None unless `find_fields` found it.
+        stated_order: first field according to the header.
+        telecine: telecined film in the video; None unless `find_telecine` found it.
+        frame_aspect_ratio: pixel aspect ratio of the first frame itself, before rotation. That of the container, in
+            `sample_aspect_ratio`, takes precedence.
+        stream: the `InputStream` that is read instead of a file. `path` is its name.
     """
 
     path: Path
@@ -230,17 +236,17 @@ class VideoInfo:
 
     @property
     def has_decoding_times_only(self) -> bool:
-        """True when the container holds no presentation times of reordered pictures, and what FFmpeg guesses is wrong.
+        """Whether the container has no presentation times for reordered frames, and FFmpeg guesses them wrong.
 
-        AVI holds none. FFmpeg's MPEG-4 parser works them out of the pictures; those of H.264 and HEVC do not.
+        AVI has none. FFmpeg's parser derives them for MPEG-4, but not for H.264 and HEVC.
         """
         return self.container == "avi" and self.codec in ("h264", "hevc")
 
     @property
     def frame_time_base(self) -> Fraction:
-        """The clock of the frames' times: every tick of `time_base` lies on it, and its own are 0.1 ms at most.
+        """Time base of frame times: a divisor of `time_base` with ticks of 0.1 ms or less.
 
-        Frames of one timestamp come a tick of this clock after each other.
+        Frames with equal timestamps are moved to consecutive ticks.
         """
         if self.is_image_sequence or self.is_still:
             return self.time_base
@@ -249,33 +255,37 @@ class VideoInfo:
 
     @property
     def value_bytes(self) -> int:
-        """Bytes of a value of the images that are read."""
+        """Bytes per sample of the images that are read."""
         if self.scan is not None:
             return np.dtype(self.scan.dtype).itemsize
         return 1 if self.bit_depth <= 8 else 2
 
     @property
     def has_plausible_rate(self) -> bool:
-        """False for a frame rate that is the grain of a clock (600, 1000, 90000), and tells no number of frames."""
-        return self.rate <= HIGHEST_PLAUSIBLE_RATE
+        """False if the frame rate is the resolution of a clock (600, 1000, 90000) rather than a frame rate."""
+        return self.rate <= MAX_PLAUSIBLE_RATE
 
     @property
     def is_image_sequence(self) -> bool:
-        """True for a folder or pattern of numbered images."""
         return bool(self.images)
 
 
 @dataclass(frozen=True)
 class Clock:
-    """What the time of a decoded frame depends on: its own timestamps, and what was decoded before it.
+    """The state from which the time of a decoded frame is computed. Saved with a frame, it lets reading resume there.
 
-    `frames` counts the frames decoded before it since reading began. `pts` and `dts` are its own timestamps, None where
-    it has none. `last_pts` and `last_dts` are those of the frame before; where that had only one of them, both are it.
-    `pts_faults` and `dts_faults` count the frames whose timestamp was not later than the one before. `last_estimate`
-    and `last_duration` are those of the frame before. All these are in ticks of the stream's time base. `last_time` is
-    the time that the frame before was given, in ticks of `VideoInfo.frame_time_base`. `behind` counts the frames just
-    before whose estimates lay more than a second before the time of their predecessor. Of film, the frame itself is
-    `lead` frames later, and the last frame that repeated another lies `since_repeat` before it: see `cadence`.
+    Timestamps and durations are in ticks of the stream's time base, `last_time` in ticks of
+    `VideoInfo.frame_time_base`.
+
+    Attributes:
+        frames: number of frames that were decoded earlier.
+        pts, dts: timestamps of the frame; None if missing.
+        last_pts, last_dts: those of the previous frame. If one is missing, the other replaces it.
+        pts_faults, dts_faults: number of frames whose timestamp did not increase.
+        last_estimate, last_duration, last_time: of the previous frame: estimated timestamp, duration, and final time.
+        behind: number of consecutive frames just before whose estimates were over a second before the previous frame.
+        lead, since_repeat: for film: the number of frames from this clock's frame to the film frame, and from the last
+            repeated frame to that; see `cadence`.
     """
 
     frames: int = 0
@@ -294,20 +304,24 @@ class Clock:
 
     @property
     def can_be_sought(self) -> bool:
-        """Whether the frame's timestamps, and those of the frame before, tell it from all frames before it."""
+        """Whether the timestamps of this frame and the previous one identify the frame, so that a seek can find it."""
         return self.pts is not None and self.last_pts is not None and 0 in (self.pts_faults, self.dts_faults)
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A picture and its place in time.
+    """An image and its time.
 
-    `image` is RGB (H, W, 3): uint8 from 8-bit sources, else uint16 on the full 16-bit scale (65535 is white), or
-    float32 in [0, 1] from film scans of more than 10 bits, see `Scan`. `time` is the source's own presentation time in
-    seconds, `duration` the time until the next frame. `is_damaged` marks a picture the decoder had to conceal. `alpha`
-    is (H, W), of the image's type and scale, 0 where nothing is seen; None for a picture without transparency. The
-    image is not multiplied with it (straight alpha), but for EXR. `clock` lets a later reading begin with this frame;
-    None for images. `timecode` is what a film scan's own header says.
+    Attributes:
+        image: RGB (H, W, 3): uint8 for 8-bit sources, else uint16 in [0, 65535]; float32 in [0, 1] for film scans of
+            more than 10 bits, see `Scan`.
+        time: presentation time in seconds on the source's clock.
+        duration: seconds until the next frame.
+        is_damaged: the decoder concealed errors in the frame.
+        alpha: (H, W), of the image's dtype and scale, 0 is transparent; None for a frame without transparency. Alpha is
+            straight (not premultiplied), except for EXR.
+        clock: lets a later reading start at this frame; None for images.
+        timecode: timecode in the header of a film scan.
     """
 
     image: Image

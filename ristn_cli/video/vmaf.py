@@ -1,4 +1,4 @@
-"""VMAF of a stream of frames by the ffmpeg program's libvmaf, where it was built with it."""
+"""Compute VMAF with the ffmpeg program, if it was built with libvmaf."""
 
 import json
 import math
@@ -20,10 +20,10 @@ MESSAGES = "messages.txt"
 
 @lru_cache(maxsize=1)
 def find_vmaf() -> str:
-    """The ffmpeg program, if it has libvmaf.
+    """Return the path of an ffmpeg program with libvmaf.
 
     Raises:
-        VideoError: it does not.
+        VideoError: the ffmpeg program has no libvmaf.
     """
     program = find_ffmpeg()
     listed = subprocess.run([program, "-hide_banner", "-filters"], capture_output=True, text=True, check=False)
@@ -33,10 +33,10 @@ def find_vmaf() -> str:
 
 
 class VmafMeter:
-    """VMAF (model v0.6.1, the mean over frames) of frames that are added in order, held by ffmpeg, not here.
+    """Mean VMAF (model v0.6.1) of frames that are added in order. Frames are not kept in this process.
 
-    Distorted and original frames go stacked through one pipe, so that neither can wait for the other. VMAF looks at
-    luma, here BT.601 as in PSNR-Y, and at the whole frame.
+    Distorted and original frames are stacked and share one pipe, to avoid a deadlock. VMAF uses only luma, here BT.601
+    as for PSNR-Y, of the whole frame.
     """
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class VmafMeter:
         self._folder.cleanup()
 
     def add(self, sr: Image, hr: Image) -> None:
-        """The next frame and its original, (H, W, 3) uint8 of one size, even in both directions."""
+        """Add a frame and its original, both (H, W, 3) uint8 of the same size, even in both directions."""
         both = np.concatenate([sr, hr])
         if self._process is None:
             self._process = self._start(both.shape[1], both.shape[0])
@@ -65,10 +65,10 @@ class VmafMeter:
         try:
             self._process.stdin.write(both.tobytes())
         except OSError as error:
-            raise VideoError(f"VMAF failed: {self._said() or error}") from error
+            raise VideoError(f"VMAF failed: {self._last_messages() or error}") from error
 
     def finish(self) -> float:
-        """The score, 0 to 100; NaN when no frame was added.
+        """Return the score, 0 to 100; NaN if no frames were added.
 
         Raises:
             VideoError: ffmpeg failed.
@@ -78,7 +78,7 @@ class VmafMeter:
         assert self._process.stdin is not None
         self._process.stdin.close()
         if self._process.wait() != 0:
-            raise VideoError(f"VMAF failed: {self._said()}")
+            raise VideoError(f"VMAF failed: {self._last_messages()}")
         log = json.loads((Path(self._folder.name) / LOG).read_text(encoding="utf-8"))
         return float(log["pooled_metrics"]["vmaf"]["mean"])
 
@@ -97,9 +97,9 @@ class VmafMeter:
                 stdout=subprocess.DEVNULL,
                 stderr=messages,
                 cwd=self._folder.name,
-                start_new_session=True,  # Ctrl-C does not reach it: whoever calls decides
+                start_new_session=True,  # Ctrl-C does not reach ffmpeg: the caller decides
             )
 
-    def _said(self) -> str:
+    def _last_messages(self) -> str:
         lines = (Path(self._folder.name) / MESSAGES).read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return " | ".join(lines[-3:]) or "ffmpeg gave no message"
+        return " | ".join(lines[-3:]) or "ffmpeg printed no message"

@@ -332,7 +332,7 @@ def test_bad_input_gives_one_line_and_leaves_nothing(tiny_weights: Path, tmp_pat
         ([good, target, *plain, "--device", "abacus"], "abacus"),
         ([good, target, *plain, "--precision", "fp16"], "fp16"),
         ([good, target, *plain, "--codec", "divx"], "divx"),
-        ([good, target, *plain, "--codec", "h264_nvenc"], "h264_nvenc cannot be used here"),
+        ([good, target, *plain, "--codec", "h264_nvenc"], "h264_nvenc is not usable"),
         ([good, target, *plain, "--preset", "warp"], "no preset 'warp'"),
         ([good, target, *plain, "--pix-fmt", "foo"], "'foo'"),
         ([good, target, *plain, "--encoder-arg", "nonsense=1"], "no option 'nonsense'"),

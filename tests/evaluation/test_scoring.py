@@ -125,7 +125,7 @@ def test_stills_are_clips_of_their_own(tmp_path: Path) -> None:
     }
     psnrs = {clip.name: evaluate_clip(clip, Outputs("sr", tmp_path / "sr")).means.psnr_y for clip in clips}
     assert psnrs == {"bird": 100, "baby": psnr_y(255 - small, small, crop_border=8)}
-    with pytest.raises(VideoError, match=r"bird\.png: the picture changes from 80x48 .* to 72x64 .*; .*--stills"):
+    with pytest.raises(VideoError, match=r"bird\.png: the format changes from 80x48 .* to 72x64 .*; .*--stills"):
         evaluate_clip(only_clip(tmp_path / "hr"), BICUBIC)
     with pytest.raises(VideoError, match="is not a folder of images"):
         plan_clips(make_clip(tmp_path / "clip.mkv", frames=1), stills=True)

@@ -273,7 +273,7 @@ def test_a_plan_refuses_what_the_job_would(upscaler: Upscaler, tmp_path: Path) -
     for options, words in (
         (replace(FAST, start=Fraction(100)), "no frames between --start and --end"),
         (replace(FAST, codec="ffv1"), "mp4 cannot hold ffv1"),
-        (replace(FAST, codec="hevc_nvenc"), "hevc_nvenc cannot be used here"),
+        (replace(FAST, codec="hevc_nvenc"), "hevc_nvenc is not usable"),
     ):
         with pytest.raises(VideoError, match=words):
             plan_run(source, target, upscaler, options)

@@ -202,7 +202,7 @@ def test_an_input_that_dies_is_an_error_and_what_was_made_is_kept(
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 1, stderr
     last = stderr.decode().splitlines()[-1]
-    assert last.startswith("error: standard input: reading it failed (Connection reset by peer)"), stderr
+    assert last.startswith("error: standard input: reading failed (Connection reset by peer)"), stderr
     assert "Traceback" not in stderr.decode()
     if target != "-":
         kept = re.search(r"its (\d+) finished frames are kept in (\S+) as (part-00001\.\w+)", stderr.decode())
@@ -237,7 +237,7 @@ def test_an_input_that_cannot_be_read_at_all_is_named(tiny_weights: Path, tmp_pa
         finally:
             os.close(descriptor)
         assert done.returncode == 1
-        assert "error: standard input: reading it failed (Bad file descriptor)" in done.stderr
+        assert "error: standard input: reading failed (Bad file descriptor)" in done.stderr
         assert len(done.stderr.splitlines()) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["given", "tiny.safetensors"]
 
@@ -330,7 +330,7 @@ def test_nobody_reads_the_output(tiny_weights: Path, tmp_path: Path) -> None:
         process.stdout.close()
         stderr = process.stderr.read().decode()
         assert process.wait(60) == 1
-    assert "standard output: the program that reads it closed it after" in stderr
+    assert "standard output: the reading program closed the pipe after" in stderr
     assert "Traceback" not in stderr
     assert len(stderr.splitlines()) == 1
 
@@ -385,7 +385,7 @@ def test_an_incomplete_raw_frame_is_damage() -> None:
     frames = list(read_frames(probe(InputStream(io.BytesIO(data), raw)), on_damage=damage.append))
     assert [frame.time for frame in frames] == [Fraction(k, 25) for k in range(4)]
     assert damage == ["standard input: ends in the middle of frame 5: 5 of 16 bytes"]
-    with pytest.raises(VideoError, match="frame 5: 5 of 16 bytes; read without --strict"):
+    with pytest.raises(VideoError, match="frame 5: 5 of 16 bytes; run without --strict"):
         list(read_frames(probe(InputStream(io.BytesIO(data), raw)), ReadOptions(strict=True)))
 
 

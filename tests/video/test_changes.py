@@ -71,8 +71,8 @@ def test_a_larger_picture_is_scaled_with_one_warning(changing: Path) -> None:
     assert [image.shape for image in found] == [(48, 64, 3)] * 24
     for index, image in enumerate(found):
         assert np.abs(image.astype(int) - make_picture(index % 8, 64, 48)).mean() < 3
-    assert told == [f"{changing}: the picture changes from 64x48 to 96x72 at 0.32 s; such frames are scaled to 64x48"]
-    with pytest.raises(VideoError, match=r"from 64x48 to 96x72 at 0\.32 s; cut the file there .*leave out --strict"):
+    assert told == [f"{changing}: the format changes from 64x48 to 96x72 at 0.32 s; such frames are scaled to 64x48"]
+    with pytest.raises(VideoError, match=r"from 64x48 to 96x72 at 0\.32 s; split the job there .*run without --strict"):
         list(read_frames(changing, ReadOptions(strict=True)))
 
 
@@ -128,7 +128,7 @@ def test_what_the_container_says_of_the_pixels_holds_for_all_sizes(tmp_path: Pat
     found, told = changes(source)
     assert probe(source).sample_aspect_ratio == Fraction(4, 3)
     assert np.abs(found[6].astype(int) - make_picture(2, 64, 48)).mean() < 4
-    assert told == [f"{source}: the picture changes from 64x48 to 32x24 at 0.16 s; such frames are scaled to 64x48"]
+    assert told == [f"{source}: the format changes from 64x48 to 32x24 at 0.16 s; such frames are scaled to 64x48"]
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -141,7 +141,7 @@ def test_a_change_of_depth_and_pixel_format(tmp_path: Path, reverse: bool) -> No
         picture = make_picture(index % 5, 64, 48).astype(float)
         assert np.abs(image / (257 if reverse else 1) - picture).mean() < 2
     assert len(told) == 1
-    assert "; such frames are converted to match the first one" in told[0]
+    assert "; such frames are converted to match the first frame" in told[0]
 
 
 def test_a_change_of_matrix_and_range(tmp_path: Path) -> None:
@@ -246,7 +246,7 @@ def test_the_command_warns_once_and_does_not_speak_of_damage(tiny_weights: Path,
     assert "damage" not in told
     code, told = run_command(tiny_weights, brief, tmp_path / "strict.mkv", "--strict")
     assert code == 1
-    assert "changes from 32x24 to 48x36 at 0.20 s; cut the file there" in told
+    assert "changes from 32x24 to 48x36 at 0.20 s; split the job there" in told
 
 
 class TestImages:

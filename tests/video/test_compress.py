@@ -86,7 +86,7 @@ def test_what_was_encoded_once_is_the_same_for_every_reader() -> None:
     assert list(encode_images([], Compression()).decode()) == []
     with pytest.raises(VideoError, match="frame 2 is"):
         encode_images([*make_images(1, 32, 32), *make_images(1, 32, 48)], Compression())
-    with pytest.raises(VideoError, match="40 of 41 frames"):
+    with pytest.raises(VideoError, match="40 of 41 encoded frames"):
         list(replace(encoded, count=41).decode())
 
 

@@ -72,7 +72,7 @@ def test_large_pictures_are_held_in_smaller_numbers(monkeypatch: pytest.MonkeyPa
 
 
 def test_what_is_not_known_by_name_holds_little() -> None:
-    assert held("png", 1 << 20) == held("h264_nvenc", 1 << 20) == footprint.OTHERS
+    assert held("png", 1 << 20) == held("h264_nvenc", 1 << 20) == footprint.BASE_OF_OTHERS
 
 
 def test_plain_frames_are_not_encoded() -> None:

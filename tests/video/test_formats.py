@@ -53,7 +53,7 @@ def folder(tmp_path: Path) -> Path:
 def test_a_script_is_refused_by_what_it_holds(folder: Path, name: str, suffix: str) -> None:
     script = folder / f"film{suffix}"
     script.write_text(OPENS_OTHERS[name], encoding="ascii")
-    with pytest.raises(VideoError, match="does not open the files that it names") as caught:
+    with pytest.raises(VideoError, match="does not open the files that it refers to") as caught:
         probe(script)
     assert str(caught.value).startswith(f"{script}: is a")
     assert "\n" not in str(caught.value)
@@ -81,7 +81,7 @@ def test_the_document_lists_the_formats() -> None:
         ("Containers of games", formats.GAME_CONTAINERS),
         ("Elementary streams", formats.ELEMENTARY_STREAMS),
         ("Images", formats.IMAGES),
-        ("Audio", formats.SOUND),
+        ("Audio", formats.AUDIO),
     ):
         assert documented(title) == names
     others = documented("Scripts, playlists and others that open further files or the network").split()

@@ -40,7 +40,7 @@ def test_jpeg(tmp_path: Path) -> None:
 
 
 def test_writing_refuses_what_the_format_cannot_hold(tmp_path: Path) -> None:
-    with pytest.raises(VideoError, match=r"JPEG holds 8 bits"):
+    with pytest.raises(VideoError, match=r"JPEG has 8 bits"):
         write_image(tmp_path / "a.jpg", np.zeros((4, 4, 3), np.uint16))
     with pytest.raises(VideoError, match=r"use \.png or \.jpg"):
         write_image(tmp_path / "a.gif", np.zeros((4, 4, 3), np.uint8))

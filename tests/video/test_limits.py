@@ -61,7 +61,7 @@ def test_a_small_file_that_asks_for_all_memory_is_refused_at_once(tmp_path: Path
     lines = done.stdout.splitlines()
     assert len(lines) == 2
     for line in lines:
-        assert line.startswith(f"{path}: a picture of 16000x1")
+        assert line.startswith(f"{path}: a frame of 16000x1")
         assert f"has {megapixels} megapixels, more than the limit of 225" in line
         assert f"{LIMIT_VARIABLE}={megapixels}000000" in line
 
@@ -79,7 +79,7 @@ def test_the_limit_can_be_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv(LIMIT_VARIABLE, str(64 * 48))
     assert (probe(path).width, probe(path).height) == (64, 48)
     monkeypatch.setenv(LIMIT_VARIABLE, str(64 * 48 - 1))
-    with pytest.raises(VideoError, match=f"a picture of 64x48 .* {LIMIT_VARIABLE}=3072"):
+    with pytest.raises(VideoError, match=f"a frame of 64x48 .* {LIMIT_VARIABLE}=3072"):
         probe(path)
     for text in ("many", "-1", "0", "1e9", "9" * 400):
         monkeypatch.setenv(LIMIT_VARIABLE, text)
@@ -109,15 +109,15 @@ def test_each_image_of_a_sequence_is_within_the_limit(tmp_path: Path, monkeypatc
     write_image(tmp_path / "1.png", np.zeros((48, 64, 3), np.uint8))
     write_image(tmp_path / "2.png", np.zeros((480, 640, 3), np.uint8))
     monkeypatch.setenv(LIMIT_VARIABLE, "10000")
-    with pytest.raises(VideoError, match=r"2\.png: a picture of 640x480"):
+    with pytest.raises(VideoError, match=r"2\.png: a frame of 640x480"):
         list(read_frames(tmp_path, on_change=lambda message: None))
-    with pytest.raises(VideoError, match=r"2\.png: a picture of 640x480"):
+    with pytest.raises(VideoError, match=r"2\.png: a frame of 640x480"):
         read_image(tmp_path / "2.png")
 
 
 @pytest.mark.parametrize("name", ["rgba64le", "yuva420p", "gbrap10le", "ya8"])
 def test_strips_are_the_frame(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr("ristn_cli.video.filters.LARGEST_STRIP", 64 * 10)
+    monkeypatch.setattr("ristn_cli.video.filters.MAX_STRIP_PIXELS", 64 * 10)
     image = np.random.default_rng(0).integers(0, 255, (47, 64, 3), dtype=np.uint8)
     frame = av.VideoFrame.from_ndarray(image, format="rgb24")
     frame = frame.reformat(format=name)

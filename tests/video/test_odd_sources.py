@@ -100,7 +100,7 @@ def test_a_clock_that_begins_anew_is_told_of(clip: Path, tmp_path: Path) -> None
         run_ffmpeg("-i", clip, "-t", "1", "-c", "copy", "-output_ts_offset", str(offset), part)
     source = tmp_path / "in.ts"
     source.write_bytes(b"".join(part.read_bytes() for part in parts))
-    with pytest.raises(VideoError, match=r"the clock goes back from 22.* several recordings in one file"):
+    with pytest.raises(VideoError, match=r"timestamps go back from 22.* several recordings"):
         list(read_frames(source))
     run_ffmpeg("-i", source, "-map", "0", "-c", "copy", tmp_path / "told.mkv")  # what the message says
     assert len(list(read_frames(tmp_path / "told.mkv"))) == len(list(read_frames(parts[0]))) * 2
@@ -170,7 +170,7 @@ def test_a_depth_that_changes_is_told_of(tmp_path: Path) -> None:
         raw += part.read_bytes()
     (tmp_path / "joined.h264").write_bytes(raw)
     run_ffmpeg("-framerate", "25", "-i", tmp_path / "joined.h264", "-c", "copy", tmp_path / "in.mkv")
-    with pytest.raises(VideoError, match=r"from yuv420p to yuv420p10le at 0\.20 s; cut the file there"):
+    with pytest.raises(VideoError, match=r"from yuv420p to yuv420p10le at 0\.20 s; split the job there"):
         list(read_frames(tmp_path / "in.mkv", ReadOptions(strict=True)))
 
 
@@ -259,7 +259,7 @@ def test_a_matrix_that_is_not_linear_is_refused_by_its_name(tmp_path: Path) -> N
         *PICTURES, "-t", "0.2", "-vf", "format=yuv444p,setparams=colorspace=ycgco", "-c:v", "libx264",
         "-colorspace", "ycgco", source,
     )  # fmt: skip
-    with pytest.raises(VideoError, match="the colour matrix is ycgco, which is not supported"):
+    with pytest.raises(VideoError, match="the colour matrix ycgco is not supported"):
         make_job(source, tmp_path / "out.mkv", FAST)
 
 

@@ -106,7 +106,7 @@ def test_images_that_are_there_are_safe(upscaler: Upscaler, tmp_path: Path, capl
     assert {path.name for path in folder.iterdir()} == kept | written
     assert all(read_image(folder / name).shape == (128, 128, 3) for name in written)
     (warning,) = caplog.messages
-    assert warning.endswith("%05d.png: 2 other files stay, which this run did not write: 00007.png, 20240131.png")
+    assert warning.endswith("%05d.png: kept 2 other files that this run did not write: 00007.png, 20240131.png")
 
 
 def test_many_images_that_stay_are_one_warning(
@@ -120,7 +120,7 @@ def test_many_images_that_stay_are_one_warning(
     run(source, tmp_path / "out" / "%d.png", upscaler, short(max_frames=2), overwrite=True)
     assert len(list((tmp_path / "out").iterdir())) == 31
     (warning,) = caplog.messages
-    assert "29 other files stay, which this run did not write: 3.png, 4.png, 5.png" in warning
+    assert "kept 29 other files that this run did not write: 3.png, 4.png, 5.png" in warning
     assert warning.endswith("..., timestamps.txt")
 
 
@@ -172,7 +172,7 @@ def test_a_failure_leaves_nothing(upscaler: Upscaler, tmp_path: Path, monkeypatc
 
 def test_one_image_holds_one_frame(upscaler: Upscaler, tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mp4", frames=3, width=32, height=32)
-    with pytest.raises(VideoError, match=r"a\.png: is one image, .*a_%05d\.png, or use --max-frames 1"):
+    with pytest.raises(VideoError, match=r"a\.png: is one image, .*a_%05d\.png, or --max-frames 1"):
         run(source, tmp_path / "a.png", upscaler)
     assert run(source, tmp_path / "a.png", upscaler, short(max_frames=1, start=Fraction(1, 25))) == 1
     assert read_image(tmp_path / "a.png").shape == (128, 128, 3)
@@ -182,7 +182,7 @@ def test_one_image_holds_one_frame(upscaler: Upscaler, tmp_path: Path) -> None:
 
 def test_deep_pictures_need_a_deep_kind(upscaler: Upscaler, tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", np.full((16, 16, 3), 40000, np.uint16))
-    with pytest.raises(VideoError, match=r"\.jpg holds 8 bits a sample, the input has 16; use \.png or \.tif"):
+    with pytest.raises(VideoError, match=r"\.jpg has 8 bits per sample, but the input has 16; use \.png or \.tif"):
         run(tmp_path / "a.png", tmp_path / "b.jpg", upscaler)
 
 

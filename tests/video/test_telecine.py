@@ -211,7 +211,7 @@ class TestOthers:
 
     def test_progressive_video_is_not_looked_at(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         clip = make_clip(tmp_path / "a.mp4", frames=20)
-        monkeypatch.delattr(telecine, "_places")
+        monkeypatch.delattr(telecine, "_sampled_changes")
         assert found_in(clip).telecine is None
 
     def test_film_that_is_telecined_by_flags(self, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def test_finds_each_mismatch(tmp_path: Path) -> None:
     verify_file(target, **good)
     for changes, message in (
         ({"frames": 9}, "number of frames is 8, expected 9"),
-        ({"width": 128}, "picture size is 256x192, expected 128x192"),
+        ({"width": 128}, "frame size is 256x192, expected 128x192"),
         ({"source": probe(make_clip(tmp_path / "b.mp4", frames=8, rate=24))}, "time of frame 2"),
         ({"plan": check_mux(info, target)[:1]}, "number of audio streams is 1, expected 0"),
     ):

@@ -1,1 +1,1 @@
-"""The final file: encoded frames with all other streams of the source."""
+"""Mux the final file: encoded frames with all other streams of the source, and verify it."""

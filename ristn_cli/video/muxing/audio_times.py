@@ -1,4 +1,4 @@
-"""Where audio lies beside the video: in a finished file as in its source."""
+"""Compare the position of audio relative to the video between a finished file and its source."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def check_audio_times(
     *,
     until: Fraction | None = None,
 ) -> None:
-    """Where each audio track begins and ends beside the first frame: within `tolerance` seconds of the source.
+    """Check that audio tracks start and end, relative to the first frame, within `tolerance` seconds of the source.
 
-    A converted track may be off by a packet more, which encoders begin and end with. With `until`, on the source's
-    clock, only the beginnings are compared, of what begins before. Raises VideoError for the first mismatch.
+    A converted track may additionally be off by a packet of both encoders. With `until`, on the source's clock, only
+    the starts of tracks before that time are compared. Raises VideoError for the first mismatch.
     """
     audio = [entry for entry in plan if entry.stream.kind == "audio" and entry.action in ("copy", "convert")]
     if not audio:
@@ -38,9 +38,9 @@ def check_audio_times(
         video = main_video_stream(container, target).index
         indices = [stream.index for stream in container.streams.audio]
     if len(indices) != len(audio):
-        return  # what is missing is another check's
+        return  # another check reports missing streams
     zero = _spans(target, video, [video])[0]
-    since = Fraction(0) if drops_hidden_sound(source, target, plan) else None
+    since = Fraction(0) if drops_hidden_audio(source, target, plan) else None
     spans = _spans(source.path, source.video_index, [entry.stream.index for entry in audio], since, until)
     found = _spans(target, video, indices)
     for number, (entry, ours, theirs) in enumerate(zip(audio, found, spans, strict=True), start=1):
@@ -49,7 +49,7 @@ def check_audio_times(
         begins_at = zero.first
         allowed = tolerance if entry.action == "copy" else tolerance + ours.length + theirs.length
         ends = ("begin",) if until is not None else ("begin", "end")
-        # The first frame that decodes is what the output begins with: packets before it are not shown.
+        # The output starts with the first frame that decodes. Earlier packets are not shown.
         now = {"begin": ours.first - begins_at, "end": ours.last - begins_at}
         fault = _find_shift(now, theirs, source.start_time, ends, allowed)
         if fault is not None and entry.action == "convert":
@@ -64,15 +64,16 @@ def check_audio_times(
 def _find_shift(
     now: Mapping[str, Fraction], span: _Span, start: Fraction, ends: Sequence[str], allowed: Fraction
 ) -> tuple[str, Fraction] | None:
-    """Which end of a track lies `allowed` seconds or more from that of `span`, and where it should lie."""
+    """Return the end of a track that is `allowed` seconds or more from that of `span`, and its expected time."""
     before = {"begin": span.first - start, "end": span.last - start}
     return next(((end, before[end]) for end in ends if abs(now[end] - before[end]) >= allowed), None)
 
 
-def drops_hidden_sound(source: VideoInfo, target: Path, plan: Sequence[StreamPlan]) -> bool:
-    """Whether sound from before zero is left out: an edit list of the source hides it, and the target can have none.
+def drops_hidden_audio(source: VideoInfo, target: Path, plan: Sequence[StreamPlan]) -> bool:
+    """Return whether audio before zero is dropped: an edit list of the source hides it, and the target has none.
 
-    Hidden is more of a copied track than the one packet that starts a decoder, as in files cut without encoding.
+    Only if more than one packet of a copied track is hidden, as in files cut without encoding. One packet primes a
+    decoder.
     """
     if not source.container.startswith("mov") or CONTAINERS[target.suffix.lower()].muxer in ("mp4", "mov"):
         return False
@@ -89,7 +90,7 @@ def drops_hidden_sound(source: VideoInfo, target: Path, plan: Sequence[StreamPla
 
 @dataclass(frozen=True)
 class _Span:
-    """Of a stream's packets: the times of the first and the last, in seconds, their number, the longest duration."""
+    """Extent of a stream: times of the first and last packet in seconds, number of packets, longest duration."""
 
     first: Fraction
     last: Fraction
@@ -98,20 +99,19 @@ class _Span:
 
     @property
     def length(self) -> Fraction:
-        """How long a packet is: the longest, or all in the mean where the container does not say."""
+        """Duration of a packet: the longest one, or the mean if the container states none."""
         return self.longest or (self.last - self.first) / max(1, self.count - 1)
 
     def extend(self, time: Fraction, duration: Fraction) -> _Span:
-        """The span with another packet."""
         return _Span(min(self.first, time), max(self.last, time), self.count + 1, max(self.longest, duration))
 
 
 def _spans(
     path: Path, video: int, indices: list[int], since: Fraction | None = None, until: Fraction | None = None
 ) -> list[_Span | None]:
-    """The span of each stream, on the file's own clock; None for an empty one.
+    """Return the span of each stream on the file's own clock; None for an empty stream.
 
-    Packets from before `since` do not count, and none is read after a video packet from behind `until`.
+    Ignores packets before `since`, and stops at a video packet after `until`.
     """
     spans: dict[int, _Span] = {}
     with open_input(path) as container:
@@ -132,7 +132,7 @@ def _spans(
 
 
 def _decoded_span(path: Path, index: int, until: Fraction | None) -> _Span | None:
-    """The span of the frames that an audio stream decodes to; what does not decode is passed over."""
+    """Return the span of the decoded frames of an audio stream. Decoding errors are skipped."""
     span: _Span | None = None
     with open_input(path) as container:
         stream = container.streams[index]

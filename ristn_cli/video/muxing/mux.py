@@ -1,10 +1,10 @@
-"""Encoded parts and everything else of the source into one file, by the ffmpeg program. Re-encodes no video.
+"""Mux encoded parts and all other streams of the source with the ffmpeg program. Does not encode video.
 
     part 1, part 2, ... --packets, exact times--> pipe (fragmented MP4) --+
     source: audio, subtitles, fonts, covers ------------------------------+--> ffmpeg -c copy --> target
     its metadata and chapters, shifted and cut --> a small text file -----+
 
-The parts go through a pipe, so that no second copy of the video is ever on the disk.
+The pipe avoids a second copy of the video on disk.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from av.format import ContainerFormat, Flags
 from ristn_cli.own_files import open_new
 from ristn_cli.video.codecs import CODECS
 from ristn_cli.video.formats import file_url
-from ristn_cli.video.muxing.audio_times import drops_hidden_sound
+from ristn_cli.video.muxing.audio_times import drops_hidden_audio
 from ristn_cli.video.muxing.joining import PartLayout, read_layout
 from ristn_cli.video.muxing.output import Output
 from ristn_cli.video.muxing.prepared import Clip, Prepared, cut_input, format_seconds, prepare_streams
@@ -35,42 +35,44 @@ from ristn_cli.video.types import StreamInfo, VideoError, VideoInfo
 
 MATROSKA_MUXERS = ("matroska", "webm")
 MATROSKA_STREAM = Path("-.mkv")
-"""Standard output as a target: the suffix tells the container."""
-# Channel layouts that an encoder takes; audio of another is brought to the one that is most like it.
+"""Represents standard output; its suffix selects the container."""
+# Channel layouts that encoders support. Other layouts are converted to the most similar one.
 LAYOUTS = {
     "libopus": "mono|stereo|3.0|quad|5.0|5.1|6.1|7.1",
     "aac": "mono|stereo|2.1|3.0|3.0(back)|3.1|4.0|4.1|quad|quad(side)|5.0|5.0(side)|5.1|5.1(side)|6.0|6.1|7.0|7.1|"
     "7.1(wide)|octagonal",
 }
 
-LONGEST_TITLE = 1000
-"""Characters of a stream's title, which is an argument of ffmpeg."""
+MAX_TITLE = 1000
+"""Maximum length of a stream's title, which is an ffmpeg argument, in characters."""
 
 
 def join_and_mux(parts: Sequence[Path], output: Output, target: str | Path) -> None:
-    """Write the file `target`: the frames of `parts` in order, and every other stream of the source as planned.
+    """Write the frames of `parts` in order, and every other stream as planned, to the file `target`.
 
-    Parts hold absolute times on the source's clock, as FrameWriter writes them. Untrimmed, the file keeps that clock
-    (a transport stream's is moved to zero), so that streams which start late stay late. Trimmed, the start of the range
-    becomes zero and the other streams are cut to whole packets, subtitles to those that begin in the range, chapters
-    exactly. Raises VideoError for parts that are missing, disagree or are out of order, for streams the container
-    cannot hold, and with the last lines of ffmpeg's messages when it fails; then `target` is removed.
+    Parts contain absolute times on the source's clock, as FrameWriter writes them. Without a trim, the file keeps that
+    clock, so that streams with a late start keep it; a transport stream's clock is moved to zero. With a trim, the
+    start of the range becomes zero. Other streams are cut to whole packets, subtitles to those that start in the range,
+    chapters exactly.
+
+    Raises VideoError if parts are missing, out of order or differ in format, if the container does not support a
+    stream, or if ffmpeg fails. Then `target` is removed.
     """
     target = Path(target)
     if not parts:
-        raise VideoError(f"{target}: there are no parts to join; expected at least one")
+        raise VideoError(f"{target}: no parts to join; expected at least one")
     mux_clip(parts, output, target, clip_of(output, target))
 
 
 def mux_clip(parts: Sequence[Path], output: Output, target: Path, clip: Clip) -> None:
-    """The mux of `join_and_mux`, of any clip of the source."""
+    """Mux as `join_and_mux` does, for any clip of the source."""
     layout = read_layout(parts, output.shape.rate)
     layout = replace(layout, adds_intervals=container_of(target).muxer in ("mp4", "mov"))
-    # Beside the target: what a killed process leaves goes with the job's folder.
+    # In the target's folder: if the process is killed, it is removed with the job's folder.
     with tempfile.TemporaryDirectory(prefix="ristn-mux-", dir=target.parent) as scratch:
         extras = _prepare_extras(output, container_of(target), clip, Path(scratch), is_pipe=False)
         command = _command(output, target, layout, clip, extras)
-        open_new(target).close()  # ffmpeg would follow a link of this name
+        open_new(target).close()  # ffmpeg would follow an existing link
         try:
             run_ffmpeg(command, parts, layout, target)
         except BaseException:
@@ -79,23 +81,23 @@ def mux_clip(parts: Sequence[Path], output: Output, target: Path, clip: Clip) ->
 
 
 def clip_of(output: Output, target: Path) -> Clip:
-    """The clip of the source that an output holds."""
+    """Return the clip of the source that an output contains."""
     source = output.source
     if not output.is_trimmed:
-        return Clip(_clock_zero(source), None, False, drops_hidden_sound(source, target, output.streams))
+        return Clip(_clock_zero(source), None, False, drops_hidden_audio(source, target, output.streams))
     until = None if output.end is None else source.start_time + output.end
     return Clip(source.start_time + (output.start or 0), until, True)
 
 
 def stream_mux(parts: Iterable[Path], output: Output, sink: int) -> None:
-    """What `join_and_mux` does, into the open file `sink` as Matroska, while the parts are still in the making.
+    """Mux as `join_and_mux` does, as Matroska into the open file `sink`, while parts are still being encoded.
 
-    `parts` may wait for the next; each was read when the one after it is asked for. Raises VideoError like
-    `join_and_mux`, also when the program that reads from `sink` closed it.
+    `parts` may block until the next part is finished. A part has been read when the next one is requested. Raises
+    VideoError as `join_and_mux` does, and if the program that reads from `sink` closes it.
     """
     coming = iter(parts)
     first = next(coming)
-    # How deep later parts are reordered cannot be looked up; the codec's own depth covers them all.
+    # The reordering of later parts is unknown; the codec's maximum covers them all.
     depth = CODECS[output.encoder.codec].reorder_depth
     layout = replace(read_layout([first], output.shape.rate), reorder_depth=depth, adds_intervals=False)
     clip = clip_of(output, MATROSKA_STREAM)
@@ -107,7 +109,7 @@ def stream_mux(parts: Iterable[Path], output: Output, sink: int) -> None:
 
 @dataclass(frozen=True)
 class _Extras:
-    """Files that a mux takes beside the parts and the source: its tags, covers to attach, streams made ready before."""
+    """Additional inputs of a mux: the file of tags, covers to attach, and prepared streams."""
 
     tags: Path
     covers: dict[int, tuple[Path, str]]
@@ -115,11 +117,11 @@ class _Extras:
 
 
 def _prepare_extras(output: Output, container: Container, clip: Clip, folder: Path, *, is_pipe: bool) -> _Extras:
-    """Write these files into a folder. Raises VideoError when ffmpeg fails."""
+    """Write the additional inputs to a folder. Raises VideoError if ffmpeg fails."""
     source, plan = output.source, output.streams
     tags = folder / "tags.txt"
     tags.write_text(format_tags(source, clip.zero, clip.until), encoding="utf-8")
-    # Matroska keeps covers as attachments, and ffmpeg would write them as video.
+    # Matroska stores covers as attachments, but ffmpeg would write them as video.
     covers = extract_covers(source, plan, folder) if container.holds_attachments else {}
     is_matroska = container.muxer in MATROSKA_MUXERS
     prepared = prepare_streams(source, plan, clip, folder, is_matroska=is_matroska, is_pipe=is_pipe)
@@ -127,7 +129,7 @@ def _prepare_extras(output: Output, container: Container, clip: Clip, folder: Pa
 
 
 def _clock_zero(source: VideoInfo) -> Fraction:
-    """The source time that becomes 0 in an untrimmed output, on the video's own grid."""
+    """Return the source time that becomes 0 in an untrimmed output, as a multiple of the video's time base."""
     names = source.container.split(",")
     if not any(name in FREE_RUNNING_FORMATS for name in names):
         return Fraction(0)
@@ -135,9 +137,9 @@ def _clock_zero(source: VideoInfo) -> Fraction:
 
 
 def _command(output: Output, target: Path, layout: PartLayout, clip: Clip, extras: _Extras) -> list[str]:
-    """The ffmpeg command: the parts, the tags, the source; one map an output stream, in the source's order.
+    """Return the ffmpeg command: inputs are parts, tags and source; one map for each output stream, in source order.
 
-    Without -copyts ffmpeg moves each input's earliest time to zero; -itsoffset says where it belongs instead.
+    Without -copyts, ffmpeg moves the earliest time of each input to zero. -itsoffset sets the correct start.
     """
     source, container, prepared = output.source, container_of(target), extras.prepared
     begin = layout.first_pts * layout.time_base - clip.zero
@@ -145,14 +147,14 @@ def _command(output: Output, target: Path, layout: PartLayout, clip: Clip, extra
     tags_input = ffmpeg.input(as_word(file_url(extras.tags)), f="ffmetadata")
     source_input = cut_input(source.path, source.origin, clip)
     video = next(entry.stream for entry in output.streams if entry.action == "upscale")
-    # ffmpeg-python lists only inputs that something is mapped from; an absent stream is mapped to bring in the tags.
+    # ffmpeg-python lists only inputs with a map, so a stream that does not exist is mapped to include the tags.
     maps = [parts_input["v:0"], tags_input["999?"]]
     options = {"c": "copy", "map_metadata": "1", "map_chapters": "1", "map_metadata:s:0": "1:s:0"}
     options["disposition:0"] = "+".join(video.dispositions) or "0"
-    # With a copy this only states the rate; ffmpeg's own guess falls for the first decoding intervals.
+    # For a copied stream, this only sets the stated rate. ffmpeg's guess depends on the first decoding intervals.
     options["r:0"] = str(output.shape.rate)
     if clip.drops_before:
-        options["copypriorss"] = "0"  # else packets from before the cut come along, and Matroska moves all to hold them
+        options["copypriorss"] = "0"  # drop packets before the cut
     inputs = ["pipe:0", file_url(extras.tags)]
     position = 0
     extra = _language_tag(video, 0, container)
@@ -173,21 +175,21 @@ def _command(output: Output, target: Path, layout: PartLayout, clip: Clip, extra
         dispositions = [*entry.stream.dispositions, *(["attached_pic"] if entry.stream.is_cover else [])]
         options[f"disposition:{position}"] = "+".join(dispositions) or "0"
         if entry.stream.title is not None:
-            options[f"metadata:s:{position}"] = f"title={entry.stream.title[:LONGEST_TITLE]}"
+            options[f"metadata:s:{position}"] = f"title={entry.stream.title[:MAX_TITLE]}"
         extra += _language_tag(entry.stream, position, container)
         if entry.action == "convert":
             options[f"c:{position}"] = entry.codec
             if entry.stream.kind == "audio":
-                # What cannot be decoded is passed over, as in the video; else ffmpeg would end with an error.
+                # Skip decoding errors, as for the video. Otherwise ffmpeg would end with an error.
                 options["max_error_rate"] = "1"
                 if entry.codec in LAYOUTS:
                     options[f"filter:{position}"] = f"aformat=channel_layouts={LAYOUTS[entry.codec]}"
     options["f"] = container.muxer
     if container.muxer in ("mp4", "mov"):
-        # The movie's clock holds the edit lists; its default of milliseconds would round a late start.
+        # Edit lists use the movie's time base. Its default of 1 ms would round a late start.
         options["movie_timescale"] = options["video_track_timescale"] = str(layout.time_base.denominator)
         if layout.codec == "hevc":
-            options["tag:0"] = "hvc1"  # Apple's players insist on it
+            options["tag:0"] = "hvc1"  # required by Apple's players
     url = "pipe:1" if target == MATROSKA_STREAM else file_url(target)
     stream = ffmpeg.output(*maps, as_word(url), **options)
     stream = stream.global_args(*QUIET).overwrite_output()
@@ -200,10 +202,10 @@ def _command(output: Output, target: Path, layout: PartLayout, clip: Clip, extra
 
 
 def _hold_clock(source: VideoInfo, inputs: Sequence[str]) -> list[str]:
-    """An output of nothing, for the stream of the source that begins first.
+    """Return options for a null output of the source stream that starts first.
 
-    Of a transport or program stream ffmpeg takes the clock to begin with the first stream that is used. The video is
-    not: audio that begins after it would be moved to its beginning.
+    For transport and program streams, ffmpeg starts the clock at the first stream that is used. The source's video is
+    not used, so audio with a later start would be moved to the start of the video.
     """
     name = file_url(source.path)
     if name not in inputs:
@@ -225,6 +227,6 @@ def _hold_clock(source: VideoInfo, inputs: Sequence[str]) -> list[str]:
 
 
 def _language_tag(stream: StreamInfo, position: int, container: Container) -> list[str]:
-    """The option for the language of the output stream at `position`, where the container has another code for it."""
+    """Return the language option of the output stream at `position`, if the container needs another code."""
     language = container.languages.get(stream.language or "")
     return [] if language is None else [f"-metadata:s:{position}", f"language={language}"]

@@ -1,4 +1,4 @@
-"""A whole output, settled before its first frame: what is read, what is written, and what becomes of every stream."""
+"""Description of an output, decided before its first frame: source, frames, encoder and the plan for every stream."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ from ristn_cli.video.writing.settings import EncoderSettings, OutputShape
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """What reading, writing, muxing and verifying a file need to know of it.
+    """All that reading, writing, muxing and verification need to know about an output.
 
     Attributes:
-        source: the source, probed once.
-        shape: of the frames.
-        encoder: of the frames.
-        streams: what becomes of each stream of the source.
-        start: seconds after the first frame at which the range begins; None for the first frame.
-        end: seconds after the first frame at which it ends; None for the last one's end.
-        images: suffix of the images that are written instead of a video; None for a video.
+        source: the probed source.
+        shape, encoder: shape of the frames and settings of the encoder.
+        streams: plan for each stream of the source.
+        start, end: range in seconds after the first frame; None for the whole source.
+        images: suffix of the images to write instead of a video; None for a video.
     """
 
     source: VideoInfo
@@ -34,5 +32,4 @@ class Output:
 
     @property
     def is_trimmed(self) -> bool:
-        """Whether anything is cut off the source."""
         return self.start is not None or self.end is not None

@@ -1,4 +1,4 @@
-"""Streams that cannot go from the source into the final mux as they are: each is written to a file of its own first."""
+"""Write streams to separate files if the final mux cannot read them directly from the source."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from ristn_cli.video.reading.streams import as_fraction, has_decoder, read_packe
 from ristn_cli.video.types import VideoError, VideoInfo
 
 MICROSECOND = Fraction(1, 1_000_000)
-# Seconds on both sides of a clip that are read as well: it is cut exactly later.
+# Seconds that are also read before and after a clip, which is cut exactly later.
 CLIP_MARGIN = Fraction(1)
-# Containers whose packets may bring another description of their stream than the header has.
+# Containers whose packets may contain another codec configuration than the header.
 REDESCRIBING_FORMATS = ("flv", "mov")
 
 
 @dataclass(frozen=True)
 class Clip:
-    """The source time that becomes zero, the source time to stop at, and whether anything is cut off at all.
+    """Part of the source: the source times that become zero and at which it ends, and whether the source is cut.
 
-    `hides_before` is true when packets from before zero exist but must not be shown: an edit list of the source says
-    so, and the target has none.
+    `hides_before` means that an edit list of the source hides packets before zero, and that the target has no edit
+    list.
     """
 
     zero: Fraction
@@ -41,15 +41,14 @@ class Clip:
 
     @property
     def drops_before(self) -> bool:
-        """Whether packets from before zero are left out."""
         return self.is_trimmed or self.hides_before
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Streams as files of their own, by their index in the source: the file, and its stream as an input of ffmpeg.
+    """Prepared files: source stream index to the file and its stream as an ffmpeg input.
 
-    `empty` are streams without a packet in the clip, of which no file can be made.
+    `empty` are streams without packets in the clip, which cannot be written to a file.
     """
 
     files: dict[int, tuple[Path, Any]]
@@ -59,11 +58,11 @@ class Prepared:
 def prepare_streams(
     source: VideoInfo, plan: Sequence[StreamPlan], clip: Clip, folder: Path, *, is_matroska: bool, is_pipe: bool
 ) -> Prepared:
-    """Write to `folder` what the mux of `plan` needs as files. Raises VideoError when ffmpeg fails."""
+    """Write the streams that need it to files in `folder`. Raises VideoError if ffmpeg fails."""
     files: dict[int, tuple[Path, Any]] = {}
     empty = set()
     if clip.drops_before and not is_matroska:
-        # The cut would drop the only packet of a still.
+        # Cutting would drop the only packet of a still image.
         stills = [entry for entry in plan if entry.stream.is_still]
         for index, (path, _) in extract_covers(source, stills, folder).items():
             files[index] = (path, read_file(path)["0"])
@@ -84,9 +83,9 @@ def prepare_streams(
 
 
 def cut_input(path: Path, origin: Fraction, clip: Clip) -> Any:
-    """A file as an input of ffmpeg, its clock moved so that the clip's zero is 0, and cut at the clip's ends.
+    """Return a file as an ffmpeg input, with the clip's zero moved to 0, and cut to the clip.
 
-    `origin` is the file's own zero.
+    `origin` is the start time that the file states.
     """
     options: dict[str, str] = {}
     if clip.drops_before:
@@ -101,9 +100,10 @@ def cut_input(path: Path, origin: Fraction, clip: Clip) -> Any:
 
 
 def _cut_subtitles(source: VideoInfo, index: int, clip: Clip, folder: Path) -> tuple[Path, Any] | None:
-    """Text subtitles to be converted, cut in a pass of their own; None when the clip has no event of them.
+    """Convert and cut text subtitles in a separate pass. Returns None if the clip has no events.
 
-    ffmpeg drops converted events from before the cut only by an option that would drop B-frames of the video too.
+    In a single pass, the ffmpeg option that drops converted events before the cut would also drop B-frames of the
+    video.
     """
     path = folder / f"subtitles-{index}.mks"
     stream = cut_input(source.path, source.origin, clip)[str(index)]
@@ -112,16 +112,16 @@ def _cut_subtitles(source: VideoInfo, index: int, clip: Clip, folder: Path) -> t
     )
     run_apart(output, f"{source.path}: the subtitle stream {index} cannot be converted")
     try:
-        begin = _origin(path)  # where ffmpeg says that it starts
-    except VideoError:  # FFmpeg does not open a Matroska file without a single packet
+        begin = _origin(path)  # the start time in the file
+    except VideoError:  # FFmpeg cannot open Matroska without packets
         return None
     return path, read_file(path, itsoffset=format_seconds(begin))["0"]
 
 
 def _has_description(source: VideoInfo, index: int) -> bool:
-    """False for AAC that describes itself only in its packets, as in a transport stream.
+    """Return whether the header has the codec configuration of AAC. In a transport stream, only packets have it.
 
-    Matroska must know before its first packet, unless it can go back in its file.
+    Matroska needs it before the first packet, unless it can seek back in its file.
     """
     with open_input(source.path) as container:
         stream = container.streams[index]
@@ -129,10 +129,9 @@ def _has_description(source: VideoInfo, index: int) -> bool:
 
 
 def _is_redescribed(source: VideoInfo, index: int, clip: Clip) -> bool:
-    """True for AAC described in the header and in the clip again by a packet, as FLV may have it.
+    """Return whether AAC has a codec configuration in the header and another in a packet of the clip, as in FLV.
 
-    The Matroska muxer of FFmpeg then writes beyond the space that it left for the description: the streams are listed
-    twice, with other codecs.
+    FFmpeg's Matroska muxer would then write beyond the space that it reserved, which corrupts the list of streams.
     """
     if not source.container.startswith(REDESCRIBING_FORMATS):
         return False
@@ -153,18 +152,18 @@ def _is_redescribed(source: VideoInfo, index: int, clip: Clip) -> bool:
 
 
 def _reading_begin(source: VideoInfo, clip: Clip) -> Fraction | None:
-    """Seconds after the source's beginning at which to seek for a clip; None to read from the beginning.
+    """Return the seek position for a clip, in seconds after the source's start; None to read from the start.
 
-    FFmpeg seeks a little before that, and in FLV a time before the first lands seconds after it.
+    FFmpeg seeks slightly before that, and in FLV a seek before the start ends seconds after it.
     """
     begin = clip.zero - source.origin - CLIP_MARGIN
     return begin if clip.drops_before and begin >= 1 else None
 
 
 def _copy_audio(source: VideoInfo, index: int, clip: Clip, path: Path, muxer: str) -> tuple[Path, Any]:
-    """An audio stream copied to a file that describes it in its header, and nowhere else; not much more than the clip.
+    """Copy audio, cut to slightly more than the clip, to a file with the codec configuration only in its header.
 
-    The options count from the beginning of the source.
+    Seek options of ffmpeg count from the source's start.
     """
     options: dict[str, str | None] = {"copyts": None}
     begin = _reading_begin(source, clip)
@@ -179,11 +178,11 @@ def _copy_audio(source: VideoInfo, index: int, clip: Clip, path: Path, muxer: st
 
 
 def _origin(path: Path) -> Fraction:
-    """Where a file's clock begins."""
+    """Return the start time that a file states."""
     with open_input(path) as container:
         return Fraction(container.start_time or 0, av.time_base)
 
 
 def format_seconds(time: Fraction) -> str:
-    """Seconds as ffmpeg takes them, to its own grain, the microsecond."""
+    """Format seconds for ffmpeg, rounded to its resolution of 1 us."""
     return f"{float(round(time / MICROSECOND) * MICROSECOND):.6f}"

@@ -1,4 +1,4 @@
-"""The ffmpeg program: where it is, its command out of ffmpeg-python, and a run of it, fed by packets or by itself."""
+"""Find and run the ffmpeg program, alone or with packets as input."""
 
 from __future__ import annotations
 
@@ -22,18 +22,20 @@ from ristn_cli.video.types import VideoError
 
 STDERR_TAIL_LINES = 4
 WATCH_SECONDS = 0.1
-"""How often a running program asks whether to go on."""
-NO_TEXT = "\ue000"
-"""Begins a word that stands for a name which is not UTF-8: a character that means nothing."""
+"""Interval of checks for interruption while a program runs."""
+NOT_UTF8 = "\ue000"
+"""Private-use character that marks an encoded name that is not UTF-8."""
 QUIET = ("-nostdin", "-hide_banner", "-loglevel", "error", "-dts_delta_threshold", str(10**9))
-"""The pictures are carried over jumps of a transport stream's clock; ffmpeg would close those it takes for errors, as
-more than so many seconds."""
+"""The last option keeps jumps of a transport stream's clock, as the video does.
+
+ffmpeg treats jumps of more than this many seconds as errors, and removes them.
+"""
 
 
 def find_ffmpeg() -> str:
-    """The absolute path of the ffmpeg program: what `IMAGEIO_FFMPEG_EXE` names, else what imageio-ffmpeg carries.
+    """Return the absolute path of the ffmpeg program: `IMAGEIO_FFMPEG_EXE` if set, else that of imageio-ffmpeg.
 
-    It is not searched for on PATH, where Windows finds one in the working folder first.
+    PATH is not searched, because Windows would search the working folder first.
 
     Raises:
         VideoError: there is none, or its path is not absolute.
@@ -46,51 +48,51 @@ def find_ffmpeg() -> str:
         if Path(found).is_absolute():
             return found
     raise VideoError(
-        "imageio-ffmpeg carries no ffmpeg program for this machine; install one, and set IMAGEIO_FFMPEG_EXE to its "
+        "imageio-ffmpeg has no ffmpeg program for this machine; install one, and set IMAGEIO_FFMPEG_EXE to its "
         "absolute path"
     )
 
 
 def as_word(name: str) -> str:
-    """A name as ffmpeg-python takes it: it fails for one that is not UTF-8, as old disks have them."""
+    """Encode a name for ffmpeg-python, which fails for names that are not UTF-8, as on old file systems."""
     try:
         name.encode()
     except UnicodeEncodeError:
-        return NO_TEXT + os.fsencode(name).decode("latin-1")
+        return NOT_UTF8 + os.fsencode(name).decode("latin-1")
     return name
 
 
 def read_file(path: Path, **options: Any) -> Any:
-    """A file as an input of ffmpeg-python, of the formats that may be opened."""
+    """Return a file as an input of ffmpeg-python, limited to the allowed formats."""
     return ffmpeg.input(as_word(file_url(path)), **READ_OPTIONS, **options)
 
 
 def compile_command(stream: Any) -> list[str]:
-    """The command of ffmpeg-python, with the names that `as_word` has changed."""
+    """Return the command of ffmpeg-python, with the original names instead of those of `as_word`."""
     words = map(str, stream.compile(cmd=find_ffmpeg()))
-    return [os.fsdecode(word[1:].encode("latin-1")) if word.startswith(NO_TEXT) else word for word in words]
+    return [os.fsdecode(word[1:].encode("latin-1")) if word.startswith(NOT_UTF8) else word for word in words]
 
 
 def run_apart(output: Any, problem: str) -> None:
-    """Run ffmpeg for a file of its own. Raises VideoError, which begins with `problem`."""
+    """Run ffmpeg without a pipe. Raises VideoError with a message that starts with `problem`."""
     command = compile_command(output.global_args(*QUIET).overwrite_output())
-    # In a session of its own, as in `run_ffmpeg`.
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
     )
     with process, ended_when_interrupted(process):
-        _, said_bytes = process.communicate()
+        _, stderr = process.communicate()
     if process.returncode != 0:
-        said = " | ".join(said_bytes.decode("utf-8", "replace").splitlines()[-STDERR_TAIL_LINES:])
-        raise VideoError(f"{problem}: {said}")
+        last_messages = " | ".join(stderr.decode("utf-8", "replace").splitlines()[-STDERR_TAIL_LINES:])
+        raise VideoError(f"{problem}: {last_messages}")
 
 
 def run_ffmpeg(
     command: list[str], parts: Iterable[Path], layout: PartLayout, target: Path, stdout: int = subprocess.DEVNULL
 ) -> None:
-    """Run ffmpeg, feed it the parts, drain its messages.
+    """Run ffmpeg with the parts as standard input, and collect its messages. Raises VideoError if it fails.
 
-    Ctrl-C does not reach it: it ends early when the check of `interruptible` raises.
+    It runs in a new session, so Ctrl-C does not reach it. It is ended if the check of `interruptible` raises an
+    exception.
     """
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=stdout, stderr=subprocess.PIPE, start_new_session=True
@@ -99,13 +101,13 @@ def run_ffmpeg(
     messages: deque[str] = deque(maxlen=STDERR_TAIL_LINES)
     drain = threading.Thread(target=_drain, args=(process.stderr, messages), daemon=True)
     drain.start()
-    broken: Exception | None = None
+    pipe_error: Exception | None = None
     try:
         with ended_when_interrupted(process):
             try:
                 feed_parts(parts, layout, process.stdin)
             except (av.error.FFmpegError, OSError) as error:
-                broken = error  # ffmpeg is gone; what it said on stderr is the better explanation
+                pipe_error = error  # ffmpeg has ended; its messages explain more
             with contextlib.suppress(OSError):
                 process.stdin.close()
             code = process.wait()
@@ -115,17 +117,18 @@ def run_ffmpeg(
         with contextlib.suppress(OSError):
             process.stdin.close()
     if code != 0 and any("Broken pipe" in message for message in messages):
-        raise VideoError(f"{target}: the program that reads it closed it before the end")
-    if code != 0 or broken is not None:
-        said = " | ".join(messages) or (str(broken) if broken else "no message")
-        raise VideoError(f"{target}: the final mux failed, ffmpeg ended with {code}: {said}")
+        raise VideoError(f"{target}: the reading program closed the pipe before the end")
+    if code != 0 or pipe_error is not None:
+        last_messages = " | ".join(messages) or (str(pipe_error) if pipe_error else "no message")
+        raise VideoError(f"{target}: the final mux failed, ffmpeg ended with {code}: {last_messages}")
 
 
 @contextlib.contextmanager
 def ended_when_interrupted(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Within, the program is killed when the check of `interruptible` raises, which is then raised behind it.
+    """Kill the program if the check of `interruptible` raises an exception, and raise it at the end of this context.
 
-    A thread asks: the caller waits for the program, or for room in its pipe. An error within kills the program, too.
+    A thread calls the check, because the caller waits for the program or its pipe. An error in the context also kills
+    the program.
     """
     check = current_check()
     is_over = threading.Event()

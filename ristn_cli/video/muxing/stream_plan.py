@@ -1,4 +1,4 @@
-"""What becomes of each stream of a source in each container: the stated rules, decided before any frame is computed."""
+"""Plan what happens to each stream of a source in each container, before any frame is computed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ristn_cli.video.types import StreamInfo, VideoError, VideoInfo
 
 TEXT_SUBTITLES = frozenset({"subrip", "srt", "ass", "ssa", "webvtt", "text", "mov_text"})
 FONT_SUFFIXES = (".ttf", ".otf", ".ttc", ".woff", ".woff2")
-# Compressed without loss; also DTS and WavPack can be, but do not say so in their name.
+# Lossless codecs. DTS and WavPack may also be lossless, but their names do not show it.
 LOSSLESS_AUDIO = frozenset(
     {
         "alac",
@@ -32,7 +32,6 @@ LOSSLESS_AUDIO = frozenset(
         "wmalossless",
     }
 )
-# PCM that Matroska has names for.
 MKV_PCM = frozenset(
     {"pcm_u8", "pcm_f32le", "pcm_f64le", "pcm_alaw", "pcm_mulaw"}
     | {f"pcm_s{bits}{order}" for bits in (16, 24, 32) for order in ("le", "be")}
@@ -42,12 +41,16 @@ MOV_PCM = MKV_PCM | {"pcm_s8", "pcm_f32be", "pcm_f64be"}
 
 @dataclass(frozen=True)
 class Container:
-    """What a container holds, as FFmpeg writes it: codecs copied as they are, and what the others are converted to.
+    """What a container supports, as FFmpeg writes it: codecs that are copied, and targets of conversions.
 
-    None for `audio` means nearly anything; the trial mux finds out what. `pcm` are the kinds of PCM that are copied.
-    Other audio is converted: PCM to `pcm_to`, or to a PCM of the same precision where that is None, other lossless
-    audio to `lossless_to`, all else to `lossy_to`. `text_to` is what text subtitles are converted to. `languages` are
-    codes that must be written as another of the same language, or FFmpeg would leave them out.
+    Attributes:
+        audio: codecs that are copied; None means nearly any, which `try_mux` checks.
+        pcm: kinds of PCM that are copied.
+        pcm_to: encoder for other PCM; None for PCM of the same precision.
+        lossless_to: encoder for other lossless audio.
+        lossy_to: encoder for all other audio.
+        text_to: codec that text subtitles are converted to.
+        languages: codes to replace by another code for the same language, because FFmpeg would drop them.
     """
 
     muxer: str
@@ -76,7 +79,7 @@ MP4 = Container(
     text_to="mov_text",
     holds_covers=True,
 )
-# QuickTime numbers its languages; FFmpeg knows each number by one of the codes that ISO 639-2 has for it.
+# QuickTime has language numbers. FFmpeg accepts only one of the two ISO 639-2 codes for each.
 MOV_LANGUAGES = {
     **{"bod": "tib", "cym": "wel", "cze": "ces", "deu": "ger", "ell": "gre", "eus": "baq", "fas": "per", "fre": "fra"},
     **{"hye": "arm", "isl": "ice", "kat": "geo", "mkd": "mac", "msa": "may", "mya": "bur", "nld": "dut", "rum": "ron"},
@@ -132,9 +135,9 @@ CONTAINERS: dict[str, Container] = {".mp4": MP4, ".m4v": MP4, ".mov": MOV, ".mkv
 
 @dataclass(frozen=True)
 class StreamPlan:
-    """What becomes of one stream. `action` is `upscale`, `copy`, `convert` (to `codec`) or `drop` (for `reason`).
+    """The plan for a stream. `action` is `upscale`, `copy`, `convert` (to `codec`) or `drop` (because of `reason`).
 
-    `is_loss` is true of a stream that is dropped although nobody asked for that, which the user is to be told.
+    `is_loss` means that the stream is dropped without a request, so the user must be warned.
     """
 
     stream: StreamInfo
@@ -144,14 +147,14 @@ class StreamPlan:
     is_loss: bool = False
 
     def __str__(self) -> str:
-        """The plan in a few words: `copy`, `convert to mov_text`, `dropped (why)`."""
+        """Describe the plan: `copy`, `convert to mov_text`, `dropped (why)`."""
         if self.action == "convert":
             return f"convert to {self.codec}"
         return f"dropped ({self.reason})" if self.action == "drop" else self.action
 
 
 def container_of(target: str | Path) -> Container:
-    """The container that the suffix of `target` names. Raises VideoError for an unknown one."""
+    """Return the container for the suffix of `target`. Raises VideoError for an unknown suffix."""
     suffix = Path(target).suffix.lower()
     if not suffix:
         raise VideoError(f"{target}: is not an existing folder and has no file extension; use {', '.join(CONTAINERS)}")
@@ -170,14 +173,15 @@ def check_mux(
     drop: Collection[str] = (),
     drop_unsupported: bool = False,
 ) -> tuple[StreamPlan, ...]:
-    """The plan for every stream of `source` in a `target` whose video is of `codec` (None, `auto`: as the depth asks).
+    """Plan every stream of `source` for `target`, with video of `codec` (None, `auto`: by bit depth).
 
-    Raises VideoError, naming the container that would work, for an unknown suffix, for a video codec the container
-    cannot hold, for a stream it can neither hold nor take converted (unless `drop_unsupported`), and for an encrypted
-    stream. Audio that the container cannot hold is converted: see `Container`. A stream without a decoder, and
-    another video stream of a codec in no table, is to be copied: `try_mux` finds out whether it can be. Data streams,
-    and fonts where ASS subtitles are converted to plain text, are dropped and said so. `drop` names what is not wanted:
-    `audio`, `subtitles` (fonts go with them), `attachments`, `covers`, `videos` (other ones) and `data`.
+    Audio and text subtitles that the container does not support are converted: see `Container`. Streams without a
+    decoder, and further video streams of a codec in no table, are copied if `try_mux` succeeds. Data streams are
+    dropped with a warning, and fonts if subtitles become plain text. `drop` names unwanted streams: `audio`,
+    `subtitles` (with fonts), `attachments`, `covers`, `videos` (further ones) and `data`.
+
+    Raises VideoError, naming a container that works, if the suffix is unknown, or the container does not support the
+    video codec or (without `drop_unsupported`) another stream; and for an encrypted stream.
     """
     container = container_of(target)
     chosen = CODECS[choose_codec(codec, source.bit_depth)]
@@ -198,7 +202,7 @@ def check_mux(
         if stream.is_encrypted and (plan is None or plan.action != "drop"):
             raise VideoError(
                 f"{source.path}: the {stream.kind} stream {stream.index} is encrypted, and ristn cannot decrypt it; "
-                f"use a copy without protection{_flag_for(stream)}"
+                f"use an unencrypted copy{_flag_for(stream)}"
             )
         if not stream.has_decoder and (plan is None or plan.action != "drop"):
             plan = StreamPlan(stream, "copy", stream.codec)
@@ -209,7 +213,7 @@ def check_mux(
 
 
 def unsupported(source: VideoInfo, target: str | Path, stream: StreamInfo) -> VideoError:
-    """The error of a stream that the container of `target` can neither hold nor take converted."""
+    """Return the error for a stream that the container of `target` does not support, even converted."""
     return VideoError(
         f"{target}: {container_of(target).muxer} cannot hold the {stream.kind} stream {stream.index} ({stream.codec}) "
         f"of {source.path.name}; use an output ending in .mkv{_flag_for(stream)}"
@@ -217,7 +221,7 @@ def unsupported(source: VideoInfo, target: str | Path, stream: StreamInfo) -> Vi
 
 
 def drop_name(stream: StreamInfo) -> str:
-    """What `--drop` calls streams of this kind."""
+    """Return the name of this kind of stream in `--drop`."""
     if stream.kind == "video":
         return "covers" if stream.is_cover else "videos"
     return {"subtitle": "subtitles", "attachment": "attachments"}.get(stream.kind, stream.kind)
@@ -228,12 +232,12 @@ def _flag_for(stream: StreamInfo) -> str:
 
 
 def lose(stream: StreamInfo, reason: str) -> StreamPlan:
-    """The plan for a stream that is left out although nobody asked for that."""
+    """Return the plan for a stream that is dropped without a request."""
     return StreamPlan(stream, "drop", stream.codec, reason, is_loss=True)
 
 
 def _plan_stream(stream: StreamInfo, container: Container, drop: Collection[str]) -> StreamPlan | None:
-    """None when the container can neither hold the stream nor take it converted."""
+    """Return the plan for a stream, or None if the container does not support it, even converted."""
     copy = StreamPlan(stream, "copy", stream.codec)
     if drop_name(stream) in drop:
         return StreamPlan(stream, "drop", stream.codec, "not wanted")
@@ -248,18 +252,18 @@ def _plan_stream(stream: StreamInfo, container: Container, drop: Collection[str]
     if stream.kind == "attachment":
         is_font = "font" in (stream.mime_type or "") or (stream.file_name or "").lower().endswith(FONT_SUFFIXES)
         if is_font and "subtitles" in drop:
-            return StreamPlan(stream, "drop", stream.codec, "a font, of use to subtitles only")
+            return StreamPlan(stream, "drop", stream.codec, "a font, which only subtitles use")
         if container.holds_attachments:
             return copy
         if is_font:
-            return StreamPlan(stream, "drop", stream.codec, "a font, of no use to the plain text of this container")
+            return StreamPlan(stream, "drop", stream.codec, "a font, which plain-text subtitles do not use")
         return None
     if stream.kind == "video":
         if stream.is_cover:
             return copy if container.holds_covers and stream.codec in COVER_CODECS else None
         is_listed = any(stream.codec in other.video for other in CONTAINERS.values())
         return copy if stream.codec in container.video or not is_listed else None
-    return lose(stream, "data streams are not carried")
+    return lose(stream, "data streams are not supported")
 
 
 def _plan_audio(stream: StreamInfo, container: Container) -> StreamPlan:
@@ -270,17 +274,17 @@ def _plan_audio(stream: StreamInfo, container: Container) -> StreamPlan:
 
 
 def converted_audio(codec: str, container: Container) -> str:
-    """The encoder for audio of `codec` that `container` cannot hold."""
+    """Return the encoder for audio of `codec` that `container` does not support."""
     if codec.startswith("pcm_"):
         return container.pcm_to or _plain_pcm(codec)
     return container.lossless_to if codec in LOSSLESS_AUDIO else container.lossy_to
 
 
 def _plain_pcm(codec: str) -> str:
-    """The PCM that every player knows and that holds all samples of `codec`."""
+    """Return the PCM format that every player supports and that is exact for all samples of `codec`."""
     kind = re.match(r"pcm_([fsu])(\d+)", codec)
     if kind is None:
-        return "pcm_s24le"  # of DVD and Blu-ray, of 16 to 24 bits
+        return "pcm_s24le"  # DVD and Blu-ray PCM, 16 to 24 bits
     bits = int(kind[2])
     if kind[1] == "f":
         return "pcm_f64le" if bits > 32 else "pcm_f32le"

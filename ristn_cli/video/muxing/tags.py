@@ -1,4 +1,4 @@
-"""What goes with a video beside its streams: tags and chapters as FFmpeg's text form, cover pictures as files."""
+"""Write tags and chapters of a video as FFmpeg metadata text, and cover images as files."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from ristn_cli.video.reading.streams import read_packets
 from ristn_cli.video.types import VideoInfo
 
 CHAPTER_CLOCK = 1_000_000
-# Tags of the source's own file or stream that would be untrue of the new one.
+# Tags that describe the source file or stream, and would be wrong for the output.
 STALE_TAGS = frozenset(
     {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "rotate", "vendor_id", "bps"}
 )
-# That of the first frame: players and editors count on from there.
+# The timecode of the first frame, from which players and editors count.
 START_TIMECODE = "timecode"
-LONGEST_NAME = 200
-"""Bytes of a file's name that every disk takes."""
+MAX_NAME_BYTES = 200
+"""Maximum length of a file name that all file systems support, in bytes."""
 
 STALE_PREFIXES = ("number_of_", "_statistics")
 
 
 def format_tags(source: VideoInfo, zero: Fraction, until: Fraction | None) -> str:
-    """Global tags, the video stream's tags, and the chapters cut to [zero, until) and shifted, as `ffmetadata` text."""
+    """Format global tags, video stream tags, and chapters, cut to [zero, until) and shifted, as `ffmetadata` text."""
     stale = STALE_TAGS if zero <= source.start_time else STALE_TAGS | {START_TIMECODE}
     lines = [";FFMETADATA1", *_format_entries(source.metadata, stale)]
     video = next((stream for stream in source.streams if stream.index == source.video_index), None)
@@ -56,17 +56,17 @@ def _escape(text: str) -> str:
 
 
 def cover_name(stated: str | None, suffix: str) -> str:
-    """The name of a cover's file: the one that the source states, if it can be that of a file in any folder."""
+    """Return a file name for a cover: the stated one if it is valid in any folder."""
     name = "".join(letter for letter in Path(stated or "").name if letter.isprintable() and letter not in '\\:*?"<>|')
     if not name.strip(". "):
         return f"cover{suffix}"
-    if len(name.encode("utf-8", "replace")) > LONGEST_NAME:
-        return name.encode("utf-8", "replace")[: LONGEST_NAME - len(suffix)].decode("utf-8", "ignore") + suffix
+    if len(name.encode("utf-8", "replace")) > MAX_NAME_BYTES:
+        return name.encode("utf-8", "replace")[: MAX_NAME_BYTES - len(suffix)].decode("utf-8", "ignore") + suffix
     return name
 
 
 def extract_covers(source: VideoInfo, plan: Sequence[StreamPlan], folder: Path) -> dict[int, tuple[Path, str]]:
-    """Write the cover pictures that the plan copies into `folder`: stream index to (file, MIME type)."""
+    """Write the covers that the plan copies to `folder`. Returns stream index to file and MIME type."""
     covers: dict[int, tuple[Path, str]] = {}
     wanted = [entry.stream for entry in plan if entry.stream.is_cover and entry.action == "copy"]
     if not wanted:

@@ -1,4 +1,4 @@
-"""The mux tried before any frame is computed: it finds out what no table knows, and settles the plan of each stream."""
+"""Try the mux before any frame is computed, to find what no table contains and to finish the plan of each stream."""
 
 from __future__ import annotations
 
@@ -25,32 +25,34 @@ from ristn_cli.video.muxing.stream_plan import (
     unsupported,
 )
 from ristn_cli.video.muxing.verify import check_stream_list
-from ristn_cli.video.types import HIGHEST_PLAUSIBLE_RATE, CheckError, Frame, VideoError
+from ristn_cli.video.types import MAX_PLAUSIBLE_RATE, CheckError, Frame, VideoError
 from ristn_cli.video.writing.settings import OutputShape
 from ristn_cli.video.writing.writer import FrameWriter
 
 HEAD_SECONDS = Fraction(10)
 PIECE_SECONDS = Fraction(2)
-# Of the pictures that stand in for the video in the middle and at the end: no encoder refuses it, and it costs nothing.
+# Size of the test frames in the middle and at the end. All encoders support it, and it is fast.
 SMALL_SIZE = (256, 256)
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """A stretch of the source to be muxed, and a file with one frame at its beginning."""
+    """A clip of the source, and a file with one frame at its start."""
 
     clip: Clip
     part: Path
 
 
 def try_mux(output: Output, target: str | Path, *, drop_unsupported: bool = False) -> tuple[StreamPlan, ...]:
-    """Do the whole job with one black frame and packets from the beginning, middle and end of the other streams.
+    """Do the whole job with one black frame, and packets from start, middle and end of the other streams.
 
-    Returns the streams' plan, which is that of `check_mux`, changed where the container does not take a stream's own
-    packets. Audio is converted. What cannot be converted, or is no audio, is left out; another video stream only in
-    Matroska, or with `drop_unsupported`. Raises VideoError as `FrameWriter` does for an encoder that is missing or
-    refuses size or options, as `join_and_mux` does when the video alone cannot be muxed, for audio that would be out of
-    step with the video, and for another video stream that the container does not take.
+    Returns the plan of `check_mux`, changed for streams whose packets the container rejects: audio is converted, and
+    other streams, and audio that cannot be converted, are dropped. A further video stream is dropped only in Matroska
+    or with `drop_unsupported`.
+
+    Raises:
+        VideoError: the encoder is missing or rejects the size or options; the video alone cannot be muxed; audio would
+            not be in sync; or the container rejects a further video stream.
     """
     target = Path(target)
     source, plan = output.source, output.streams
@@ -89,9 +91,9 @@ def try_mux(output: Output, target: str | Path, *, drop_unsupported: bool = Fals
 
 
 def _write_part(path: Path, target: Path, shape: OutputShape, output: Output, time: Fraction) -> None:
-    """One black frame at `time` on the source's clock, or at the next that a frame can have.
+    """Write one black frame at `time` on the source's clock, rounded up to the time base.
 
-    Raises VideoError in words about `target`.
+    Raises VideoError with `target` in its message.
     """
     is_deep = output.source.bit_depth > 8
     image = np.zeros((shape.height, shape.width, 3), np.uint16 if is_deep else np.uint8)
@@ -103,7 +105,7 @@ def _write_part(path: Path, target: Path, shape: OutputShape, output: Output, ti
 
 
 def _piece_times(output: Output) -> Iterator[Fraction]:
-    """Where to look at the middle and the end of the range, on the source's clock; nothing where the head reaches."""
+    """Yield the times of the pieces in the middle and at the end of the range; none if the first piece covers it."""
     first = output.start or Fraction(0)
     last = output.source.duration if output.end is None else output.end
     if last is None or last - first <= HEAD_SECONDS:
@@ -115,14 +117,14 @@ def _piece_times(output: Output) -> Iterator[Fraction]:
 def _find_fault(
     output: Output, tried: Path, plan: tuple[StreamPlan, ...], pieces: Sequence[_Piece]
 ) -> VideoError | None:
-    """Mux the pieces and look at the result as the check at the end does; the error, None where there is none."""
+    """Mux the pieces and check the results as at the end of a job. Returns the first error, or None."""
     for piece in pieces:
         clip = piece.clip
         try:
             mux_clip([piece.part], replace(output, streams=plan), tried, clip)
             check_stream_list(tried, plan, is_trimmed=True)
             if not clip.is_trimmed:
-                tolerance = 1 / min(output.source.rate, Fraction(HIGHEST_PLAUSIBLE_RATE))
+                tolerance = 1 / min(output.source.rate, Fraction(MAX_PLAUSIBLE_RATE))
                 check_audio_times(tried, output.source, plan, tolerance, until=clip.until)
         except VideoError as error:
             return error
@@ -132,7 +134,7 @@ def _find_fault(
 def _settle(
     output: Output, tried: Path, entry: StreamPlan, video: tuple[StreamPlan, ...], pieces: Sequence[_Piece]
 ) -> StreamPlan:
-    """The plan for a stream that is tried alone beside the video."""
+    """Return the final plan for a stream, tried alone beside the video."""
     if entry.action not in ("copy", "convert"):
         return entry
     fault = _find_fault(output, tried, (*video, entry), pieces)
@@ -143,7 +145,7 @@ def _settle(
     if not entry.stream.has_decoder:
         return lose(entry.stream, f"{container.muxer} cannot hold it, and FFmpeg has no decoder to convert it")
     if entry.stream.kind == "audio":
-        # Lossless audio may be beyond what a lossless codec can have in this container, as FLAC of 96 kHz in MP4.
+        # A lossless codec may not support the audio in this container, such as FLAC of 96 kHz in MP4.
         encoders = dict.fromkeys((converted_audio(entry.stream.codec, container), container.lossy_to))
         for encoder in encoders:
             converted = replace(entry, action="convert", codec=encoder)
@@ -152,8 +154,8 @@ def _settle(
                 return converted
         if isinstance(fault, CheckError):
             raise VideoError(
-                f"{output.source.path}: the audio stream {entry.stream.index} ({entry.stream.codec}) would not keep "
-                f"its place beside the video in {container.muxer}; use --drop audio, or an output of another kind"
+                f"{output.source.path}: the audio stream {entry.stream.index} ({entry.stream.codec}) would not be in "
+                f"sync with the video in {container.muxer}; use --drop audio, or an output in another container"
             )
         reason += ", and it cannot be converted"
     return lose(entry.stream, reason)

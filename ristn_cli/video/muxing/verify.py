@@ -1,4 +1,4 @@
-"""An independent second look at a finished file, against the source and what the job counted."""
+"""Verify a finished file independently, against the source and the frames that the job wrote."""
 
 from __future__ import annotations
 
@@ -29,30 +29,30 @@ from ristn_cli.video.reading.streams import (
 )
 from ristn_cli.video.types import CheckError, VideoError, VideoInfo
 
-# More pictures than any codec reorders: presentation times come out in order from a heap of this many.
+# More frames than any codec reorders: a heap of this size sorts presentation times.
 REORDER_WINDOW = 32
-# Matroska and WebM hold whole milliseconds; a source and a target may each be off by half of one.
+# Matroska and WebM store whole milliseconds. Source and target may each be off by half of one.
 MILLISECOND = Fraction(1, 1000)
-# Frames whose times tell a variable rate from a constant one.
+# Number of frames that decide between a variable and a constant frame rate.
 RATE_FRAMES = 500
-# What an encoder's output is called where that is not the encoder's own name.
+# Codec names of encoders with another name.
 ENCODED_AS = {"libopus": "opus", "srt": "subrip", "ssa": "ass"}
-# Codecs that MP4 and MOV have one code for, by the name that FFmpeg gives it.
+# Codecs that share a code in MP4 and MOV, by the name that FFmpeg reads.
 MP4_NAMES = {"mp2": "mp3", "mp1": "mp3"}
 
 
 def verify(target: str | Path, output: Output, frames: int, *, check_times: bool = True) -> None:
-    """Read `target` anew and compare: frames, size, timestamps, duration, streams, and that both ends decode.
+    """Read `target` and check frames, size, timestamps, duration and streams, and that start and end decode.
 
     Args:
         target: the finished file.
-        output: what it should be.
-        frames: what the job wrote.
-        check_times: compare every frame's time, relative to the first, with the source's packets; it must be off when
-            frames were lost to damage, and when the source cannot be read again.
+        output: the expected output.
+        frames: number of frames that the job wrote.
+        check_times: compare all frame times with the source's packets. Must be off if frames were lost to damage, or if
+            the source cannot be read again.
 
     Raises:
-        VideoError: the first mismatch: what was found and what was expected.
+        VideoError: the first mismatch, with found and expected values.
     """
     target = Path(target)
     source, shape = output.source, output.shape
@@ -61,7 +61,7 @@ def verify(target: str | Path, output: Output, frames: int, *, check_times: bool
         found_size = (stream.codec_context.width, stream.codec_context.height)
         if found_size != (shape.width, shape.height):
             raise CheckError.mismatch(
-                target, "picture size", f"{found_size[0]}x{found_size[1]}", f"{shape.width}x{shape.height}"
+                target, "frame size", f"{found_size[0]}x{found_size[1]}", f"{shape.width}x{shape.height}"
             )
         index = stream.index
         kinds = Counter(str(other.type) for other in container.streams)
@@ -73,8 +73,8 @@ def verify(target: str | Path, output: Output, frames: int, *, check_times: bool
     except CheckError:
         if source.is_image_sequence:
             raise
-        # A packet may hold no frame of its own: only a decoder knows. Of a frame that begins before the range a field
-        # may lie within.
+        # A packet may contain no separate frame, which only decoding shows. If a frame starts before the range, its
+        # second field may be within it.
         decoded = decoded_times(source, output.start, lead=2 / source.rate)
         times = compare(target, index, _range_of(decoded, output))
     first, last, longest = times.first, times.last, times.longest
@@ -82,7 +82,7 @@ def verify(target: str | Path, output: Output, frames: int, *, check_times: bool
         raise CheckError.mismatch(target, "number of frames", str(times.count), str(frames))
     if check_times and source.duration is not None and source.container.startswith("mov"):
         until = source.duration if output.end is None else min(source.duration, output.end)
-        # A header may understate what the timestamps show; less than one frame, the longest, is the rule.
+        # Headers may state less than timestamps show; usually by less than the longest frame.
         _check_duration(target, max(until - (output.start or 0), last - first), max(longest, 1 / source.rate))
     _check_streams(target, kinds, covers, output.streams, output.is_trimmed)
     check_stream_list(target, output.streams, is_trimmed=output.is_trimmed)
@@ -93,7 +93,7 @@ def verify(target: str | Path, output: Output, frames: int, *, check_times: bool
 
 @dataclass(frozen=True)
 class _Times:
-    """Of a video stream: how many frames, the times of the first and the last, and the longest gap between two."""
+    """Times of a video stream: number of frames, first and last time, and longest gap."""
 
     count: int
     first: Fraction
@@ -106,8 +106,8 @@ def _compare_times(
 ) -> _Times:
     """Compare the time of every frame, relative to the first, with `wanted`.
 
-    `may_be_fields` lets a time of `wanted` be that of a second field, which has no frame of its own. Raises VideoError
-    for the first mismatch.
+    `may_be_fields` skips times in `wanted` of second fields, which have no separate frame. Raises VideoError for the
+    first mismatch.
     """
     count, first, last, longest = 0, Fraction(0), Fraction(0), Fraction(0)
     for found in presentation_times(target, index):
@@ -131,13 +131,14 @@ def _compare_times(
 def _compare_film_times(
     target: Path, index: int, wanted: Iterator[Fraction] | None, *, frame: Fraction, may_be_fields: bool = False
 ) -> _Times:
-    """The same for film frames: each lies within a frame of one of the source's, of which no two in a row have none.
+    """Compare the times of film, where frames are moved and repeated ones dropped, with `wanted`.
 
-    `frame` is how long a frame of the source is shown, in seconds.
+    Each frame must be within `frame` seconds, the duration of a source frame, of a source time. Of two consecutive
+    source times, at least one must have a frame.
     """
     if wanted is None:
         return _compare_times(target, index, None)
-    most_passed = 4 if may_be_fields else 2  # of the source's times, from one frame to the next
+    most_passed = 4 if may_be_fields else 2  # source times per frame
     own: Fraction | None = None
     ahead = next(wanted, None)
     first: Fraction | None = None
@@ -158,7 +159,7 @@ def _compare_film_times(
 
 
 def has_variable_rate(info: VideoInfo) -> bool | None:
-    """Whether the first frames lie unevenly in time, by more than the clock's grain; None for too few to tell."""
+    """Return whether the first frames are unevenly spaced, beyond the clock's resolution; None for too few frames."""
     if info.is_image_sequence:
         return False
     times = list(islice(source_times(info), RATE_FRAMES))
@@ -169,7 +170,7 @@ def has_variable_rate(info: VideoInfo) -> bool | None:
 
 
 def source_times(info: VideoInfo) -> Iterator[Fraction]:
-    """Presentation times of a source's frames in display order, in seconds; without decoding."""
+    """Yield presentation times of a source's frames in display order, in seconds, without decoding."""
     if info.is_image_sequence:
         yield from (index / info.rate for index in range(len(info.images)))
         return
@@ -182,15 +183,15 @@ def source_times(info: VideoInfo) -> Iterator[Fraction]:
 
 
 def presentation_times(path: Path, index: int, *, by_decoding: bool = False) -> Iterator[Fraction]:
-    """Presentation times of a video stream's packets in display order, in seconds, without decoding.
+    """Yield presentation times of a video stream's packets in display order, in seconds, without decoding.
 
-    `by_decoding` gives the times of decoding instead, for what has no others: they have the same gaps.
+    `by_decoding` yields decoding times instead, if there are no presentation times. They have the same gaps.
     """
     heap: list[int] = []
     with open_input(path) as container:
         stream = container.streams[index]
         base = as_fraction(stream.time_base) or Fraction(1)
-        for packet in read_packets(container, stream):  # reading the frames went over the same unreadable places
+        for packet in read_packets(container, stream):  # reading frames skipped the same errors
             if not packet.size or packet.is_discard:
                 continue
             time = packet.dts if by_decoding or packet.pts is None else packet.pts
@@ -204,7 +205,7 @@ def presentation_times(path: Path, index: int, *, by_decoding: bool = False) -> 
 
 
 def _range_of(times: Iterator[Fraction], output: Output) -> Iterator[Fraction]:
-    """The times of a source's frames, or of their fields, within the range, relative to the first of them."""
+    """Yield the times of the source's frames, or fields, in the range, relative to the first of them."""
     source, start, end = output.source, output.start or Fraction(0), output.end
     if output.shape.has_field_rate:
         times = _field_times(times, source.rate)
@@ -220,7 +221,7 @@ def _range_of(times: Iterator[Fraction], output: Output) -> Iterator[Fraction]:
 
 
 def _field_times(times: Iterator[Fraction], rate: Fraction) -> Iterator[Fraction]:
-    """Each time, and the middle between it and the next; the last frame is as long as the one before it."""
+    """Yield each time, and the middle between it and the next. The last frame has the duration of the previous one."""
     before, gap = next(times, None), 1 / rate
     if before is None:
         return
@@ -232,7 +233,7 @@ def _field_times(times: Iterator[Fraction], rate: Fraction) -> Iterator[Fraction
 
 
 def _tolerance(target: Path) -> Fraction:
-    """By how much a time may be off for what its container holds."""
+    """Return the rounding error of times in the container, in seconds."""
     return MILLISECOND if target.suffix.lower() in (".mkv", ".webm") else Fraction(1, 1_000_000)
 
 
@@ -244,7 +245,7 @@ def _check_time(target: Path, number: int, found: Fraction, expected: Fraction) 
 
 
 def _check_duration(target: Path, expected: Fraction, tolerance: Fraction) -> None:
-    """The duration that the video track of an MP4 or MOV states; other containers state only that of the whole."""
+    """Check the stated duration of the video track in MP4 and MOV. Others state only that of the whole file."""
     with open_input(target, is_own=True) as container:
         stream = main_video_stream(container, target)
         time_base = as_fraction(stream.time_base)
@@ -258,7 +259,7 @@ def _check_duration(target: Path, expected: Fraction, tolerance: Fraction) -> No
 def _check_streams(
     target: Path, kinds: Counter[str], covers: int, plan: tuple[StreamPlan, ...], is_trimmed: bool
 ) -> None:
-    """As many of each kind as planned; a stream with nothing inside the trim may be missing."""
+    """Check the number of streams of each kind. A trimmed file may lack streams without packets in the range."""
     expected = Counter(entry.stream.kind for entry in plan if entry.action != "drop" and not entry.stream.is_cover)
     wanted_covers = sum(entry.stream.is_cover and entry.action == "copy" for entry in plan)
     found = Counter({kind: kinds[kind] for kind in ("video", "audio", "subtitle", "attachment")})
@@ -268,19 +269,17 @@ def _check_streams(
         if found[kind] != expected[kind] and not may_be_fewer:
             raise CheckError.mismatch(target, f"number of {kind} streams", str(found[kind]), str(expected[kind]))
     if covers != wanted_covers:
-        raise CheckError.mismatch(target, "number of cover pictures", str(covers), str(wanted_covers))
+        raise CheckError.mismatch(target, "number of cover images", str(covers), str(wanted_covers))
 
 
 def check_stream_list(target: Path, plan: tuple[StreamPlan, ...], *, is_trimmed: bool) -> None:
-    """Codec and language of every stream beside the video, in order; trimmed, some may be missing.
+    """Check codec and language of every stream beside the video, in order, without covers.
 
-    Covers do not count.
-
-    Raises VideoError for the first mismatch.
+    If trimmed, streams may be missing. Raises VideoError for the first mismatch.
     """
     languages = CONTAINERS[target.suffix.lower()].languages
     has_shared_codes = CONTAINERS[target.suffix.lower()].muxer in ("mp4", "mov")
-    has_own_codes = bool(languages)  # a container with codes of its own, which lacks some languages
+    has_own_codes = bool(languages)  # the container has its own, fewer codes
     with open_input(target, is_own=True) as container:
         main = main_video_stream(container, target)
         others = [
@@ -302,14 +301,14 @@ def check_stream_list(target: Path, plan: tuple[StreamPlan, ...], *, is_trimmed:
                 raise CheckError.mismatch(target, f"codec of {kind} stream {number}", codec, wanted)
             tag = entry.stream.language
             if tag is None or len(tag) != 3 or (has_own_codes and tag not in languages):
-                continue  # longer tags are no language that every container can hold
+                continue  # not every container supports longer tags
             tag = languages.get(tag, tag)
             if (language or "und") != tag:
                 raise CheckError.mismatch(target, f"language of {kind} stream {number}", str(language), tag)
 
 
 def _check_decodes(target: Path, last: Fraction, has_alpha: bool) -> None:
-    """Decode the first picture, and all from the last keyframe to the end."""
+    """Decode the first frame, and all frames from the last key frame to the end."""
     with open_input(target, is_own=True) as container:
         stream = main_video_stream(container, target)
         assert isinstance(stream, VideoStream)
@@ -317,13 +316,13 @@ def _check_decodes(target: Path, last: Fraction, has_alpha: bool) -> None:
         try:
             picture = next(container.decode(stream), None)
             if picture is None:
-                raise VideoError(f"{target}: the finished file has no picture that decodes")
+                raise VideoError(f"{target}: the finished file has no frame that can be decoded; run again")
             if has_alpha and not has_alpha_channel(picture.format):
                 raise CheckError.mismatch(target, "pixel format", picture.format.name, "one with transparency")
             time_base = as_fraction(stream.time_base)
             assert time_base is not None
             container.seek(int(last / time_base), stream=stream, backward=True)
             if not any(not frame.is_corrupt for frame in container.decode(stream)):
-                raise VideoError(f"{target}: the end of the finished file does not decode")
+                raise VideoError(f"{target}: the end of the finished file cannot be decoded; run again")
         except av.error.FFmpegError as error:
-            raise VideoError(f"{target}: the finished file does not decode ({error.strerror}); run again") from error
+            raise VideoError(f"{target}: cannot decode the finished file ({error.strerror}); run again") from error

@@ -1,1 +1,1 @@
-"""Frames out of files, at their own times."""
+"""Read frames from files, with their exact times."""

@@ -1,4 +1,4 @@
-"""The boxes of an MP4 or MOV, as far as they tell why FFmpeg cannot read it. Decodes nothing."""
+"""Parse MP4 and MOV boxes to explain why FFmpeg cannot read a file. Decodes nothing."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-# Where the sample descriptions of a track lie.
+# Boxes that lead from a track to its sample descriptions.
 PATH_TO_DESCRIPTIONS = (b"mdia", b"minf", b"stbl", b"stsd")
 ENCRYPTED_ENTRIES = frozenset({b"encv", b"enca", b"encs", b"enct", b"encm", b"drmi", b"drms"})
-MOST_DESCRIPTION_BYTES = 2**20
+MAX_DESCRIPTION_BYTES = 2**20
 KNOWN_KINDS = frozenset(
     {b"ftyp", b"mdat", b"moov", b"wide", b"free", b"skip", b"styp", b"moof", b"sidx", b"pnot", b"uuid"}
 )
@@ -19,7 +19,7 @@ KNOWN_KINDS = frozenset(
 
 @dataclass(frozen=True)
 class Box:
-    """A box: its kind, where it begins, where its content begins, and where it says that it ends, in bytes."""
+    """A box: its type, and the byte positions of its start, its content and its stated end."""
 
     kind: bytes
     begin: int
@@ -28,7 +28,7 @@ class Box:
 
 
 def list_boxes(file: BinaryIO, begin: int, end: int) -> Iterator[Box]:
-    """Boxes from `begin` to `end`; the last may say that it ends later. Stops where there is no box."""
+    """Yield the boxes from `begin` to `end`. The last one may state a later end. Stops at invalid data."""
     while end - begin >= 8:
         file.seek(begin)
         size, kind = struct.unpack(">I4s", file.read(8))
@@ -45,7 +45,7 @@ def list_boxes(file: BinaryIO, begin: int, end: int) -> Iterator[Box]:
 
 
 def find_encrypted_tracks(path: Path) -> dict[int, str]:
-    """Encrypted tracks by their number, from 0, in the order of the file: the scheme's name, or the sample entry's."""
+    """Return encrypted tracks: track number, from 0 in file order, to scheme name or, without one, sample entry."""
     encrypted: dict[int, str] = {}
     with path.open("rb") as file:
         size = file.seek(0, 2)
@@ -65,7 +65,7 @@ def find_encrypted_tracks(path: Path) -> dict[int, str]:
 
 
 def _read_descriptions(file: BinaryIO, track: Box, end: int) -> bytes:
-    """Content of a track's `stsd` box; empty where there is none."""
+    """Return the content of a track's `stsd` box; empty if there is none."""
     box = track
     for kind in PATH_TO_DESCRIPTIONS:
         found = next((inner for inner in list_boxes(file, box.content, end) if inner.kind == kind), None)
@@ -73,11 +73,11 @@ def _read_descriptions(file: BinaryIO, track: Box, end: int) -> bytes:
             return b""
         box, end = found, min(found.end, end)
     file.seek(box.content)
-    return file.read(min(end - box.content, MOST_DESCRIPTION_BYTES))
+    return file.read(min(end - box.content, MAX_DESCRIPTION_BYTES))
 
 
 def explain_unreadable(path: Path) -> str | None:
-    """What is wrong with an MP4 or MOV that FFmpeg cannot open, as far as its boxes tell; None for other files."""
+    """Return why FFmpeg cannot open an MP4 or MOV, as far as its boxes show it; None for other files."""
     with path.open("rb") as file:
         size = file.seek(0, 2)
         boxes = list(list_boxes(file, 0, size))
@@ -91,25 +91,25 @@ def explain_unreadable(path: Path) -> str | None:
     if last.end > size:
         cause = "the file is cut short" if last.kind in (b"mdat", b"moov") else "the file is damaged or cut short"
         return (
-            f"is an MP4 or MOV whose '{name}' box should end at byte {last.end}, and the file ends at byte {size}: "
+            f"is an MP4 or MOV whose '{name}' box should end at byte {last.end}, but the file ends at byte {size}: "
             f"{cause}; copy or download it again"
         )
     if last.end < size:
         return f"is an MP4 or MOV with no valid box at byte {last.end}: the file is damaged; copy or download it again"
     if not any(box.kind == b"moov" for box in boxes):
         return (
-            "is an MP4 or MOV without its index ('moov'): the recording was never finished, or this is a fragment "
+            "is an MP4 or MOV without its index ('moov'): the recording was not finished, or the file is a fragment "
             "without its initialization segment; copy it again, or repair it with a tool for its camera"
         )
     return None
 
 
 def name_code(code: bytes) -> str:
-    r"""A code of four letters as text for a message; bytes that are no letters become such as `\xff`."""
+    r"""Return a four-letter code as text for a message. Bytes that are not printable become escapes such as `\xff`."""
     return code.decode("latin-1").encode("unicode_escape").decode("ascii")
 
 
 def describe_encryption(schemes: Iterable[str]) -> str:
-    """Why an encrypted file is refused. `schemes` are names such as `cenc`."""
+    """Return why an encrypted file is refused. `schemes` are names such as `cenc`."""
     names = ", ".join(sorted(set(schemes)))
-    return f"is encrypted ({names}), and ristn cannot decrypt it; use a copy without protection"
+    return f"is encrypted ({names}), and ristn cannot decrypt it; use an unencrypted copy"

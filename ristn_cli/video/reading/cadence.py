@@ -1,14 +1,14 @@
-"""Which frames of telecined film are repeats, from how much each field differs from the one before. Knows no pictures.
+"""Find repeated frames of telecined film by how much each field changes. Does not know images.
 
 Telecine shows four film frames in five video frames, `A|B|C|D` (first and second field of each):
 
 ```
-first field    A B B C D        the kept field repeats in the third frame: that frame is a repeat
-second field   A B C D D        the other field repeats in the fifth: that frame is none
+first field    A B B C D        the first field repeats in the third frame: that frame is a repeat
+second field   A B C D D        the second field repeats in the fifth frame: that frame is not a repeat
 ```
 
-So a frame that repeats has a kept field that did not change while the other one did. Video that was never film changes
-in both fields or in neither.
+In a repeated frame, the first field, which the film frame keeps, did not change, but the second one did. Other video
+changes in both fields or in neither.
 """
 
 from __future__ import annotations
@@ -19,35 +19,34 @@ from dataclasses import dataclass
 from math import inf, log2
 
 CYCLE = 5
-# Frames that are looked ahead before one is judged: three cycles.
+# Number of frames to look ahead before deciding on one: three cycles.
 HORIZON = 3 * CYCLE
-# Frames before one that its judgement and its picture depend on.
+# Number of previous frames that the decision on a frame, and its image, depend on.
 LEAD = 6
-# Frames since the last repeat: as many or more, and where there was none yet.
+# Frames since the last repeated frame: LONG_AGO is that many or more, NEVER is no repeated frame so far.
 LONG_AGO = CYCLE + 1
 NEVER = CYCLE + 2
 
-# Differences are in code values of 8 bits. What is below is coding noise.
+# Differences, in 8-bit code values. Smaller ones are coding noise.
 NOISE = 0.5
 STILL = 1.0
 MOVING = 1.5
-# By how many doublings one field must differ more than the other to be clear.
+# Smallest difference between the changes of both fields, in log2, that counts as clear.
 CLEAR = 1.0
-# A repeat dropped out of the pattern, or missed in it, must have more evidence than this.
+# Costs of decisions, for `_first_step`. Decisions against the pattern need more evidence than IRREGULAR.
 IRREGULAR = 2.5
 FIRST_REPEAT = 1.0
 PICTURE_LOST = 6.0
 REPEAT_LEFT = 4.0
-# A tie goes to the pattern: in a still picture it goes on.
-PATTERN_BONUS = 0.3
+PATTERN_BONUS = 0.3  # in a static scene, the pattern continues
 
 
 @dataclass(frozen=True)
 class Change:
-    """How much the fields of a frame differ from those of the frame before, where they differ most.
+    """How much the fields of a frame changed, in the blocks that changed most, in 8-bit code values.
 
-    `kept` is the field that comes first in time, which a film frame keeps, `other` the second one, both in code values
-    of 8 bits; infinite where there is no frame before to compare with.
+    `kept` is the first field in time, which a film frame keeps, `other` the second one. Both are infinite without a
+    previous frame.
     """
 
     kept: float
@@ -55,24 +54,23 @@ class Change:
 
     @property
     def lean(self) -> float:
-        """Doublings by which the other field changed more than the kept one."""
+        """log2 of the change of the other field relative to that of the kept field."""
         if self.kept == inf:
             return 0.0
         return log2((self.other + NOISE) / (self.kept + NOISE))
 
     @property
     def moves(self) -> bool:
-        """Whether something moved."""
         return max(self.kept, self.other) >= MOVING
 
     @property
     def repeats_kept(self) -> bool:
-        """Whether it is clearly the kept field alone that did not change."""
+        """Whether clearly only the kept field did not change."""
         return self.moves and self.lean >= CLEAR
 
     @property
     def repeats_other(self) -> bool:
-        """Whether it is clearly the other field alone that did not change."""
+        """Whether clearly only the other field did not change."""
         return self.moves and self.lean <= -CLEAR
 
 
@@ -82,21 +80,21 @@ def _share(value: float, low: float, high: float) -> float:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a frame repeats the one before, and how many frames before it the last repeat was."""
+    """Whether a frame repeats the previous one, and how many frames before it the last repeated frame was."""
 
     is_repeat: bool
     since_repeat: int
 
 
 class Cadence:
-    """Tells of each frame whether it repeats the one before, HORIZON frames later.
+    """Decides for each frame whether it repeats the previous one, HORIZON frames later.
 
-    A verdict depends on the changes of the three frames before and of HORIZON frames ahead, and on how long ago the
-    last repeat was, from which a later reading may go on. It is the first step of the cheapest way
-    through the frames ahead: a real picture dropped, a repeat left and a step out of the pattern each have a price.
+    A verdict depends on the changes of the three previous frames, of the HORIZON next ones, and on the distance to the
+    last repeated frame. It is the first step of the cheapest sequence of decisions: dropping a film frame, keeping a
+    repeated frame, and leaving the pattern each have a cost.
 
     Args:
-        since_repeat: frames since the last repeat, 1 to LONG_AGO, or NEVER.
+        since_repeat: frames since the last repeated frame, 1 to LONG_AGO, or NEVER.
     """
 
     def __init__(self, since_repeat: int = NEVER) -> None:
@@ -105,16 +103,16 @@ class Cadence:
         self._ahead: deque[Change] = deque()
 
     def note(self, change: Change) -> None:
-        """Add a change that is judged already, from before the first frame to judge."""
+        """Add the change of a frame before the first one to decide on."""
         self._before.append(change)
 
     def push(self, change: Change) -> list[Verdict]:
-        """Add the next frame. Returns the verdict on the frame HORIZON before it."""
+        """Add the next frame. Returns the verdict on the frame HORIZON frames before it."""
         self._ahead.append(change)
         return [self._judge()] if len(self._ahead) > HORIZON else []
 
     def finish(self) -> list[Verdict]:
-        """The verdicts on all frames that wait for one; the stream ends."""
+        """Return the remaining verdicts at the end of the stream."""
         return [self._judge() for _ in range(len(self._ahead))]
 
     def _judge(self) -> Verdict:
@@ -136,7 +134,7 @@ def _cost_of_drop(change: Change) -> float:
 def _cost_of_keep(changes: Sequence[Change], at: int) -> float:
     change = changes[at]
     cost = REPEAT_LEFT * _share(change.lean, 0.3 * CLEAR, 1.1 * CLEAR) * _share(change.other, STILL, 2 * MOVING)
-    # In telecine the other field repeats one or two frames later (2:3:3:2 and 3:2), and three frames before.
+    # The other field repeats one or two frames later (2:3:3:2 and 3:2 pulldown), and three frames before.
     partners = [at + 1, at + 2, *([at - 3] if at >= 3 else [])]
     has_partner = any(changes[k].repeats_other for k in partners if k < len(changes))
     return 1.5 * cost if has_partner else cost
@@ -149,7 +147,7 @@ def _next_state(since: int, *, is_repeat: bool) -> int:
 
 
 def _first_step(costs: Sequence[tuple[float, float]], since: int) -> bool:
-    """Whether the cheapest way through the frames ahead drops the first of them; `costs` are of drop and keep."""
+    """Return whether the cheapest sequence of decisions drops the first frame. `costs` are those of drop and keep."""
     later = [0.0] * (NEVER + 1)
     steps: list[tuple[float, float]] = [(inf, 0.0)] * (NEVER + 1)
     for drop, keep in reversed(costs):

@@ -1,4 +1,4 @@
-"""Decoding a video from any frame on. Knows nothing of deinterlacing and conversion."""
+"""Decode a video, from the start or from any frame. Does not deinterlace or convert frames."""
 
 from __future__ import annotations
 
@@ -23,16 +23,19 @@ from ristn_cli.video.reading.streams import as_fraction, read_packets
 from ristn_cli.video.reading.timestamps import is_at, is_behind, keep_timestamps
 from ristn_cli.video.types import Clock, VideoError, VideoInfo
 
-# FFmpeg's own decoders pass over the second picture that WebM keeps its transparency in.
+# FFmpeg's own decoders ignore the alpha channel of WebM, which is a second image in each packet.
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What to read of a video: what a reading from `begin` on gives from `first` on, in seconds on the source's clock.
+    """The part of a video to read, with times in seconds on the source's clock.
 
-    `clock` is that of the frame shown at `first`, None where that reading's first frame is to be read. `with_alpha`
-    asks for a decoder that gives the alpha channel.
+    Attributes:
+        begin: time at which reading with the given start option begins.
+        first: time of the first frame to return, `begin` or later.
+        clock: clock of the frame at `first`; None if reading starts at `begin`.
+        with_alpha: use a decoder that returns the alpha channel.
     """
 
     info: VideoInfo
@@ -44,7 +47,7 @@ class Reading:
 
 @dataclass
 class Damage:
-    """Counts what could not be decoded; raises at the first when strict."""
+    """Counts and reports decoding errors. If strict, the first one raises VideoError."""
 
     path: Path
     strict: bool
@@ -55,13 +58,13 @@ class Damage:
         self.count += 1
         message = f"{self.path}: {what}"
         if self.strict:
-            raise VideoError(f"{message}; read without --strict to conceal it and go on")
+            raise VideoError(f"{message}; run without --strict to conceal errors")
         if self.report is not None:
             self.report(message)
 
 
 class _HeadDamage:
-    """Damage of frames that may be read again from further back: counted once it is settled that they are not."""
+    """Delays the report of errors in frames that may be decoded again, after a seek further back."""
 
     def __init__(self, damage: Damage) -> None:
         self._damage = damage
@@ -86,10 +89,11 @@ def time_of(frame: VideoFrame) -> Fraction:
 
 
 def decoded_from(reading: Reading, damage: Damage) -> Generator[VideoFrame, None, None]:
-    """Decoded frames from a keyframe before `begin`, two frames before at least: tried further back until it is so.
+    """Yield decoded frames from a key frame at least two frames before `begin`, after seeking further back if needed.
 
-    Two, because bwdif looks at the neighbours of a frame, and the frame shown at `begin` may have begun before it. With
-    a clock: from the frame before the clock's on, by seeking where timestamps tell it from others.
+    bwdif needs the neighbours of a frame, and the frame shown at `begin` may start before it. With a clock, yield
+    frames from the one before the clock's frame. It is found by a seek if timestamps identify it, else by counting from
+    the start.
     """
     info, clock = reading.info, reading.clock
     back = 2 / info.rate
@@ -105,7 +109,7 @@ def decoded_from(reading: Reading, damage: Damage) -> Generator[VideoFrame, None
             stream.thread_type = "AUTO"
             sought = (
                 target > info.start_time
-                and not info.has_decoding_times_only  # which frame is shown when takes counting from the first
+                and not info.has_decoding_times_only  # their times follow from counting all frames
                 and seek_before(container, stream, target)
             )
             if clock is not None and not sought:
@@ -126,7 +130,7 @@ def decoded_from(reading: Reading, damage: Damage) -> Generator[VideoFrame, None
 
 
 def _find(clock: Clock, frames: Iterator[VideoFrame]) -> list[VideoFrame]:
-    """The frame before the clock's, and the clock's, which must be the third at least; nothing where it is missing."""
+    """Return the frame before the clock's frame, and that frame; nothing if it is not the third frame or later."""
     before = next(frames, None)
     for number, frame in enumerate(frames, start=2):
         if before is not None and number > 2 and is_at(clock, before, frame):
@@ -145,7 +149,7 @@ def _lies_before(frame: VideoFrame, target: Fraction) -> bool:
 def _decoded(
     reading: Reading, container: InputContainer, stream: VideoStream, sought: bool, damage: _HeadDamage
 ) -> Iterator[VideoFrame]:
-    """Frames as the decoder gives them; what fails at or after `reading.first` is counted as damage and skipped."""
+    """Yield frames from the decoder. Errors at or after `reading.first` are counted as damage and skipped."""
     decoder: VideoCodecContext | None = None
     if reading.with_alpha and stream.metadata.get("alpha_mode") == "1" and stream.codec_context.name in ALPHA_DECODERS:
         decoder = cast(VideoCodecContext, CodecContext.create(ALPHA_DECODERS[stream.codec_context.name], "r"))
@@ -157,7 +161,7 @@ def _decoded(
     def report(error: av.error.FFmpegError) -> None:
         damage.add(f"has unreadable data ({error.strerror})")
 
-    whole = 0  # bytes of a raw frame
+    whole = 0  # bytes of a complete raw frame
     for packet in read_packets(container, stream, report):
         if awaits_keyframe and packet.size and not packet.is_keyframe:
             continue
@@ -181,21 +185,22 @@ def _decoded(
                 damage.add(f"a video packet{where} cannot be decoded ({error.strerror})")
             continue
         for frame in frames:
-            last = frame.pts, frame.dts  # whoever takes a frame may set its time
+            last = frame.pts, frame.dts  # the consumer may change the frame's pts
             yield frame
     if is_cut and decoder is None and stream.codec_context.thread_count != 1:
         if reading.info.stream is None:
             yield from _decoded_tail(reading, last, damage)
-        else:  # a stream is read once
+        else:  # a stream cannot be read again
             damage.add("ends within a packet: that frame is lost, and so may be a few just before it")
 
 
 def _decoded_tail(
     reading: Reading, last: tuple[int | None, int | None] | None, damage: _HeadDamage
 ) -> Iterator[VideoFrame]:
-    """The frames behind the `last` that threads gave, by its timestamps: of a video whose last packet is cut short.
+    """Yield the frames after `last` (pts and dts) of a video whose last packet is cut short.
 
-    Where that packet cannot be decoded, PyAV drops the frames that the threads have not given yet.
+    If that packet cannot be decoded, PyAV drops the frames that decoder threads have not returned yet. So this decoder
+    is single-threaded.
     """
     info = reading.info
     for seeks in (True, False):

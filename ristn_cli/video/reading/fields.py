@@ -1,4 +1,4 @@
-"""Fields of interlaced frames: how much each changes from frame to frame. Knows no files."""
+"""Measure how much each field of interlaced frames changes from frame to frame. Does not know files."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 from ristn_cli.video.reading.cadence import Change
 from ristn_cli.video.types import FieldOrder
 
-# Rows of a field and columns of a block, whose mean difference counts.
+# Block size, in field rows and columns. Differences are averaged within blocks.
 BLOCK_ROWS = 8
 BLOCK_COLUMNS = 16
-# Of wider frames, every second, third, ... column is compared.
-MOST_COLUMNS = 720
-# The share of the blocks, those that change most, by which a frame is judged: a moving mouth is enough.
-JUDGED_SHARE = 0.02
-FEWEST_JUDGED = 4
-# The share of the height at the top and the bottom that is not judged: there, tapes have noise.
+# In wider frames, only every second, third, ... column is compared.
+MAX_COLUMNS = 720
+# Share of the blocks that are used: those with the largest change, so that a moving mouth is enough.
+USED_SHARE = 0.02
+MIN_USED_BLOCKS = 4
+# Share of the height that is ignored at the top and bottom: tapes have noise there.
 EDGE_SHARE = 0.03
 
-# What FFmpeg's fieldmatch takes as it is, and what is the same in another arrangement.
+# Pixel formats that FFmpeg's fieldmatch supports, and the equivalents of packed formats.
 PLANAR = re.compile(r"yuvj?4(10|11|20|22|40|44)p(9|1[0246])?(le|be)?")
 EIGHT_BITS = "yuv420p|yuv422p|yuv444p|yuv411p|yuv410p|yuv440p"
 ARRANGED = {
@@ -39,15 +39,15 @@ ARRANGED = {
 
 
 def planar_format(name: str) -> str | None:
-    """The pixel format in which the fields of frames of another are matched, without loss; None where there is none."""
+    """Return the pixel format for field matching that `name` converts to without loss; None if there is none."""
     return name if PLANAR.fullmatch(name) else ARRANGED.get(name)
 
 
 class FieldMeter:
-    """Measures how much each field of a frame differs from that of the frame before.
+    """Measures how much each field differs from that of the previous frame.
 
     Args:
-        order: the field that comes first in time.
+        order: the first field in time.
     """
 
     def __init__(self, order: FieldOrder) -> None:
@@ -55,7 +55,7 @@ class FieldMeter:
         self._before: NDArray[Any] | None = None
 
     def push(self, frame: VideoFrame) -> Change:
-        """The change from the frame before to this one, in planar YUV."""
+        """Return the change from the previous frame to this one, in planar YUV."""
         luma, before = _luma(frame), self._before
         self._before = luma
         if before is None or before.shape != luma.shape:
@@ -63,7 +63,7 @@ class FieldMeter:
         fields = [_block_means(np.abs(luma[parity::2] - before[parity::2])) for parity in (0, 1)]
         rows = min(len(field) for field in fields)
         kept, other = (fields[parity][:rows].ravel() for parity in (self._kept, 1 - self._kept))
-        count = min(len(kept), max(FEWEST_JUDGED, int(len(kept) * JUDGED_SHARE)))
+        count = min(len(kept), max(MIN_USED_BLOCKS, int(len(kept) * USED_SHARE)))
         if not count:
             return Change(inf, inf)
         most = np.argpartition(kept + other, -count)[-count:]
@@ -71,12 +71,12 @@ class FieldMeter:
 
 
 def _luma(frame: VideoFrame) -> NDArray[Any]:
-    """Luma in code values of 8 bits, signed, without the edges."""
+    """Return luma in 8-bit code values, as a signed type, without the edges."""
     plane, depth = frame.planes[0], frame.format.components[0].bits
     kind = np.dtype(np.uint8 if depth <= 8 else ">u2" if frame.format.is_big_endian else "<u2")
     rows = np.frombuffer(plane, kind).reshape(plane.height, -1)  # type: ignore[call-overload]
     edge = 2 * int(frame.height * EDGE_SHARE / 2)
-    step = max(1, -(-frame.width // MOST_COLUMNS))
+    step = max(1, -(-frame.width // MAX_COLUMNS))
     values: NDArray[Any] = rows[edge : frame.height - edge, : frame.width : step]
     return values.astype(np.int16) if depth <= 8 else values.astype(np.float32) / 2 ** (depth - 8)
 

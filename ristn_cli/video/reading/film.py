@@ -1,7 +1,7 @@
-"""Inverse telecine: the film's own frames, from video that shows four of them in five. Knows no files.
+"""Inverse telecine: restore film frames from video with 3:2 pulldown. Does not know files.
 
-FFmpeg's fieldmatch puts the fields of a film frame together again. A frame that is still combed has a field without a
-partner, as at an edit, or was never film: bwdif deinterlaces it. Frames that repeat the one before go.
+FFmpeg's fieldmatch recombines the fields of each film frame. A frame that stays combed has a field without a partner,
+as at an edit, or is not film: bwdif deinterlaces it. Repeated frames are dropped.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from ristn_cli.video.reading.streams import as_fraction
 from ristn_cli.video.reading.timestamps import TimedFrame
 from ristn_cli.video.types import FILM_GRAIN, Clock, FieldOrder, VideoError, VideoInfo
 
-# Frames further apart than as many nominal ones are not of one run, and are shown when the source shows them.
-LONGEST_GAP = Fraction(3, 2)
+# If two frames are more than this many nominal frame durations apart, they keep the times of the source.
+MAX_GAP = Fraction(3, 2)
 
 
 class FieldMatcher:
-    """FFmpeg's fieldmatch: it decides by a copy of 8 bits, and weaves the frames at their own depth.
+    """FFmpeg's fieldmatch, which decides on an 8-bit copy and weaves the frames at their own bit depth.
 
-    A matched frame depends on its two neighbours and on nothing else. Frames that stay combed are flagged as
-    interlaced, all others are not.
+    A matched frame depends only on its two neighbours. Frames that stay combed are flagged as interlaced, others are
+    not.
     """
 
     def __init__(self, frame: VideoFrame, order: FieldOrder) -> None:
@@ -45,7 +45,7 @@ class FieldMatcher:
             f"colorspace={int(frame.colorspace)}:range={int(frame.color_range)}",
         )
         split, decided = graph.add("split"), graph.add("format", EIGHT_BITS)
-        # Combing is looked for in every frame: an edit need not be a change of scene.
+        # Check every frame for combing: an edit is not always a scene change.
         match = graph.add("fieldmatch", f"mode=pc_n:combmatch=full:order={PARITIES[order]}:ppsrc=1")
         self._sink = graph.add("buffersink")
         self._source.link_to(split)
@@ -59,13 +59,13 @@ class FieldMatcher:
         self._end = 0
 
     def push(self, frame: VideoFrame) -> list[VideoFrame]:
-        """Add the next frame. Returns those that are matched, which takes their successors."""
+        """Add the next frame. Returns the matched frames; a frame is matched only after its successor was added."""
         self._last, self._end = frame, cast(int, frame.pts)
         self._source.push(frame)
         return self._pull()
 
     def finish(self) -> list[VideoFrame]:
-        """The last frames. The filter gives none for its very last one, so copies of that follow it."""
+        """Return the last frames. The filter does not output its very last frame, so copies of it are appended."""
         if self._last is None:
             return []
         ready: list[VideoFrame] = []
@@ -89,7 +89,7 @@ class FieldMatcher:
 
 @dataclass(frozen=True)
 class _Source:
-    """A frame of the source: when it is shown, the frame before it, and the one from which a reading leads to it."""
+    """A source frame with its time, the time of the previous frame, and the clock to resume reading for it."""
 
     timing: TimedFrame
     before: Fraction | None
@@ -97,19 +97,20 @@ class _Source:
 
 
 class FilmReader:
-    """Makes film frames of telecined ones, each with a time on the film's even clock.
+    """Makes film frames from telecined frames, with evenly spaced times.
 
-    It is fed frame by frame. A film frame depends on LEAD frames before it, on those ahead that `Cadence` looks at, and
-    on how long ago the last repeat was. The clock of each frame has the last of these and leads to the first: so a
-    reading from any frame on gives the same ones.
+    A film frame depends on the LEAD frames before it, the frames that `Cadence` looks ahead, and the distance to the
+    last repeated frame. Its clock contains that distance and refers to the first of these frames, so that reading can
+    resume at any film frame with the same result.
 
-    Where the source shows the frames of a cycle, a frame's first field, the film's clock runs through: a quarter of a
-    frame apart from one to the next. Outside of the pattern frames keep the times of the source.
+    Within the pulldown pattern, film frames are 1.25 source frame durations apart. Outside the pattern, frames keep the
+    times of the source.
 
     Args:
-        info: the source; its `telecine` tells which field comes first.
-        edges: times at which the range begins and ends. What the source shows there or later stays there.
-        clock: of the frame from which reading goes on; None where it begins.
+        info: the source. Its `telecine` gives the field order.
+        edges: start and end times of the range. A frame that the source shows at or after an edge is not moved before
+            it.
+        clock: clock of the frame at which reading resumes; None at the start.
     """
 
     def __init__(self, info: VideoInfo, edges: Sequence[Fraction], clock: Clock | None) -> None:
@@ -120,7 +121,7 @@ class FilmReader:
         self._meter = FieldMeter(self._order)
         is_begun = clock is not None and clock.lead > 0
         self._cadence = Cadence(clock.since_repeat) if clock is not None and is_begun else Cadence()
-        self._unjudged = LEAD + 1 if is_begun else 0  # with the frame before the clock's
+        self._unjudged = LEAD + 1 if is_begun else 0  # includes the frame before the clock's frame
         self._unshown = self._unjudged
         self._matcher: FieldMatcher | None = None
         self._layout: tuple[object, ...] = ()
@@ -135,7 +136,7 @@ class FilmReader:
 
         Raises VideoError for a pixel format whose fields cannot be matched.
         """
-        frame = _arranged(frame, self._info)
+        frame = _to_planar(frame, self._info)
         before = self._recent[-1].time if self._recent else None
         self._recent.append(timing)
         change = self._meter.push(frame)
@@ -146,14 +147,14 @@ class FilmReader:
             return []
         self._sources.append(_Source(timing, before, self._recent[0].clock))
         self._verdicts += self._cadence.push(change)
-        return self._take(after=1)
+        return self._collect(after=1)
 
     def finish(self) -> list[tuple[VideoFrame, TimedFrame]]:
-        """The last film frames; the very last one is shown until the source ends."""
+        """Return the last film frames. The very last one is shown until the source ends."""
         self._end_run()
         self._verdicts += self._cadence.finish()
         end = self._recent[-1] if self._recent else None
-        ready = self._take(after=0)
+        ready = self._collect(after=0)
         if ready and end is not None:
             picture, timing = ready[-1]
             until = end.time + (end.duration or 1 / self._info.rate)
@@ -166,18 +167,18 @@ class FilmReader:
             self._end_run()
             self._matcher, self._layout = FieldMatcher(frame, self._order), layout
         assert self._matcher is not None
-        self._show(self._matcher.push(frame))
+        self._deinterlace(self._matcher.push(frame))
 
     def _end_run(self) -> None:
-        """The last frames of one layout."""
+        """Flush the frames of one size and pixel format."""
         if self._matcher is None:
             return
-        self._show(self._matcher.finish())
+        self._deinterlace(self._matcher.finish())
         self._pictures += self._deinterlacer.push(None)
         self._matcher, self._deinterlacer = None, self._new_deinterlacer()
         self._drop_unshown()
 
-    def _show(self, matched: list[VideoFrame]) -> None:
+    def _deinterlace(self, matched: list[VideoFrame]) -> None:
         for frame in matched:
             self._pictures += self._deinterlacer.push(frame)
         self._drop_unshown()
@@ -190,8 +191,8 @@ class FilmReader:
     def _new_deinterlacer(self) -> Deinterlacer:
         return Deinterlacer("auto", self._order, only_flagged=True)
 
-    def _take(self, *, after: int) -> list[tuple[VideoFrame, TimedFrame]]:
-        """The frames that are judged and shown, `after` of them behind; only the last of all has none."""
+    def _collect(self, *, after: int) -> list[tuple[VideoFrame, TimedFrame]]:
+        """Return film frames with verdict and image, and keep `after` verdicts for the successor; 0 at the end."""
         ready: list[tuple[VideoFrame, TimedFrame]] = []
         while len(self._verdicts) > after and self._pictures:
             source, verdict, picture = self._sources.popleft(), self._verdicts.popleft(), self._pictures.popleft()
@@ -206,13 +207,13 @@ class FilmReader:
         return ready
 
     def _time_of(self, source: _Source, verdict: Verdict) -> Fraction:
-        """When a film frame is shown.
+        """Return the time at which a film frame is shown.
 
-        In units of the source's frames, with a repeat at 2: the first fields of A, B, C and D are shown at 0, 1, 2.5
-        and 3.5, and an even clock shows them at 0, 1.25, 2.5 and 3.75. The frames themselves are at 0, 1, 3 and 4.
+        In source frames, with the repeated frame at 2: the source shows the first fields of A, B, C and D at 0, 1, 2.5
+        and 3.5. Evenly spaced times are 0, 1.25, 2.5 and 3.75. The frames themselves are at 0, 1, 3 and 4.
         """
         own = time = source.timing.time
-        longest = LONGEST_GAP / self._info.rate
+        longest = MAX_GAP / self._info.rate
         if verdict.since_repeat <= 2 and source.before is not None:
             gap = own - source.before
             time -= 0 if gap > longest else gap * (3 - verdict.since_repeat) / FILM_GRAIN
@@ -222,13 +223,12 @@ class FilmReader:
         return max([time, *(edge for edge in self._edges if own >= edge)])
 
 
-def _arranged(frame: VideoFrame, info: VideoInfo) -> VideoFrame:
-    """The frame in planar YUV."""
+def _to_planar(frame: VideoFrame, info: VideoInfo) -> VideoFrame:
     name = planar_format(frame.format.name)
     if name is None:
         raise VideoError(
-            f"{info.path}: fields of {frame.format.name} frames cannot be matched; expected YUV without transparency; "
-            "use --deinterlace frame or off"
+            f"{info.path}: inverse telecine does not support {frame.format.name} frames; expected YUV without "
+            "transparency; use --deinterlace frame or off"
         )
     if name == frame.format.name:
         return frame

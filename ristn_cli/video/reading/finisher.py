@@ -1,4 +1,4 @@
-"""Whole pictures to frames: which of them are given, for how long each is shown, its image. Knows nothing of files."""
+"""Turn progressive frames into `Frame`s: select the range, set durations, convert to RGB. Does not know files."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from ristn_cli.video.reading.sidedata import turn_upright
 from ristn_cli.video.reading.timestamps import TimedFrame
 from ristn_cli.video.types import Frame, Image, VideoInfo
 
-# A stream that ends this much before the end its header states is reported as cut short.
+# If a stream ends this much before the end in its header, it is reported as cut short.
 MISSING_END_SECONDS = Fraction(1, 10)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
-    """What is read of a video, and how.
+    """What to read from a video, and how.
 
     Attributes:
-        start: seconds after the video's first frame; the first frame given is the first with time >= start.
-        end: the same; the last frame given is the last with time < end.
-        max_frames: how many frames are given at most.
-        deinterlace: `ivtc` makes film frames of telecined ones, and so does `auto` when the source's `telecine` is
-            known. Else `auto` runs bwdif on frames flagged as interlaced, and on all when the source's `field_order`
-            is known; `frame` on all, `field` on all at twice the rate, `off` never.
-        drop_alpha: give up the transparency.
-        carry_alpha: give frames their transparency.
-        strict: raise at the first damage and at the first frame that differs from what the source says, rather than
-            report it.
+        start: start of the range, in seconds after the first frame. The first frame has time >= start.
+        end: end of the range. The last frame has time < end.
+        max_frames: maximum number of frames.
+        deinterlace: `ivtc` undoes telecine; so does `auto` if the source's `telecine` is known. Otherwise `auto` runs
+            bwdif on frames flagged as interlaced, or on all frames if the source's `field_order` is known. `frame` runs
+            it on all frames, `field` too but with twice the frame rate, `off` never.
+        drop_alpha: ignore the alpha channel.
+        carry_alpha: read the alpha channel.
+        strict: raise an error, instead of reporting it, for damage and for a frame whose format differs from the
+            source.
     """
 
     start: Fraction | None = None
@@ -49,7 +49,7 @@ class ReadOptions:
 
 @dataclass(frozen=True)
 class Scope:
-    """Options, and the range of the frames that are given: from `first` to before `last`, on the source's clock."""
+    """Read options, and the range of frames to return, from `first` to before `last`, on the source's clock."""
 
     options: ReadOptions
     first: Fraction
@@ -57,14 +57,13 @@ class Scope:
 
     @property
     def carry_alpha(self) -> bool:
-        """Whether frames get their transparency."""
         return self.options.carry_alpha and not self.options.drop_alpha
 
 
 class Finisher:
-    """Makes frames of whole pictures: cuts them to the range and converts them.
+    """Selects frames of the range and converts them.
 
-    It is fed picture by picture, and holds one back until its successor's time is known.
+    Keeps each frame until the time of the next one is known.
     """
 
     def __init__(self, info: VideoInfo, scope: Scope, damage: Damage, matcher: Matcher) -> None:
@@ -75,17 +74,17 @@ class Finisher:
         self.is_over = False
 
     def note(self, timing: TimedFrame) -> None:
-        """Add the timing of the next decoded frame, before any picture that is made of it."""
+        """Add the timing of the next decoded frame, before any progressive frame that is made from it."""
         self._timings.append(timing)
 
     def push(self, picture: VideoFrame, timing: TimedFrame | None = None) -> list[Frame]:
-        """Add the next picture. Returns the frame before it, if that is in the range.
+        """Add the next progressive frame. Returns the previous one if it is in the range.
 
-        `timing` is the picture's own; None for that of the decoded frame it was made of, which was noted.
+        `timing` is that of the frame itself; None to use that of the decoded frame, from `note`.
         """
         first, last = self._scope.first, self._scope.last
         time = time_of(picture)
-        while len(self._timings) > 1 and self._timings[1].time <= time:  # a second field has none of its own
+        while len(self._timings) > 1 and self._timings[1].time <= time:  # a second field has no timing of its own
             self._timings.popleft()
         held, self._held = self._held, None
         self.is_over = last is not None and time >= last
@@ -94,14 +93,15 @@ class Finisher:
         return [] if held is None else [self._convert(held, time if last is None else min(time, last))]
 
     def finish(self) -> list[Frame]:
-        """The last frame, if there is one in the range."""
+        """Return the last frame if there is one in the range."""
         if self._held is None:
             return []
         info, last = self._info, self._scope.last
         time, _, timing = self._held
         natural = time + _own_duration(timing, info) / (2 if self._scope.options.deinterlace == "field" else 1)
         if info.end_time is not None:
-            # The track's end is exact; a frame's own duration is a decoding interval and may be another frame's.
+            # The end of the track is exact. The duration of a packet is a decoding interval, and may be that of another
+            # frame.
             missing = info.end_time - natural
             if missing > MISSING_END_SECONDS + 2 / info.rate:
                 self._damage.add(f"ends {float(missing):.2f} s before the end its header states; the file is cut short")
@@ -113,7 +113,7 @@ class Finisher:
         info = self._info
         time, picture, timing = held
         if picture.is_corrupt:
-            self._damage.add(f"the picture at {float(time - info.start_time):.3f} s is damaged and was concealed")
+            self._damage.add(f"the frame at {float(time - info.start_time):.3f} s is damaged; errors were concealed")
         image, alpha = (
             self._reader.to_rgba(picture) if self._scope.carry_alpha else (self._reader.to_rgb(picture), None)
         )

@@ -1,4 +1,4 @@
-"""Interlaced pictures: whether there are any that no flag tells of, and bwdif, which makes whole frames of them."""
+"""Detect interlaced frames that are not flagged, and deinterlace with bwdif."""
 
 from __future__ import annotations
 
@@ -21,40 +21,40 @@ from ristn_cli.video.types import FieldOrder, VideoInfo
 
 Deinterlace = Literal["auto", "ivtc", "field", "frame", "off"]
 PARITIES = {"top": "tff", "bottom": "bff"}
-# Pictures looked at: as many runs, spread over the video, of as many frames.
+# Number of sampled positions, spread over the video, and of consecutive frames at each.
 SAMPLES = 4
 SAMPLE_FRAMES = 30
-# How much more one order of the fields must comb than the other. idet's own 1.04 takes fine patterns in moving graphics
-# for fields (FFmpeg's testsrc2, say); real interlaced video passes this in most frames that move.
+# Threshold of idet for one field order over the other. With its default of 1.04, fine patterns in moving graphics, such
+# as FFmpeg's testsrc2, look interlaced. Most moving frames of interlaced video exceed this one.
 IDET = "intl_thres=1.2"
-# As many combed pictures, and such a share of those that idet is sure of, are no accident. Film that was telecined onto
-# interlaced video combs in two of five.
-LEAST_COMBED = 6
-LEAST_COMBED_SHARE = 0.3
-# Of the combed ones, as many have the same field first: patterns that merely look combed have either.
+# Smallest number of combed frames, and smallest share among those that idet classifies. In telecined film, two of five
+# frames are combed.
+MIN_COMBED = 6
+MIN_COMBED_SHARE = 0.3
+# Smallest share of combed frames with the same field order. Patterns that only look combed have either order.
 SAME_ORDER_SHARE = 0.9
 
 
 def find_fields(info: VideoInfo, *, is_interlaced: bool = False) -> VideoInfo:
-    """The same with what its pictures tell: `is_interlaced` when one is flagged so, else `field_order` when they comb.
+    """Return `info` with `is_interlaced` set if a frame is flagged, else with `field_order` set if frames are combed.
 
-    FFmpeg's idet looks at up to SAMPLES x SAMPLE_FRAMES pictures. Where any of these is flagged as interlaced the flags
-    are trusted, and `field_order` stays None. The argument `is_interlaced` says that all pictures are known to be,
-    whatever flags say: only the order is asked for, and stays None when it cannot be told.
+    FFmpeg's idet examines up to SAMPLES x SAMPLE_FRAMES frames. Flags take precedence: with flags, `field_order` stays
+    None. The argument `is_interlaced` means that all frames are known to be interlaced. Then flags are ignored and only
+    the field order is detected; it stays None if that fails.
     """
     if info.is_image_sequence or info.is_still:
         return info
     counts: Counter[str] = Counter()
     seen: set[int] = set()
-    is_flagged = False  # a container may say so of pictures that do not
+    is_flagged = False  # set by frames only: containers may be wrong
     samples = SAMPLES if info.duration is not None else 1
     for index in range(samples):
         has_times = True
         since = Fraction(index, samples) * (info.duration or 0)
-        for time, kind, flag in _look(info, since, SAMPLES * SAMPLE_FRAMES // samples):
+        for time, kind, flag in _sample(info, since, SAMPLES * SAMPLE_FRAMES // samples):
             is_flagged |= flag
             if time in seen:
-                break  # the same keyframe as before
+                break  # the seek found the same key frame again
             if time is not None:
                 seen.add(time)
             has_times &= time is not None
@@ -62,14 +62,14 @@ def find_fields(info: VideoInfo, *, is_interlaced: bool = False) -> VideoInfo:
         if is_flagged and not is_interlaced:
             return replace(info, is_interlaced=True)
         if not has_times:
-            break  # nothing tells whether another run is of other pictures
-    return replace(info, is_interlaced=info.is_interlaced or is_flagged, field_order=_judge(counts, is_interlaced))
+            break  # without times, samples could overlap
+    return replace(info, is_interlaced=info.is_interlaced or is_flagged, field_order=_order_of(counts, is_interlaced))
 
 
-def _judge(counts: Counter[str], is_interlaced: bool) -> FieldOrder | None:
-    """The field order that idet's verdicts amount to."""
+def _order_of(counts: Counter[str], is_interlaced: bool) -> FieldOrder | None:
+    """Return the field order by idet's counts; None if the video is not interlaced, or the order is unclear."""
     combed = counts["tff"] + counts["bff"]
-    is_combed = combed >= max(LEAST_COMBED, LEAST_COMBED_SHARE * (combed + counts["progressive"]))
+    is_combed = combed >= max(MIN_COMBED, MIN_COMBED_SHARE * (combed + counts["progressive"]))
     if combed < 1 or not (is_combed or is_interlaced):
         return None
     if max(counts["tff"], counts["bff"]) < SAME_ORDER_SHARE * combed:
@@ -77,23 +77,23 @@ def _judge(counts: Counter[str], is_interlaced: bool) -> FieldOrder | None:
     return "top" if counts["tff"] > counts["bff"] else "bottom"
 
 
-def _look(info: VideoInfo, since: Fraction, most: int) -> Iterator[tuple[int | None, str, bool]]:
-    """Time in ticks of up to `most` pictures in a row, what idet takes each for, and whether it is flagged."""
+def _sample(info: VideoInfo, since: Fraction, max_frames: int) -> Iterator[tuple[int | None, str, bool]]:
+    """Yield for up to `max_frames` consecutive frames: time in ticks, idet's class, whether the frame is flagged."""
     with open_input(info.path) as container:
         stream = container.streams[info.video_index]
         assert isinstance(stream, VideoStream)
         stream.thread_type = "AUTO"
         if since:
-            # Anywhere thereabouts will do, so formats whose times do not survive a seek can be looked at too.
+            # An inexact position is enough, so a seek also works in formats whose times change after it.
             try:
                 container.seek(int((info.start_time + since) * av.time_base), backward=True)
             except av.error.FFmpegError:
                 return
         chain: Chain | None = None
         size = (0, 0)
-        for frame in islice(decodable(container, stream), most):
+        for frame in islice(decodable(container, stream), max_frames):
             if chain is None:
-                # Tags of the source's own frames go: PyAV fails for one that is not UTF-8.
+                # Delete the frames' own tags, because PyAV fails for tags that are not UTF-8.
                 filters = [("metadata", "mode=delete"), ("idet", IDET)]
                 chain = Chain(frame, filters, as_fraction(frame.time_base) or Fraction(1, 1000))
                 size = (frame.width, frame.height)
@@ -106,7 +106,7 @@ def _look(info: VideoInfo, since: Fraction, most: int) -> Iterator[tuple[int | N
 
 
 def decodable(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
-    """Frames of what can be decoded; damage is for whoever reads the video in earnest."""
+    """Yield frames, and skip decoding errors, which are reported when the video is read."""
     for packet in read_packets(container, stream):
         try:
             frames = packet.decode()
@@ -116,17 +116,16 @@ def decodable(container: InputContainer, stream: VideoStream) -> Iterator[VideoF
 
 
 class Deinterlacer:
-    """Puts bwdif's frames in place of those that are to be deinterlaced, and gives the others as they came.
+    """Deinterlaces selected frames with bwdif, and passes the others through.
 
-    It is fed frame by frame. A frame of bwdif's depends on its two neighbours in the stream, whether these are
-    interlaced or not, and on nothing else: so it is the same wherever reading began, as long as that was a frame
-    before. bwdif itself remembers whether it has seen an interlaced frame, so each run of them gets a filter of its
-    own, begun with the frame before the run and ended with the one behind it.
+    A deinterlaced frame depends only on its two neighbours in the stream, so the result is the same wherever reading
+    begins, if it begins at least one frame before. bwdif keeps a state after the first interlaced frame, so each run of
+    interlaced frames gets a new filter. It also receives the frame before the run and the frame after it.
 
     Args:
-        mode: which frames are deinterlaced: see `read_frames`.
-        field_order: the field that comes first, of a video that is interlaced against its flags.
-        only_flagged: frames are interlaced by their flags all the same.
+        mode: which frames to deinterlace: see `ReadOptions`.
+        field_order: the first field of a video that is interlaced without flags.
+        only_flagged: use the frames' flags even if `field_order` is given.
     """
 
     def __init__(self, mode: Deinterlace, field_order: FieldOrder | None, *, only_flagged: bool = False) -> None:
@@ -139,11 +138,12 @@ class Deinterlacer:
         self._is_alone = True
 
     def push(self, frame: VideoFrame | None) -> list[VideoFrame]:
-        """Add the next frame, or None for the end. Returns the frames that are ready, in their order."""
+        """Add the next frame, or None at the end. Returns the frames that are ready, in order."""
         if self._is_off:
             return [] if frame is None else [frame]
         if frame is None:
-            # Without a second frame nothing tells bwdif when the second field is, and it gives both the same time.
+            # From a single frame, bwdif cannot derive the time of the second field, and gives both fields the same
+            # time.
             return self._end()[: 1 if self._is_alone else None]
         ready: list[VideoFrame] = []
         if self._before is not None and layout_of(frame) != layout_of(self._before):
@@ -157,7 +157,7 @@ class Deinterlacer:
                 chain.push(self._before)
             chain.push(frame)
             if self._before is not None:
-                _drain(chain)  # the frame before the run, which is a neighbour only
+                _drain(chain)  # drop the frame before the run
             self._chain = chain
         elif self._chain is not None:
             self._chain.push(frame)
@@ -169,7 +169,7 @@ class Deinterlacer:
         return ready
 
     def _end(self) -> list[VideoFrame]:
-        """The last frames of a run, if there is one."""
+        """Return the last frames of the current run, if there is one."""
         chain, self._chain = self._chain, None
         if chain is None:
             return []

@@ -1,4 +1,4 @@
-"""Frames whose size, shape or pixel format differs from the first one's: noticed, and made like it. Knows no files."""
+"""Detect frames whose size, shape or pixel format differs from the first one, and convert them. Does not know files."""
 
 from __future__ import annotations
 
@@ -18,45 +18,44 @@ from ristn_cli.video.filters import Chain
 from ristn_cli.video.resample import ALPHA_FLAGS, Resampler
 from ristn_cli.video.types import Color, Image, VideoError, VideoInfo
 
-# Frames whose shape on screen differs by less are stretched: sizes are rounded, and 4:3 PAL has pixels of 16:15 or of
-# 12:11.
-MOST_STRETCH = Fraction(3, 100)
+# Frames whose aspect ratio differs by less are stretched: sizes are rounded, and pixels of 4:3 PAL are 16:15 or 12:11.
+MAX_STRETCH = Fraction(3, 100)
 ASPECT_UNIT = 10000
-LARGEST_ASPECT = 4
+MAX_ASPECT = 4
 RANGE_NAMES = {"tv": "limited range", "pc": "full range"}
 
 
 class AspectReader:
-    """Tells the pixel aspect ratio that decoded frames state, which PyAV does not give but FFmpeg's `scale` knows."""
+    """Reads the pixel aspect ratio of decoded frames, which PyAV lacks but FFmpeg's `scale` filter provides."""
 
     def __init__(self) -> None:
         self._key: tuple[object, ...] | None = None
         self._chain: Chain | None = None
 
     def read(self, frame: VideoFrame) -> Fraction:
-        """How wide a pixel is for its height; 1 when the frame does not say, or what it says cannot be meant."""
+        """Return the pixel aspect ratio (width / height); 1 if it is unset or implausible."""
         key = (frame.format.name, frame.width, frame.height, int(frame.colorspace), int(frame.color_range))
         try:
             if self._chain is None or key != self._key:
-                width = f"clip(round(sar*{ASPECT_UNIT}),1,{LARGEST_ASPECT * ASPECT_UNIT})"
+                width = f"clip(round(sar*{ASPECT_UNIT}),1,{MAX_ASPECT * ASPECT_UNIT})"
                 filters = [
                     ("crop", "min(iw,16):min(ih,4):0:0"),
                     ("scale", f"w='{width}':h=2:eval=frame:flags=neighbor"),
                 ]
                 self._chain, self._key = Chain(frame, filters), key
             found = self._chain.apply(frame).width
-        except av.error.FFmpegError:  # a pixel format that libswscale does not know
+        except av.error.FFmpegError:  # libswscale does not support the pixel format
             return Fraction(1)
         aspect = Fraction(found, ASPECT_UNIT).limit_denominator(255)
-        return aspect if Fraction(1, LARGEST_ASPECT) < aspect < LARGEST_ASPECT else Fraction(1)
+        return aspect if Fraction(1, MAX_ASPECT) < aspect < MAX_ASPECT else Fraction(1)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How the pixels of a frame are to be understood. The size is as shown, upright, and so is the pixel aspect ratio.
+    """How to interpret the pixels of a frame. Size and pixel aspect ratio are those of the upright frame.
 
-    `pixel_format` is FFmpeg's name without what is compared otherwise: the range and the alpha channel. `matrix` and
-    `range` are the ones that convert it.
+    `pixel_format` is FFmpeg's name without range and alpha channel, which are compared separately. `matrix` and `range`
+    are those for the conversion.
     """
 
     width: int
@@ -68,13 +67,13 @@ class Layout:
 
     @property
     def shape(self) -> Fraction:
-        """Width for height on screen."""
+        """Display aspect ratio (width / height)."""
         return self.width * self.pixel_aspect / self.height
 
     def fit(self, width: int, height: int, pixel_aspect: Fraction) -> tuple[int, int]:
-        """The largest size of this frame, in its shape, within another frame; the whole of that where it nearly is."""
+        """Return the largest size with this aspect ratio within another frame; its size if the ratios nearly match."""
         relative = self.shape / (width * pixel_aspect / height)
-        if abs(relative - 1) <= MOST_STRETCH:
+        if abs(relative - 1) <= MAX_STRETCH:
             return width, height
         if relative > 1:
             return width, max(1, round(height / relative))
@@ -82,32 +81,31 @@ class Layout:
 
 
 def layout_of_images(info: VideoInfo, image: Image | None = None) -> Layout:
-    """The layout of an image of a sequence (H, W, 3); of the first one when None."""
+    """Return the layout of an image (H, W, 3) of a sequence; for None that of the first image."""
     height, width = (info.height, info.width) if image is None else image.shape[:2]
     is_deep = info.bit_depth > 8 if image is None else image.dtype != np.uint8
-    return Layout(width, height, info.sample_aspect_ratio, f"{16 if is_deep else 8} bits a sample")
+    return Layout(width, height, info.sample_aspect_ratio, f"{16 if is_deep else 8} bits per sample")
 
 
 def layout_of_video(info: VideoInfo) -> Layout:
-    """The layout of the first frame of a video."""
     matrix, range_ = _conversion(info.color, VideoFormat(info.pixel_format).is_rgb)
     return Layout(info.width, info.height, info.sample_aspect_ratio, plain_format(info.pixel_format), matrix, range_)
 
 
 def _conversion(color: Color, is_rgb: bool) -> tuple[str, str]:
-    """Matrix and range that convert a picture; RGB is not converted, whatever its tags say."""
+    """Return matrix and range for the conversion. RGB is not converted, regardless of its tags."""
     if is_rgb or color.conversion_matrix == "gbr":
         return "gbr", "pc"
     return color.conversion_matrix, color.conversion_range
 
 
 def plain_format(name: str) -> str:
-    """A pixel format's name without its range and alpha channel."""
+    """Return the name of a pixel format without range and alpha channel."""
     return name.replace("yuvj", "yuv").replace("yuva", "yuv").replace("gbrap", "gbrp")
 
 
 class LayoutReader:
-    """Tells the layouts of a video's decoded frames."""
+    """Reads the layouts of a video's decoded frames."""
 
     def __init__(self, info: VideoInfo) -> None:
         self._info = info
@@ -115,7 +113,7 @@ class LayoutReader:
         self._known: dict[tuple[object, ...], Layout] = {}
 
     def read(self, frame: VideoFrame) -> Layout:
-        """The layout of a frame. What the container says of the pixel aspect ratio holds until the frames change it."""
+        """Return the layout of a frame. The container's pixel aspect ratio applies until that of the frames changes."""
         info = self._info
         stated = self._aspects.read(frame)
         key = (frame.width, frame.height, frame.format.name, int(frame.colorspace), int(frame.color_range), stated)
@@ -135,10 +133,9 @@ class LayoutReader:
 
 
 class Matcher:
-    """Makes frames like the first: scaled to its size, in its shape on screen with black bars, in its bit depth.
+    """Converts frames to the size, aspect ratio (with black bars) and bit depth of the first frame.
 
-    The first frame that differs is reported in one line, or refused when `strict`. Frames before it tell when the
-    change was.
+    The first frame that differs is reported in one line, or refused if `strict`.
     """
 
     def __init__(self, info: VideoInfo, first: Layout, strict: bool, report: Callable[[str], None]) -> None:
@@ -150,10 +147,10 @@ class Matcher:
     def match(
         self, image: Image, alpha: Image | None, layout: Layout, time: Fraction, path: Path | None = None
     ) -> tuple[Image, Image | None]:
-        """An image (H, W, 3) and its alpha (H, W) like the first's.
+        """Convert an image (H, W, 3) and its alpha (H, W) to the layout of the first frame.
 
-        `time` is seconds on the source's clock, `path` the file of a single image. Raises VideoError when the image
-        differs and that is refused.
+        `time` is in seconds on the source's clock; `path` is the file of a single image. Raises VideoError if the image
+        differs and `strict` is set.
         """
         first = self._first
         size = layout.fit(first.width, first.height, first.pixel_aspect)
@@ -183,7 +180,7 @@ class Matcher:
         return image, None if alpha is None else self._framed(scale_alpha.apply(alpha))
 
     def _framed(self, image: Image) -> Image:
-        """The image in the middle of one of the first's size, which is black, or transparent, around it."""
+        """Return the image centred in a black, or transparent, image of the first frame's size."""
         first = self._first
         height, width = image.shape[:2]
         if (width, height) == (first.width, first.height):
@@ -202,23 +199,23 @@ class Matcher:
         pairs = [(_name_size(first, has_bars), _name_size(layout, has_bars))] if is_scaled else []
         before, after = (", ".join(pair[k] for pair in [*pairs, *others] if pair[k]) for k in (0, 1))
         when = f"{'at' if self._has_seen_first else 'before'} {float(time - self._info.start_time):.2f} s"
-        what = f"{path}: the picture changes from {before} to {after} {when}"
+        what = f"{path}: the format changes from {before} to {after} {when}"
         is_folder = self._info.is_image_sequence
         if self._strict:
-            way = "use --images stills for images of their own" if is_folder else "cut the file there (--start, --end)"
-            raise VideoError(f"{what}; {way}, or leave out --strict to convert such frames")
+            way = "use --images stills for single images" if is_folder else "split the job there with --start and --end"
+            raise VideoError(f"{what}; {way}, or run without --strict to convert such frames")
         done = []
         if is_scaled:
             done.append(f"scaled to {first.width}x{first.height}{' with black bars' if has_bars else ''}")
         if others:
-            done.append("converted to match the first one")
-        hint = "; --images stills upscales each image by itself" if is_folder else ""
+            done.append("converted to match the first frame")
+        hint = "; use --images stills to upscale each image separately" if is_folder else ""
         self._report(f"{what}; such frames are {' and '.join(done)}{hint}")
         self._has_reported = True
 
 
 def _name_size(layout: Layout, with_shape: bool) -> str:
-    """`720x576`, and the shape on screen where it matters: `720x576 (16:9)`."""
+    """Return the size, such as `720x576`, and if `with_shape` the display aspect ratio: `720x576 (16:9)`."""
     size = f"{layout.width}x{layout.height}"
     if not with_shape:
         return size
@@ -227,8 +224,8 @@ def _name_size(layout: Layout, with_shape: bool) -> str:
 
 
 def _to_depth(image: Image, is_deep: bool) -> Image:
-    """Values of 8 bits as of 16, or the other way, rounded; the image itself where it has the right type."""
+    """Convert between 8 and 16 bits, rounded. Returns the image itself if it has the right dtype."""
     bits = 8 * image.itemsize
-    if image.dtype == np.float32:  # of a film scan, whose reader gives all of one type
+    if image.dtype == np.float32:  # film scans, which all have one dtype
         return image
     return image if (bits > 8) == is_deep else scale_codes(image, bits, 16 if is_deep else 8)

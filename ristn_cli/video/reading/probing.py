@@ -1,4 +1,4 @@
-"""Probing what the user names: a video, a still, a folder or pattern of numbered images, or standard input."""
+"""Probe an input: a video, a still image, a folder or pattern of numbered images, or standard input."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from ristn_cli.video.reading.streams import (
 )
 from ristn_cli.video.reading.timestamps import first_time, keep_timestamps
 from ristn_cli.video.types import (
-    HIGHEST_PLAUSIBLE_RATE,
+    MAX_PLAUSIBLE_RATE,
     Chapter,
     Color,
     FieldOrder,
@@ -45,21 +45,26 @@ from ristn_cli.video.types import (
 )
 
 DEFAULT_RATE = Fraction(25)
-# FFmpeg's AVFieldOrder: the field that is shown first, whichever is coded first.
+# FFmpeg's AVFieldOrder: the field that is displayed first, in either coding order.
 STATED_ORDERS: dict[int, FieldOrder] = {2: "top", 3: "bottom", 4: "bottom", 5: "top"}
-# Tags of a protected ASF or WMV, in lower case.
+# Tags of protected ASF and WMV files, in lower case.
 PROTECTION_TAGS = frozenset({"encryption", "asf_protection_type"})
 
 
 def probe(
     source: str | Path | InputStream, *, rate: Fraction | None = None, video_stream: int | None = None
 ) -> VideoInfo:
-    """What is in a file or stream, from its headers and its first decoded frame.
+    """Describe a file or stream by its headers and its first decoded frame.
 
-    `rate` sets the frame rate of a folder of images or of a still (25 by default); a video keeps its own.
-    `video_stream` counts video streams from 0; None for the film rather than a still or a cover. Raises VideoError for
-    what is missing, empty, not a video, encrypted, without such a video stream, without a decoder for it, or without a
-    single frame.
+    Args:
+        source: a file, a folder or pattern of images, or standard input.
+        rate: frame rate of a folder of images or a still image (default: that of the header, else 25). Ignored for
+            videos.
+        video_stream: number of the video stream, from 0; None for the main video rather than a still image or cover.
+
+    Raises:
+        VideoError: the source is missing, empty, not a video or encrypted, or has no such video stream, no decoder for
+            it, or no frame that decodes.
     """
     if isinstance(source, InputStream):
         return replace(_probe_one(source, rate, video_stream), stream=source)
@@ -79,7 +84,7 @@ def _probe_file(path: Path, rate: Fraction | None, video_stream: int | None) -> 
     metadata = dict(info.metadata) | ({} if scan.timecode is None else {"timecode": scan.timecode})
     if not scan.is_curved:
         return replace(info, scan=scan, metadata=metadata)
-    # What is made of it beside DPX and EXR is video.
+    # Output formats other than DPX and EXR receive video.
     color = replace(info.color, primaries="bt709", transfer="bt709")
     return replace(info, scan=scan, metadata=metadata, bit_depth=16, color=color)
 
@@ -100,15 +105,15 @@ def _probe_one(source: Path | InputStream, rate: Fraction | None, video_stream: 
 
 
 def _find_encrypted(container: InputContainer, source: Path | InputStream) -> dict[int, str]:
-    """Encrypted streams by index, with the name of the scheme. Raises VideoError for a file that is protected whole."""
+    """Return encrypted streams: index to scheme name. Raises VideoError if the whole file is encrypted."""
     name = container.format.name
     if name.startswith("asf") and any(tag.lower() in PROTECTION_TAGS for tag in container.metadata):
         raise VideoError(
-            f"{source}: is protected by DRM (Windows Media), and ristn cannot decrypt it; use a copy without"
+            f"{source}: is encrypted (Windows Media DRM), and ristn cannot decrypt it; use an unencrypted copy"
         )
     if name.startswith("mov") and isinstance(source, Path) and source.is_file():
         return find_encrypted_tracks(source)
-    # FFmpeg's own tag for a track of Matroska or WebM that holds encrypted frames.
+    # FFmpeg sets this tag for an encrypted track of Matroska or WebM.
     return {stream.index: "WebM" for stream in container.streams if "enc_key_id" in stream.metadata}
 
 
@@ -120,7 +125,7 @@ def _check_decoder(container: InputContainer, source: Path | InputStream, choice
     others = f", or choose another stream with --video-stream: {list_videos(videos, names)}" if len(videos) > 1 else ""
     raise VideoError(
         f"{source}: FFmpeg has no decoder for its video (stream {choice.stream.index}, codec '{codec}'); "
-        f"convert it first with a program that can{others}"
+        f"convert it with another program first{others}"
     )
 
 
@@ -140,9 +145,9 @@ def _replace_for_images(info: VideoInfo, path: Path, images: tuple[Path, ...], s
 
 
 def _first_frame(choice: VideoChoice, source: Path | InputStream, unreadable: list[av.error.FFmpegError]) -> VideoFrame:
-    """The first frame that can be decoded; `unreadable` holds the errors of reading so far."""
-    # No threads: `read_color_names` listens to FFmpeg's log, and a decoder thread that logs meanwhile waits for the
-    # interpreter lock, which is held by whoever closes the decoder and waits for the thread.
+    """Return the first frame that can be decoded. `unreadable` lists the demux errors so far."""
+    # Single-threaded, because `read_color_names` captures FFmpeg's log: a decoder thread that logs meanwhile waits for
+    # the interpreter lock, and closing the decoder waits for the thread with that lock.
     choice.stream.codec_context.thread_count = 1
     errors: list[av.error.FFmpegError] = []
     for packet in choice.packets:
@@ -159,11 +164,11 @@ def _first_frame(choice: VideoChoice, source: Path | InputStream, unreadable: li
         )
     if unreadable:
         raise undecodable(source, unreadable[-1])
-    raise VideoError(f"{source}: no frames in the video stream; the file is damaged or was never finished")
+    raise VideoError(f"{source}: no frames in the video stream; the file is damaged or the recording was not finished")
 
 
 def _is_animated_webp(source: Path | InputStream) -> bool:
-    """By the flags of its header; False for a stream, which cannot be read again."""
+    """Return whether the header marks an animated WebP. False for a stream, which cannot be read again."""
     if not isinstance(source, Path) or not source.is_file():
         return False
     with source.open("rb") as file:
@@ -194,9 +199,9 @@ def _describe(
         duration = end - start
     if duration is None and container.duration:
         duration = Fraction(container.duration, av.time_base)
-    # AVI counts empty chunks, which only pass the time, as frames.
+    # AVI counts empty chunks, which only extend a frame, as frames.
     counted = 0 if container.format.name == "avi" else stream.frames
-    is_plausible = nominal <= HIGHEST_PLAUSIBLE_RATE
+    is_plausible = nominal <= MAX_PLAUSIBLE_RATE
     count = counted or (round(duration * nominal) if duration and is_plausible else None)
     return VideoInfo(
         path=Path(str(source)),
@@ -247,9 +252,9 @@ def _describe_color(frame: VideoFrame, lines: int) -> Color:
 
 
 def describe_again(info: VideoInfo, frame: VideoFrame, pixel_aspect: Fraction) -> VideoInfo:
-    """A video with the picture of another frame than its first: size, pixel format, colours.
+    """Return `info` with size, pixel format and colours of another frame.
 
-    `pixel_aspect` is of the upright frame. No other decoder may have threads at work: see `_first_frame`.
+    `pixel_aspect` is that of the upright frame. No other decoder may run threads meanwhile: see `_first_frame`.
     """
     width, height = _upright_size(frame, info.transposed)
     return replace(
@@ -266,16 +271,16 @@ def describe_again(info: VideoInfo, frame: VideoFrame, pixel_aspect: Fraction) -
 
 
 def _nominal_rate(stream: VideoStream) -> Fraction:
-    """FFmpeg's guess, or where that is implausible the average; the guess all the same where both are."""
+    """Return FFmpeg's guessed frame rate, or the average rate if only that is plausible."""
     rates = [
         rate for rate in map(as_fraction, (stream.guessed_rate, stream.average_rate)) if rate is not None and rate > 0
     ]
-    plausible = [rate for rate in rates if rate <= HIGHEST_PLAUSIBLE_RATE]
+    plausible = [rate for rate in rates if rate <= MAX_PLAUSIBLE_RATE]
     return next(iter([*plausible, *rates]), DEFAULT_RATE)
 
 
 def _stated_end(container: InputContainer, stream: VideoStream, start: Fraction) -> Fraction | None:
-    """Where the video ends by its own track header (MP4, MOV) or track tag (Matroska), on the source's clock."""
+    """Return the end of the video by its track header (MP4, MOV) or track tag (Matroska), on the source's clock."""
     time_base = as_fraction(stream.time_base)
     if container.format.name.startswith("mov") and stream.duration and time_base:
         return start + stream.duration * time_base
@@ -286,10 +291,10 @@ def _stated_end(container: InputContainer, stream: VideoStream, start: Fraction)
 
 
 def _shows_alpha(frame: VideoFrame, stream: VideoStream, color: Color, source: Path | InputStream) -> bool:
-    """True when the first picture is not wholly opaque, or the stream carries its alpha beside the picture."""
+    """Return whether the first frame is not fully opaque, or the stream stores alpha separately."""
     if stream.metadata.get("alpha_mode") == "1":
         return True
-    is_cmyk = stream.codec_context.name == "mjpeg"  # its black looks like an alpha channel
+    is_cmyk = stream.codec_context.name == "mjpeg"  # its K component looks like an alpha channel
     if is_cmyk or not has_alpha_channel(frame.format):
         return False
     reader = RgbReader(color, path=source)

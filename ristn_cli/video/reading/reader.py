@@ -1,4 +1,4 @@
-"""Frames of a video, one after another, each at the source's own time. Knows nothing of writing."""
+"""Read the frames of a video or of images in order, with the source's timestamps."""
 
 from __future__ import annotations
 
@@ -40,29 +40,37 @@ def read_frames(
     on_damage: Callable[[str], None] | None = None,
     on_change: Callable[[str], None] = log.warning,
 ) -> Iterator[Frame]:
-    """Frames in display order, upright, RGB, with strictly growing times on the source's clock.
+    """Yield upright RGB frames in display order, with strictly increasing times on the source's clock.
 
-    Times are FFmpeg's best-effort estimate. A frame's duration is the gap to its successor (cut at the end of the
-    range). Packets that cannot be decoded are skipped and concealed pictures marked, each reported to `on_damage` in
-    one line. Frames that differ from what `source` says in size, shape on screen, bit depth or colours are scaled and
-    converted, and the first of them is reported to `on_change` in one line. Raises VideoError when nothing can be read,
-    when a picture has transparency and the options do not say what becomes of it, and for either report when reading is
-    strict.
-    `since` and `clock` are those of a frame that a call without them gave: reading begins with that frame and gives the
-    same times as that call did.
+    Times are FFmpeg's best-effort estimates. The duration of a frame is the gap to the next one, cut at the end of the
+    range.
+
+    Args:
+        source: a file, or the result of `probe`.
+        options: range, deinterlacing and alpha channel.
+        since: time of a frame that an earlier call with the same options returned. Reading starts at this frame, with
+            the same times.
+        clock: clock of that frame.
+        on_damage: receives one line for each packet that cannot be decoded, and each frame with concealed errors.
+        on_change: receives one line for the first frame that differs from `source` in size, shape, bit depth or
+            colours. Such frames are scaled and converted.
+
+    Raises:
+        VideoError: nothing can be read; a frame has transparency and the options do not handle it; or `strict` is set
+            and damage or a change was found.
     """
     info = source if isinstance(source, VideoInfo) else probe(source)
     options = options or ReadOptions()
     if info.has_alpha and not (options.drop_alpha or options.carry_alpha):
         raise VideoError(
             f"{info.path}: the video has transparency ({info.pixel_format}), which the output would lose; "
-            "drop the alpha channel explicitly (--drop alpha) to go on without it"
+            "use --drop alpha to remove the alpha channel"
         )
     damage = Damage(info.path, options.strict, on_damage)
     begin = info.start_time + (options.start or 0)
     first = begin if since is None else since
     scope = Scope(options, first, None if options.end is None else info.start_time + options.end)
-    if info.is_image_sequence or (info.is_still and info.stream is None):  # a stream may hold many
+    if info.is_image_sequence or (info.is_still and info.stream is None):  # a stream may contain several images
         matcher = Matcher(info, layout_of_images(info), options.strict, on_change)
         frames = _image_frames(info, scope, damage, matcher)
     else:
@@ -76,19 +84,18 @@ def read_frames(
         while left != 0 and (frame := next(frames, None)) is not None:
             left = None if left is None else left - 1
             yield frame
-            del frame  # or it would be held while the next one is awaited
-    except av.error.FFmpegError as error:  # of a conversion or of deinterlacing: those of decoding are damage
-        raise undecodable(info.path, error, "a picture") from error
+            del frame  # releases its memory before the next one is read
+    except av.error.FFmpegError as error:  # from filters; decoding errors are damage
+        raise undecodable(info.path, error, "a frame") from error
 
 
 def decoded_times(
     info: VideoInfo, start: Fraction | None = None, *, lead: Fraction = Fraction(0)
 ) -> Iterator[Fraction]:
-    """Times of the frames that a decoder gives from `lead` before `start` on, in seconds on the source's clock.
+    """Yield the times of decoded frames from `lead` before `start`, in seconds on the source's clock.
 
-    They are those of `read_frames` with the same `start`. Unlike the times of packets they leave out what is not shown
-    by itself: hidden frames, second fields, packets that repeat a picture. Errors of decoding are passed over, as
-    `read_frames` does without `strict`.
+    They are those of `read_frames` with the same `start`. In contrast to packets, they exclude hidden frames, second
+    fields and packets that repeat a frame. Decoding errors are skipped, as `read_frames` does without `strict`.
     """
     first = info.start_time + (start or 0)
     estimator = Estimator(info)
@@ -99,9 +106,9 @@ def decoded_times(
 
 
 def describe_from(info: VideoInfo, start: Fraction | None) -> VideoInfo:
-    """The same, with the picture of the first frame from `start` seconds on, which all later ones are made like.
+    """Return `info` with the format of the first frame at or after `start` seconds. Later frames are converted to it.
 
-    Raises VideoError when it cannot be read.
+    Raises VideoError if the frame cannot be read.
     """
     if not start or (info.is_still and not info.is_image_sequence):
         return info
@@ -125,7 +132,7 @@ def describe_from(info: VideoInfo, start: Fraction | None) -> VideoInfo:
 
 
 def may_be_transparent(info: VideoInfo) -> bool:
-    """Whether the source has an alpha channel, used or not."""
+    """Return whether the source has an alpha channel, used or not."""
     return info.has_alpha or has_alpha_channel(VideoFormat(info.pixel_format))
 
 
@@ -136,9 +143,9 @@ def find_transparency(
     end: Fraction | None = None,
     max_frames: int | None = None,
 ) -> bool:
-    """Whether any picture of the range is not wholly opaque.
+    """Return whether any frame in the range is not fully opaque.
 
-    Only a video with an alpha channel whose first picture is opaque has to be looked through for that.
+    Decodes frames only if the video has an alpha channel and its first frame is opaque.
     """
     if info.has_alpha or not may_be_transparent(info):
         return info.has_alpha
@@ -174,7 +181,6 @@ def _add_of_image(damage: Damage, path: Path, what: str) -> None:
 
 
 def _video_frames(reading: Reading, scope: Scope, damage: Damage, matcher: Matcher) -> Iterator[Frame]:
-    """Decode, deinterlace or undo telecine, cut to the range, convert."""
     if takes_film(reading.info, scope.options.deinterlace):
         yield from _film_frames(reading, scope, damage, matcher)
         return
@@ -187,7 +193,7 @@ def _video_frames(reading: Reading, scope: Scope, damage: Damage, matcher: Match
         picture = next(pictures, None)
         if picture is not None:
             finisher.note(estimator.stamp(picture))
-            picture.opaque = [layouts.read(picture)]  # an object of its own, which PyAV forgets with the first frame
+            picture.opaque = [layouts.read(picture)]  # one list per frame: PyAV would drop a shared one
         for whole in deinterlacer.push(picture):
             yield from finisher.push(whole)
             if finisher.is_over:
@@ -198,7 +204,6 @@ def _video_frames(reading: Reading, scope: Scope, damage: Damage, matcher: Match
 
 
 def _film_frames(reading: Reading, scope: Scope, damage: Damage, matcher: Matcher) -> Iterator[Frame]:
-    """Decode, undo telecine, cut to the range, convert."""
     info = replace(reading.info, telecine=assume_film(reading.info))
     estimator, layouts = Estimator(info, reading.clock), LayoutReader(info)
     edges = [info.start_time + (scope.options.start or 0), *([] if scope.last is None else [scope.last])]

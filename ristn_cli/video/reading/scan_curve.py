@@ -1,4 +1,4 @@
-"""Values of film scans as values in [0, 1] that look like video, which the network was trained on, and back.
+"""Convert film scan values to video-like values in [0, 1], as in the network's training data, and back.
 
 Scene-linear light x, with diffuse white at 1, becomes v = (f(x) - f(-65504)) / (f(65504) - f(-65504)), where f is
 
@@ -7,9 +7,10 @@ Scene-linear light x, with diffuse white at 1, becomes v = (f(x) - f(-65504)) / 
     -s(0.05, -4.5 x) below 0                   4.5 is its slope at 0
     s(a, d) = a ln(1 + ln(1 + d / a))          its slope at 0 is 1
 
-So f has no kink at 0 and 1, black is at 0.085 and white at 0.69, and 65504, the largest half float, at 1. Logarithmic
-values are printing density: 10-bit codes of 0.002 density, a negative's gamma of 0.6, reference black 95, white 685.
-Black becomes 0 and white 1: x = (w(c) - w(95)) / (1 - w(95)) with w(c) = 10^((c - 685) 0.002 / 0.6). Knows no files.
+So f is smooth at 0 and 1. Black is v = 0.085, white 0.69, and 65504, the largest half float, is 1. Logarithmic values
+are printing density: 0.002 density per 10-bit code, a negative gamma of 0.6, reference black 95, reference white 685.
+Black becomes 0 and white 1: x = (w(c) - w(95)) / (1 - w(95)) with w(c) = 10^((c - 685) 0.002 / 0.6). Does not know
+files.
 """
 
 from __future__ import annotations
@@ -22,31 +23,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 Values = NDArray[Any]
-"""Floats."""
+"""Array of floats."""
 
 BLACK_CODE = 95
 WHITE_CODE = 685
 LOG_STEP = 0.002 / 0.6
-"""Decades of light of a 10-bit code."""
-HIGHEST_LOG_CODE = 1023
-MOST_LIGHT = 65504.0
-"""Beyond it, and below its negative, values are clipped."""
+"""Decades of light per 10-bit code."""
+MAX_LOG_CODE = 1023
+MAX_LIGHT = 65504.0
+"""Light is clipped to [-MAX_LIGHT, MAX_LIGHT]."""
 
 ALPHA, BETA = 1.09929682680944, 0.018053968510807
-"""Of BT.709's curve, in the precision of BT.2020, so that its two pieces meet."""
+"""Constants of BT.709's curve in the precision of BT.2020, so that its two pieces meet."""
 TOP_SLOPE = 0.45 * ALPHA
 ABOVE, BELOW = 0.2, 0.05
 FLOAT_ROWS = 64
-"""Rows that are converted at a time, so that what lies between stays in the cache."""
+"""Rows per step, so that intermediate values stay in the CPU cache."""
 
 
 def camera_curve(light: Values) -> Values:
-    """BT.709's curve of light in [0, 1]."""
+    """Apply BT.709's curve to light in [0, 1]."""
     return np.where(light < BETA, 4.5 * light, ALPHA * np.power(np.maximum(light, BETA), 0.45) - (ALPHA - 1))
 
 
 def inverse_camera_curve(values: Values) -> Values:
-    """Light of values in [0, 1] that BT.709's curve made."""
+    """Invert BT.709's curve: values in [0, 1] to light."""
     return np.where(
         values < 4.5 * BETA, values / 4.5, np.power((np.maximum(values, 4.5 * BETA) + (ALPHA - 1)) / ALPHA, 1 / 0.45)
     )
@@ -60,13 +61,13 @@ def _stretch(extent: float, squeezed: Values) -> Values:
     return extent * np.expm1(np.expm1(squeezed / extent))
 
 
-LOWEST = -float(_squeeze(BELOW, np.array(4.5 * MOST_LIGHT)))
-HIGHEST = 1 + float(_squeeze(ABOVE, np.array(TOP_SLOPE * (MOST_LIGHT - 1))))
+LOWEST = -float(_squeeze(BELOW, np.array(4.5 * MAX_LIGHT)))
+HIGHEST = 1 + float(_squeeze(ABOVE, np.array(TOP_SLOPE * (MAX_LIGHT - 1))))
 
 
 def light_to_values(light: Values) -> Values:
-    """v of light x, of its type. What is no number becomes black."""
-    light = np.clip(np.nan_to_num(light, nan=0.0, posinf=MOST_LIGHT, neginf=-MOST_LIGHT), -MOST_LIGHT, MOST_LIGHT)
+    """Convert light x to v, of the same dtype. NaN becomes black."""
+    light = np.clip(np.nan_to_num(light, nan=0.0, posinf=MAX_LIGHT, neginf=-MAX_LIGHT), -MAX_LIGHT, MAX_LIGHT)
     values = camera_curve(np.clip(light, 0, 1))
     above, below = light > 1, light < 0
     values[above] = 1 + _squeeze(ABOVE, TOP_SLOPE * (light[above] - 1))
@@ -75,7 +76,7 @@ def light_to_values(light: Values) -> Values:
 
 
 def values_to_light(values: Values) -> Values:
-    """Light x of v in [0, 1], of its type."""
+    """Convert v in [0, 1] to light x, of the same dtype."""
     values = values * (HIGHEST - LOWEST) + LOWEST
     light = inverse_camera_curve(np.clip(values, 0, 1))
     above, below = values > 1, values < 0
@@ -85,27 +86,27 @@ def values_to_light(values: Values) -> Values:
 
 
 def log_to_light(codes: Values) -> Values:
-    """Light of logarithmic values in [0, 1], where 1 is the highest code."""
+    """Convert logarithmic values in [0, 1], where 1 is the highest code, to light."""
     black = 10 ** ((BLACK_CODE - WHITE_CODE) * LOG_STEP)
-    return (10 ** ((codes * HIGHEST_LOG_CODE - WHITE_CODE) * LOG_STEP) - black) / (1 - black)
+    return (10 ** ((codes * MAX_LOG_CODE - WHITE_CODE) * LOG_STEP) - black) / (1 - black)
 
 
 def light_to_log(light: Values) -> Values:
-    """Logarithmic values in [0, 1] of light; what lies outside of their range is clipped."""
+    """Convert light to logarithmic values, clipped to [0, 1]."""
     black = 10 ** ((BLACK_CODE - WHITE_CODE) * LOG_STEP)
     relative = np.maximum(light * (1 - black) + black, 1e-30)
-    return np.clip((np.log10(relative) / LOG_STEP + WHITE_CODE) / HIGHEST_LOG_CODE, 0, 1)
+    return np.clip((np.log10(relative) / LOG_STEP + WHITE_CODE) / MAX_LOG_CODE, 0, 1)
 
 
 def light_to_display(light: Values) -> Values:
-    """BT.709 video of light, clipped at black and at diffuse white."""
+    """Convert light to BT.709 video, clipped at black and diffuse white."""
     return camera_curve(np.clip(light, 0, 1))
 
 
 def display_to_light(values: Values, transfer: str) -> Values:
-    """Scene light of video in [0, 1] by FFmpeg's name of its transfer; BT.709's curve where that is another.
+    """Convert video in [0, 1] to scene light by its transfer (FFmpeg's name); unknown ones use BT.709's curve.
 
-    1 is diffuse white: 203 cd/m2 of PQ, 0.75 of HLG (ITU-R BT.2408).
+    1 is diffuse white: 203 cd/m2 for PQ, 0.75 for HLG (ITU-R BT.2408).
     """
     if transfer == "smpte2084":
         power = np.power(values, 1 / 78.84375)
@@ -124,7 +125,7 @@ def display_to_light(values: Values, transfer: str) -> Values:
 
 
 def in_strips(convert: Callable[[Values], Values], image: Values) -> Values:
-    """A conversion of float32 values applied to an image of any size, a few rows at a time."""
+    """Apply a conversion of float32 values to an image, a few rows at a time."""
     result = np.empty(image.shape, np.float32)
     for top in range(0, len(image), FLOAT_ROWS):
         rows = slice(top, top + FLOAT_ROWS)
@@ -134,18 +135,18 @@ def in_strips(convert: Callable[[Values], Values], image: Values) -> Values:
 
 @cache
 def all_codes() -> NDArray[np.float64]:
-    """The 65,536 values of 16 bits, in [0, 1]."""
+    """Return the 65,536 values of 16 bits, scaled to [0, 1]."""
     return np.arange(65536) / 65535
 
 
 def to_levels(values: Values, dtype: np.dtype[Any]) -> Values:
-    """Values in [0, 1] rounded to the levels of an integer type."""
+    """Round values in [0, 1] to the levels of an integer dtype."""
     peak = float(np.iinfo(dtype).max)
     return (np.clip(values, 0, 1) * np.float32(peak) + np.float32(0.5)).astype(dtype)
 
 
 def to_unit(image: Values) -> Values:
-    """An image as float32 values in [0, 1]."""
+    """Return an image as float32 in [0, 1]."""
     if image.dtype == np.float32:
         return image
     return image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)

@@ -1,6 +1,6 @@
-"""What the headers of film scans say that FFmpeg does not pass on: DPX (SMPTE 268M) and OpenEXR. Reads no pictures.
+"""Read DPX (SMPTE 268M) and OpenEXR headers, for fields that FFmpeg does not provide. Reads no pixels.
 
-Every length is checked against the file: a header may be damaged or hostile.
+Every length is checked against the file, because headers may be damaged or malicious.
 """
 
 from __future__ import annotations
@@ -10,35 +10,35 @@ import struct
 from fractions import Fraction
 from pathlib import Path
 
-from ristn_cli.video.types import HIGHEST_PLAUSIBLE_RATE, Scan, Transfer, VideoError
+from ristn_cli.video.types import MAX_PLAUSIBLE_RATE, Scan, Transfer, VideoError
 
 DPX_HEADER_BYTES = 2048
 DPX_DEPTHS = (8, 10, 12, 16)
 TRANSFERS: dict[int, Transfer] = {1: "log", 2: "linear", 3: "log"}
-"""Of DPX's transfer characteristics: printing density, linear, logarithmic; all others are video."""
+"""DPX transfer characteristics: printing density, linear, logarithmic. All others are video."""
 YCBCR = 100
-"""The first of DPX's descriptors of luma and chroma, which are always video."""
+"""First DPX descriptor of luma and chroma, which is always video."""
 UNDEFINED = 0xFFFFFFFF
 
 EXR_MAGIC = b"\x76\x2f\x31\x01"
-MOST_EXR_HEADER = 2**20
-MOST_NAME = 256
+MAX_EXR_HEADER = 2**20
+MAX_NAME = 256
 DEEP, MULTIPART = 0x800, 0x1000
 UINT, HALF, FLOAT = range(3)
 
 
 def read_scan(path: Path) -> Scan | None:
-    """What a DPX or EXR file is; None for any other file, and for EXR of integers, which is no light.
+    """Describe a DPX or EXR file; None for any other file, and for EXR of integers, which are not light.
 
     Raises:
-        VideoError: the header is damaged, or the file is of a kind that cannot be read.
+        VideoError: the header is damaged, or the kind of file is not supported.
     """
     with path.open("rb") as file:
         head = file.read(DPX_HEADER_BYTES)
         if head[:4] in (b"SDPX", b"XPDS"):
             return _read_dpx(path, head)
         if head[:4] == EXR_MAGIC:
-            return _read_exr(path, head + file.read(MOST_EXR_HEADER))
+            return _read_exr(path, head + file.read(MAX_EXR_HEADER))
     return None
 
 
@@ -49,14 +49,14 @@ def _read_dpx(path: Path, head: bytes) -> Scan:
     descriptor, code, colorimetry, depth = head[800:804]
     if depth not in DPX_DEPTHS:
         raise VideoError(
-            f"{path}: is DPX of {depth} bits a sample; expected 8, 10, 12 or 16: convert it with another program"
+            f"{path}: is DPX with {depth} bits per sample; expected 8, 10, 12 or 16; convert it with another program"
         )
     if depth == 10 and head[804:806] == b"\0\0":
         raise VideoError(
-            f"{path}: is DPX of 10 bits packed without gaps, which FFmpeg cannot read; convert it to filled words first"
+            f"{path}: is 10-bit DPX with packed samples, which FFmpeg cannot read; convert it to filled samples first"
         )
     transfer = TRANSFERS.get(code, "display")
-    # FFmpeg marks whatever it writes as linear.
+    # FFmpeg marks every DPX file that it writes as linear.
     if descriptor >= YCBCR or (transfer == "linear" and head[160:164] == b"Lavc"):
         transfer = "display"
     has_film_header, has_tv_header = (len(head) >= end for end in (1920, DPX_HEADER_BYTES))
@@ -68,7 +68,7 @@ def _read_dpx(path: Path, head: bytes) -> Scan:
     if has_tv_header and data_offset >= DPX_HEADER_BYTES:
         rates += struct.unpack(f"{order}f", head[1940:1944])
         word = struct.unpack(f"{order}I", head[1920:1924])[0]
-        # Zeros throughout are a header that nobody filled in.
+        # All zeros mean that the fields are unset.
         timecode = unpack_timecode(word) if word or any(map(_is_rate, rates)) else None
     rate = next((as_rate(number) for number in rates if _is_rate(number)), None)
     return Scan("dpx", transfer, depth, rate, timecode, dpx_codes=(code, colorimetry))
@@ -98,7 +98,6 @@ def _read_exr(path: Path, data: bytes) -> Scan | None:
 
 
 def _exr_attributes(path: Path, data: bytes) -> dict[str, bytes]:
-    """All attributes of the header by name."""
     attributes: dict[str, bytes] = {}
     at = 8
     while data[at : at + 1] != b"\0":
@@ -114,7 +113,6 @@ def _exr_attributes(path: Path, data: bytes) -> dict[str, bytes]:
 
 
 def _exr_types(path: Path, data: bytes) -> dict[str, int]:
-    """The pixel types of all channels by name."""
     types: dict[str, int] = {}
     at = 0
     while data[at : at + 1] not in (b"\0", b""):
@@ -129,22 +127,22 @@ def _exr_types(path: Path, data: bytes) -> dict[str, int]:
 
 
 def _exr_name(path: Path, data: bytes, at: int) -> tuple[str, int]:
-    end = data.find(b"\0", at, at + MOST_NAME)
+    end = data.find(b"\0", at, at + MAX_NAME)
     if end <= at:
         raise _damaged_exr(path)
     return data[at:end].decode("utf-8", "replace"), end + 1
 
 
 def _damaged_exr(path: Path) -> VideoError:
-    return VideoError(f"{path}: its EXR header is damaged or longer than {MOST_EXR_HEADER} bytes; copy the file again")
+    return VideoError(f"{path}: its EXR header is damaged or longer than {MAX_EXR_HEADER} bytes; copy the file again")
 
 
 def _is_rate(number: float) -> bool:
-    return math.isfinite(number) and 1 <= number <= HIGHEST_PLAUSIBLE_RATE
+    return math.isfinite(number) and 1 <= number <= MAX_PLAUSIBLE_RATE
 
 
 def as_rate(number: float) -> Fraction:
-    """The frame rate that a rounded number means: 23.976 is 24000/1001."""
+    """Return the exact frame rate of a rounded number: 23.976 is 24000/1001."""
     whole = round(number)
     for rate in (Fraction(whole), Fraction(1000 * round(number * 1.001), 1001)):
         if abs(float(rate) - number) < 0.002:
@@ -153,7 +151,7 @@ def as_rate(number: float) -> Fraction:
 
 
 def unpack_timecode(word: int) -> str | None:
-    """SMPTE timecode as `HH:MM:SS:FF`, with `;` before the frames where frames are dropped; None where it is none."""
+    """Return an SMPTE timecode as `HH:MM:SS:FF`, with `;` before the frames for drop-frame; None if it is invalid."""
     if word == UNDEFINED:
         return None
     hours, minutes, seconds, frames = word >> 24 & 0x3F, word >> 16 & 0x7F, word >> 8 & 0x7F, word & 0x3F
@@ -165,7 +163,7 @@ def unpack_timecode(word: int) -> str | None:
 
 
 def pack_timecode(timecode: str) -> int:
-    """The same the other way, as the 32 bits of DPX and EXR."""
+    """Return a timecode as the 32-bit word of DPX and EXR, the inverse of `unpack_timecode`."""
     numbers = [int(part) for part in timecode.replace(";", ":").split(":")]
     word = 0
     for number in numbers:

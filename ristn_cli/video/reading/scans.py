@@ -1,4 +1,4 @@
-"""Pictures of film scans as the values that the network sees: see `scan_curve`."""
+"""Read film scans as the values that the network receives: see `scan_curve`."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from ristn_cli.video.types import Scan, Transfer, VideoError
 def read_scan_picture(
     path: Path, first: Scan, *, on_damage: Callable[[str], None] | None = None
 ) -> tuple[NDArray[Any], NDArray[Any] | None, str | None]:
-    """A DPX or EXR picture (H, W, 3) and its alpha (H, W), in the values and of the type of the `first` of a sequence.
+    """Read a DPX or EXR image (H, W, 3), its alpha (H, W) and its timecode.
 
-    With it comes its timecode. The colours of EXR stay multiplied with its alpha. Raises VideoError for what cannot be
-    read.
+    Values and dtype are those of `first`, the first image of the sequence. EXR colours stay premultiplied with alpha.
+    Raises VideoError if the file cannot be read.
     """
     scan = read_scan(path)
     image: NDArray[Any]
@@ -46,7 +46,7 @@ def read_scan_picture(
 
 
 def _convert(image: NDArray[Any], scan: Scan, first: Scan) -> NDArray[Any]:
-    """An image of one kind in the values and of the type of another."""
+    """Convert an image from the values of `scan` to the values and dtype of `first`."""
     if scan.is_curved != first.is_curved:
         if scan.is_curved:
             image = curve.in_strips(values_to_display, curve.to_unit(image))
@@ -56,7 +56,7 @@ def _convert(image: NDArray[Any], scan: Scan, first: Scan) -> NDArray[Any]:
 
 
 def as_type(image: NDArray[Any], dtype: type[np.generic]) -> NDArray[Any]:
-    """An image of another type, on its scale; itself where it has that type."""
+    """Return an image scaled to another dtype; the image itself if it has that dtype."""
     if image.dtype == dtype:
         return image
     if dtype == np.float32:
@@ -67,7 +67,7 @@ def as_type(image: NDArray[Any], dtype: type[np.generic]) -> NDArray[Any]:
 
 
 def values_to_display(values: NDArray[Any]) -> NDArray[Any]:
-    """Curved values in [0, 1] as BT.709 video, clipped at black and white."""
+    """Convert curved values in [0, 1] to BT.709 video, clipped at black and white."""
     return curve.light_to_display(curve.values_to_light(values))
 
 
@@ -77,25 +77,25 @@ def _display_to_values(display: NDArray[Any]) -> NDArray[Any]:
 
 @cache
 def _curved_codes(transfer: Transfer, is_float: bool) -> NDArray[Any]:
-    """Curved values, uint16 or float32, of all 16-bit codes."""
+    """Return the curved values, uint16 or float32, of all 16-bit codes."""
     codes = curve.all_codes()
     values = curve.light_to_values(curve.log_to_light(codes) if transfer == "log" else codes)
     return values.astype(np.float32) if is_float else curve.to_levels(values, np.dtype(np.uint16))
 
 
 def _read_light(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    """The floats of an EXR file as they are, (H, W, 3), and its alpha channel in [0, 1]."""
+    """Return the unmodified floats (H, W, 3) of an EXR file, and its alpha (H, W) clipped to [0, 1]."""
     with open_input(path) as container:
         streams = [stream for stream in container.streams if isinstance(stream, VideoStream)]
         if not streams:
-            raise VideoError(f"{path}: has no picture; the file is damaged")
+            raise VideoError(f"{path}: contains no image; the file is damaged")
         check_size(path, streams[0])
         frame = next(container.decode(streams[0]), None)
     if frame is None:
-        raise VideoError(f"{path}: has no picture; the file is damaged")
+        raise VideoError(f"{path}: contains no image; the file is damaged")
     name = frame.format.name
     if not name.startswith(("gbrpf", "gbrapf", "grayf")):
-        raise undecodable(path, ValueError(f"its pixels are {name}"))
+        raise undecodable(path, ValueError(f"its pixel format is {name}"))
     if name.startswith("grayf"):
         gray = _float_plane(frame, 0)
         return np.repeat(gray[..., None], 3, axis=2), None

@@ -1,4 +1,4 @@
-"""What a decoded frame carries beside its picture: how to turn it upright, and HDR10 metadata."""
+"""Side data of decoded frames: orientation and HDR10 metadata."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from ristn_cli.video.types import Image, MasteringMetadata
 
 
 def read_orientation(frame: VideoFrame) -> tuple[bool, bool, bool, int]:
-    """How to turn a decoded picture upright: transpose, flip x, flip y; and the same in degrees clockwise.
+    """Return how to turn a decoded frame upright: transpose, flip x, flip y; and the same in degrees clockwise.
 
-    The display matrix takes source (p, q) to (a p + c q, b p + d q); only quarter turns and mirrors are honoured.
+    The display matrix maps source (p, q) to (a p + c q, b p + d q). Only quarter turns and mirrors are supported.
     """
     data = _side_data(frame, SideData.DISPLAYMATRIX)
     if data is None:
@@ -34,7 +34,7 @@ def read_orientation(frame: VideoFrame) -> tuple[bool, bool, bool, int]:
 
 
 def turn_upright(image: Image, transposed: bool, flipped_x: bool, flipped_y: bool) -> Image:
-    """Apply an orientation to an image (H, W, 3) or (H, W); a view where nothing moves, else a contiguous copy."""
+    """Apply an orientation to an image (H, W, 3) or (H, W). Returns a contiguous array."""
     turned: NDArray[Any] = image
     if transposed:
         turned = turned.swapaxes(0, 1)
@@ -46,11 +46,11 @@ def turn_upright(image: Image, transposed: bool, flipped_x: bool, flipped_y: boo
 
 
 def read_mastering(frame: VideoFrame) -> MasteringMetadata:
-    """HDR10 mastering display and light level from the frame's side data (libavutil's structures)."""
+    """Return HDR10 mastering display and content light level from the frame's side data (structures of libavutil)."""
     display = light = None
     mastering = _side_data(frame, SideData.MASTERING_DISPLAY_METADATA)
     if mastering is not None:
-        # Ten ratios (red, green, blue, white as x and y; darkest, brightest), then whether each half is there.
+        # Ten fractions (x and y of red, green, blue, white; minimum and maximum luminance), then a flag for each half.
         numbers = struct.unpack("=22i", mastering[:88])
         if numbers[20] and numbers[21]:
             ratios = [Fraction(numbers[2 * k], numbers[2 * k + 1] or 1) for k in range(10)]
@@ -66,9 +66,9 @@ def read_mastering(frame: VideoFrame) -> MasteringMetadata:
 
 
 def _unnamed_side_data(cls: type[SideData], value: Any) -> SideData:
-    """A kind of side data that this PyAV has no name for, such as the EXIF of a photograph.
+    """Return a member for a kind of side data that this version of PyAV does not name, such as EXIF.
 
-    Without it, PyAV shows none of the side data of a frame that has such a kind.
+    Without it, PyAV cannot access any side data of a frame that has an unknown kind.
     """
     kind = object.__new__(cls)
     kind._name_, kind._value_ = f"UNNAMED_{value}", value
@@ -79,8 +79,8 @@ SideData._missing_ = classmethod(_unnamed_side_data)  # type: ignore[assignment,
 
 
 def _side_data(frame: VideoFrame, kind: SideData) -> bytes | None:
-    """The raw structure of a kind of side data, None when the frame has none."""
-    # PyAV's stubs say that iteration gives names; it gives the entries.
+    """Return the raw structure of a kind of side data; None if the frame has none."""
+    # According to PyAV's stubs, iteration yields names, but it yields entries.
     for entry in cast("Iterator[SideDataEntry]", iter(frame.side_data)):
         if entry.type == kind:
             return bytes(entry)

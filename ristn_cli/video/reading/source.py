@@ -1,4 +1,4 @@
-"""Opening what the user names: a file, the images of a folder or pattern, or standard input."""
+"""Open an input: a file, the images of a folder or pattern, or standard input."""
 
 from __future__ import annotations
 
@@ -26,21 +26,20 @@ from ristn_cli.video.reading.streams import (
 from ristn_cli.video.types import VideoError, VideoInfo
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".dpx", ".exr")
-# Formats whose clock starts anywhere; every other container's clock starts at its own zero.
+# Formats whose clock starts at an arbitrary time. The clocks of others start at zero.
 FREE_RUNNING_FORMATS = ("mpegts", "mpeg", "mpegtsraw")
-# Formats whose frames have the same times after a seek; program and elementary streams derive theirs on the way.
+# Formats whose frames have the same times after a seek. Program and elementary streams derive times while reading.
 SEEKABLE_FORMATS = frozenset({"mov", "matroska", "mpegts", "avi", "flv"})
-# FFmpeg's reader of raw frames.
 RAW_FORMAT = "rawvideo"
 STILL_FORMATS = ("_pipe", "image2")
 
 
 @contextmanager
 def open_input(source: Path | InputStream, *, is_own: bool = False) -> Iterator[InputContainer]:
-    """The container in a file or stream, open for reading. Raises VideoError, in one line, for what cannot be opened.
+    """Open a file or stream for reading. Raises VideoError, in one line, if it cannot be opened.
 
-    Its decoders refuse pictures beyond `pixel_limit`, unless the file `is_own`: one that this program wrote. Within,
-    FFmpeg's errors become VideoErrors that name the file. What interrupts reading a stream is raised at the end.
+    Decoders refuse frames beyond `pixel_limit`, unless `is_own`: ristn wrote the file. Within the context, FFmpeg
+    errors become VideoErrors that name the file. An interruption while reading a stream is raised at the end.
     """
     limits = {} if is_own else decoder_options()
     if isinstance(source, InputStream):
@@ -68,18 +67,19 @@ def open_input(source: Path | InputStream, *, is_own: bool = False) -> Iterator[
 def _check_file(path: Path) -> None:
     if not path.exists():
         if path.is_symlink():
-            raise VideoError(f"{path}: is a link that leads to no file; name the file itself")
-        raise VideoError(f"{path}: no such file or directory; check the name")
+            raise VideoError(f"{path}: is a broken link; use the path of the file itself")
+        raise VideoError(f"{path}: no such file or directory; check the path")
     if path.is_dir():
         raise VideoError(
-            f"{path}: is a directory without numbered images ({', '.join(IMAGE_SUFFIXES)}); name a video file"
+            f"{path}: is a folder without images ({', '.join(IMAGE_SUFFIXES)}); expected a video file or a folder of "
+            "images"
         )
     if path.is_file() and path.stat().st_size == 0:
         raise VideoError(f"{path}: the file is empty (0 bytes); copy or download it again")
 
 
 def _open_container(source: Path | InputStream, limits: dict[str, str]) -> InputContainer:
-    """Tags that are not UTF-8 must not fail: PyAV up to 18 has to be told so, PyAV 19 has no such argument."""
+    """Open a container. PyAV up to 18 needs an argument to accept tags that are not UTF-8; PyAV 19 does not have it."""
     options = READ_OPTIONS | IMAGE_OPTIONS | limits
     raw = source.raw if isinstance(source, InputStream) else None
     if raw is not None:
@@ -97,7 +97,7 @@ def _reason(error: Exception) -> str:
 
 
 def undecodable(source: object, error: Exception, what: str = "it") -> VideoError:
-    """The error of a file of which FFmpeg cannot read or decode something; it says what is known, and no more."""
+    """Return the error for a file of which FFmpeg cannot read or decode something."""
     return VideoError(
         f"{source}: FFmpeg cannot read or decode {what} ({_reason(error)}): the file is damaged, or uses a feature, "
         "compression or protection that FFmpeg does not support; copy it again, or convert it with another program"
@@ -105,14 +105,14 @@ def undecodable(source: object, error: Exception, what: str = "it") -> VideoErro
 
 
 def can_be_sought(info: VideoInfo) -> bool:
-    """Whether a frame is reached without decoding all frames before it."""
+    """Return whether a frame can be reached without decoding all frames before it."""
     if info.is_image_sequence or info.is_still:
         return True
     return not (info.has_decoding_times_only or SEEKABLE_FORMATS.isdisjoint(info.container.split(",")))
 
 
 def seek_before(container: InputContainer, stream: Stream, target: Fraction) -> bool:
-    """Go to a keyframe at or before `target`, in seconds; False where frames would not have the same times after it."""
+    """Seek to a key frame at or before `target`, in seconds. Returns False if frame times would differ after a seek."""
     time_base = as_fraction(stream.time_base)
     if time_base is None or SEEKABLE_FORMATS.isdisjoint(container.format.name.split(",")):
         return False
@@ -126,11 +126,11 @@ def seek_before(container: InputContainer, stream: Stream, target: Fraction) -> 
 def _explain_unreadable(source: Path | InputStream, error: Exception) -> str:
     if isinstance(source, InputStream):
         if source.raw is not None:
-            return f"raw frames of {source.raw} are not possible ({_reason(error)}); check --raw"
+            return f"cannot read raw frames of {source.raw} ({_reason(error)}); check --raw"
     elif (explanation := _explain_file(source, error)) is not None:
         return explanation
     if isinstance(error, av.error.EOFError):
-        return "no frames in the video stream: the file ends after its header; it was never finished"
+        return "no frames in the video stream: the file ends after its header; the recording was not finished"
     reason = _reason(error)
     return f"is not a video that FFmpeg can read ({reason}); expected a video file, an image, or a folder of images"
 
@@ -138,16 +138,16 @@ def _explain_unreadable(source: Path | InputStream, error: Exception) -> str:
 def _explain_file(path: Path, error: Exception) -> str | None:
     if isinstance(error, PermissionError):
         return "permission denied; make the file readable"
-    # A pipe has been read, and opening it again would wait for ever.
+    # A pipe cannot be read again: opening it would block.
     if path.is_file() and (script := describe_script(path)) is not None:
-        return f"is {script}; ristn does not open the files that it names: name a video file"
+        return f"is {script}; ristn does not open the files that it refers to; use a video file"
     return explain_unreadable(path) if path.is_file() else None
 
 
 def list_images(path: Path) -> tuple[Path, ...]:
-    """The images of a folder, or of a pattern such as `shot_%04d.png`, in the order of the last number in their names.
+    """Return the images of a folder, or of a pattern such as `shot_%04d.png`, sorted by the last number in their names.
 
-    Empty when `path` is neither. Raises VideoError for a folder or pattern without a single image.
+    Returns an empty tuple if `path` is neither. Raises VideoError for a folder or pattern without images.
     """
     if path.is_dir():
         candidates = [entry for entry in path.iterdir() if entry.suffix.lower() in IMAGE_SUFFIXES and entry.is_file()]
@@ -168,10 +168,10 @@ def _image_order(path: Path) -> tuple[int, str]:
 
 
 def check_size(source: Path | InputStream, stream: VideoStream) -> None:
-    """Refuse a video stream whose header states a picture beyond `pixel_limit`, before anything is decoded.
+    """Refuse a video stream whose header states a frame beyond `pixel_limit`, before decoding.
 
     Raises:
-        VideoError: it does.
+        VideoError: the frame is too large.
     """
     context = stream.codec_context
     size = (context.width, context.height)
@@ -182,7 +182,7 @@ def check_size(source: Path | InputStream, stream: VideoStream) -> None:
 
 
 def _refused_size(path: Path) -> tuple[int, int] | None:
-    """The size for which FFmpeg refused a picture while it looked for the streams; it tells its log alone."""
+    """Return the frame size that FFmpeg refused while probing. It appears only in FFmpeg's log."""
     with LOG_LOCK:
         level, skips = av.logging.get_level(), av.logging.get_skip_repeated()
         av.logging.set_level(av.logging.ERROR)

@@ -1,4 +1,4 @@
-"""Standard input as a file for FFmpeg: a stream of bytes that is read only once, and yet opened twice."""
+"""Standard input as a file object for FFmpeg: it is read once, but opened by `probe` and then by `read_frames`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ristn_cli.video.interruption import check_interruption
 from ristn_cli.video.types import VideoError, VideoInfo
 
 NAME = "standard input"
-# After so long without input, the reader asks whether it is to go on.
+# Interval of checks for interruption while there is no input.
 WAKE_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
 class RawFormat:
-    """What raw frames are: size in pixels, frames a second, and FFmpeg's name of the pixel format, such as rgb24."""
+    """Format of raw frames: size in pixels, frames per second, and FFmpeg's pixel format name, such as rgb24."""
 
     width: int
     height: int
@@ -27,27 +27,25 @@ class RawFormat:
     pixel_format: str = "yuv420p"
 
     def __str__(self) -> str:
-        """`640x360 yuv420p`."""
         return f"{self.width}x{self.height} {self.pixel_format}"
 
     @property
     def options(self) -> dict[str, str]:
-        """Options of FFmpeg's reader of raw frames."""
         size, rate = f"{self.width}x{self.height}", f"{self.rate.numerator}/{self.rate.denominator}"
         return {"video_size": size, "pixel_format": self.pixel_format, "framerate": rate}
 
 
 class InputStream:
-    """A binary stream that `probe` and then `read_frames` read: what the first one reads is kept for the second.
+    """A binary stream for `probe` and then `read_frames`. What the first one reads is kept for the second.
 
-    A failure to read looks like the end of the stream to FFmpeg, and is raised by `check`.
+    To FFmpeg, a read error looks like the end of the stream. `check` raises it.
 
     Args:
-        stream: what to read from. It stays open.
-        raw: what is in it, if it has no header that says so.
+        stream: the stream to read. It is not closed.
+        raw: its format, if it contains raw frames without a header.
     """
 
-    name = NAME  # for FFmpeg's messages
+    name = NAME  # PyAV reads this attribute
 
     def __init__(self, stream: IO[bytes], raw: RawFormat | None = None) -> None:
         self.raw = raw
@@ -59,23 +57,22 @@ class InputStream:
         self._interruption: BaseException | None = None
 
     def __str__(self) -> str:
-        """Its name in messages."""
         return NAME
 
     @property
     def descriptor(self) -> int | None:
-        """The descriptor of the file; None of a stand-in that is no file of the system."""
+        """The file descriptor; None for an object without one."""
         return descriptor_of(self._stream)
 
     def rewind(self) -> None:
-        """Begin at the start of the stream. Raises VideoError when it was done twice: the head is forgotten then."""
+        """Start at the beginning of the stream. Raises VideoError at the third call, when the data are gone."""
         self._openings += 1
         if self._openings > 2:
-            raise VideoError(f"{NAME}: has been read already, and can be read only once; name a file")
+            raise VideoError(f"{NAME}: has been read already, and can be read only once; use a file instead")
         self._unread, self._head = self._head[::-1], []
 
     def read(self, size: int) -> bytes:
-        """Up to `size` bytes, of those that are there; none at the end, after a failure and after an interruption."""
+        """Return up to `size` available bytes; none at the end, after an error, or after an interruption."""
         if self._unread:
             chunk = self._unread.pop()
             if len(chunk) > size:
@@ -98,32 +95,31 @@ class InputStream:
             return os.read(descriptor, size)
         except OSError as error:
             self._error = error
-        except BaseException as error:  # FFmpeg calls this function, and would drop it
+        except BaseException as error:  # FFmpeg calls this function, and would ignore it
             self._interruption = error
         return b""
 
     def check(self) -> None:
-        """Raise VideoError if reading the stream has failed, so that what was read is not all of it."""
+        """Raise VideoError if reading the stream has failed, so that frames are missing."""
         if self._error is not None:
             reason = self._error.strerror if isinstance(self._error, OSError) else None
             raise VideoError(
-                f"{NAME}: reading it failed ({reason or self._error}); check the program that writes to it, and run it "
-                "again"
+                f"{NAME}: reading failed ({reason or self._error}); check the program that writes to it, and run again"
             ) from self._error
 
     def check_interrupted(self) -> None:
-        """Raise what has interrupted reading, if anything has."""
+        """Raise the exception that interrupted reading, if there is one."""
         if self._interruption is not None:
             raise self._interruption
 
 
 def source_of(info: VideoInfo) -> Path | InputStream:
-    """What a video is read from."""
+    """Return the file or stream of a video."""
     return info.stream if isinstance(info.stream, InputStream) else info.path
 
 
 def descriptor_of(stream: IO[bytes]) -> int | None:
-    """The descriptor of an open file; None of a stand-in that is no file of the system."""
+    """Return the descriptor of an open file; None for an object without one."""
     try:
         return stream.fileno()
     except (OSError, AttributeError):
@@ -131,10 +127,10 @@ def descriptor_of(stream: IO[bytes]) -> int | None:
 
 
 def _wait(descriptor: int) -> None:
-    """Return when there is something to read. Raises what ends the work of this thread, if it is to end."""
+    """Wait until there is input. Raises the exception of an interruption."""
     check_interruption()
     try:
         while not select.select([descriptor], [], [], WAKE_SECONDS)[0]:
             check_interruption()
     except (OSError, ValueError):
-        return  # Windows waits for nothing but sockets; reading itself tells what else is wrong
+        return  # Windows supports only sockets here; other errors recur in the read

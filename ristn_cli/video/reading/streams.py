@@ -1,4 +1,4 @@
-"""The streams of an open container: what they are, which video is meant, and their packets. Decodes nothing."""
+"""Streams of an open container: their properties, the choice of the video stream, and packets. Decodes nothing."""
 
 from __future__ import annotations
 
@@ -21,12 +21,11 @@ from ristn_cli.video.filters import LOG_LOCK
 from ristn_cli.video.interruption import check_interruption
 from ristn_cli.video.types import StreamInfo, VideoError
 
-# Demux errors in a row after which the rest of the file is taken to be unreadable.
-MOST_ERRORS_IN_A_ROW = 100
-# How far several video streams are read to tell a still from a film, where the header does not count their frames.
-MOST_COMPARED_PACKETS = 1000
-MOST_COMPARED_BYTES = 64 * 2**20
-# Pictures that a container can keep as a cover.
+# After this many consecutive demux errors, the rest of the file counts as unreadable.
+MAX_CONSECUTIVE_ERRORS = 100
+# Limits for reading several video streams to find still images, if the header has no frame counts.
+MAX_COMPARED_PACKETS = 1000
+MAX_COMPARED_BYTES = 64 * 2**20
 COVER_CODECS = frozenset({"mjpeg", "png"})
 DISPOSITION_NAMES = (
     "default",
@@ -47,12 +46,12 @@ DISPOSITION_NAMES = (
 
 
 def as_fraction(value: Any) -> Fraction | None:
-    """A rate, time base or aspect ratio of PyAV's; None when it is not set, which PyAV gives as None, 0/1 or 1/0."""
+    """Convert a rate, time base or aspect ratio of PyAV. None if unset, which PyAV represents as None, 0/1 or 1/0."""
     return Fraction(value.numerator, value.denominator) if value else None
 
 
 def plain_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    """Tags as text that can be written: bytes that are not UTF-8 become replacement characters."""
+    """Return tags as valid text: bytes that are not UTF-8 become replacement characters."""
     return {_plain(name): _plain(value) for name, value in tags.items()}
 
 
@@ -65,14 +64,14 @@ def read_packets(
     streams: Stream | Sequence[Stream],
     on_error: Callable[[av.error.FFmpegError], None] = lambda error: None,
 ) -> Iterator[Packet[Any]]:
-    """Packets of the streams, over unreadable places in the file, each of which is reported to `on_error`.
+    """Yield packets of the streams. Errors are reported to `on_error`, and reading continues after them.
 
-    Ends after MOST_ERRORS_IN_A_ROW of these. Before each packet it asks whether to go on (`interruptible`).
+    Stops after MAX_CONSECUTIVE_ERRORS consecutive errors. Checks for interruption (`interruptible`) before each packet.
     """
     wanted = [streams] if isinstance(streams, Stream) else list(streams)
     packets = container.demux(wanted)
     errors = 0
-    while errors < MOST_ERRORS_IN_A_ROW:
+    while errors < MAX_CONSECUTIVE_ERRORS:
         check_interruption()
         try:
             packet = next(packets)
@@ -88,13 +87,13 @@ def read_packets(
 
 
 def has_decoder(stream: Stream) -> bool:
-    """False for a stream that FFmpeg lists and cannot decode; attachments and data never have a decoder."""
-    context: CodecContext | None = stream.codec_context  # None is possible, whatever the stubs say
+    """Return whether FFmpeg can decode the stream. Always false for attachments and data."""
+    context: CodecContext | None = stream.codec_context  # PyAV's stubs omit None
     return context is not None
 
 
 def codec_names(container: InputContainer) -> list[str]:
-    """FFmpeg's name for the codec of each stream; the sample entry or `none` for one that FFmpeg does not know."""
+    """Return FFmpeg's codec name for each stream; the sample entry or `none` for a codec that FFmpeg does not know."""
     known = [stream.codec_context.codec.canonical_name if has_decoder(stream) else "" for stream in container.streams]
     if all(known):
         return known
@@ -103,16 +102,16 @@ def codec_names(container: InputContainer) -> list[str]:
 
 
 def _dump_codec_names(container: InputContainer) -> dict[int, str]:
-    """Codec names by stream index, as FFmpeg prints them: PyAV tells none without a decoder.
+    """Return codec names by stream index from FFmpeg's text dump: PyAV has no name for a codec without a decoder.
 
-    Never from `codec_tag`, which raises for a tag that is not text.
+    `codec_tag` is not an alternative: it raises an error for a tag that is not text.
     """
     with LOG_LOCK:
         level = av.logging.get_level()
         av.logging.set_level(av.logging.INFO)
         try:
             text: str = container.dumps_format()  # type: ignore[attr-defined]
-        except UnicodeDecodeError:  # for tags, in older versions of PyAV
+        except UnicodeDecodeError:  # tags that are not UTF-8, in older versions of PyAV
             return {}
         finally:
             av.logging.set_level(level)
@@ -124,7 +123,7 @@ def _dump_codec_names(container: InputContainer) -> dict[int, str]:
 
 
 def describe_streams(container: InputContainer, covers: Iterable[int], encrypted: Iterable[int]) -> list[StreamInfo]:
-    """All streams. `covers` are indices of stills beside the video, `encrypted` those of encrypted streams."""
+    """Describe all streams. `covers` and `encrypted` are stream indices; `covers` includes still images."""
     names = codec_names(container)
     covers, encrypted = frozenset(covers), frozenset(encrypted)
     return [
@@ -141,7 +140,7 @@ def _describe_stream(stream: Stream, codec: str, is_cover: bool, is_encrypted: b
         kind=kind,
         codec=codec,
         language=metadata.get("language"),
-        title=metadata.get("title", metadata.get("name")),  # MP4's own tag is called name
+        title=metadata.get("title", metadata.get("name")),  # MP4 calls its tag `name`
         dispositions=tuple(
             name for name in DISPOSITION_NAMES if stream.disposition & getattr(stream.disposition, name)
         ),
@@ -156,12 +155,12 @@ def _describe_stream(stream: Stream, codec: str, is_cover: bool, is_encrypted: b
 
 
 def is_attached_picture(stream: VideoStream) -> bool:
-    """True when the container marks the stream as a cover or as thumbnails."""
+    """Return whether the container marks the stream as a cover or as thumbnails."""
     return bool(stream.disposition & (stream.disposition.attached_pic | stream.disposition.timed_thumbnails))
 
 
 def main_video_stream(container: InputContainer, source: object) -> VideoStream:
-    """The first video stream that is not marked as a cover, as in files of our own. Raises VideoError for none."""
+    """Return the first video stream that is not a cover. For files by ristn. Raises VideoError if there is none."""
     streams = [stream for stream in container.streams.video if not is_attached_picture(stream)]
     if not streams:
         raise no_video(container, source)
@@ -169,23 +168,23 @@ def main_video_stream(container: InputContainer, source: object) -> VideoStream:
 
 
 def no_video(container: InputContainer, source: object) -> VideoError:
-    """The error of a file without a video stream, or with covers only."""
+    """Return the error for a file without a video stream, or with covers only."""
     covers = [stream for stream in container.streams.video if is_attached_picture(stream)]
     kinds = sorted({str(stream.type) for stream in container.streams if stream not in covers})
     if covers:
         others = f" beside {', '.join(kinds)}" if kinds else ""
         return VideoError(
-            f"{source}: has no video, only a cover picture{others}; name a file with a video, "
+            f"{source}: has no video stream, only a cover image{others}; use a file with a video, "
             "or --video-stream 0 to upscale the cover"
         )
     return VideoError(
-        f"{source}: has no video stream (found: {', '.join(kinds) or 'nothing'}); name a file with a video stream"
+        f"{source}: has no video stream (found: {', '.join(kinds) or 'nothing'}); use a file with a video stream"
     )
 
 
 @dataclass(frozen=True)
 class VideoChoice:
-    """The video stream to read, its packets from the first on, and the untaken stills that can be kept as covers."""
+    """The video stream to read, all its packets, and the indices of other streams that can be kept as covers."""
 
     stream: VideoStream
     packets: Iterator[Packet[VideoStream]]
@@ -198,11 +197,11 @@ def choose_video_stream(
     number: int | None,
     on_error: Callable[[av.error.FFmpegError], None],
 ) -> VideoChoice:
-    """Video stream `number`, counted from 0; for None the film rather than a still or a cover.
+    """Return video stream `number`, from 0; for None the main video rather than a still image or a cover.
 
-    The film has more than one frame; among several a decoder, then the default flag, then the size decide, then the
-    order. To count frames, the first packets are read where the header has no count. Raises VideoError when there is no
-    such stream.
+    Preferred, in this order, is a stream with more than one frame, a decoder, the default flag, a larger size, a lower
+    index. If the header has no frame counts, the first packets are read to count frames. Raises VideoError if there is
+    no such stream.
     """
     videos = list(container.streams.video)
     unmarked = [stream for stream in videos if not is_attached_picture(stream)]
@@ -238,12 +237,12 @@ def _rank(stream: VideoStream, counts: Mapping[int, int]) -> tuple[int, ...]:
 def _count_frames(
     streams: Sequence[VideoStream], packets: Iterator[Packet[Any]]
 ) -> tuple[dict[int, int], list[Packet[Any]]]:
-    """How many frames each stream has, 2 for two or more, and the packets that were read to find out."""
+    """Return the number of frames of each stream, at most 2, and the packets that were read to count them."""
     counts = {stream.index: min(2, stream.frames) for stream in streams}
     unknown = {index for index, count in counts.items() if count == 0} if len(streams) > 1 else set[int]()
     read: list[Packet[Any]] = []
     size = 0
-    while unknown and len(read) < MOST_COMPARED_PACKETS and size < MOST_COMPARED_BYTES:
+    while unknown and len(read) < MAX_COMPARED_PACKETS and size < MAX_COMPARED_BYTES:
         packet = next(packets, None)
         if packet is None:
             break
@@ -258,7 +257,7 @@ def _count_frames(
 
 
 def list_videos(videos: Sequence[VideoStream], names: Sequence[str]) -> str:
-    """`it has 2: 0 (mjpeg 200x200), 1 (h264 160x120)`."""
+    """Describe video streams for a message: `it has 2: 0 (mjpeg 200x200), 1 (h264 160x120)`."""
     if not videos:
         return "it has none"
     words = []

@@ -1,4 +1,4 @@
-"""Telecined film: whether a video is any, by a scan of several places. Changes no frame."""
+"""Detect telecined film by sampling several positions of a video. Changes no frames."""
 
 from __future__ import annotations
 
@@ -18,35 +18,34 @@ from ristn_cli.video.reading.source import open_input
 from ristn_cli.video.reading.streams import as_fraction
 from ristn_cli.video.types import FieldOrder, Telecine, VideoInfo
 
-# Places that are looked at, spread over the video, and frames in a row at each.
+# Number of sampled positions, spread over the video, and of consecutive frames at each.
 PLACES = 8
 PLACE_FRAMES = 45
-# Frames passed over at most to get to a place behind a keyframe.
-MOST_PASSED = 300
-# Frames that are judged together: three cycles. The next ones begin a cycle later.
+# Maximum number of frames to skip after a seek to a key frame.
+MAX_SKIPPED = 300
+# Frames that are classified together: three cycles. The next stretch begins one cycle later.
 STRETCH = 3 * CYCLE
-# Repeated fields of a stretch that make it film, and moving frames without them that make it other video.
-LEAST_REPEATS = 3
-LEAST_MOVING = 5
-# A longer stretch, by which faint repeats are told, and by how many doublings these differ from moving fields.
+# Smallest number of repeated fields in film, and of moving frames in other video, per stretch.
+MIN_REPEATS = 3
+MIN_MOVING = 5
+# Longer stretch to find faint repeats, and the smallest mean difference from moving fields, in log2.
 STEADY = 6 * CYCLE
 FAINT = 0.3
-# Of the fields that should repeat by the pattern, and of all that do, as many must.
+# Smallest share of repeats among the fields that should repeat, and of expected ones among all repeats.
 PATTERN_SHARE = 0.75
-# Stretches of film that are no accident.
-LEAST_STRETCHES = 2
-# With as large a share all is taken to be film: the other stretches have an edit in the pattern.
+# Smallest number of film stretches.
+MIN_STRETCHES = 2
+# From this share, the whole video counts as film: the other stretches contain an edit in the pattern.
 WHOLE_SHARE = Fraction(4, 5)
 
 Kind = Literal["still", "other", "top", "bottom"]
-"""What a stretch is: film, by the field that comes first, or not, or nothing moves that could tell."""
+"""Class of a stretch: film with this first field, other video, or too static to decide."""
 
 
 def find_telecine(info: VideoInfo, *, is_asked: bool = False) -> VideoInfo:
-    """The same with the telecined film that is in it, by the fields that repeat.
+    """Return `info` with `telecine` set if the video contains a relevant share of telecined film.
 
-    Up to PLACES x PLACE_FRAMES frames are decoded, but none of a video that `find_fields` found nothing interlaced in,
-    unless `is_asked`. `telecine` stays None where there is hardly any film.
+    Decodes up to PLACES x PLACE_FRAMES frames, but none if `find_fields` found nothing interlaced, unless `is_asked`.
     """
     if info.is_image_sequence or info.is_still or info.stream is not None:
         return info
@@ -57,10 +56,10 @@ def find_telecine(info: VideoInfo, *, is_asked: bool = False) -> VideoInfo:
 
 def _find(info: VideoInfo) -> Telecine | None:
     kinds: Counter[Kind] = Counter()
-    for changes in _places(info):
+    for changes in _sampled_changes(info):
         kinds.update(judge_stretches(changes))
     film = kinds["top"] + kinds["bottom"]
-    if film < LEAST_STRETCHES:
+    if film < MIN_STRETCHES:
         return None
     share = Fraction(film, film + kinds["other"])
     order: FieldOrder = "top" if kinds["top"] >= kinds["bottom"] else "bottom"
@@ -68,50 +67,50 @@ def _find(info: VideoInfo) -> Telecine | None:
 
 
 def takes_film(info: VideoInfo, mode: Deinterlace) -> bool:
-    """Whether telecine is undone: when it was asked for, or where most of a video is telecined film."""
+    """Return whether to undo telecine: on request, or if most of a video is telecined film."""
     if info.is_image_sequence or info.is_still:
         return False
     return mode == "ivtc" or (mode == "auto" and info.telecine is not None and info.telecine.is_mostly_film)
 
 
 def assume_film(info: VideoInfo) -> Telecine:
-    """What a video is treated as where telecine is to be undone and none was found.
+    """Return the telecine parameters to use if telecine was requested but not found.
 
-    The order of the fields is what the pictures tell, else what the header states. Frames that repeat are dropped all
-    the same, but the rate is not counted on to change, save where the video comes through a pipe and was not looked at.
+    The field order is that of the frames if known, else that of the header. Repeated frames are dropped, but the
+    nominal rate does not change, except for a pipe, which could not be sampled.
     """
     share = Fraction(0) if info.stream is None else Fraction(1)
     return info.telecine or Telecine(info.field_order or info.stated_order or "top", share)
 
 
 def judge_stretches(changes: Sequence[Change]) -> Iterator[Kind]:
-    """What each stretch of frames in a row is; of `changes`, `kept` is the top field."""
+    """Classify each stretch of consecutive frames. In `changes`, `kept` is the top field."""
     for begin in range(0, len(changes) - STRETCH + 1, CYCLE):
-        kind = _judge(changes[begin : begin + STRETCH])
+        kind = _classify(changes[begin : begin + STRETCH])
         first = max(0, min(begin - (STEADY - STRETCH) // 2, len(changes) - STEADY))
-        yield _judge_steady(changes[first : first + STEADY]) or kind if kind == "other" else kind
+        yield _classify_steady(changes[first : first + STEADY]) or kind if kind == "other" else kind
 
 
 @dataclass(frozen=True)
 class _Slots:
-    """Places in a cycle at which top fields repeat, and bottom fields."""
+    """Positions in the cycle at which top fields and bottom fields repeat."""
 
     top: int
     bottom: int
 
     @property
     def order(self) -> FieldOrder:
-        """The field that comes first: its repeat comes one or two frames before that of the other one."""
+        """The first field in time: its repeat is one or two frames before that of the other field."""
         return "top" if (self.bottom - self.top) % CYCLE <= 2 else "bottom"
 
 
-def _judge(changes: Sequence[Change]) -> Kind:
+def _classify(changes: Sequence[Change]) -> Kind:
     moving = sum(change.moves for change in changes)
     tops = {k for k, change in enumerate(changes) if change.repeats_kept}
     bottoms = {k for k, change in enumerate(changes) if change.repeats_other}
 
     def fit(slots: _Slots) -> tuple[int, int]:
-        """How many repeats are in their slots, and how many slots have none although something moves."""
+        """Return the number of repeats in their slots, and of slots without a repeat in moving frames."""
         pairs = [(k, found) for found, slot in ((tops, slots.top), (bottoms, slots.bottom))
                  for k in range(slot, len(changes), CYCLE)]  # fmt: skip
         hits = sum(k in found for k, found in pairs)
@@ -121,17 +120,17 @@ def _judge(changes: Sequence[Change]) -> Kind:
     best = max(choices, key=lambda slots: (fit(slots)[0], -fit(slots)[1]))
     hits, misses = fit(best)
     is_film = (
-        hits >= LEAST_REPEATS
+        hits >= MIN_REPEATS
         and hits >= PATTERN_SHARE * (hits + misses)
         and hits >= PATTERN_SHARE * (len(tops) + len(bottoms))
     )
     if is_film:
         return best.order
-    return "other" if moving >= LEAST_MOVING else "still"
+    return "other" if moving >= MIN_MOVING else "still"
 
 
-def _judge_steady(changes: Sequence[Change]) -> FieldOrder | None:
-    """Film whose repeats differ by the noise of its coding, nearly as much as what moves: they show in every cycle."""
+def _classify_steady(changes: Sequence[Change]) -> FieldOrder | None:
+    """Detect film whose coding noise hides repeats: they differ little from moving fields, but in every cycle."""
     leans = [[change.lean for change in changes[slot::CYCLE]] for slot in range(CYCLE)]
     if len(changes) < STEADY:
         return None
@@ -146,27 +145,27 @@ def _judge_steady(changes: Sequence[Change]) -> FieldOrder | None:
 
 
 def _is_steady(leans: Sequence[float]) -> bool:
-    """Whether one field changed more than the other each time, save once, and clearly so on the whole."""
+    """Return whether one field changed more than the other in all cycles but one, and clearly so on average."""
     return sum(leans) >= FAINT * len(leans) and sum(lean >= FAINT / 3 for lean in leans) >= len(leans) - 1
 
 
-def _places(info: VideoInfo) -> Iterator[list[Change]]:
-    """Changes of frames in a row, from several places; the top field is taken for the kept one."""
+def _sampled_changes(info: VideoInfo) -> Iterator[list[Change]]:
+    """Yield the changes of consecutive frames at each sampled position, with the top field as the kept one."""
     places = PLACES if info.duration is not None else 1
     until: Fraction | None = None
     for index in range(places):
         since = Fraction(index, places) * (info.duration or 0)
         if until is not None and since + info.start_time < until:
             continue
-        changes, until = _look(info, since, PLACES * PLACE_FRAMES // places)
+        changes, until = _sample(info, since, PLACES * PLACE_FRAMES // places)
         if changes:
             yield changes
         if until is None:
             return
 
 
-def _look(info: VideoInfo, since: Fraction, most: int) -> tuple[list[Change], Fraction | None]:
-    """The changes of up to `most` frames in a row from `since` on, and the time of the last; None where it has none."""
+def _sample(info: VideoInfo, since: Fraction, most: int) -> tuple[list[Change], Fraction | None]:
+    """Return the changes of up to `most` consecutive frames from `since`, and the time of the last one, if known."""
     meter = FieldMeter("top")
     changes: list[Change] = []
     last: Fraction | None = None
@@ -183,7 +182,7 @@ def _look(info: VideoInfo, since: Fraction, most: int) -> tuple[list[Change], Fr
         for frame in decodable(container, stream):
             base = as_fraction(frame.time_base)
             last = None if frame.pts is None or base is None else frame.pts * base
-            if last is not None and last < info.start_time + since and passed < MOST_PASSED:
+            if last is not None and last < info.start_time + since and passed < MAX_SKIPPED:
                 passed += 1
                 continue
             if planar_format(frame.format.name) is None:

@@ -1,4 +1,4 @@
-"""The time of every decoded frame, estimated as FFmpeg does. Knows nothing of files and seeking."""
+"""Estimate the time of each decoded frame as FFmpeg does. Does not know files and seeking."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from av.video.frame import VideoFrame
 from ristn_cli.video.reading.streams import as_fraction
 from ristn_cli.video.types import Clock, VideoError, VideoInfo
 
-# AVFMT_FLAG_GENPTS, which PyAV sets and the ffmpeg program does not: it fills in presentation times by a guess.
+# AVFMT_FLAG_GENPTS, which guesses missing presentation times. PyAV sets it, the ffmpeg program does not.
 GUESS_PTS = 1
-# A frame this much before its predecessor belongs to another recording, or its timestamp is wrong.
+# A frame this much earlier than the previous one belongs to another recording, or its timestamp is wrong.
 NEW_CLOCK_SECONDS = 1
-# One wrong timestamp is no new recording; so many frames in a row are.
+# This many consecutive frames belong to another recording. Fewer have wrong timestamps.
 NEW_CLOCK_FRAMES = 5
 
 
 @dataclass(frozen=True)
 class TimedFrame:
-    """A decoded frame's `time` and own `duration` (None where it has none) in seconds, and the clock that gave it."""
+    """Time and duration (None if unknown) of a decoded frame in seconds, and the clock that they were computed from."""
 
     time: Fraction
     duration: Fraction | None
@@ -29,28 +29,28 @@ class TimedFrame:
 
 
 def keep_timestamps(container: InputContainer) -> None:
-    """Have packets come with the timestamps of the file alone."""
+    """Disable guessed timestamps, so that packets have only those of the file."""
     container.flags &= ~GUESS_PTS
 
 
 def first_time(frame: VideoFrame) -> Fraction:
-    """The time in seconds of the first frame of a file."""
+    """Return the time of a file's first frame, in seconds."""
     base, pts = as_fraction(frame.time_base), _filled(frame.pts, frame.dts)[0]
     return Fraction(0) if pts is None or base is None else pts * base
 
 
 class Estimator:
-    """Times of the frames of one stream, each after the one before.
+    """Estimates strictly increasing times for the frames of one stream.
 
-    The estimate is the one that libavcodec documents for `best_effort_timestamp`: the presentation time, unless
-    presentation times have failed to grow more often than decoding times. A frame without either follows its
-    predecessor after that one's duration. Where an estimate does not grow the ffmpeg program shows the frame at the
-    time of its predecessor; here it is shown a tick later, because two frames of one time cannot be kept apart.
+    The estimate is libavcodec's `best_effort_timestamp`: the presentation timestamp, unless presentation timestamps
+    failed to increase more often than decoding timestamps. A frame without both follows the previous frame after its
+    duration. If the estimate does not increase, the ffmpeg program gives both frames the same time. Here the second one
+    is one tick later, because frames must have distinct times.
 
     Args:
         info: the source.
-        clock: of the frame from which reading goes on, which is the second one: the first is its predecessor. None
-            where reading begins.
+        clock: clock of the frame at which reading resumes. That is the second frame; the first is the one before it.
+            None at the start of the source.
     """
 
     def __init__(self, info: VideoInfo, clock: Clock | None = None) -> None:
@@ -59,10 +59,10 @@ class Estimator:
         self._awaits_predecessor = clock is not None
 
     def stamp(self, frame: VideoFrame) -> TimedFrame:
-        """The time of the next frame, which becomes its `pts`. Raises VideoError where another recording begins."""
+        """Return the time of the next frame, and set its `pts`. Raises VideoError if another recording begins."""
         if self._awaits_predecessor:
             self._awaits_predecessor = False
-            assert self._clock.last_time is not None  # the predecessor's
+            assert self._clock.last_time is not None  # the time of the frame before the clock's frame
             time = self._clock.last_time * self._info.frame_time_base
             found = TimedFrame(time, _own_duration(frame, self._info), self._clock)
         else:
@@ -105,29 +105,29 @@ class Estimator:
         return TimedFrame(ticks * info.frame_time_base, _own_duration(frame, info), before)
 
     def _duration(self, frame: VideoFrame, base: Fraction, estimate: int, before: Clock) -> int:
-        """How long a frame is shown, in ticks of `base`: how far behind it a frame without timestamps follows."""
+        """Return the duration of a frame in ticks of `base`, after which a frame without timestamps follows."""
         gap = 0 if before.last_estimate is None else estimate - before.last_estimate
         stated = frame.duration or 0
-        if stated and not (stated == 1 and gap > 2):  # FFmpeg makes up a single tick where a container states none
+        if stated and not (stated == 1 and gap > 2):  # FFmpeg uses 1 if no duration is stated
             return stated
         return gap if gap > 0 else max(1, round(1 / self._info.rate / base))
 
     def _new_clock(self, last: int, now: int) -> VideoError:
         before, after = (float(ticks * self._info.frame_time_base) for ticks in (last, now))
         return VideoError(
-            f"{self._info.path}: the clock goes back from {before:.3f} s to {after:.3f} s: several recordings in one "
-            "file; give it one clock first, as `ffmpeg -i IN -map 0 -c copy OUT.mkv` does"
+            f"{self._info.path}: timestamps go back from {before:.3f} s to {after:.3f} s, because the file contains "
+            "several recordings; rewrite its timestamps first, for example with `ffmpeg -i IN -map 0 -c copy OUT.mkv`"
         )
 
 
 def is_at(clock: Clock, before: VideoFrame, frame: VideoFrame) -> bool:
-    """Whether `frame`, decoded right after `before`, is the clock's."""
+    """Return whether `frame`, decoded directly after `before`, is the clock's frame."""
     last_pts, last_dts = _filled(before.pts, before.dts)
     return (frame.pts, frame.dts, last_pts, last_dts) == (clock.pts, clock.dts, clock.last_pts, clock.last_dts)
 
 
 def is_behind(clock: Clock, frame: VideoFrame) -> bool:
-    """Whether `frame` comes after the clock's, by the timestamps that have grown with every frame."""
+    """Return whether `frame` is after the clock's frame, by the timestamps that have always increased."""
     own, other = (clock.pts, frame.pts) if clock.pts_faults == 0 else (clock.dts, frame.dts)
     return own is not None and other is not None and other > own
 

@@ -1,1 +1,1 @@
-"""Frames into files: encoders, image sequences, raw streams."""
+"""Write frames to files: encoders, image sequences, Y4M."""

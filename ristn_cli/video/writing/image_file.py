@@ -1,4 +1,4 @@
-"""Single RGB images as files: through Pillow, more than 8 bits through FFmpeg, which alone keeps them."""
+"""Encode and write single images: with Pillow up to 8 bits, with FFmpeg above, because Pillow has no 16-bit RGB."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ DEEP_ENCODERS = {".png": ("png", "rgb48be"), ".tif": ("tiff", "rgb48le"), ".tiff
 
 
 SCAN_SUFFIXES = (".dpx", ".exr")
-"""Of film scans, which `renditions` writes."""
+"""Suffixes of film scans, which `renditions` writes."""
 
 
 def write_image(path: str | Path, image: Image, *, overwrite: bool = True) -> None:
-    """Write RGB (H, W, 3) as the suffix of `path` says: PNG (uint8 or uint16) or JPEG (uint8, quality 95, 4:4:4).
+    """Write RGB (H, W, 3) as PNG (uint8 or uint16) or JPEG (uint8, quality 95, 4:4:4), by the suffix of `path`.
 
-    Raises VideoError for another suffix, another shape or type, and when the file cannot be written: without
-    `overwrite` also when something has its name.
+    Raises VideoError for another suffix, shape or dtype, if the file cannot be written, and without `overwrite` if it
+    exists.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -47,7 +47,7 @@ def write_image(path: str | Path, image: Image, *, overwrite: bool = True) -> No
     if suffix not in (".png", ".jpg", ".jpeg"):
         raise VideoError(f"{path}: cannot write images ending in '{suffix}'; use .png or .jpg")
     if image.dtype == np.uint16 and suffix != ".png":
-        raise VideoError(f"{path}: JPEG holds 8 bits a sample, the picture has 16; use .png")
+        raise VideoError(f"{path}: JPEG has 8 bits per sample, but the image has 16; use .png")
     try:
         data = encode_png(image) if suffix == ".png" else encode_jpeg(image)
         with writing(path, overwrite=overwrite) as file:
@@ -57,9 +57,9 @@ def write_image(path: str | Path, image: Image, *, overwrite: bool = True) -> No
 
 
 def encode_png(image: Image) -> bytes:
-    """RGB (H, W, 3), uint8 or uint16, as the bytes of a PNG file, lossless.
+    """Encode RGB (H, W, 3), uint8 or uint16, as a PNG file.
 
-    Raises VideoError for another shape or type.
+    Raises VideoError for another shape or dtype.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16):
         raise VideoError(f"cannot encode {image.dtype} {image.shape} as PNG; expected uint8 or uint16 (H, W, 3)")
@@ -69,16 +69,16 @@ def encode_png(image: Image) -> bytes:
 
 
 def encode_jpeg(image: Image, quality: int = JPEG_QUALITY) -> bytes:
-    """RGB (H, W, 3) uint8 as the bytes of a JPEG file, 4:4:4, `quality` from 1 to 100."""
+    """Encode RGB (H, W, 3) uint8 as a JPEG file, 4:4:4, with `quality` from 1 to 100."""
     return iio.imwrite("<bytes>", image, plugin="pillow", extension=".jpg", quality=quality, subsampling=0)
 
 
 def encode_animation(images: Sequence[Image], seconds: Sequence[float], *, lossless: bool = False) -> bytes:
-    """Pictures of one size, uint8 (H, W, 3), as an endless animated WebP that browsers show like any other picture.
+    """Encode images (H, W, 3) uint8 of one size as an endless animated WebP, for display in browsers.
 
-    Each is shown for as many seconds.
+    `seconds` are the durations of the images.
     """
-    ends = np.round(1000 * np.cumsum(seconds)).astype(int)  # rounded so that errors do not add up
+    ends = np.round(1000 * np.cumsum(seconds)).astype(int)  # round end times, so that errors do not accumulate
     milliseconds = [max(1, int(length)) for length in np.diff(ends, prepend=0)]
     return iio.imwrite(
         "<bytes>",
@@ -115,18 +115,17 @@ def _encode_deep(image: Image, codec: str, pixel_format: str) -> bytes:
 
 
 def check_image_depth(path: str | Path, bit_depth: int) -> None:
-    """Raise VideoError when an image of the suffix of `path` cannot hold as many bits a sample."""
+    """Raise VideoError if the format of `path`'s suffix does not support the bit depth."""
     suffix = Path(path).suffix.lower()
     if bit_depth > 8 and suffix not in DEEP_ENCODERS and suffix not in SCAN_SUFFIXES:
-        raise VideoError(f"{path}: {suffix} holds 8 bits a sample, the input has {bit_depth}; use .png or .tif")
+        raise VideoError(f"{path}: {suffix} has 8 bits per sample, but the input has {bit_depth}; use .png or .tif")
 
 
 def encode_image(image: Image, suffix: str, alpha: Image | None = None) -> bytes:
-    """RGB (H, W, 3) as the bytes of a file of this suffix, of `WRITABLE_IMAGES` but DPX and EXR.
+    """Encode RGB (H, W, 3) as an image file: any of `WRITABLE_IMAGES` except DPX and EXR.
 
-    The quality is 95 where a format has losses. PNG and TIFF are lossless and take uint8 and uint16, the others uint8.
-    `alpha` (H, W) is the transparency, for a suffix in `IMAGES_WITH_ALPHA`. Raises VideoError for what cannot be
-    encoded.
+    PNG and TIFF are lossless and accept uint8 and uint16. JPEG and WebP have quality 95 and accept uint8. `alpha` (H,
+    W) is for suffixes in `IMAGES_WITH_ALPHA`. Raises VideoError if encoding fails.
     """
     try:
         if alpha is not None:
@@ -137,4 +136,4 @@ def encode_image(image: Image, suffix: str, alpha: Image | None = None) -> bytes
         data: bytes = iio.imwrite("<bytes>", image, plugin="pillow", extension=suffix, **options)
         return data
     except (OSError, ValueError, KeyError) as error:
-        raise VideoError(f"cannot encode {image.dtype} {image.shape} as an image of {suffix} ({error})") from error
+        raise VideoError(f"cannot encode {image.dtype} {image.shape} as {suffix} ({error})") from error

@@ -1,4 +1,4 @@
-"""The files that a command reads, so that no output ever replaces one of them, however either is named."""
+"""The input files of a command, to ensure that no output replaces one of them under any name."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ristn_cli.video.types import VideoError
 from ristn_cli.video.writing.sequence import SIDECAR_NAME, existing_images, image_name, is_numbered
 
 FileId = tuple[int, int]
-"""Device and number of a file: the same for all its names, be they links, hard links or in another case."""
+"""Device and inode of a file. All its names, such as links and hard links, share them."""
 
 
 class InputFiles:
-    """The files that inputs consist of.
+    """The files of all inputs.
 
     Args:
-        sources: files, and folders and patterns of images. An integer is an open file descriptor, such as that of
-            standard input. A source that is not there has no files.
+        sources: files, folders and patterns of images. An integer is an open file descriptor, such as that of standard
+            input. A source that does not exist is ignored.
     """
 
     def __init__(self, sources: Iterable[Path | int]) -> None:
@@ -34,7 +34,7 @@ class InputFiles:
                     self._files[found] = Path("-")
                 continue
             images: tuple[Path, ...] = ()
-            with contextlib.suppress(VideoError):  # it has no images, which its own reader reports
+            with contextlib.suppress(VideoError):  # the reader reports that there are no images
                 images = list_images(source)
             if images and not source.is_dir():
                 self._patterns.append(source)
@@ -43,12 +43,12 @@ class InputFiles:
                     self._files.setdefault(found, path)
 
     def find(self, path: Path | int) -> Path | None:
-        """The input that is the same file as `path`, or as an open file descriptor."""
+        """Return the input that is the same file as `path` or an open file descriptor; None if there is none."""
         found = identify_descriptor(path) if isinstance(path, int) else identify(path)
         return None if found is None else self._files.get(found)
 
     def find_in(self, folder: Path) -> Path | None:
-        """An input that lies in `folder`, at any depth."""
+        """Return an input in `folder`, at any depth; None if there is none."""
         wanted = identify(folder)
         if wanted is None:
             return None
@@ -62,33 +62,33 @@ class InputFiles:
         return None
 
     def check_kept(self, target: Path, work_folder: Path) -> None:
-        """Refuse an output that would replace an input, or whose `work_folder`, which is removed, holds one.
+        """Refuse an output that would replace an input, or whose `work_folder`, which is removed, contains one.
 
         Args:
             target: a file, or a pattern of numbered images.
-            work_folder: where the unfinished output lies.
+            work_folder: folder of the unfinished output.
 
         Raises:
-            VideoError: it would.
+            VideoError: an input would be replaced or removed.
         """
         if is_numbered(target):
             written = [*existing_images(target), target.parent / SIDECAR_NAME]
             if any(map(self.find, written)) or any(would_match(source, target) for source in self._patterns):
                 raise VideoError(
-                    f"{target}: the output and the input are the same images; give the output another folder"
+                    f"{target}: the output would replace images of the input; use another folder for the output"
                 )
         elif (found := self.find(target)) is not None:
             what = "the input itself" if len(self._files) == 1 else f"one of the inputs ({found})"
-            raise VideoError(f"{target}: is {what}; give the output another name")
+            raise VideoError(f"{target}: is {what}; use another name for the output")
         if (found := self.find_in(work_folder)) is not None:
             raise VideoError(
-                f"{found}: lies in {work_folder}, the folder for the unfinished {target.name}, which is removed at the "
-                "end; move the input, or give the output another name"
+                f"{found}: is in {work_folder}, the folder for the unfinished {target.name}, which is removed at the "
+                "end; move the input, or use another name for the output"
             )
 
 
 def identify(path: Path) -> FileId | None:
-    """What all names of a file or folder have in common; None where there is none."""
+    """Return the identity that all names of a file or folder share; None if it does not exist."""
     try:
         found = path.stat()
     except (OSError, ValueError):
@@ -97,7 +97,7 @@ def identify(path: Path) -> FileId | None:
 
 
 def identify_descriptor(descriptor: int) -> FileId | None:
-    """The same of an open file; None where it is not a file but a pipe, a socket, a terminal or closed."""
+    """Return the identity of an open file; None for a pipe, a socket, a terminal or a closed descriptor."""
     try:
         found = os.fstat(descriptor)
     except OSError:
@@ -106,7 +106,7 @@ def identify_descriptor(descriptor: int) -> FileId | None:
 
 
 def would_match(source: Path, target: Path) -> bool:
-    """Whether the numbered images of the pattern `target` would be images of the pattern `source`, too."""
+    """Return whether images of the pattern `target` would also match the pattern `source`."""
     form = re.sub(r"%\d*d", "[0-9]+", re.escape(source.name))
     folder = identify(target.parent)
     is_same_folder = folder is not None and folder == identify(source.parent)

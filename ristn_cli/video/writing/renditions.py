@@ -1,4 +1,4 @@
-"""What images of a source become in the output: the values of a film scan, or of video."""
+"""Convert images to the values of the output: those of a film scan, or video."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from ristn_cli.video.types import Frame, Scan, Transfer, VideoInfo
 from ristn_cli.video.writing.scan_files import ScanHeader, encode_dpx, encode_exr
 
 LOG_CODES = (3, 1)
-"""DPX's numbers of transfer and colorimetry: logarithmic, printing density."""
+"""DPX codes of transfer and colorimetric characteristic: logarithmic, printing density."""
 DISPLAY_CODES = {"bt709": 6, "bt470bg": 7, "smpte170m": 8, "unspecified": 6}
-"""DPX's numbers of what FFmpeg calls transfers; another is user-defined, 0."""
+"""DPX codes of FFmpeg's transfers. All others become 0, user-defined."""
 CHROMATICITIES = {
     "bt2020": (0.708, 0.292, 0.170, 0.797, 0.131, 0.046, 0.3127, 0.3290),
     "smpte432": (0.680, 0.320, 0.265, 0.690, 0.150, 0.060, 0.3127, 0.3290),
     "smpte170m": (0.630, 0.340, 0.310, 0.595, 0.155, 0.070, 0.3127, 0.3290),
     "bt470bg": (0.640, 0.330, 0.290, 0.600, 0.150, 0.060, 0.3127, 0.3290),
 }
-"""By FFmpeg's names of primaries, ITU-T H.273, table 2. EXR's default are those of BT.709."""
+"""By FFmpeg's names of primaries (ITU-T H.273, table 2). EXR's default is BT.709."""
 
 
 def target_scan(info: VideoInfo, suffix: str) -> Scan:
-    """What DPX or EXR files of a source are.
+    """Return the kind of DPX or EXR files to write for a source.
 
-    A scan keeps its own depth and transfer. DPX made of EXR is logarithmic, of 10 bits; made of video it is video, of
-    10 bits at least. EXR has floats where halves would lose what the source has.
+    A scan keeps its bit depth and transfer. DPX from EXR is logarithmic with 10 bits; DPX from video is video with 10
+    bits or more. EXR is float if half would lose precision.
     """
     source = info.scan
     bits = info.bit_depth if source is None else source.bit_depth
@@ -54,12 +54,12 @@ def target_scan(info: VideoInfo, suffix: str) -> Scan:
 
 @dataclass(frozen=True, kw_only=True)
 class ScanEncoder:
-    """Images of a source as the bytes of DPX or EXR files.
+    """Encodes images of a source as DPX or EXR files.
 
     Attributes:
-        source: what the source's images are; None for video.
-        transfer: of video, by FFmpeg's name.
-        header: of every file, save for its timecode.
+        source: kind of the source's images; None for video.
+        transfer: transfer of a video, by FFmpeg's name.
+        header: header of every file, without timecode.
     """
 
     source: Scan | None
@@ -68,13 +68,13 @@ class ScanEncoder:
 
     @classmethod
     def of(cls, info: VideoInfo, suffix: str, rate: Fraction | None, aspect: Fraction) -> ScanEncoder:
-        """That of an output of a source; `suffix` is one of `SCAN_SUFFIXES`, `rate` is None where nothing states it."""
+        """Return the encoder for a source. `suffix` is one of `SCAN_SUFFIXES`; headers omit a `rate` of None."""
         return cls(
             source=info.scan, transfer=info.color.transfer, header=ScanHeader(target_scan(info, suffix), rate, aspect)
         )
 
     def encode(self, image: NDArray[Any], alpha: NDArray[Any] | None, timecode: str | None) -> bytes:
-        """An image (H, W, 3) and its alpha (H, W), which DPX does not hold, as a file."""
+        """Encode an image (H, W, 3) and its alpha (H, W), which DPX omits, as a file."""
         header = replace(self.header, timecode=timecode)
         if header.scan.kind == "dpx":
             return encode_dpx(self._codes(image), header)
@@ -102,9 +102,9 @@ class ScanEncoder:
 
 
 def to_video(frame: Frame, scan: Scan | None) -> Frame:
-    """A frame of a source with the values of video, uint8 or uint16, where they were those of a film scan.
+    """Return a frame with video values, uint8 or uint16, converted from those of a film scan if necessary.
 
-    Colours that were multiplied with alpha are divided by it.
+    Premultiplied colours are divided by alpha.
     """
     if scan is None or not scan.is_curved:
         return frame
@@ -148,7 +148,7 @@ def _video_of_levels() -> NDArray[Any]:
 
 @cache
 def _light_of_levels(dtype: np.dtype[Any], transfer: str | None) -> NDArray[Any]:
-    """Light of all levels of an integer type: curved values where `transfer` is None, else those of video."""
+    """Return the light of all levels of an integer dtype: of curved values if `transfer` is None, else of video."""
     levels = np.arange(np.iinfo(dtype).max + 1) / np.iinfo(dtype).max
     light = curve.values_to_light(levels) if transfer is None else curve.display_to_light(levels, transfer)
     return light.astype(np.float32)

@@ -1,6 +1,6 @@
-"""DPX and EXR files of codes and floats. Knows nothing of what the values mean.
+"""Encode DPX and EXR files from codes and floats. Does not interpret the values.
 
-FFmpeg writes both, too, but no timecode, no transfer characteristic and no chromaticities, and EXR's frame rate not.
+FFmpeg's encoders cannot write timecodes, DPX transfer characteristics, EXR chromaticities and EXR frame rates.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ristn_cli.video.reading.scan_curve import BLACK_CODE, HIGHEST_LOG_CODE, WHITE_CODE
+from ristn_cli.video.reading.scan_curve import BLACK_CODE, MAX_LOG_CODE, WHITE_CODE
 from ristn_cli.video.reading.scan_header import DPX_HEADER_BYTES, EXR_MAGIC, FLOAT, HALF, UNDEFINED, pack_timecode
 from ristn_cli.video.types import Scan
 
@@ -28,7 +28,7 @@ ZIP_LEVEL = 4
 
 @dataclass(frozen=True)
 class ScanHeader:
-    """What a file says beside its size: what its values are, frames a second, pixel aspect ratio and timecode."""
+    """Header fields of a file except its size: kind of values, frames per second, pixel aspect ratio and timecode."""
 
     scan: Scan
     rate: Fraction | None
@@ -37,7 +37,7 @@ class ScanHeader:
 
 
 def encode_dpx(codes: NDArray[Any], header: ScanHeader) -> bytes:
-    """RGB codes (H, W, 3), of the bits that the header says, as DPX 2.0 (SMPTE 268M), big-endian."""
+    """Encode RGB codes (H, W, 3), with the header's bit depth, as big-endian DPX 2.0 (SMPTE 268M)."""
     scan, (height, width) = header.scan, codes.shape[:2]
     if scan.bit_depth == 10:
         words = codes.astype(np.uint32)
@@ -46,7 +46,7 @@ def encode_dpx(codes: NDArray[Any], header: ScanHeader) -> bytes:
         samples = codes.astype(np.uint8) if scan.bit_depth == 8 else (codes << (16 - scan.bit_depth)).astype(">u2")
         rows = samples.reshape(height, -1).view(np.uint8)
         data = np.pad(rows, ((0, 0), (0, -rows.shape[1] % 4))).tobytes()
-    scale = (2**scan.bit_depth - 1) / HIGHEST_LOG_CODE
+    scale = (2**scan.bit_depth - 1) / MAX_LOG_CODE
     low, high = (BLACK_CODE * scale, WHITE_CODE * scale) if scan.transfer == "log" else (0, 2**scan.bit_depth - 1)
     head = bytearray(b"\xff" * DPX_HEADER_BYTES)
     struct.pack_into(">4sI8sI", head, 0, b"SDPX", DPX_HEADER_BYTES, b"V2.0", DPX_HEADER_BYTES + len(data))
@@ -69,14 +69,14 @@ def encode_dpx(codes: NDArray[Any], header: ScanHeader) -> bytes:
 
 
 def encode_exr(light: NDArray[Any], alpha: NDArray[Any] | None, header: ScanHeader) -> bytes:
-    """Light (H, W, 3) and alpha (H, W) as OpenEXR, half or float as the header says, with lossless ZIP compression."""
+    """Encode light (H, W, 3) and alpha (H, W) as OpenEXR: half or float as in the header, lossless ZIP compression."""
     dtype = np.dtype("<f2") if header.scan.bit_depth == 16 else np.dtype("<f4")
     planes = {"B": light[..., 2], "G": light[..., 1], "R": light[..., 0]}
     if alpha is not None:
         planes = {"A": alpha, **planes}
     lines = np.stack([plane.astype(dtype) for plane in planes.values()], axis=1)  # (H, channels, W)
     blocks = [lines[top : top + ZIP_LINES].tobytes() for top in range(0, len(lines), ZIP_LINES)]
-    with ThreadPoolExecutor() as pool:  # zlib lets other threads of Python run
+    with ThreadPoolExecutor() as pool:  # zlib releases the interpreter lock
         packed = list(pool.map(_compress, blocks))
     head = _exr_head(lines.shape[2], lines.shape[0], list(planes), header)
     offset = len(head) + 8 * len(packed)
@@ -89,7 +89,7 @@ def encode_exr(light: NDArray[Any], alpha: NDArray[Any] | None, header: ScanHead
 
 
 def _compress(block: bytes) -> bytes:
-    """OpenEXR's ZIP: even bytes before odd ones, each as the difference to the one before; as they are if smaller."""
+    """Compress with OpenEXR's ZIP: even bytes before odd ones, as differences. Returns the smaller of both forms."""
     values = np.frombuffer(block, np.uint8)
     sorted_bytes = np.concatenate([values[0::2], values[1::2]])
     differences = sorted_bytes.copy()

@@ -1,7 +1,7 @@
-"""Images as the output: a still, or numbered images in a folder, through parts that are resumed like a video's.
+"""Write a single image or numbered images, in parts that are resumed like those of a video.
 
-A part is one file, a ZIP archive of finished images (stored, not compressed again) with their times: it is there whole
-or not at all, and its SHA-256 tells of any damage. At the end the images are taken out of the parts as they are.
+A part is an uncompressed ZIP archive of finished images and their times. It is complete or missing, and its SHA-256
+reveals damage. At the end, the images are extracted unchanged.
 """
 
 from __future__ import annotations
@@ -34,32 +34,32 @@ PART_SUFFIX = ".zip"
 TIMES_NAME = "times.json"
 SIDECAR_NAME = "timestamps.txt"
 NUMBER = re.compile(r"%0?(\d*)d")
-MOST_NAMED = 8
-"""Files that a warning names one by one."""
+MAX_LISTED = 8
+"""Maximum number of files that a warning lists."""
 
 log = logging.getLogger("ristn.video")
 
 
 def is_image_target(target: Path) -> bool:
-    """Whether `target` names an image, or by a number such as `%05d` many, rather than a video."""
+    """Return whether `target` names an image, or numbered images such as `%05d.png`, rather than a video."""
     return target.suffix.lower() in WRITABLE_IMAGES
 
 
 def is_numbered(target: Path) -> bool:
-    """Whether `target` is a pattern of numbered images, such as `out/%05d.png`, rather than a single one."""
+    """Return whether `target` is a pattern of numbered images, such as `out/%05d.png`, rather than a single one."""
     return is_image_target(target) and NUMBER.search(target.name) is not None
 
 
 def existing_images(target: Path, most: int | None = None) -> list[Path]:
-    """The images of a pattern that exist already, in the order of their numbers, from 1 to `most` if that is given.
+    """Return existing images of a pattern by number, from 1 to `most` if it is given.
 
-    Only names that `image_name` gives count: `7.png` is none of `%05d.png`.
+    Only names that `image_name` returns count: `7.png` does not match `%05d.png`.
     """
     found = NUMBER.search(target.name)
     if found is None or not target.parent.is_dir():
         return []
     before, after = (re.escape(text) for text in (target.name[: found.start()], target.name[found.end() :]))
-    # Names that differ in case alone are one file on some systems; there the name in the right case exists, too.
+    # On some systems, names that differ only in case are the same file. There the name in the right case also exists.
     form = re.compile(f"{before}([0-9]+){after}", re.IGNORECASE)
     matches = (form.fullmatch(path.name) for path in target.parent.iterdir())
     numbers = sorted({int(match[1]) for match in matches if match is not None})
@@ -68,11 +68,10 @@ def existing_images(target: Path, most: int | None = None) -> list[Path]:
 
 
 class ImagesWriter:
-    """Frames as images in one archive at `path`, which appears only when `close` has succeeded.
+    """Writes frames as images to one archive at `path`, which appears only after `close` has succeeded.
 
-    Frames are of the shape's `frame_size` and resampled to its size, transparency too. `suffix` is one of
-    `WRITABLE_IMAGES`; for DPX and EXR it takes `scans` that encodes them. As a context manager, an exception removes
-    what was written.
+    Frames have the shape's `frame_size`. They and their alpha channel are resampled to its size. `suffix` is one of
+    `WRITABLE_IMAGES`; DPX and EXR need an encoder in `scans`. As a context manager, it removes the file on exceptions.
     """
 
     def __init__(self, path: Path, shape: OutputShape, suffix: str, scans: ScanEncoder | None = None) -> None:
@@ -99,7 +98,7 @@ class ImagesWriter:
             self.discard()
 
     def write(self, frame: Frame) -> None:
-        """Encode one frame. Raises VideoError when it has another size, or cannot be encoded or written."""
+        """Encode one frame. Raises VideoError if it has another size, or if encoding or writing fails."""
         if frame.image.shape != self._shape:
             raise VideoError(f"{self.path}: got a frame of shape {frame.image.shape}, expected {self._shape}")
         alpha = None if frame.alpha is None else self._alpha_resampler.apply(frame.alpha)
@@ -112,7 +111,7 @@ class ImagesWriter:
             if self._archive is None:
                 open_new(self._unfinished).close()
                 self._archive = zipfile.ZipFile(self._unfinished, "w", zipfile.ZIP_STORED)
-            # The same date for all: parts of equal frames are equal files.
+            # ZipInfo sets a fixed date, so that equal frames give equal files.
             self._archive.writestr(zipfile.ZipInfo(f"{self.frames_written:08}{self._suffix}"), data)
         except OSError as error:
             raise self._failed(error) from error
@@ -121,7 +120,7 @@ class ImagesWriter:
         self.frames_written += 1
 
     def close(self) -> None:
-        """Finish the archive and give it its name. Raises VideoError; then nothing is left behind."""
+        """Finish and rename the archive. Raises VideoError on failure, and then leaves no file."""
         if self._archive is None:
             raise VideoError(f"{self.path}: no frames were written; expected at least one")
         try:
@@ -133,12 +132,12 @@ class ImagesWriter:
             raise self._failed(error) from error
 
     def discard(self) -> None:
-        """Stop and remove what was written; safe to call at any time."""
+        """Stop, and remove the unfinished file. Safe to call at any time."""
         if self._archive is not None:
             try:
                 self._archive.close()
             except OSError:
-                # The disk is full: closing again, as the archive's own finaliser does, would only fail again.
+                # The disk is full. Without this, the archive's finalizer would close it again and fail again.
                 if self._archive.fp is not None:
                     self._archive.fp = None
         self._unfinished.unlink(missing_ok=True)
@@ -152,7 +151,7 @@ class ImagesWriter:
 
 @dataclass(frozen=True)
 class ImageTimes:
-    """Seconds on the source's clock of an image, and until the next."""
+    """Time of an image on the source's clock, and its duration, both in seconds."""
 
     time: Fraction
     duration: Fraction | None
@@ -161,11 +160,11 @@ class ImageTimes:
 def join_images(
     parts: Sequence[Path], target: Path, folder: Path, *, rate: Fraction, time_base: Fraction
 ) -> tuple[ImageTimes, ...]:
-    """Take the images out of the parts into `folder`, under the names that `target` gives them, numbered from 1.
+    """Extract the images of all parts to `folder`, with the names of `target`, numbered from 1. Returns their times.
 
-    Where the frames do not come at `rate` a second, to the grain of `time_base`, `timestamps.txt` goes beside numbered
-    images, in the form that mkvmerge reads: milliseconds from the first frame, a line each. Raises VideoError for parts
-    that cannot be read, and when `target` is a single image and the parts hold several.
+    If frame times differ from a constant `rate`, within the resolution of `time_base`, numbered images get a
+    `timestamps.txt` in the format of mkvmerge: one line per image, in milliseconds after the first one. Raises
+    VideoError if a part cannot be read, or `target` is a single image and there are several.
     """
     folder.mkdir(exist_ok=True)
     times: list[ImageTimes] = []
@@ -173,7 +172,7 @@ def join_images(
         try:
             with zipfile.ZipFile(path) as archive:
                 if any(item.compress_type != zipfile.ZIP_STORED for item in archive.infolist()):
-                    raise MalformedError("it is compressed, which no part is")
+                    raise MalformedError("it is compressed; expected uncompressed entries")
                 rows = build(list[tuple[Fraction, Fraction | None]], parse_json(archive.read(TIMES_NAME).decode()))
                 names = [name for name in archive.namelist() if name != TIMES_NAME]
                 if (times and not is_numbered(target)) or (len(names) > 1 and not is_numbered(target)):
@@ -183,14 +182,14 @@ def join_images(
                     times.append(ImageTimes(time, duration))
                     _write_durably(folder / image_name(target, len(times)), archive.read(name))
         except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-            raise VideoError(f"{target}: cannot take the images out of {path} ({error}); run again") from error
+            raise VideoError(f"{target}: cannot extract the images of {path} ({error}); run again") from error
     if is_numbered(target) and not is_even([entry.time for entry in times], rate, time_base):
         write_text(folder / SIDECAR_NAME, format_times([entry.time for entry in times]))
     return tuple(times)
 
 
 def _write_durably(path: Path, data: bytes) -> None:
-    """Write a file so that a power cut after it got its place leaves it whole."""
+    """Write a file and flush it to disk, so that it is complete after a power failure."""
     with open_new(path) as file:
         file.write(data)
         file.flush()
@@ -198,36 +197,35 @@ def _write_durably(path: Path, data: bytes) -> None:
 
 
 def image_name(target: Path, number: int) -> str:
-    """The name of image `number`, from 1, of a pattern; the name itself of a single image."""
+    """Return the name of image `number` (from 1) of a pattern; the name itself for a single image."""
     return NUMBER.sub(lambda found: f"{number:0{int(found[1] or 0)}}", target.name, count=1)
 
 
 def single_image_error(target: Path) -> VideoError:
-    """The error of several frames for one image."""
     numbered = f"{target.stem}_%05d{target.suffix}"
-    return VideoError(f"{target}: is one image, and the input has more frames; name {numbered}, or use --max-frames 1")
+    return VideoError(f"{target}: is one image, but the input has more frames; use {numbered}, or --max-frames 1")
 
 
 def is_even(times: Sequence[Fraction], rate: Fraction, time_base: Fraction) -> bool:
-    """Whether the nominal rate alone tells the times, to half the grain that most containers have, a millisecond."""
+    """Return whether times match a constant rate, to `time_base` or to 1 ms, the resolution of most containers."""
     return all(
         abs(time - times[0] - index / rate) <= max(time_base, Fraction(1, 1000)) for index, time in enumerate(times)
     )
 
 
 def format_times(times: Sequence[Fraction]) -> str:
-    """Times in milliseconds from the first, as mkvmerge's `--timestamps` reads them."""
+    """Format times in milliseconds after the first one, as mkvmerge's `--timestamps` option reads them."""
     return "\n".join(["# timestamp format v2", *(f"{float(1000 * (time - times[0])):.6f}" for time in times)]) + "\n"
 
 
 def verify_images(folder: Path, target: Path, *, frames: int, width: int, height: int) -> None:
-    """Read the finished images anew: how many, every size by its header, and that the first and last decode.
+    """Check the finished images: their number, all sizes by header, and that the first and last one decode.
 
     Raises VideoError for the first mismatch.
     """
     found = sum(1 for path in folder.iterdir() if path.name != SIDECAR_NAME)
     if found != frames:
-        raise VideoError(f"{target}: the finished images fail their check: {found} are there, expected {frames}")
+        raise VideoError(f"{target}: the finished images fail their check: found {found}, expected {frames}")
     for number in range(1, frames + 1):
         check_interruption()
         path = folder / image_name(target, number)
@@ -236,17 +234,17 @@ def verify_images(folder: Path, target: Path, *, frames: int, width: int, height
             size = (stream.codec_context.width, stream.codec_context.height)
             if size != (width, height):
                 raise VideoError(
-                    f"{path}: the finished image fails its check: is {size[0]}x{size[1]}, expected {width}x{height}"
+                    f"{path}: the finished image fails its check: found {size[0]}x{size[1]}, expected {width}x{height}"
                 )
             if number in (1, frames) and not any(True for _ in container.decode(stream)):
                 raise VideoError(f"{path}: the finished image does not decode; run again")
 
 
 def publish_images(folder: Path, target: Path, *, overwrite: bool) -> None:
-    """Give the finished images in `folder` their places.
+    """Move the finished images from `folder` to their final places.
 
-    Images of the pattern with higher numbers, as a longer earlier run leaves them, stay. One warning names them.
-    Raises FileExistsError, without `overwrite`, for another file that has a name; an equal one is of an earlier run.
+    Images with higher numbers, such as those of a longer earlier run, remain, and one warning lists them. Without
+    `overwrite`, raises FileExistsError if a different file has one of the names.
     """
     names = sorted(path.name for path in folder.iterdir())
     for name in names:
@@ -258,9 +256,9 @@ def publish_images(folder: Path, target: Path, *, overwrite: bool) -> None:
     others = [*existing_images(target), target.parent / SIDECAR_NAME]
     left = [path.name for path in others if path.name not in names and os.path.lexists(path)]
     if left:
-        shown = left if len(left) <= MOST_NAMED else [*left[: MOST_NAMED - 2], "...", left[-1]]
+        shown = left if len(left) <= MAX_LISTED else [*left[: MAX_LISTED - 2], "...", left[-1]]
         log.warning(
-            f"{target}: {len(left)} other files stay, which this run did not write: {', '.join(shown)}"
+            f"{target}: kept {len(left)} other files that this run did not write: {', '.join(shown)}"
             if len(left) > 1
-            else f"{target}: another file stays, which this run did not write: {left[0]}"
+            else f"{target}: kept another file that this run did not write: {left[0]}"
         )

@@ -1,4 +1,4 @@
-"""What the frames of an output have in common, and what its encoder is opened with."""
+"""Shape of the output frames, and settings of the encoder."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from ristn_cli.video.types import Color, MasteringMetadata, VideoInfo
 
 @dataclass(frozen=True, kw_only=True)
 class OutputShape:
-    """What all frames of an output have in common.
+    """Properties that all frames of an output share.
 
     Attributes:
-        width: in pixels.
-        height: in pixels.
-        rate: nominal frames a second.
-        time_base: a clock that holds the time of every frame exactly; the source's does.
-        sample_aspect_ratio: how wide a pixel is for its height.
-        frame_size: width and height of the frames that are given to a writer, which resamples them to `width` x
-            `height`; None for the same.
-        has_field_rate: each frame of the source becomes two, the second halfway to the next.
-        is_film: frames of the source that repeat others are left out, and the rest lie within a frame of their times.
+        width, height: in pixels.
+        rate: nominal frames per second.
+        time_base: time base that represents the time of every frame exactly, such as the source's.
+        sample_aspect_ratio: pixel width / pixel height.
+        frame_size: width and height of the frames that a writer receives, and resamples to `width` x `height`; None for
+            the same size.
+        has_field_rate: each source frame becomes two, the second one halfway to the next frame.
+        is_film: repeated source frames are dropped. The others are moved by less than a frame duration.
     """
 
     width: int
@@ -38,28 +37,27 @@ class OutputShape:
 
     @property
     def given_size(self) -> tuple[int, int]:
-        """Width and height of the frames that a writer takes."""
+        """Width and height of the frames that a writer receives."""
         return self.frame_size or (self.width, self.height)
 
     @property
     def is_resampled(self) -> bool:
-        """Whether a writer resamples its frames."""
         return self.given_size != (self.width, self.height)
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderSettings:
-    """Everything that an encoder is opened with, besides the shape of its frames.
+    """Settings of an encoder, except for the shape of its frames.
 
     Attributes:
         codec: a key of `CODECS`.
-        color: the source's colour tags; see `output_color` for what is written.
-        crf: constant rate factor; `cq` for NVENC, without meaning for ProRes and FFV1.
+        color: colour tags of the source; see `output_color` for those of the output.
+        crf: constant rate factor; `cq` for NVENC, ignored for ProRes and FFV1.
         preset: speed preset, by x264's names.
-        pixel_format: by FFmpeg's name; None for 4:2:0 of 8 bits, of 10 for uint16 frames.
-        options: the encoder's own options by FFmpeg's names; they win over all others.
-        mastering: HDR10 metadata to state.
-        has_alpha: the pixel format must hold transparency.
+        pixel_format: FFmpeg's name; None for 4:2:0 with 8 bits, or 10 bits for uint16 frames.
+        options: additional options by FFmpeg's names. They override all others.
+        mastering: HDR10 metadata.
+        has_alpha: the pixel format must have an alpha channel.
     """
 
     codec: str
@@ -73,7 +71,7 @@ class EncoderSettings:
 
     @classmethod
     def for_source(cls, source: VideoInfo, codec: str | None = None, **others: Any) -> EncoderSettings:
-        """Settings that keep the source's colours; `codec` is as of `choose_codec`, `others` are further fields.
+        """Return settings with the source's colours. `codec` is as in `choose_codec`; `others` are further fields.
 
         Raises:
             VideoError: the codec is unknown.
@@ -83,9 +81,9 @@ class EncoderSettings:
 
 
 def output_color(color: Color) -> Color:
-    """The colour a source of `color` is written with: matrix and range always stated, RGB as BT.709 limited range.
+    """Return the colour tags of the output: matrix and range are always set, RGB becomes BT.709 limited range.
 
-    An untagged matrix or range is written as it was taken: the larger picture would otherwise be taken for BT.709.
+    An untagged matrix or range gets the assumed value. Otherwise players would assume BT.709 for the larger frame.
     """
     if color.conversion_matrix == "gbr":
         return replace(color, matrix="bt709", range="tv")

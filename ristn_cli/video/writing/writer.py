@@ -1,7 +1,7 @@
-"""Frames into a file of one video stream, with exact timestamps and colour tags. Knows nothing of other streams.
+"""Write frames to a file with one video stream, exact timestamps and colour tags. Does not know other streams.
 
-A part is an MP4 (ProRes: MOV) whose track clock is a multiple of the source's time base and whose start is an edit list
-on the same clock, so that every timestamp, of variable rate too, is held exactly; Matroska would round to milliseconds.
+A part is an MP4 (ProRes: MOV). Its time base is a multiple of the source's, and an edit list with the same time base
+contains its start, so timestamps are exact, also at variable frame rates. Matroska would round them to milliseconds.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ from ristn_cli.video.writing.encoder import (
 )
 from ristn_cli.video.writing.settings import EncoderSettings, OutputShape, output_color
 
-# The slowest clock movenc keeps as it is; slower ones it doubles until they are above.
-SLOWEST_MP4_CLOCK = 10000
-# What the file, not the encoder, may fail with.
+# FFmpeg's MP4 muxer doubles lower time bases until they reach this value.
+MIN_MP4_CLOCK = 10000
 FILE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 
 
 class DecodeClock:
-    """Decoding times for packets in decoding order, from their presentation times alone.
+    """Computes decoding times for packets in decoding order, from presentation times only.
 
-    With pictures reordered by at most d, the i-th packet may be decoded at the (i - d)-th presentation time: that never
-    lies after its own, and never goes back. The first d are spaced evenly over one nominal frame, of `frame_ticks`,
-    before the first presentation time: no more, so that the last packet's interval can make up for it.
+    If frames are reordered by at most d, the decoding time of packet i is the presentation time i - d in sorted order.
+    It is never after the packet's own presentation time, and never decreases. The first d times are evenly spaced
+    within one nominal frame duration, of `frame_ticks`, before the first presentation time. The interval of the last
+    packet compensates for this.
     """
 
     def __init__(self, reorder_depth: int, first_pts: int, frame_ticks: int) -> None:
@@ -58,7 +58,7 @@ class DecodeClock:
         self._waiting: list[int] = []
 
     def next(self, pts: int) -> int:
-        """The decoding time of the next packet, which is presented at `pts`; both in ticks."""
+        """Return the decoding time of the next packet with presentation time `pts`, both in ticks."""
         heapq.heappush(self._waiting, pts)
         self._count += 1
         if self._count <= self._lead:
@@ -67,11 +67,11 @@ class DecodeClock:
 
 
 class FrameWriter:
-    """Encodes frames into `path`, which appears only when `close` has succeeded.
+    """Encodes frames to `path`, which appears only after `close` has succeeded.
 
-    Frames are RGB (H, W, 3), uint8 or uint16 on the full scale; the first decides for all. They are of the shape's
-    `frame_size` and resampled to its size, and so is their transparency, which may be of any size. Their times are
-    absolute, lie on the shape's `time_base`, and are kept. As a context manager, an exception removes what was written.
+    Frames are RGB (H, W, 3), all uint8 or all uint16 in [0, 65535]. They have the shape's `frame_size`, and are
+    resampled to its size; alpha may have any size. Times are absolute multiples of the shape's `time_base`, and are
+    kept. As a context manager, it removes the file on exceptions.
     """
 
     def __init__(self, path: str | Path, shape: OutputShape, settings: EncoderSettings) -> None:
@@ -106,7 +106,7 @@ class FrameWriter:
             self.discard()
 
     def write(self, frame: Frame) -> None:
-        """Encode one frame. Raises VideoError when it does not fit the others, or when encoding or writing fails."""
+        """Encode one frame. Raises VideoError if it does not match previous frames, or if encoding or writing fails."""
         shape = self._shape
         if self._is_closed:
             raise VideoError(f"{self.path}: a frame was written after the file was closed")
@@ -114,10 +114,10 @@ class FrameWriter:
         if frame.image.shape != (height, width, 3):
             raise VideoError(f"{self.path}: got a frame of shape {frame.image.shape}, expected {width}x{height} RGB")
         if self._dtype is not None and frame.image.dtype != self._dtype:
-            raise VideoError(f"{self.path}: got a {frame.image.dtype} frame, expected {self._dtype} as the first")
+            raise VideoError(f"{self.path}: got a {frame.image.dtype} frame, expected {self._dtype} as before")
         pts = self._ticks(frame.time)
         if self._last_pts is not None and pts <= self._last_pts:
-            raise VideoError(f"{self.path}: frame times must grow: {frame.time} s follows a later or equal one")
+            raise VideoError(f"{self.path}: frame times must increase: {frame.time} s follows a later or equal time")
         duration = frame.duration if frame.duration is not None else 1 / shape.rate
         try:
             if self._container is None:
@@ -139,7 +139,7 @@ class FrameWriter:
         self.frames_written += 1
 
     def close(self) -> None:
-        """Flush the encoder, finish the file and give it its name. Raises VideoError; then nothing is left behind."""
+        """Flush the encoder, finish and rename the file. Raises VideoError on failure, and then leaves no file."""
         if self._is_closed:
             return
         if self._container is None:
@@ -156,7 +156,7 @@ class FrameWriter:
         self._is_closed = True
 
     def discard(self) -> None:
-        """Stop and remove what was written; safe to call at any time."""
+        """Stop, and remove the unfinished file. Safe to call at any time."""
         was_open = not self._is_closed and self._container is not None
         self._is_closed = True
         if was_open and self._container is not None:
@@ -166,10 +166,10 @@ class FrameWriter:
 
     def _open(self, image: Image) -> None:
         clock = self._shape.time_base.denominator
-        while clock < SLOWEST_MP4_CLOCK:
+        while clock < MIN_MP4_CLOCK:
             clock *= 2
         is_mp4 = self.path.suffix.lower() in (".mp4", ".mov", ".m4v")
-        open_new(self._unfinished).close()  # FFmpeg would follow a link of this name
+        open_new(self._unfinished).close()  # FFmpeg would follow an existing link
         self._container = av.open(
             file_url(self._unfinished), "w", container_options={"movie_timescale": str(clock)} if is_mp4 else {}
         )
@@ -178,29 +178,27 @@ class FrameWriter:
         self._reorder_depth = CODECS[self._settings.codec].reorder_depth
 
     def _encode(self, picture: VideoFrame | None) -> None:
-        """Encode a picture, or flush at None. One packet is held back, because the last one's duration is special."""
+        """Encode a frame, or flush for None. Delays one packet, because the duration of the last one must be set."""
         assert self._container is not None and self._stream is not None
         for packet in self._stream.encode(picture):
             if packet.pts is None:
-                raise VideoError(f"{self.path}: {self._stream.codec_context.name} gave a packet without a time")
+                raise VideoError(f"{self.path}: {self._stream.codec_context.name} wrote a packet without a time")
             packet.duration = self._durations.pop(packet.pts, 1)
             if self._decode_clock is None:
                 frame_ticks = round(1 / self._shape.rate / self._shape.time_base)
                 context = self._stream.codec_context
                 if context.name == "libx264" and not context.has_b_frames:
-                    self._reorder_depth = 0  # by the preset or an option: no interval has to make up for any
+                    self._reorder_depth = 0  # a preset or option disabled B-frames
                 self._decode_clock = DecodeClock(self._reorder_depth, packet.pts, frame_ticks)
-            # Not the encoder's own: x265 gives nonsense for clips shorter than its delay.
+            # The encoder's decoding times are not used: those of x265 are wrong for clips shorter than its delay.
             packet.dts = self._decode_clock.next(packet.pts)
             if packet.dts > packet.pts:
-                raise VideoError(
-                    f"{self.path}: the encoder reorders pictures deeper than it states; use fewer B-frames"
-                )
+                raise VideoError(f"{self.path}: the encoder reorders more frames than expected; use fewer B-frames")
             if self._held is not None:
                 self._container.mux(self._held)
             self._held = packet
         if picture is None and self._held is not None:
-            # MP4 sums decoding intervals, so it is the last *decoded* packet that must end where the last frame ends.
+            # MP4 sums decoding intervals, so the packet that is last in decoding order must end with the last frame.
             span = self._end_pts - self._first_pts
             if self._decode_clock is not None and self._held.dts is not None:
                 self._held.duration = max(1, span + self._decode_clock.first - self._held.dts)
@@ -211,8 +209,8 @@ class FrameWriter:
         ticks = time / self._shape.time_base
         if ticks.denominator != 1:
             raise VideoError(
-                f"{self.path}: a frame at {time} s does not lie on the time base {self._shape.time_base}; "
-                "give the writer the source's time base"
+                f"{self.path}: the frame time {time} s is not a multiple of the time base {self._shape.time_base}; "
+                "use the source's time base for the writer"
             )
         return ticks.numerator
 

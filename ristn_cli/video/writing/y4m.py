@@ -1,6 +1,6 @@
-"""Frames as YUV4MPEG2, the plain stream that most video programs read from a pipe: 4:2:0 to 4:4:4, 8 to 16 bits.
+"""Write YUV4MPEG2 (Y4M), the uncompressed stream that most video programs read from pipes.
 
-The format has one rate and no times, and knows neither sound nor the colour matrix.
+Supports 4:2:0 to 4:4:4 with 8 to 16 bits. Y4M has a constant frame rate, and no timestamps, audio and colour matrix.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ FRAME_HEADER = b"FRAME\n"
 
 
 class Y4mWriter:
-    """Writes frames to an open file, resampled to the shape's size; with the interface of the other writers.
+    """Writes frames to an open file, resampled to the shape's size. Has the interface of the other writers.
 
-    The settings' `pixel_format` is a key of `FORMATS`; None for 4:2:0 of 8 bits, 10 for uint16 frames. Raises
-    VideoError for another, and when the program that reads the file has closed it. FFmpeg's own muxer is not used: it
-    takes the pixel aspect ratio from where PyAV cannot set it.
+    The settings' `pixel_format` is a key of `FORMATS`; None for 4:2:0 with 8 bits, or 10 bits for uint16 frames. Raises
+    VideoError for other formats, and if the reader of a pipe has closed it. FFmpeg's own muxer is not used, because
+    PyAV cannot set its pixel aspect ratio.
     """
 
     def __init__(self, file: IO[bytes], shape: OutputShape, settings: EncoderSettings, *, is_deep: bool) -> None:
@@ -51,7 +51,7 @@ class Y4mWriter:
         self.frames_written = 0
 
     def write(self, frame: Frame) -> None:
-        """Write one frame, after the header if it is the first."""
+        """Write one frame, and the header before the first one."""
         picture = self._builder.to_frame(self._resampler.apply(frame.image))
         try:
             if self.frames_written == 0:
@@ -62,6 +62,6 @@ class Y4mWriter:
             self._file.flush()
         except BrokenPipeError as error:
             raise VideoError(
-                f"standard output: the program that reads it closed it after {self.frames_written} frames"
+                f"standard output: the reading program closed the pipe after {self.frames_written} frames"
             ) from error
         self.frames_written += 1
