@@ -110,8 +110,8 @@ def upscale(
         list[str] | None,
         typer.Option(
             metavar="NAMES",
-            help="Leave out any of audio, subtitles, alpha, attachments, chapters, covers, data, metadata, videos, "
-            "e.g. audio,subtitles.",
+            help="Leave out any of audio, subtitles, captions, alpha, attachments, chapters, covers, data, metadata, "
+            "videos, e.g. audio,subtitles.",
         ),
     ] = None,
     device: DevicesOption = "auto",

@@ -14,7 +14,7 @@ Deinterlaced = Literal["none", "flagged", "all", "field", "film"]
 Fit = Literal["720p", "1080p", "1440p", "2160p", "4320p"]
 """Names of sizes that a picture is fitted into."""
 
-LeftOut = Literal["attachments", "chapters", "covers", "data", "metadata", "videos"]
+LeftOut = Literal["attachments", "captions", "chapters", "covers", "data", "metadata", "videos"]
 """What else than the sound, the subtitles and the transparency an output can be without."""
 
 FIRST_RECORDED = (

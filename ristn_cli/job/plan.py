@@ -44,6 +44,7 @@ class JobPlan:
         telecine: the telecined film in the source, undone or not; None where none was found or looked for.
         encoder: the encoder's name.
         streams: what becomes of each stream.
+        dynamic_hdr: kinds of HDR metadata that change from frame to frame, which no encoder keeps.
         frames: all frames of the output.
         resumed_frames: of these, the ones that an earlier run finished.
         parts: files the frames are encoded into, those of an earlier run included.
@@ -76,6 +77,7 @@ class JobPlan:
     telecine: Telecine | None
     encoder: str
     streams: tuple[StreamPlan, ...]
+    dynamic_hdr: tuple[str, ...]
     frames: int | None
     resumed_frames: int
     parts: int | None

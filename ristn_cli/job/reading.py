@@ -40,6 +40,7 @@ def read_source(
         deinterlace=options.deinterlace,
         drop_alpha=options.drop_alpha,
         carry_alpha=job.output.encoder.has_alpha,
+        drop_captions="captions" in options.leave_out,
         strict=options.strict,
     )
     since, clock = (None, None) if begins is None else (begins.time, begins.clock)

@@ -42,6 +42,11 @@ class Codec:
     options: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def family(self) -> str:
+        """The codec whose pictures the encoder makes: NVENC's encoders are others of h264, hevc and av1."""
+        return self.name.removesuffix("_nvenc")
+
+    @property
     def is_available(self) -> bool:
         """Whether FFmpeg's libraries have the encoder; one of NVENC needs a GPU, too."""
         return self.encoder in codecs_available

@@ -189,7 +189,9 @@ class VideoInfo:
     by the header. `telecine` is the telecined film in it, None unless `find_telecine` found any. `images` lists the
     files of an image sequence, and `is_still` is true for a single image. `frame_aspect_ratio` is the pixel aspect
     ratio that the first frame itself states, before rotation; the container may say otherwise in `sample_aspect_ratio`,
-    and wins. `stream` is the `InputStream` that is read instead of a file; `path` is its name.
+    and wins. `stream` is the `InputStream` that is read instead of a file; `path` is its name. `has_captions` is true
+    for pictures that carry closed captions: in the first frame, or where `find_captions` looked. `dynamic_hdr` names
+    the kinds of HDR metadata that the first frame has and that change from frame to frame.
     """
 
     path: Path
@@ -227,6 +229,8 @@ class VideoInfo:
     frame_aspect_ratio: Fraction = Fraction(1)
     stream: object | None = field(default=None, compare=False, repr=False)
     scan: Scan | None = None
+    has_captions: bool = False
+    dynamic_hdr: tuple[str, ...] = ()
 
     @property
     def has_decoding_times_only(self) -> bool:
@@ -307,7 +311,8 @@ class Frame:
     seconds, `duration` the time until the next frame. `is_damaged` marks a picture the decoder had to conceal. `alpha`
     is (H, W), of the image's type and scale, 0 where nothing is seen; None for a picture without transparency. The
     image is not multiplied with it (straight alpha), but for EXR. `clock` lets a later reading begin with this frame;
-    None for images. `timecode` is what a film scan's own header says.
+    None for images. `timecode` is what a film scan's own header says. `captions` are the closed captions sent from this
+    frame on until the next one: `cc_data` of CTA-708, triplets of a byte of flags and two bytes of data.
     """
 
     image: Image
@@ -317,3 +322,4 @@ class Frame:
     alpha: Image | None = None
     clock: Clock | None = None
     timecode: str | None = None
+    captions: bytes | None = None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from ristn_cli.video.codecs import CODECS, choose_codec
 from ristn_cli.video.reading.streams import COVER_CODECS
 from ristn_cli.video.types import StreamInfo, VideoError, VideoInfo
+from ristn_cli.video.writing.embedding import EMBEDDING_CODECS
 
 TEXT_SUBTITLES = frozenset({"subrip", "srt", "ass", "ssa", "webvtt", "text", "mov_text"})
 FONT_SUFFIXES = (".ttf", ".otf", ".ttc", ".woff", ".woff2")
@@ -130,21 +131,28 @@ WEBM = Container(
 CONTAINERS: dict[str, Container] = {".mp4": MP4, ".m4v": MP4, ".mov": MOV, ".mkv": MKV, ".webm": WEBM}
 
 
+# What plans call the closed captions in the pictures of the video, which no stream of the source holds.
+CAPTIONS = StreamInfo(-1, "captions", "eia_608", title="Closed captions", dispositions=("hearing_impaired",))
+
+
 @dataclass(frozen=True)
 class StreamPlan:
     """What becomes of one stream. `action` is `upscale`, `copy`, `convert` (to `codec`) or `drop` (for `reason`).
 
+    Closed captions have a plan of their own, see `CAPTIONS`: `embed` keeps them in the pictures.
     `is_loss` is true of a stream that is dropped although nobody asked for that, which the user is to be told.
     """
 
     stream: StreamInfo
-    action: Literal["upscale", "copy", "convert", "drop"]
+    action: Literal["upscale", "copy", "convert", "drop", "embed"]
     codec: str
     reason: str = ""
     is_loss: bool = False
 
     def __str__(self) -> str:
         """The plan in a few words: `copy`, `convert to mov_text`, `dropped (why)`."""
+        if self.action == "embed":
+            return "kept in the pictures"
         if self.action == "convert":
             return f"convert to {self.codec}"
         return f"dropped ({self.reason})" if self.action == "drop" else self.action
@@ -172,16 +180,18 @@ def check_mux(
 ) -> tuple[StreamPlan, ...]:
     """The plan for every stream of `source` in a `target` whose video is of `codec` (None, `auto`: as the depth asks).
 
+    Closed captions have the last plan, where there are any: see `CAPTIONS`.
+
     Raises VideoError, naming the container that would work, for an unknown suffix, for a video codec the container
     cannot hold, for a stream it can neither hold nor take converted (unless `drop_unsupported`), and for an encrypted
     stream. Audio that the container cannot hold is converted: see `Container`. A stream without a decoder, and
     another video stream of a codec in no table, is to be copied: `try_mux` finds out whether it can be. Data streams,
     and fonts where ASS subtitles are converted to plain text, are dropped and said so. `drop` names what is not wanted:
-    `audio`, `subtitles` (fonts go with them), `attachments`, `covers`, `videos` (other ones) and `data`.
+    `audio`, `subtitles` (fonts go with them), `captions`, `attachments`, `covers`, `videos` (other ones) and `data`.
     """
     container = container_of(target)
     chosen = CODECS[choose_codec(codec, source.bit_depth)]
-    family = chosen.name.removesuffix("_nvenc")
+    family = chosen.family
     if family not in container.video:
         fitting = [suffix for suffix, other in CONTAINERS.items() if family in other.video]
         holds = ", ".join(sorted(container.video))
@@ -205,6 +215,8 @@ def check_mux(
         if plan is None and not drop_unsupported:
             raise unsupported(source, target, stream)
         plans.append(plan or lose(stream, f"{container.muxer} cannot hold {stream.codec}"))
+    if source.has_captions:
+        plans.append(_plan_captions(source, family, container, drop))
     return tuple(plans)
 
 
@@ -260,6 +272,21 @@ def _plan_stream(stream: StreamInfo, container: Container, drop: Collection[str]
         is_listed = any(stream.codec in other.video for other in CONTAINERS.values())
         return copy if stream.codec in container.video or not is_listed else None
     return lose(stream, "data streams are not carried")
+
+
+def _plan_captions(source: VideoInfo, family: str, container: Container, drop: Collection[str]) -> StreamPlan:
+    """Captions stay in the pictures; of a codec that cannot carry them they become subtitles."""
+    if "captions" in drop:
+        return StreamPlan(CAPTIONS, "drop", CAPTIONS.codec, "not wanted")
+    if family in EMBEDDING_CODECS:
+        return StreamPlan(CAPTIONS, "embed", CAPTIONS.codec)
+    if source.stream is not None:
+        return lose(CAPTIONS, f"{family} cannot carry them, and no text is made of them from standard input")
+    if container.text_to is None:
+        return lose(CAPTIONS, f"{family} cannot carry them, and {container.muxer} holds no text")
+    if "subtitles" in drop:
+        return StreamPlan(CAPTIONS, "drop", CAPTIONS.codec, f"{family} cannot carry them, and subtitles are not wanted")
+    return StreamPlan(replace(CAPTIONS, kind="subtitle"), "convert", container.text_to)
 
 
 def _plan_audio(stream: StreamInfo, container: Container) -> StreamPlan:

@@ -28,6 +28,7 @@ from ristn_cli.video.convert import FrameBuilder
 from ristn_cli.video.formats import file_url
 from ristn_cli.video.resample import ALPHA_FLAGS, Resampler
 from ristn_cli.video.types import Frame, Image, VideoError
+from ristn_cli.video.writing.embedding import EMBEDDING_CODECS, embed_captions
 from ristn_cli.video.writing.encoder import (
     add_stream,
     check_options_known,
@@ -71,7 +72,8 @@ class FrameWriter:
 
     Frames are RGB (H, W, 3), uint8 or uint16 on the full scale; the first decides for all. They are of the shape's
     `frame_size` and resampled to its size, and so is their transparency, which may be of any size. Their times are
-    absolute, lie on the shape's `time_base`, and are kept. As a context manager, an exception removes what was written.
+    absolute, lie on the shape's `time_base`, and are kept. Their closed captions go into the encoded pictures, if the
+    codec can carry them. As a context manager, an exception removes what was written.
     """
 
     def __init__(self, path: str | Path, shape: OutputShape, settings: EncoderSettings) -> None:
@@ -87,6 +89,8 @@ class FrameWriter:
         self._builder: FrameBuilder | None = None
         self._dtype: np.dtype[np.generic] | None = None
         self._durations: dict[int, int] = {}
+        self._captions: dict[int, bytes] = {}
+        self._family = CODECS[settings.codec].family
         self._first_pts = self._end_pts = 0
         self._decode_clock: DecodeClock | None = None
         self._reorder_depth = 0
@@ -128,6 +132,8 @@ class FrameWriter:
             picture.pts, picture.time_base = pts, shape.time_base
             tag_picture(picture, self._settings.color)
             self._durations[pts] = max(1, round(duration / shape.time_base))
+            if frame.captions is not None and self._family in EMBEDDING_CODECS:
+                self._captions[pts] = frame.captions
             self._first_pts = pts if self._last_pts is None else self._first_pts
             self._end_pts = pts + self._durations[pts]
             self._encode(picture)
@@ -183,6 +189,7 @@ class FrameWriter:
         for packet in self._stream.encode(picture):
             if packet.pts is None:
                 raise VideoError(f"{self.path}: {self._stream.codec_context.name} gave a packet without a time")
+            packet = self._with_captions(packet)
             packet.duration = self._durations.pop(packet.pts, 1)
             if self._decode_clock is None:
                 frame_ticks = round(1 / self._shape.rate / self._shape.time_base)
@@ -206,6 +213,17 @@ class FrameWriter:
                 self._held.duration = max(1, span + self._decode_clock.first - self._held.dts)
             self._container.mux(self._held)
             self._held = None
+
+    def _with_captions(self, packet: Packet[VideoStream]) -> Packet[VideoStream]:
+        """The packet with the captions of its frame, if there are any."""
+        assert packet.pts is not None
+        captions = self._captions.pop(packet.pts, None)
+        if captions is None:
+            return packet
+        whole: Packet[VideoStream] = Packet(embed_captions(bytes(packet), self._family, captions))
+        whole.pts, whole.time_base, whole.stream = packet.pts, packet.time_base, packet.stream
+        whole.is_keyframe = packet.is_keyframe
+        return whole
 
     def _ticks(self, time: Fraction) -> int:
         ticks = time / self._shape.time_base
