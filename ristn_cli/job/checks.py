@@ -173,10 +173,9 @@ def check_job(
         has_alpha=carries_alpha(info, options),
     )
     is_video = images is None and name != Y4M
-    if "captions" not in options.leave_out:
-        # What cannot stay in the pictures is searched for to the end, or some would be lost without a word.
-        is_kept = is_video and CODECS[encoder.codec].family in EMBEDDING_CODECS
-        info = find_captions(info, everywhere=not is_kept)
+    # What cannot stay in the pictures is searched for to the end, or some would be lost without a word.
+    is_kept = is_video and CODECS[encoder.codec].family in EMBEDDING_CODECS
+    info = find_captions(info, everywhere=not is_kept and "captions" not in options.leave_out)
     if is_video:  # before sizes are chosen: its refusals say more
         streams = check_mux(
             info,

@@ -129,8 +129,7 @@ def _write_captions(source: VideoInfo, _: int, clip: Clip, folder: Path) -> tupl
         return None
     path = folder / "captions.srt"
     path.write_text(format_subrip(captions, clip.zero), encoding="utf-8")
-    offset = format_seconds(captions[0].start - clip.zero)  # ffmpeg moves the first one to 0
-    return path, ffmpeg.input(as_word(file_url(path)), f="srt", itsoffset=offset)["0"]
+    return path, ffmpeg.input(as_word(file_url(path)), f="srt")["0"]
 
 
 def _has_description(source: VideoInfo, index: int) -> bool:
