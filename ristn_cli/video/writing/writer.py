@@ -13,7 +13,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 import av
 import numpy as np
@@ -187,19 +187,22 @@ class FrameWriter:
         """Encode a picture, or flush at None. One packet is held back, because the last one's duration is special."""
         assert self._container is not None and self._stream is not None
         for packet in self._stream.encode(picture):
-            if packet.pts is None:
+            pts = packet.pts
+            if pts is None:
                 raise VideoError(f"{self.path}: {self._stream.codec_context.name} gave a packet without a time")
-            packet = self._with_captions(packet)
-            packet.duration = self._durations.pop(packet.pts, 1)
+            captions = self._captions.pop(pts, None)
+            if captions is not None:
+                packet = _with_captions(packet, self._family, captions)
+            packet.duration = self._durations.pop(pts, 1)
             if self._decode_clock is None:
                 frame_ticks = round(1 / self._shape.rate / self._shape.time_base)
                 context = self._stream.codec_context
                 if context.name == "libx264" and not context.has_b_frames:
                     self._reorder_depth = 0  # by the preset or an option: no interval has to make up for any
-                self._decode_clock = DecodeClock(self._reorder_depth, packet.pts, frame_ticks)
+                self._decode_clock = DecodeClock(self._reorder_depth, pts, frame_ticks)
             # Not the encoder's own: x265 gives nonsense for clips shorter than its delay.
-            packet.dts = self._decode_clock.next(packet.pts)
-            if packet.dts > packet.pts:
+            packet.dts = self._decode_clock.next(pts)
+            if packet.dts > pts:
                 raise VideoError(
                     f"{self.path}: the encoder reorders pictures deeper than it states; use fewer B-frames"
                 )
@@ -213,17 +216,6 @@ class FrameWriter:
                 self._held.duration = max(1, span + self._decode_clock.first - self._held.dts)
             self._container.mux(self._held)
             self._held = None
-
-    def _with_captions(self, packet: Packet[VideoStream]) -> Packet[VideoStream]:
-        """The packet with the captions of its frame, if there are any."""
-        assert packet.pts is not None
-        captions = self._captions.pop(packet.pts, None)
-        if captions is None:
-            return packet
-        whole: Packet[VideoStream] = Packet(embed_captions(bytes(packet), self._family, captions))
-        whole.pts, whole.time_base, whole.stream = packet.pts, packet.time_base, packet.stream
-        whole.is_keyframe = packet.is_keyframe
-        return whole
 
     def _ticks(self, time: Fraction) -> int:
         ticks = time / self._shape.time_base
@@ -247,3 +239,11 @@ class FrameWriter:
             else f"the source's frame rate ({self._shape.rate}) or times may be damaged; convert it first"
         )
         return f"{self.path}: writing failed after {self.frames_written} frames ({reason}); {hint}"
+
+
+def _with_captions(packet: Packet[VideoStream], family: str, captions: bytes) -> Packet[VideoStream]:
+    """The packet of a frame with captions in it."""
+    whole = cast("Packet[VideoStream]", Packet(embed_captions(bytes(packet), family, captions)))
+    whole.pts, whole.time_base, whole.stream = packet.pts, packet.time_base, packet.stream
+    whole.is_keyframe = packet.is_keyframe
+    return whole
