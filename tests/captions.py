@@ -77,6 +77,15 @@ def make_captioned(target: Path, captions: Mapping[int, bytes], **settings: obje
     return insert_units(plain, target, units, rb"\x00?\x00\x00\x01[\x21\x41\x61\x01\x25\x45\x65]")
 
 
+def make_hdr10_plus(target: Path) -> Path:
+    """Three frames of HEVC with HDR10+ metadata (SMPTE ST 2094-40) of the least that is allowed."""
+    bits = "01" + f"{1000:027b}" + "0" + 4 * f"{5000:017b}" + "0000" + f"{0:010b}" + "000"
+    payload = b"\xb5\x00\x3c\x00\x01\x04\x01" + int(bits.ljust(120, "0"), 2).to_bytes(15, "big")
+    plain = make_clip(target.with_suffix(".plain.ts"), frames=3, codec="libx265")
+    units = {number: sei(payload, b"\x4e\x01") for number in range(3)}
+    return insert_units(plain, target, units, rb"\x00\x00\x01[\x02\x00\x26\x28\x2a]")
+
+
 def captions_of(path: Path) -> dict[int, bytes]:
     """Captions in a file's pictures as FFmpeg decodes them, by frame in display order."""
     with av.open(str(path)) as container:

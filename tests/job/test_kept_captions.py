@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from captions import captions_of, make_captioned, pop_on, text_of
+from captions import captions_of, make_captioned, make_hdr10_plus, pop_on, text_of
 from clips import stop_after
 from commands import QUICK, in_process
 from jobs import make_job, plan_run, run_job, segments_of, short
@@ -119,3 +119,16 @@ def test_info_tells_of_captions(source: Path) -> None:
     code, stdout, _ = in_process("info", source)
     assert code == 0
     assert "closed captions: in the pictures" in stdout
+
+
+def test_dynamic_hdr_metadata_that_is_lost_is_named_before_the_first_frame(tiny_weights: Path, tmp_path: Path) -> None:
+    source = make_hdr10_plus(tmp_path / "in.ts")
+    code, stdout, _ = in_process("info", source)
+    assert code == 0
+    assert "dynamic HDR metadata: HDR10+" in stdout
+    code, stdout, _ = in_process("upscale", source, tmp_path / "out.mkv", "--model", tiny_weights, "--dry-run")
+    assert code == 0
+    assert "dynamic HDR: HDR10+ metadata is not kept" in stdout
+    code, _, stderr = in_process("upscale", source, tmp_path / "out.mkv", "--model", tiny_weights, *QUICK)
+    assert code == 0
+    assert f"warning: {source}: HDR10+ metadata is not kept" in stderr

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from captions import CEA_708, captions_of, insert_units, make_captioned, pop_on, registered, sei
-from clips import make_clip, make_picture, run_ffmpeg
+from captions import CEA_708, captions_of, insert_units, make_captioned, make_hdr10_plus, pop_on, registered
+from clips import make_picture, run_ffmpeg
 from outputs import open_writer
 
 from ristn_cli.video import Frame, ReadOptions, find_captions, probe, read_frames
@@ -116,10 +116,6 @@ def test_the_text_is_that_of_the_range(tmp_path: Path) -> None:
 
 
 def test_dynamic_hdr_metadata_is_named(tmp_path: Path) -> None:
-    bits = "01" + f"{1000:027b}" + "0" + 4 * f"{5000:017b}" + "0000" + f"{0:010b}" + "000"
-    hdr10_plus = b"\xb5\x00\x3c\x00\x01\x04\x01" + int(bits.ljust(120, "0"), 2).to_bytes(15, "big")
-    plain = make_clip(tmp_path / "plain.ts", frames=3, codec="libx265")
-    units = {number: sei(hdr10_plus, b"\x4e\x01") for number in range(3)}
-    source = insert_units(plain, tmp_path / "in.ts", units, rb"\x00\x00\x01[\x02\x00\x26\x28\x2a]")
+    source = make_hdr10_plus(tmp_path / "in.ts")
     assert probe(source).dynamic_hdr == ("HDR10+",)
-    assert probe(plain).dynamic_hdr == ()
+    assert probe(tmp_path / "in.plain.ts").dynamic_hdr == ()
