@@ -18,7 +18,7 @@ from ristn_cli.job.options import UpscaleOptions
 from ristn_cli.job.parts import Interrupted
 from ristn_cli.model import RISTN
 from ristn_cli.spread.segments import Pulse, compute_segment
-from ristn_cli.video import CAPTIONS, probe
+from ristn_cli.video import CAPTIONS, InputStream, probe
 
 CPU = Backend(torch.device("cpu"), "fp32")
 SHOWN = pop_on("GOOD DAY", 8, 15)
@@ -113,6 +113,17 @@ def test_the_plan_tells_what_becomes_of_captions(source: Path, upscaler: Upscale
     assert "convert to mov_text subtitles" in tell("out.mov", codec="prores")
     assert tell("%02d.png") == "left out: closed captions in the pictures (images hold nothing else)"
     assert "subtitles are not wanted" in tell("out.mkv", codec="ffv1", with_subtitles=False)
+
+
+def test_captions_that_standard_input_has_later_are_not_lost_without_a_word(
+    source: Path, upscaler: Upscaler, tmp_path: Path, notices: list[str]
+) -> None:
+    for name, codec in (("out.mp4", "h264"), ("out.mkv", "ffv1")):
+        with source.open("rb") as file:
+            list(run_job(InputStream(file), tmp_path / name, upscaler, short(preset="ultrafast", codec=codec)))
+    assert captions_of(tmp_path / "out.mp4") == SHOWN
+    assert captions_of(tmp_path / "out.mkv") == {}
+    assert ["closed captions from 0.08 s on, which are lost: ffv1" in line for line in notices] == [True]
 
 
 def test_info_tells_of_captions(source: Path) -> None:
