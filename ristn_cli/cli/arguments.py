@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from ristn_cli.job.positions import Position
     from ristn_cli.video import RawFormat
 
-DROPPABLE = ("audio", "subtitles", "alpha", "attachments", "chapters", "covers", "data", "metadata", "videos")
+DROPPABLE = (
+    *("audio", "subtitles", "captions", "alpha", "attachments", "chapters", "covers", "data", "metadata", "videos"),
+)
 """Names for `--drop`."""
 
 DeviceOption = Annotated[

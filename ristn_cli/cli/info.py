@@ -33,12 +33,12 @@ def info(
 ) -> None:
     """Show the content of a video: frame size, frame rate, colour, streams, chapters."""
     with reported_errors(debug):
-        from ristn_cli.video import find_fields, find_telecine, has_variable_rate, probe
+        from ristn_cli.video import find_captions, find_fields, find_telecine, has_variable_rate, probe
 
         found = probe(source, video_stream=video_stream)
         if found.is_image_sequence:
             Given.of(context).refuse("numbered images have a single video stream", "video_stream")
-        found = find_telecine(find_fields(found))
+        found = find_captions(find_telecine(find_fields(found)))
         is_variable = has_variable_rate(found)
         if as_json:
             write_json(asdict(found) | {"is_variable_rate": is_variable})
@@ -83,6 +83,10 @@ def describe_source(found: VideoInfo, is_variable: bool | None) -> Iterator[str]
     tags = f"matrix {color.matrix}, range {color.range}, primaries {color.primaries}, transfer {color.transfer}"
     bits = found.bit_depth if found.scan is None else found.scan.bit_depth
     yield f"colour: {bits} bit {found.pixel_format}, {tags}, chroma {color.chroma_location}{hdr}"
+    if found.dynamic_hdr:
+        yield f"dynamic HDR metadata: {', '.join(found.dynamic_hdr)}"
+    if found.has_captions:
+        yield "closed captions: in the pictures (CEA-608, CEA-708)"
     if found.scan is not None:
         yield f"film scan: {describe_scan(found.scan)}"
     for stream in found.streams:
@@ -102,6 +106,8 @@ def describe_scan(scan: Scan) -> str:
 
 def describe_stream(stream: StreamInfo) -> str:
     """Describe a stream, for example `1: audio aac, eng, "commentary", default`."""
+    if stream.index < 0:
+        return "closed captions in the pictures"
     name = stream.title or stream.file_name
     language = None if stream.language == "und" else stream.language  # undetermined
     words = [
@@ -137,15 +143,23 @@ def describe_losses(streams: Sequence[StreamPlan]) -> Iterator[str]:
     losses: dict[str, list[str]] = {}
     for entry in streams:
         if entry.is_loss:
-            losses.setdefault(entry.reason, []).append(f"stream {describe_stream(entry.stream)}")
+            losses.setdefault(entry.reason, []).append(describe_entry(entry))
     for reason, names in losses.items():
         yield f"dropped: {'; '.join(names)} ({reason})"
 
 
+def describe_entry(entry: StreamPlan) -> str:
+    """A stream, or the closed captions, of which a line tells what becomes."""
+    name = describe_stream(entry.stream)
+    return name if entry.stream.index < 0 else f"stream {name}"
+
+
 def describe_conversions(plan: JobPlan) -> Iterator[str]:
-    """Yield a line per codec with the audio streams that are converted to it."""
+    """Yield a line per codec with the audio streams that are converted to it, and one for converted captions."""
     converted: dict[str, list[str]] = {}
     for entry in plan.streams:
+        if entry.action == "convert" and entry.stream.index < 0:
+            yield f"{describe_entry(entry)}: {describe_action(entry, plan)}"
         if entry.action == "convert" and entry.stream.kind == "audio":
             converted.setdefault(entry.codec, []).append(f"stream {describe_stream(entry.stream)}")
     for codec, names in converted.items():
@@ -157,7 +171,7 @@ def describe_plan(plan: JobPlan) -> Iterator[str]:
     from ristn_cli.job.plan import format_bytes
 
     for entry in plan.streams:
-        yield f"stream {describe_stream(entry.stream)}: {describe_action(entry, plan)}"
+        yield f"{describe_entry(entry)}: {describe_action(entry, plan)}"
     yield from describe_taken_of(plan)
     frames = "unknown" if plan.frames is None else f"about {plan.frames}"
     rate = f"{float(plan.rate):.6g} frames per second"
@@ -172,6 +186,8 @@ def describe_plan(plan: JobPlan) -> Iterator[str]:
         what = {"flagged": "flagged frames", "all": "every frame", "field": "every field to a frame"}
         order = "" if plan.field_order is None else f", detected {plan.field_order} field first"
         yield f"interlaced: deinterlaced with bwdif, {what[plan.deinterlaced]}{order}"
+    if (lost := describe_dynamic_hdr(plan)) is not None:
+        yield f"dynamic HDR: {lost}"
     if plan.grain is not None:
         yield f"grain: removed grain is put back, with a standard deviation of up to {255 * plan.grain:.1f} of 255"
     if plan.resumed_frames:
@@ -189,6 +205,16 @@ def describe_plan(plan: JobPlan) -> Iterator[str]:
     yield f"disk: needs {needed}, free: {format_bytes(plan.free_bytes)}"
     if plan.seconds is not None:
         yield f"time: about {format_seconds(plan.seconds)} for the network, from its speed here and the motion"
+
+
+def describe_dynamic_hdr(plan: JobPlan) -> str | None:
+    """What to warn of where HDR metadata is lost; None where it is not."""
+    if not plan.dynamic_hdr:
+        return None
+    return (
+        f"{' and '.join(plan.dynamic_hdr)} metadata is not kept: it changes from frame to frame, and encoders write "
+        "static HDR metadata and colour tags only"
+    )
 
 
 def describe_telecine(plan: JobPlan) -> Iterator[str]:
@@ -225,4 +251,6 @@ def describe_shortage(plan: JobPlan) -> str | None:
 
 def describe_action(entry: StreamPlan, plan: JobPlan) -> str:
     """Describe the plan of a stream; for the video its size."""
+    if entry.action == "convert" and entry.stream.index < 0:
+        return f"convert to {entry.codec} subtitles, as the codec cannot carry them: CEA-608 text of one field (CC1)"
     return f"upscale to {plan.width}x{plan.height} {entry.codec}" if entry.action == "upscale" else str(entry)

@@ -112,8 +112,8 @@ def upscale(
         list[str] | None,
         typer.Option(
             metavar="NAMES",
-            help="Drop any of audio, subtitles, alpha, attachments, chapters, covers, data, metadata, videos, e.g. "
-            "audio,subtitles. Default: none.",
+            help="Drop any of audio, subtitles, captions, alpha, attachments, chapters, covers, data, metadata, "
+            "videos, e.g. audio,subtitles. Default: none.",
         ),
     ] = None,
     device: DevicesOption = "auto",

@@ -17,6 +17,7 @@ from ristn_cli.cli.effects import STREAM
 from ristn_cli.cli.engines import Engines
 from ristn_cli.cli.info import (
     describe_conversions,
+    describe_dynamic_hdr,
     describe_losses,
     describe_plan,
     describe_shortage,
@@ -255,4 +256,6 @@ class Work:
                 note(f"{source}: {line}", is_shown=not self.quiet)
         for line in describe_losses(plan.streams):
             note(f"{source}: {line}", is_shown=not self.quiet)
+        if (lost := describe_dynamic_hdr(plan)) is not None:
+            warn(f"{source}: {lost}")
         warn_of_shortage(plan)

@@ -24,6 +24,9 @@ from ristn_cli.job.ranges import settle_range
 from ristn_cli.job.regrain import GRAIN_KEY
 from ristn_cli.job.shape import choose_shape
 from ristn_cli.video import (
+    CAPTIONS,
+    CODECS,
+    EMBEDDING_CODECS,
     IMAGES_WITH_ALPHA,
     SIDECAR_NAME,
     EncoderSettings,
@@ -40,6 +43,7 @@ from ristn_cli.video import (
     describe_from,
     descriptor_of,
     existing_images,
+    find_captions,
     find_fields,
     find_telecine,
     find_transparency,
@@ -166,6 +170,9 @@ def check_job(
         has_alpha=carries_alpha(info, options),
     )
     is_video = images is None and name != Y4M
+    # Captions that cannot stay in the frames are searched for in the whole file, or some would be lost silently.
+    is_kept = is_video and CODECS[encoder.codec].family in EMBEDDING_CODECS
+    info = find_captions(info, everywhere=not is_kept and "captions" not in options.leave_out)
     if is_video:  # before sizes are chosen, because its errors are more specific
         streams = check_mux(
             info,
@@ -282,12 +289,14 @@ def check_y4m(info: VideoInfo, options: UpscaleOptions) -> tuple[StreamPlan, ...
 
 def plan_pictures_only(info: VideoInfo, codec: str, reason: str) -> tuple[StreamPlan, ...]:
     """Plan an output that contains only the video."""
-    return tuple(
+    captions = (StreamPlan(CAPTIONS, "drop", CAPTIONS.codec, reason, is_loss=True),) if info.has_captions else ()
+    streams = tuple(
         StreamPlan(stream, "upscale", codec)
         if stream.index == info.video_index
         else StreamPlan(stream, "drop", stream.codec, reason)
         for stream in info.streams
     )
+    return (*streams, *captions)
 
 
 def identify(job: Job, upscaler: Upscaler) -> dict[str, Any]:

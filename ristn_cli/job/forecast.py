@@ -110,6 +110,7 @@ def describe_job(job: Job, manifest: Manifest, upscaler: Upscaler) -> JobPlan:
         telecine=info.telecine,
         encoder=encoder,
         streams=job.output.streams,
+        dynamic_hdr=info.dynamic_hdr,
         frames=frames,
         resumed_frames=manifest.frames,
         parts=None if frames is None else count_parts(frames, job.part_frames, upscaler.tiling),

@@ -10,7 +10,9 @@ from ristn_cli.job.options import UpscaleOptions, estimate_frames
 from ristn_cli.model import SCALE
 from ristn_cli.own_files import check_owner
 from ristn_cli.video import (
+    CAPTIONS,
     CODECS,
+    EMBEDDING_CODECS,
     IMAGES_PART_SUFFIX,
     SCAN_SUFFIXES,
     Frame,
@@ -99,6 +101,13 @@ class Job:
             return kind, kind
         codec = CODECS[self.output.encoder.codec]
         return codec.name, codec.encoder
+
+    @property
+    def may_lose_captions(self) -> bool:
+        """Whether frames may have closed captions that the output cannot carry, and of which the plan does not tell."""
+        kind = self.medium[0]
+        is_kept = kind in CODECS and CODECS[kind].family in EMBEDDING_CODECS
+        return not (is_kept or any(entry.stream.index == CAPTIONS.index for entry in self.output.streams))
 
     @property
     def encoder_bytes(self) -> int:

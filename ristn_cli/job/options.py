@@ -14,7 +14,7 @@ Deinterlaced = Literal["none", "flagged", "all", "field", "film"]
 Fit = Literal["720p", "1080p", "1440p", "2160p", "4320p"]
 """Names of sizes to fit the output into."""
 
-LeftOut = Literal["attachments", "chapters", "covers", "data", "metadata", "videos"]
+LeftOut = Literal["attachments", "captions", "chapters", "covers", "data", "metadata", "videos"]
 """Further parts of a source that the output can omit, besides audio, subtitles and alpha channel."""
 
 FIRST_RECORDED = (

@@ -43,6 +43,7 @@ class JobPlan:
         telecine: telecined film in the source; None if not found or not searched for.
         encoder: name of the encoder.
         streams: plan of each stream.
+        dynamic_hdr: kinds of HDR metadata that change from frame to frame, which no encoder keeps.
         frames: frames of the output.
         resumed_frames: frames of the output that an earlier run finished.
         parts: encoded files, including those of an earlier run.
@@ -74,6 +75,7 @@ class JobPlan:
     telecine: Telecine | None
     encoder: str
     streams: tuple[StreamPlan, ...]
+    dynamic_hdr: tuple[str, ...]
     frames: int | None
     resumed_frames: int
     parts: int | None

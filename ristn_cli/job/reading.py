@@ -1,5 +1,6 @@
 """The frames and windows of a job, from its start or from any border. Both give the same windows."""
 
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,6 +10,8 @@ from ristn_cli.job.border import Border
 from ristn_cli.job.job import Job
 from ristn_cli.job.repeats import Run, join_repeats
 from ristn_cli.video import Frame, ReadOptions, read_frames
+
+log = logging.getLogger("ristn.job")
 
 
 def read_source(
@@ -40,11 +43,28 @@ def read_source(
         deinterlace=options.deinterlace,
         drop_alpha=options.drop_alpha,
         carry_alpha=job.output.encoder.has_alpha,
+        drop_captions="captions" in options.leave_out,
         strict=options.strict,
     )
     since, clock = (None, None) if begins is None else (begins.time, begins.clock)
     others: dict[str, Any] = {} if reports_change else {"on_change": lambda message: None}
-    return read_frames(job.source, wanted, since=since, clock=clock, on_damage=report, **others)
+    frames = read_frames(job.source, wanted, since=since, clock=clock, on_damage=report, **others)
+    return _tell_of_captions(job, frames) if job.may_lose_captions and reports_change else frames
+
+
+def _tell_of_captions(job: Job, frames: Iterator[Frame]) -> Iterator[Frame]:
+    """The frames; the first with captions is reported, as standard input can be searched for them in no other way."""
+    is_told = False
+    for frame in frames:
+        if frame.captions is not None and not is_told:
+            is_told = True
+            time = float(frame.time - job.source.start_time)
+            log.warning(
+                f"{job.source.path}: has closed captions from {time:.2f} s on, which are lost: {job.medium[0]} cannot "
+                "carry them; use --codec h264, hevc or av1, or name a file"
+            )
+        yield frame
+        del frame  # or it would be held while the next one is awaited
 
 
 def source_windows(

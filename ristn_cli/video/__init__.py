@@ -15,9 +15,10 @@ from ristn_cli.video.inventory import find_decoders, library_versions, program_v
 from ristn_cli.video.limits import limit_variables
 from ristn_cli.video.muxing.mux import join_and_mux, stream_mux
 from ristn_cli.video.muxing.output import Output
-from ristn_cli.video.muxing.stream_plan import CONTAINERS, StreamPlan, check_mux
+from ristn_cli.video.muxing.stream_plan import CAPTIONS, CONTAINERS, StreamPlan, check_mux
 from ristn_cli.video.muxing.trial import try_mux
 from ristn_cli.video.muxing.verify import has_variable_rate, presentation_times, source_times, verify
+from ristn_cli.video.reading.captions import find_captions
 from ristn_cli.video.reading.finisher import ReadOptions
 from ristn_cli.video.reading.images import read_image
 from ristn_cli.video.reading.interlace import Deinterlace, find_fields
@@ -49,6 +50,7 @@ from ristn_cli.video.types import (
     VideoInfo,
 )
 from ristn_cli.video.vmaf import VmafMeter, find_vmaf
+from ristn_cli.video.writing.embedding import EMBEDDING_CODECS
 from ristn_cli.video.writing.encoder import usable_cores
 from ristn_cli.video.writing.footprint import encoder_bytes
 from ristn_cli.video.writing.image_file import (
@@ -82,8 +84,10 @@ from ristn_cli.video.writing.y4m import Y4mWriter
 
 __all__ = [
     "ALPHA_FLAGS",
+    "CAPTIONS",
     "CODECS",
     "CONTAINERS",
+    "EMBEDDING_CODECS",
     "FILM_GRAIN",
     "IMAGES_PART_SUFFIX",
     "IMAGES_WITH_ALPHA",
@@ -144,6 +148,7 @@ __all__ = [
     "encode_png",
     "encoder_bytes",
     "existing_images",
+    "find_captions",
     "find_decoders",
     "find_fields",
     "find_telecine",

@@ -43,6 +43,11 @@ class Codec:
     options: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def family(self) -> str:
+        """The codec whose pictures the encoder makes: NVENC's encoders are others of h264, hevc and av1."""
+        return self.name.removesuffix("_nvenc")
+
+    @property
     def is_available(self) -> bool:
         """Return whether FFmpeg's libraries include the encoder. NVENC additionally needs a GPU."""
         return self.encoder in codecs_available

@@ -195,6 +195,8 @@ class VideoInfo:
         telecine: telecined film in the video; None unless `find_telecine` found it.
         frame_aspect_ratio: pixel aspect ratio of the first frame itself, before rotation. That of the container, in
             `sample_aspect_ratio`, takes precedence.
+        has_captions: whether frames carry closed captions: the first one, or another one found by `find_captions`.
+        dynamic_hdr: kinds of HDR metadata in the first frame that change from frame to frame.
         stream: the `InputStream` that is read instead of a file. `path` is its name.
     """
 
@@ -233,6 +235,8 @@ class VideoInfo:
     frame_aspect_ratio: Fraction = Fraction(1)
     stream: object | None = field(default=None, compare=False, repr=False)
     scan: Scan | None = None
+    has_captions: bool = False
+    dynamic_hdr: tuple[str, ...] = ()
 
     @property
     def has_decoding_times_only(self) -> bool:
@@ -322,6 +326,8 @@ class Frame:
             straight (not premultiplied), except for EXR.
         clock: lets a later reading start at this frame; None for images.
         timecode: timecode in the header of a film scan.
+        captions: closed captions from this frame until the next one: `cc_data` of CTA-708, triplets of a byte of flags
+            and two bytes of data.
     """
 
     image: Image
@@ -331,3 +337,4 @@ class Frame:
     alpha: Image | None = None
     clock: Clock | None = None
     timecode: str | None = None
+    captions: bytes | None = None

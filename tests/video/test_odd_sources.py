@@ -275,7 +275,7 @@ def test_a_closed_standard_output_is_wrong_usage(
     class Closed:
         stdin, stdout = sys.stdin, None
 
-    monkeypatch.setattr(sys.modules["ristn_cli.cli.upscale"], "sys", Closed)
+    monkeypatch.setattr(sys.modules["ristn_cli.cli.places"], "sys", Closed)
     code, _, stderr = in_process("upscale", clip, "-", "--model", tiny_weights)
     assert code == 2
     assert "standard output is closed; name a file" in stderr

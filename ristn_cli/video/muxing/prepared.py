@@ -13,8 +13,9 @@ import ffmpeg
 
 from ristn_cli.video.formats import file_url
 from ristn_cli.video.muxing.program import as_word, read_file, run_apart
-from ristn_cli.video.muxing.stream_plan import StreamPlan
+from ristn_cli.video.muxing.stream_plan import CAPTIONS, StreamPlan
 from ristn_cli.video.muxing.tags import extract_covers
+from ristn_cli.video.reading.captions import format_subrip, read_caption_text
 from ristn_cli.video.reading.source import open_input, seek_before
 from ristn_cli.video.reading.streams import as_fraction, has_decoder, read_packets
 from ristn_cli.video.types import VideoError, VideoInfo
@@ -60,7 +61,7 @@ def prepare_streams(
 ) -> Prepared:
     """Write the streams that need it to files in `folder`. Raises VideoError if ffmpeg fails."""
     files: dict[int, tuple[Path, Any]] = {}
-    empty = set()
+    empty: set[int] = set()
     if clip.drops_before and not is_matroska:
         # Cutting would drop the only packet of a still image.
         stills = [entry for entry in plan if entry.stream.is_still]
@@ -68,8 +69,10 @@ def prepare_streams(
             files[index] = (path, read_file(path)["0"])
     for entry in plan:
         index = entry.stream.index
-        if clip.drops_before and entry.action == "convert" and entry.stream.kind == "subtitle":
-            subtitles = _cut_subtitles(source, index, clip, folder)
+        is_captions = index == CAPTIONS.index
+        if entry.action == "convert" and entry.stream.kind == "subtitle" and (clip.drops_before or is_captions):
+            cut = _write_captions if is_captions else _cut_subtitles
+            subtitles = cut(source, index, clip, folder)
             if subtitles is None:
                 empty.add(index)
             else:
@@ -116,6 +119,17 @@ def _cut_subtitles(source: VideoInfo, index: int, clip: Clip, folder: Path) -> t
     except VideoError:  # FFmpeg cannot open Matroska without packets
         return None
     return path, read_file(path, itsoffset=format_seconds(begin))["0"]
+
+
+def _write_captions(source: VideoInfo, _: int, clip: Clip, folder: Path) -> tuple[Path, Any] | None:
+    """The text of closed captions, as subtitles; None when the clip shows none."""
+    begin = max(clip.zero, source.start_time)
+    captions = list(read_caption_text(source, begin, clip.until, folder / "captions.bin"))
+    if not captions:
+        return None
+    path = folder / "captions.srt"
+    path.write_text(format_subrip(captions, clip.zero), encoding="utf-8")
+    return path, ffmpeg.input(as_word(file_url(path)), f="srt")["0"]
 
 
 def _has_description(source: VideoInfo, index: int) -> bool:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from ristn_cli.video.codecs import CODECS, choose_codec
 from ristn_cli.video.reading.streams import COVER_CODECS
 from ristn_cli.video.types import StreamInfo, VideoError, VideoInfo
+from ristn_cli.video.writing.embedding import EMBEDDING_CODECS
 
 TEXT_SUBTITLES = frozenset({"subrip", "srt", "ass", "ssa", "webvtt", "text", "mov_text"})
 FONT_SUFFIXES = (".ttf", ".otf", ".ttc", ".woff", ".woff2")
@@ -133,21 +134,28 @@ WEBM = Container(
 CONTAINERS: dict[str, Container] = {".mp4": MP4, ".m4v": MP4, ".mov": MOV, ".mkv": MKV, ".webm": WEBM}
 
 
+# What plans call the closed captions in the pictures of the video, which no stream of the source holds.
+CAPTIONS = StreamInfo(-1, "captions", "eia_608", title="Closed captions", dispositions=("hearing_impaired",))
+
+
 @dataclass(frozen=True)
 class StreamPlan:
     """The plan for a stream. `action` is `upscale`, `copy`, `convert` (to `codec`) or `drop` (because of `reason`).
 
+    Closed captions have a plan of their own, see `CAPTIONS`: `embed` keeps them in the frames.
     `is_loss` means that the stream is dropped without a request, so the user must be warned.
     """
 
     stream: StreamInfo
-    action: Literal["upscale", "copy", "convert", "drop"]
+    action: Literal["upscale", "copy", "convert", "drop", "embed"]
     codec: str
     reason: str = ""
     is_loss: bool = False
 
     def __str__(self) -> str:
         """Describe the plan: `copy`, `convert to mov_text`, `dropped (why)`."""
+        if self.action == "embed":
+            return "kept in the pictures"
         if self.action == "convert":
             return f"convert to {self.codec}"
         return f"dropped ({self.reason})" if self.action == "drop" else self.action
@@ -178,14 +186,15 @@ def check_mux(
     Audio and text subtitles that the container does not support are converted: see `Container`. Streams without a
     decoder, and further video streams of a codec in no table, are copied if `try_mux` succeeds. Data streams are
     dropped with a warning, and fonts if subtitles become plain text. `drop` names unwanted streams: `audio`,
-    `subtitles` (with fonts), `attachments`, `covers`, `videos` (further ones) and `data`.
+    `subtitles` (with fonts), `captions`, `attachments`, `covers`, `videos` (further ones) and `data`.
+    Closed captions, if there are any, have the last plan: see `CAPTIONS`.
 
     Raises VideoError, naming a container that works, if the suffix is unknown, or the container does not support the
     video codec or (without `drop_unsupported`) another stream; and for an encrypted stream.
     """
     container = container_of(target)
     chosen = CODECS[choose_codec(codec, source.bit_depth)]
-    family = chosen.name.removesuffix("_nvenc")
+    family = chosen.family
     if family not in container.video:
         fitting = [suffix for suffix, other in CONTAINERS.items() if family in other.video]
         holds = ", ".join(sorted(container.video))
@@ -209,6 +218,8 @@ def check_mux(
         if plan is None and not drop_unsupported:
             raise unsupported(source, target, stream)
         plans.append(plan or lose(stream, f"{container.muxer} cannot hold {stream.codec}"))
+    if source.has_captions:
+        plans.append(_plan_captions(source, family, container, drop))
     return tuple(plans)
 
 
@@ -264,6 +275,21 @@ def _plan_stream(stream: StreamInfo, container: Container, drop: Collection[str]
         is_listed = any(stream.codec in other.video for other in CONTAINERS.values())
         return copy if stream.codec in container.video or not is_listed else None
     return lose(stream, "data streams are not supported")
+
+
+def _plan_captions(source: VideoInfo, family: str, container: Container, drop: Collection[str]) -> StreamPlan:
+    """Captions stay in the pictures; of a codec that cannot carry them they become subtitles."""
+    if "captions" in drop:
+        return StreamPlan(CAPTIONS, "drop", CAPTIONS.codec, "not wanted")
+    if family in EMBEDDING_CODECS:
+        return StreamPlan(CAPTIONS, "embed", CAPTIONS.codec)
+    if source.stream is not None:
+        return lose(CAPTIONS, f"{family} cannot carry them, and no text is made of them from standard input")
+    if container.text_to is None:
+        return lose(CAPTIONS, f"{family} cannot carry them, and {container.muxer} holds no text")
+    if "subtitles" in drop:
+        return StreamPlan(CAPTIONS, "drop", CAPTIONS.codec, f"{family} cannot carry them, and subtitles are not wanted")
+    return StreamPlan(replace(CAPTIONS, kind="subtitle"), "convert", container.text_to)
 
 
 def _plan_audio(stream: StreamInfo, container: Container) -> StreamPlan:

@@ -17,7 +17,7 @@ from av.video.stream import VideoStream
 from ristn_cli.video.colors import has_alpha_channel
 from ristn_cli.video.muxing.audio_times import check_audio_times
 from ristn_cli.video.muxing.output import Output
-from ristn_cli.video.muxing.stream_plan import CONTAINERS, StreamPlan
+from ristn_cli.video.muxing.stream_plan import CAPTIONS, CONTAINERS, StreamPlan
 from ristn_cli.video.reading.reader import decoded_times
 from ristn_cli.video.reading.source import open_input
 from ristn_cli.video.reading.streams import (
@@ -265,11 +265,18 @@ def _check_streams(
     found = Counter({kind: kinds[kind] for kind in ("video", "audio", "subtitle", "attachment")})
     found["video"] -= covers
     for kind in ("video", "audio", "subtitle", "attachment"):
-        may_be_fewer = is_trimmed and kind in ("audio", "subtitle") and found[kind] < expected[kind]
+        may_be_fewer = kind in _may_be_missing(plan, is_trimmed) and found[kind] < expected[kind]
         if found[kind] != expected[kind] and not may_be_fewer:
             raise CheckError.mismatch(target, f"number of {kind} streams", str(found[kind]), str(expected[kind]))
     if covers != wanted_covers:
         raise CheckError.mismatch(target, "number of cover images", str(covers), str(wanted_covers))
+
+
+def _may_be_missing(plan: tuple[StreamPlan, ...], is_trimmed: bool) -> tuple[str, ...]:
+    """Kinds of streams of which there may be fewer than planned: with nothing in a trim, or captions without text."""
+    if is_trimmed:
+        return ("audio", "subtitle")
+    return ("subtitle",) if any(entry.stream.index == CAPTIONS.index for entry in plan) else ()
 
 
 def check_stream_list(target: Path, plan: tuple[StreamPlan, ...], *, is_trimmed: bool) -> None:
@@ -291,7 +298,7 @@ def check_stream_list(target: Path, plan: tuple[StreamPlan, ...], *, is_trimmed:
     for kind in ("video", "audio", "subtitle"):
         expected = [entry for entry in planned if entry.stream.kind == kind]
         found = [(codec, language) for found_kind, codec, language in others if found_kind == kind]
-        if is_trimmed and len(found) < len(expected):
+        if kind in _may_be_missing(plan, is_trimmed) and len(found) < len(expected):
             continue
         for number, (entry, (codec, language)) in enumerate(zip(expected, found, strict=True), start=1):
             wanted = ENCODED_AS.get(entry.codec, entry.codec)

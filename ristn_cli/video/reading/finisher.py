@@ -13,7 +13,7 @@ from ristn_cli.video.convert import RgbReader
 from ristn_cli.video.reading.decoding import Damage, time_of
 from ristn_cli.video.reading.interlace import Deinterlace
 from ristn_cli.video.reading.layout import Layout, Matcher
-from ristn_cli.video.reading.sidedata import turn_upright
+from ristn_cli.video.reading.sidedata import read_captions, turn_upright
 from ristn_cli.video.reading.timestamps import TimedFrame
 from ristn_cli.video.types import Frame, Image, VideoInfo
 
@@ -34,6 +34,7 @@ class ReadOptions:
             it on all frames, `field` too but with twice the frame rate, `off` never.
         drop_alpha: ignore the alpha channel.
         carry_alpha: read the alpha channel.
+        drop_captions: ignore closed captions.
         strict: raise an error, instead of reporting it, for damage and for a frame whose format differs from the
             source.
     """
@@ -44,6 +45,7 @@ class ReadOptions:
     deinterlace: Deinterlace = "auto"
     drop_alpha: bool = False
     carry_alpha: bool = False
+    drop_captions: bool = False
     strict: bool = False
 
 
@@ -70,12 +72,19 @@ class Finisher:
         self._info, self._scope, self._damage, self._matcher = info, scope, damage, matcher
         self._reader = RgbReader(info.color, path=info.path, drop_alpha=scope.options.drop_alpha)
         self._timings: deque[TimedFrame] = deque()
+        self._captions: deque[tuple[Fraction, bytes]] = deque()
         self._held: tuple[Fraction, VideoFrame, TimedFrame] | None = None
         self.is_over = False
 
     def note(self, timing: TimedFrame) -> None:
         """Add the timing of the next decoded frame, before any progressive frame that is made from it."""
         self._timings.append(timing)
+
+    def note_captions(self, picture: VideoFrame, time: Fraction) -> None:
+        """Add the captions of the next decoded frame, before any picture that is made of it."""
+        captions = None if self._scope.options.drop_captions or time < self._scope.first else read_captions(picture)
+        if captions is not None:
+            self._captions.append((time, captions))
 
     def push(self, picture: VideoFrame, timing: TimedFrame | None = None) -> list[Frame]:
         """Add the next progressive frame. Returns the previous one if it is in the range.
@@ -123,7 +132,21 @@ class Finisher:
             cast("list[Layout]", picture.opaque)[0],
             time,
         )
-        return Frame(image, time, until - time, picture.is_corrupt, alpha, timing.clock)
+        captions = self._take_captions(time, until)
+        return Frame(image, time, until - time, picture.is_corrupt, alpha, timing.clock, captions=captions)
+
+    def _take_captions(self, time: Fraction, until: Fraction) -> bytes | None:
+        """The captions of all decoded frames within these times.
+
+        A second field has none of its own, and those of a frame that repeats another come with the frame before it. As
+        only times decide, reading that begins at any frame gives each frame the same ones.
+        """
+        taken = []
+        while self._captions and self._captions[0][0] < until:
+            at, captions = self._captions.popleft()
+            if at >= time:
+                taken.append(captions)
+        return b"".join(taken) or None
 
 
 def _own_duration(timing: TimedFrame, info: VideoInfo) -> Fraction:

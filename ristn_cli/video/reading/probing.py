@@ -19,7 +19,7 @@ from ristn_cli.video.filters import strips
 from ristn_cli.video.reading.boxes import describe_encryption, find_encrypted_tracks
 from ristn_cli.video.reading.layout import AspectReader
 from ristn_cli.video.reading.scan_header import read_scan
-from ristn_cli.video.reading.sidedata import read_mastering, read_orientation
+from ristn_cli.video.reading.sidedata import read_captions, read_dynamic_hdr, read_mastering, read_orientation
 from ristn_cli.video.reading.source import STILL_FORMATS, check_size, list_images, open_input, undecodable
 from ristn_cli.video.reading.standard_input import InputStream
 from ristn_cli.video.reading.streams import (
@@ -238,6 +238,8 @@ def _describe(
         ),
         metadata=plain_tags(container.metadata),
         frame_aspect_ratio=AspectReader().read(frame),
+        has_captions=read_captions(frame) is not None,
+        dynamic_hdr=read_dynamic_hdr(frame),
     )
 
 

@@ -192,7 +192,9 @@ def _video_frames(reading: Reading, scope: Scope, damage: Damage, matcher: Match
     while True:
         picture = next(pictures, None)
         if picture is not None:
-            finisher.note(estimator.stamp(picture))
+            timing = estimator.stamp(picture)
+            finisher.note(timing)
+            finisher.note_captions(picture, timing.time)
             picture.opaque = [layouts.read(picture)]  # one list per frame: PyAV would drop a shared one
         for whole in deinterlacer.push(picture):
             yield from finisher.push(whole)
@@ -210,6 +212,7 @@ def _film_frames(reading: Reading, scope: Scope, damage: Damage, matcher: Matche
     film, finisher = FilmReader(info, edges, reading.clock), Finisher(info, scope, damage, matcher)
     for picture in decoded_from(reading, damage):
         timing = estimator.stamp(picture)
+        finisher.note_captions(picture, timing.time)
         picture.opaque = [layouts.read(picture)]
         for whole, whole_timing in film.push(picture, timing):
             yield from finisher.push(whole, whole_timing)

@@ -1,4 +1,4 @@
-"""Side data of decoded frames: orientation and HDR10 metadata."""
+"""Side data of decoded frames: orientation, HDR metadata and closed captions."""
 
 from __future__ import annotations
 
@@ -15,6 +15,13 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from ristn_cli.video.types import Image, MasteringMetadata
+
+DYNAMIC_HDR = {
+    "Dolby Vision": {"DOVI_RPU_BUFFER", "DOVI_METADATA"},
+    "HDR10+": {"DYNAMIC_HDR_PLUS"},
+    "HDR Vivid": {"DYNAMIC_HDR_VIVID"},
+}
+"""PyAV's names of side data, by what the metadata is called."""
 
 
 def read_orientation(frame: VideoFrame) -> tuple[bool, bool, bool, int]:
@@ -63,6 +70,18 @@ def read_mastering(frame: VideoFrame) -> MasteringMetadata:
         most, average = struct.unpack("=2I", levels[:8])
         light = f"{most},{average}"
     return MasteringMetadata(display, light)
+
+
+def read_captions(frame: VideoFrame) -> bytes | None:
+    """Closed captions of the frame as `cc_data` of CTA-708: triplets of a byte of flags and two bytes of data."""
+    return _side_data(frame, SideData.A53_CC) or None
+
+
+def read_dynamic_hdr(frame: VideoFrame) -> tuple[str, ...]:
+    """The kinds of HDR metadata that change from frame to frame, by their names."""
+    # PyAV's stubs say that iteration gives names; it gives the entries.
+    found = {entry.type.name for entry in cast("Iterator[SideDataEntry]", iter(frame.side_data))}
+    return tuple(name for name, kinds in DYNAMIC_HDR.items() if found & kinds)
 
 
 def _unnamed_side_data(cls: type[SideData], value: Any) -> SideData:

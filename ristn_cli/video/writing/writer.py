@@ -13,7 +13,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 import av
 import numpy as np
@@ -28,6 +28,7 @@ from ristn_cli.video.convert import FrameBuilder
 from ristn_cli.video.formats import file_url
 from ristn_cli.video.resample import ALPHA_FLAGS, Resampler
 from ristn_cli.video.types import Frame, Image, VideoError
+from ristn_cli.video.writing.embedding import EMBEDDING_CODECS, embed_captions
 from ristn_cli.video.writing.encoder import (
     add_stream,
     check_options_known,
@@ -71,7 +72,8 @@ class FrameWriter:
 
     Frames are RGB (H, W, 3), all uint8 or all uint16 in [0, 65535]. They have the shape's `frame_size`, and are
     resampled to its size; alpha may have any size. Times are absolute multiples of the shape's `time_base`, and are
-    kept. As a context manager, it removes the file on exceptions.
+    kept. Closed captions are put into the encoded frames if the codec supports them. As a context manager, it removes
+    the file on exceptions.
     """
 
     def __init__(self, path: str | Path, shape: OutputShape, settings: EncoderSettings) -> None:
@@ -87,6 +89,8 @@ class FrameWriter:
         self._builder: FrameBuilder | None = None
         self._dtype: np.dtype[np.generic] | None = None
         self._durations: dict[int, int] = {}
+        self._captions: dict[int, bytes] = {}
+        self._family = CODECS[settings.codec].family
         self._first_pts = self._end_pts = 0
         self._decode_clock: DecodeClock | None = None
         self._reorder_depth = 0
@@ -128,6 +132,8 @@ class FrameWriter:
             picture.pts, picture.time_base = pts, shape.time_base
             tag_picture(picture, self._settings.color)
             self._durations[pts] = max(1, round(duration / shape.time_base))
+            if frame.captions is not None and self._family in EMBEDDING_CODECS:
+                self._captions[pts] = frame.captions
             self._first_pts = pts if self._last_pts is None else self._first_pts
             self._end_pts = pts + self._durations[pts]
             self._encode(picture)
@@ -181,18 +187,22 @@ class FrameWriter:
         """Encode a frame, or flush for None. Delays one packet, because the duration of the last one must be set."""
         assert self._container is not None and self._stream is not None
         for packet in self._stream.encode(picture):
-            if packet.pts is None:
+            pts = packet.pts
+            if pts is None:
                 raise VideoError(f"{self.path}: {self._stream.codec_context.name} wrote a packet without a time")
-            packet.duration = self._durations.pop(packet.pts, 1)
+            captions = self._captions.pop(pts, None)
+            if captions is not None:
+                packet = _with_captions(packet, self._family, captions)
+            packet.duration = self._durations.pop(pts, 1)
             if self._decode_clock is None:
                 frame_ticks = round(1 / self._shape.rate / self._shape.time_base)
                 context = self._stream.codec_context
                 if context.name == "libx264" and not context.has_b_frames:
                     self._reorder_depth = 0  # a preset or option disabled B-frames
-                self._decode_clock = DecodeClock(self._reorder_depth, packet.pts, frame_ticks)
+                self._decode_clock = DecodeClock(self._reorder_depth, pts, frame_ticks)
             # The encoder's decoding times are not used: those of x265 are wrong for clips shorter than its delay.
-            packet.dts = self._decode_clock.next(packet.pts)
-            if packet.dts > packet.pts:
+            packet.dts = self._decode_clock.next(pts)
+            if packet.dts > pts:
                 raise VideoError(f"{self.path}: the encoder reorders more frames than expected; use fewer B-frames")
             if self._held is not None:
                 self._container.mux(self._held)
@@ -227,3 +237,11 @@ class FrameWriter:
             else f"the source's frame rate ({self._shape.rate}) or times may be damaged; convert it first"
         )
         return f"{self.path}: writing failed after {self.frames_written} frames ({reason}); {hint}"
+
+
+def _with_captions(packet: Packet[VideoStream], family: str, captions: bytes) -> Packet[VideoStream]:
+    """The packet of a frame with captions in it."""
+    whole = cast("Packet[VideoStream]", Packet(embed_captions(bytes(packet), family, captions)))
+    whole.pts, whole.time_base, whole.stream = packet.pts, packet.time_base, packet.stream
+    whole.is_keyframe = packet.is_keyframe
+    return whole
