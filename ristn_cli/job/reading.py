@@ -64,7 +64,7 @@ def _tell_of_captions(job: Job, frames: Iterator[Frame]) -> Iterator[Frame]:
                 "carry them; use --codec h264, hevc or av1, or name a file"
             )
         yield frame
-        del frame  # or it would be held while the next one is awaited
+        del frame  # frees its memory while the next one is read
 
 
 def source_windows(

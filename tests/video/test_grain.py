@@ -134,9 +134,8 @@ def test_colours_of_grain_are_measured_apart() -> None:
 def test_texture_that_moves_or_stands_is_no_grain() -> None:
     random = np.random.default_rng(0)
     texture = np.clip(random.normal(128, 30, (96, 96, 1)) * np.ones(3), 0, 255).astype(np.uint8)
-    blotches = interpolate(torch.rand(1, 1, 24, 24, generator=torch.Generator().manual_seed(1)), scale_factor=4)[
-        0, 0
-    ].numpy()
+    coarse = torch.rand(1, 1, 24, 24, generator=torch.Generator().manual_seed(1))
+    blotches = interpolate(coarse, scale_factor=4)[0, 0].numpy()
     blotches = (blotches[..., None] * np.ones(3) * 255).astype(np.uint8)
     nearly = texture.copy()
     nearly[0, 0] += 1
@@ -267,7 +266,7 @@ def test_another_value_of_the_option_is_refused(text: str) -> None:
 
 
 def test_a_share_out_of_range_is_refused() -> None:
-    with pytest.raises(ValueError, match="from 0 to 1"):
+    with pytest.raises(ValueError, match="expected 0 to 1"):
         UpscaleOptions(grain=1.5)
 
 

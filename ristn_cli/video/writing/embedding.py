@@ -93,7 +93,7 @@ def _units(packet: bytes) -> Iterator[tuple[int, int]]:
         yield at, header >> 3 & 15
         at += 2 if header & 4 else 1  # with an extension
         if not header & 2:
-            return  # without a size: it goes on to the end
+            return  # without a size, it extends to the end
         size = shift = 0
         while True:
             value = packet[at]
