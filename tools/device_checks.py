@@ -220,7 +220,7 @@ def run_short(
     held: list[int] = []
 
     def note_memory(message: str) -> None:
-        if message.startswith("memory is short"):
+        if message.startswith("out of memory"):
             held.append(torch.cuda.memory_allocated(device))
 
     upscaler = Upscaler(model, backend, whole, compilation=compilation)

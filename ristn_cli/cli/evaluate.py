@@ -100,6 +100,7 @@ def evaluate(
     check_targets([path for path in (page, failures) if path is not None], [], overwrite)
     with reported_errors(debug):
         from ristn_cli.engine.auto_tiling import AutoTiling
+        from ristn_cli.engine.memory import LONGEST_WINDOW
         from ristn_cli.evaluation.charts import NO_CHARTS, can_draw
         from ristn_cli.evaluation.dataset import plan_clips
         from ristn_cli.evaluation.failures import Failures, draw_failures
@@ -151,7 +152,8 @@ def evaluate(
         names = list(model or ([] if outputs else [DEFAULT_MODEL]))
         if all(name in INTERPOLATIONS for name in names):
             typed.refuse("no network is evaluated", *FOR_NETWORKS)
-        tiling = AutoTiling(window=window, tile=tile, memory_bytes=parse_bytes(memory_limit))
+        # A fixed window, so that scores do not depend on the free memory.
+        tiling = AutoTiling(window=window or LONGEST_WINDOW, tile=tile, memory_bytes=parse_bytes(memory_limit))
         methods: list[Method] = [Interpolation("bicubic")]  # the baseline of every table
         for name in dict.fromkeys(names):
             if name in INTERPOLATIONS:

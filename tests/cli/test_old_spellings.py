@@ -46,7 +46,7 @@ def test_an_old_spelling_becomes_todays(before: str) -> None:
     words, line = renew([*before.split(), "in.mkv", "out.mkv", "--crf", "20"])
     assert words == [*RENEWED[before].split(), "in.mkv", "out.mkv", "--crf", "20"]
     assert line is not None
-    assert line.endswith(f"; write {RENEWED[before]}")
+    assert line.endswith(f"; use {RENEWED[before]}")
 
 
 def test_todays_spelling_and_what_is_behind_two_dashes_stay() -> None:
@@ -77,7 +77,7 @@ def test_evaluate_has_its_weights_by_model() -> None:
     words, line = renew_weights(["clips", "--weights", "w.safetensors", "--model", "bicubic"])
     assert words == ["clips", "--model", "bicubic", "--model", "w.safetensors"]
     assert line is not None
-    assert "write --model w.safetensors" in line
+    assert "use --model w.safetensors" in line
 
 
 def test_the_program_does_the_same_and_warns_in_one_line(tmp_path: Path, tiny_weights: Path) -> None:
@@ -87,7 +87,7 @@ def test_the_program_does_the_same_and_warns_in_one_line(tmp_path: Path, tiny_we
     assert code == 0
     (line,) = stderr.splitlines()
     assert line.startswith("warning: --weights ")
-    assert line.endswith(f"; write --model {tiny_weights} --size 2x --drop audio")
+    assert line.endswith(f"; use --model {tiny_weights} --size 2x --drop audio")
     new = ["--model", tiny_weights, "--size", "2x", "--drop", "audio"]
     code, _, stderr = in_process("upscale", source, tmp_path / "new.mkv", *new, "--quiet", *QUICK)
     assert (code, stderr) == (0, "")

@@ -286,7 +286,7 @@ def test_the_size_of_the_page_is_bounded(tmp_path: Path) -> None:
     _, _, data = read_page(path)
     assert [frame["time"] for frame in data["frames"]] == [0, 0.08, 0.16, 0.24]  # spread over all eight
     with pytest.raises(
-        VideoError, match=r"page\.html: 4 of 6 frames of 64x64 and 64x64 .* --frames 4, a larger --limit"
+        VideoError, match=r"page\.html: only 4 of 6 frames of 64x64 and 64x64 .* --frames 4, a larger --limit"
     ):
         save_page(comparison, path, PageOptions(limit_bytes=limit, most=6))
     with pytest.raises(VideoError, match=r"not even one frame .*--quality 95 \(JPEG\)"):

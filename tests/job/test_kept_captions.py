@@ -111,7 +111,7 @@ def test_the_plan_tells_what_becomes_of_captions(source: Path, upscaler: Upscale
     kept = "closed captions in the pictures: kept in the pictures"
     assert [tell("out.mp4"), tell("out.webm", codec="av1")] == [kept, kept]
     assert "convert to mov_text subtitles" in tell("out.mov", codec="prores")
-    assert tell("%02d.png") == "left out: closed captions in the pictures (images hold nothing else)"
+    assert tell("%02d.png") == "dropped: closed captions in the pictures (images hold only frames)"
     assert "subtitles are not wanted" in tell("out.mkv", codec="ffv1", with_subtitles=False)
 
 

@@ -375,7 +375,7 @@ def test_the_head_is_read_twice_and_the_rest_once(tmp_path: Path) -> None:
 
 
 def test_an_unknown_raw_format_is_refused_before_reading() -> None:
-    with pytest.raises(VideoError, match=r"standard input: raw frames of 4x4 abc .*--raw"):
+    with pytest.raises(VideoError, match=r"standard input: cannot read raw frames of 4x4 abc .*--raw"):
         probe(InputStream(io.BytesIO(), RawFormat(4, 4, Fraction(25), "abc")))
 
 

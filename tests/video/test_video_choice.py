@@ -88,7 +88,7 @@ def test_an_untaken_still_is_kept_as_a_cover(
     clip, target = join(tmp_path / "in.mkv", still, film), tmp_path / f"out{suffix}"
     code, _, err = in_process("upscale", clip, target, "--model", tiny_weights, *SETTINGS)
     assert code == 0, err
-    assert "2 video streams: number 1, counted from 0, is upscaled (stream 1 of the file); --video-stream N" in err
+    assert "2 video streams: number 1, counted from 0, is upscaled (stream 1 of the file); use --video-stream N" in err
     info = probe(target)
     assert (info.width, info.height, info.frame_count) == (4 * FILM[0], 4 * FILM[1], 6)
     assert [(stream.kind, stream.is_cover, stream.is_still) for stream in info.streams] == [

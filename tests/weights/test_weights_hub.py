@@ -421,7 +421,7 @@ def test_the_list_shows_local_files(release: Release, hub: Hub, tmp_path: Path) 
     assert code == 0
     lines = stdout.splitlines()
     assert [line.partition(":")[0] for line in lines] == list(RELEASES)
-    assert f"{release.size:,} bytes, SHA-256 {release.sha256}; someone/tiny at v1; not here" in lines[-1]
+    assert f"{release.size:,} bytes, SHA-256 {release.sha256}; someone/tiny at v1; not on this machine" in lines[-1]
     path = bundle(release, hub, tmp_path / "bundled")
     assert run("--list")[1].splitlines()[-1].endswith(f"; {path}")
     assert hub.requests == []
