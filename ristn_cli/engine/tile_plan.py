@@ -22,12 +22,12 @@ from ristn_cli.engine.windows import Window
 READ_EVERY = 5
 """In a still run, the network reads the first frame and every fifth."""
 
-TILE_OVERHEAD = 430
-"""Cost of a tile in LR pixels per frame besides its own, measured from 32x32 to 288x288 on a CPU: 32x32 takes 1.4
-times as long per pixel as large tiles."""
+TILE_OVERHEAD = 2000
+"""Cost of a tile beside its own pixels, in LR pixels per frame. Measured 430 with one thread, and 1100 to 1450 with two
+for tiles up to 64x64; more threads share a small tile worse."""
 
-WORTH = 0.97
-"""Tiles follow the content if they cost less than this share of the equal ones."""
+WORTH = 0.95
+"""Tiles follow the content if they cost less than this share of the equal squares."""
 
 LEAST_SHARE = 16
 """Smallest side of a tile without its overlap, in LR pixels."""
