@@ -31,7 +31,7 @@ class ReportFile:
         Raises:
             OSError: it cannot be written, or the input or output cannot be read.
         """
-        from ristn_cli.job.report import FORMAT, describe_completed, describe_versions
+        from ristn_cli.job.job_report import FORMAT, describe_completed, describe_versions
         from ristn_cli.own_files import write_text
 
         finished = datetime.now(UTC).isoformat(timespec="seconds")

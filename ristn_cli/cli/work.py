@@ -185,9 +185,9 @@ class Work:
             on_begun: called when the first progress arrives.
         """
         from ristn_cli.job.events import Completed, PartFinished, Planned, Warned
+        from ristn_cli.job.job_report import describe_weights
         from ristn_cli.job.parts import Interrupted
         from ristn_cli.job.progress import Progress
-        from ristn_cli.job.report import describe_weights
 
         note(f"{source} to {target}", is_shown=False)
         choice = self.engines.choose(source)

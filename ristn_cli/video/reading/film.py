@@ -18,7 +18,7 @@ import av.filter
 from av.video.frame import VideoFrame
 
 from ristn_cli.video.reading.cadence import LEAD, Cadence, Verdict
-from ristn_cli.video.reading.fields import EIGHT_BITS, FieldMeter, planar_format
+from ristn_cli.video.reading.field_meter import EIGHT_BITS, FieldMeter, planar_format
 from ristn_cli.video.reading.interlace import PARITIES, Deinterlacer, layout_of
 from ristn_cli.video.reading.streams import as_fraction
 from ristn_cli.video.reading.timestamps import TimedFrame

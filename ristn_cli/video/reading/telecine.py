@@ -12,7 +12,7 @@ import av
 from av.video.stream import VideoStream
 
 from ristn_cli.video.reading.cadence import CYCLE, Change
-from ristn_cli.video.reading.fields import FieldMeter, planar_format
+from ristn_cli.video.reading.field_meter import FieldMeter, planar_format
 from ristn_cli.video.reading.interlace import Deinterlace, decodable
 from ristn_cli.video.reading.source import open_input
 from ristn_cli.video.reading.streams import as_fraction
