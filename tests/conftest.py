@@ -1,4 +1,4 @@
-"""Fixtures that several test files share: a tiny network, and its weights file."""
+"""Fixtures that several test files share: a tiny network, its weights file, and a browser."""
 
 import logging
 from collections.abc import Iterator
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from browser import Browser, find_chromium, running_browser
 
 from ristn_cli.model import RISTN, RISTNConfig
 from ristn_cli.weights import save_weights
@@ -75,3 +76,12 @@ def notices() -> Iterator[list[str]]:
     for logger, level in zip(loggers, levels, strict=True):
         logger.removeHandler(handler)
         logger.setLevel(level)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """A headless browser; for tests that are skipped without one."""
+    found = find_chromium()
+    assert found is not None
+    with running_browser(found) as browser:
+        yield browser

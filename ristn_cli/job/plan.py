@@ -128,5 +128,7 @@ def estimate_disk(pixels: int, family: str, frames_left: int, other_bytes: int, 
 
 
 def format_bytes(count: int) -> str:
-    """Format as `0.1 MB`, `999.9 MB` or `1.00 GB`."""
+    """Format as `12.3 kB`, `0.1 MB`, `999.9 MB` or `1.00 GB`."""
+    if 0 < count < 100_000:
+        return f"{count / 1e3:.1f} kB"
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

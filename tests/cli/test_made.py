@@ -12,11 +12,12 @@ from commands import QUICK, in_process
 
 from ristn_cli.cli.made import comparison_command, describe_made, size_of
 from ristn_cli.job.options import UpscaleOptions
+from ristn_cli.job.plan import format_bytes
 from ristn_cli.job.progress import Progress
 from ristn_cli.video import VideoError, VideoInfo, probe, write_image
 
 LINE = re.compile(
-    r"(?P<target>.+): (?P<frames>\d+) frames? of (?P<size>\d+x\d+), (?P<bytes>\d+\.\d) MB, in (?P<time>\d+:\d\d) "
+    r"(?P<target>.+): (?P<frames>\d+) frames? of (?P<size>\d+x\d+), (?P<bytes>\d+\.\d [kM]B), in (?P<time>\d+:\d\d) "
     r"\(\d+\.\d\d fps(, after \d+ frames of earlier runs)?\) by (?P<weights>.+\.safetensors)"
     r"(; to compare: (?P<compare>ristn compare .+))?"
 )
@@ -53,7 +54,7 @@ def test_a_video(room: Path) -> None:
     found = upscaled("a.mkv", "b.mkv", "--preset", "ultrafast")
     told = [found[name] for name in ("target", "frames", "size", "weights")]
     assert told == ["b.mkv", "6", "128x128", "w.safetensors"]
-    assert float(found["bytes"]) == pytest.approx((room / "b.mkv").stat().st_size / 1e6, abs=0.051)
+    assert found["bytes"] == format_bytes((room / "b.mkv").stat().st_size)
     assert found["compare"] == "ristn compare a.mkv b.mkv"
     assert "6 frames of 2 inputs at 128x128" in compare(found)
 
@@ -77,7 +78,7 @@ def test_a_still_and_images(room: Path) -> None:
     assert "1 frame of 2 inputs" in compare(found)
     found = upscaled("a.mkv", "new/%03d.png", "--max-frames", "3")
     total = sum(path.stat().st_size for path in (room / "new").iterdir())
-    assert float(found["bytes"]) == pytest.approx(total / 1e6, abs=0.051)
+    assert found["bytes"] == format_bytes(total)
     assert "3 frames of 2 inputs" in compare(found)
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from browser import Browser, find_chromium, running_browser
+from browser import Browser, find_chromium
 
 from ristn_cli.comparison.matching import open_comparison
 from ristn_cli.comparison.page import PageOptions, save_page
@@ -58,13 +58,6 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = folder / "page.html"
     save_page(open_comparison([folder / "small", folder / "large", folder / "third.png"]), path, PageOptions())
     return path
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    assert CHROMIUM is not None
-    with running_browser(CHROMIUM) as browser:
-        yield browser
 
 
 @pytest.fixture

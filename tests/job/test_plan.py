@@ -87,7 +87,9 @@ def test_no_total_means_no_remaining_time() -> None:
 
 
 def test_bytes_are_shown() -> None:
-    assert [format_bytes(count) for count in (100_000, 999_900_000, 1_000_000_000)] == ["0.1 MB", "999.9 MB", "1.00 GB"]
+    assert [format_bytes(count) for count in (0, 12_300, 100_000, 999_900_000, 10**9)] == [
+        *("0.0 MB", "12.3 kB", "0.1 MB", "999.9 MB", "1.00 GB")
+    ]
 
 
 def test_a_lost_worker_makes_no_negative_speed() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from browser import Browser, find_chromium, running_browser
+from browser import Browser, find_chromium
 from conftest import TINY
 from previews import make_choice, moving, open_choice, write_video
 
@@ -37,13 +37,6 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = folder / "page.html"
     path.write_text(format_preview(made, COMMANDS, ["A note <about> it."]), encoding="utf-8")
     return path
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    assert CHROMIUM is not None
-    with running_browser(CHROMIUM) as browser:
-        yield browser
 
 
 @pytest.fixture(params=["desktop", "phone"])

@@ -10,7 +10,6 @@ from itertools import islice
 from typing import Literal
 
 import av
-from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -79,6 +78,27 @@ def _order_of(counts: Counter[str], is_interlaced: bool) -> FieldOrder | None:
 
 def _sample(info: VideoInfo, since: Fraction, max_frames: int) -> Iterator[tuple[int | None, str, bool]]:
     """Yield for up to `max_frames` consecutive frames: time in ticks, idet's class, whether the frame is flagged."""
+    chain: Chain | None = None
+    size = (0, 0)
+    for frame in islice(decodable_frames(info, since), max_frames):
+        if chain is None:
+            # Delete the frames' own tags, because PyAV fails for tags that are not UTF-8.
+            filters = [("metadata", "mode=delete"), ("idet", IDET)]
+            chain = Chain(frame, filters, as_fraction(frame.time_base) or Fraction(1, 1000))
+            size = (frame.width, frame.height)
+        if (frame.width, frame.height) != size:
+            return
+        is_flagged = frame.interlaced_frame
+        chain.push(frame)
+        while (judged := chain.pull()) is not None:
+            yield judged.pts, judged.metadata.get("lavfi.idet.single.current_frame", "undetermined"), is_flagged
+
+
+def decodable_frames(info: VideoInfo, since: Fraction) -> Iterator[VideoFrame]:
+    """Yield frames from about `since` seconds after the first one; none if the file cannot be sought.
+
+    Decoding errors are skipped, because they are reported when the video is read.
+    """
     with open_input(info.path) as container:
         stream = container.streams[info.video_index]
         assert isinstance(stream, VideoStream)
@@ -89,30 +109,12 @@ def _sample(info: VideoInfo, since: Fraction, max_frames: int) -> Iterator[tuple
                 container.seek(int((info.start_time + since) * av.time_base), backward=True)
             except av.error.FFmpegError:
                 return
-        chain: Chain | None = None
-        size = (0, 0)
-        for frame in islice(decodable(container, stream), max_frames):
-            if chain is None:
-                # Delete the frames' own tags, because PyAV fails for tags that are not UTF-8.
-                filters = [("metadata", "mode=delete"), ("idet", IDET)]
-                chain = Chain(frame, filters, as_fraction(frame.time_base) or Fraction(1, 1000))
-                size = (frame.width, frame.height)
-            if (frame.width, frame.height) != size:
-                return
-            is_flagged = frame.interlaced_frame
-            chain.push(frame)
-            while (judged := chain.pull()) is not None:
-                yield judged.pts, judged.metadata.get("lavfi.idet.single.current_frame", "undetermined"), is_flagged
-
-
-def decodable(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
-    """Yield frames, and skip decoding errors, which are reported when the video is read."""
-    for packet in read_packets(container, stream):
-        try:
-            frames = packet.decode()
-        except av.error.FFmpegError:
-            continue
-        yield from frames
+        for packet in read_packets(container, stream):
+            try:
+                frames = packet.decode()
+            except av.error.FFmpegError:
+                continue
+            yield from frames
 
 
 class Deinterlacer:

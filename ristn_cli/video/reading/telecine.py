@@ -8,13 +8,9 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
 
-import av
-from av.video.stream import VideoStream
-
 from ristn_cli.video.reading.cadence import CYCLE, Change
 from ristn_cli.video.reading.field_meter import FieldMeter, planar_format
-from ristn_cli.video.reading.interlace import Deinterlace, decodable
-from ristn_cli.video.reading.source import open_input
+from ristn_cli.video.reading.interlace import Deinterlace, decodable_frames
 from ristn_cli.video.reading.streams import as_fraction
 from ristn_cli.video.types import FieldOrder, Telecine, VideoInfo
 
@@ -169,25 +165,16 @@ def _sample(info: VideoInfo, since: Fraction, most: int) -> tuple[list[Change], 
     meter = FieldMeter("top")
     changes: list[Change] = []
     last: Fraction | None = None
-    with open_input(info.path) as container:
-        stream = container.streams[info.video_index]
-        assert isinstance(stream, VideoStream)
-        stream.thread_type = "AUTO"
-        if since:
-            try:
-                container.seek(int((info.start_time + since) * av.time_base), backward=True)
-            except av.error.FFmpegError:
-                return [], None
-        passed = 0
-        for frame in decodable(container, stream):
-            base = as_fraction(frame.time_base)
-            last = None if frame.pts is None or base is None else frame.pts * base
-            if last is not None and last < info.start_time + since and passed < MAX_SKIPPED:
-                passed += 1
-                continue
-            if planar_format(frame.format.name) is None:
-                return [], None
-            changes.append(meter.push(frame))
-            if len(changes) == most:
-                break
+    passed = 0
+    for frame in decodable_frames(info, since):
+        base = as_fraction(frame.time_base)
+        last = None if frame.pts is None or base is None else frame.pts * base
+        if last is not None and last < info.start_time + since and passed < MAX_SKIPPED:
+            passed += 1
+            continue
+        if planar_format(frame.format.name) is None:
+            return [], None
+        changes.append(meter.push(frame))
+        if len(changes) == most:
+            break
     return changes, last
