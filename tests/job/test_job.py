@@ -261,7 +261,7 @@ def test_too_small_a_disk_is_refused_before_the_first_frame(
 ) -> None:
     source, target = make_clip(tmp_path / "in.mp4", frames=5), tmp_path / "out.mp4"
     monkeypatch.setattr(forecast.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
-    with pytest.raises(VideoError, match=r"needs about 0\.\d MB of .* 0\.0 MB are free; .*--no-disk-check"):
+    with pytest.raises(VideoError, match=r"needs about \d+\.\d kB of .* only 1\.0 kB are free; .*--no-disk-check"):
         next(run_job(source, target, upscaler, FAST))
     assert not job_folder(target).exists()
     run(source, target, upscaler, disk_check=False)
