@@ -22,6 +22,7 @@ import torch
 from clips import make_clip, make_reordered_flv
 from commands import in_process
 from conftest import TINY
+from film import make_edited_film
 from jobs import make_job, run_job, segments_of
 
 from ristn_cli.engine.auto_tiling import AutoTiling
@@ -190,15 +191,19 @@ def test_two_workers_give_the_frames_of_one_process(
 
 
 @pytest.mark.usefixtures("_machine")
-def test_workers_give_frames_the_times_of_one_process(model: RISTN, tmp_path: Path) -> None:
-    """Where they depend on what was decoded before a segment: the composition times of this file are broken."""
-    source = make_reordered_flv(tmp_path / "in.flv", frames=21, width=32, height=32)
+@pytest.mark.parametrize("kind", ["reordered", "film"])
+def test_workers_give_frames_the_times_of_one_process(model: RISTN, tmp_path: Path, kind: str) -> None:
+    """Where they depend on what was decoded before a segment: on broken composition times, or on telecine."""
+    if kind == "reordered":
+        source, count = make_reordered_flv(tmp_path / "in.flv", frames=21, width=32, height=32), 21
+    else:
+        source, count = make_edited_film(tmp_path / "in.mp4"), 65
     list(run_job(source, tmp_path / "one.mkv", Upscaler(model, CPU, TILING), OPTIONS))
     with open_cluster(model, workers=2, needs=NEEDS) as workers:
         run(source, tmp_path / "out.mkv", model, workers, lambda _: None)
     times = [[frame.time for frame in read_frames(tmp_path / name)] for name in ("one.mkv", "out.mkv")]
     assert times[0] == times[1]
-    assert len(times[0]) == 21
+    assert len(times[0]) == count
     assert np.array_equal(images(tmp_path / "out.mkv"), images(tmp_path / "one.mkv"))
 
 

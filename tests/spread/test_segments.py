@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from clips import make_clip
+from film import make_edited_film
 from jobs import make_job, run_job, segments_of, short
 from PIL import Image
 from typer.testing import CliRunner
@@ -153,6 +154,20 @@ def test_two_devices_give_the_frames_of_one(shots: Path, tmp_path: Path, make_up
     assert finished == planned >= 4
     assert sum(worker.frames for worker in told[-1].workers) == 31
     assert not job_folder(tmp_path / "two.mkv").exists()
+
+
+def test_two_devices_give_the_film_of_one(tmp_path: Path, make_upscaler: Callable[[], Upscaler]) -> None:
+    """Parts begin within the pulldown pattern, and one holds an edit in it."""
+    film = make_edited_film(tmp_path / "film.mp4")
+    planned = len(list(segments_of(film, tmp_path, make_upscaler(), LOSSLESS)))
+    run(film, tmp_path / "one.mkv", make_upscaler())
+    with Pool([LocalWorker(name, make_upscaler()) for name in ("a", "b")]) as workers:
+        run(film, tmp_path / "two.mkv", make_upscaler(), make_parts=spread_over(workers))
+    one, two = (list(read_frames(tmp_path / name)) for name in ("one.mkv", "two.mkv"))
+    assert planned >= 5
+    assert len(one) == 65
+    assert [frame.time for frame in two] == [frame.time for frame in one]
+    assert all(np.array_equal(a.image, b.image) for a, b in zip(one, two, strict=True))
 
 
 def test_a_video_with_audio_and_lossy_parts_is_joined(tmp_path: Path, make_upscaler: Callable[[], Upscaler]) -> None:
