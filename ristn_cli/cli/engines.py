@@ -68,7 +68,8 @@ class Engines(AbstractContextManager["Engines"]):
         if source == STREAM:
             return ModelChoice(CLEAN_MODEL, "the bit rate of standard input is unknown")
         found = self.probe(source)
-        return choose_model(found, 0 if found.is_image_sequence else found.path.stat().st_size)
+        file_bytes = 0 if found.is_image_sequence else found.path.stat().st_size
+        return choose_model(found, file_bytes, removes_grain=self._options.grain > 0)
 
     def open(self, choice: ModelChoice) -> Devices:
         """Return the engine with these weights. Other open engines keep only their weights in memory."""

@@ -204,7 +204,8 @@ def describe_plan(plan: JobPlan) -> Iterator[str]:
     needed = "unknown" if plan.needed_bytes is None else f"at most about {format_bytes(plan.needed_bytes)}"
     yield f"disk: needs {needed}, free: {format_bytes(plan.free_bytes)}"
     if plan.seconds is not None:
-        yield f"time: about {format_seconds(plan.seconds)} for the network, from its speed here and the motion"
+        time = "less than a second" if plan.seconds < 1 else f"about {format_seconds(plan.seconds)}"
+        yield f"time: {time} for the network, from its speed here and the motion"
 
 
 def describe_dynamic_hdr(plan: JobPlan) -> str | None:

@@ -6,6 +6,7 @@ import os
 import shlex
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,22 +62,22 @@ def comparison_command(
     It cannot read streams, choose another video stream than the default, or match another aspect ratio.
     """
     from ristn_cli.comparison.alignment import common_size
+    from ristn_cli.job.ranges import settle_range
     from ristn_cli.video import VideoError
 
     if plan is None or STREAM in (source, target) or options.video_stream is not None:
         return None
-    if options.start_position is not None:
-        return None  # only the job knows its time
     try:
         found = probe(source)
+        start = settle_range(found, replace(options, end=None, end_position=None)).start
         common_size([(found.width, found.height), (plan.width, plan.height)])
     except (VideoError, ValueError):
         return None
     words = ["ristn", "compare", *(_as_argument(path) for path in (source, target))]
-    if options.start:
+    if start:
         if found.is_image_sequence and options.image_rate is not None:
             return None  # `compare` assumes 25 fps
-        words += ["--offset", _as_time(options.start)]
+        words += ["--offset", _as_time(start)]
     return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 

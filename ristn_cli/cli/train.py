@@ -21,7 +21,8 @@ def train(
     recipe: Annotated[
         str,
         typer.Argument(
-            help="Recipe: a .toml file, or lite, lite-next, lite-real, paper.", autocompletion=complete_recipes
+            help="Recipe: a .toml file, or lite, lite-next, lite-real, lite-sharp, paper.",
+            autocompletion=complete_recipes,
         ),
     ],
     data: Annotated[Path, typer.Option(help="Folder that contains the data folders of the recipe.")] = Path("data"),

@@ -33,7 +33,9 @@ class ModelChoice:
     reason: str
 
 
-def choose_model(info: VideoInfo, file_bytes: int, releases: Mapping[str, Release] = RELEASES) -> ModelChoice:
+def choose_model(
+    info: VideoInfo, file_bytes: int, releases: Mapping[str, Release] = RELEASES, *, removes_grain: bool = False
+) -> ModelChoice:
     """Choose weights for compressed footage if the source is likely to have compression artefacts, else for clean
     footage.
 
@@ -41,7 +43,11 @@ def choose_model(info: VideoInfo, file_bytes: int, releases: Mapping[str, Releas
         info: the source. Images count as clean.
         file_bytes: size of the source file. This includes audio, which is small next to clean video.
         releases: the weights to choose from.
+        removes_grain: choose weights that remove film grain: those for compressed footage. The others strengthen it.
     """
+    for_compressed = next((release.name for release in releases.values() if release.source == "compressed"), None)
+    if removes_grain and for_compressed is not None:
+        return ModelChoice(for_compressed, "--grain needs weights that remove grain")
     if info.is_image_sequence:
         return ModelChoice(CLEAN_MODEL, "the source is images")
     if info.codec in LOSSLESS_CODECS:
@@ -50,10 +56,9 @@ def choose_model(info: VideoInfo, file_bytes: int, releases: Mapping[str, Releas
     spent = f"{info.codec}" if bits is None else f"{info.codec} at {bits:.2f} bits per pixel"
     if bits is not None and bits >= CLEAN_BITS_PER_PIXEL:
         return ModelChoice(CLEAN_MODEL, f"{spent} loses little detail")
-    name = next((release.name for release in releases.values() if release.source == "compressed"), None)
-    if name is None:
+    if for_compressed is None:
         return ModelChoice(CLEAN_MODEL, f"no weights are released for compressed sources ({spent})")
-    return ModelChoice(name, f"{spent} leaves compression artefacts")
+    return ModelChoice(for_compressed, f"{spent} leaves compression artefacts")
 
 
 def bits_per_pixel(info: VideoInfo, file_bytes: int) -> float | None:

@@ -59,8 +59,9 @@ def test_a_video(room: Path) -> None:
     assert "6 frames of 2 inputs at 128x128" in compare(found)
 
 
-def test_a_part_of_a_video_is_compared_with_that_part(room: Path) -> None:
-    found = upscaled("a.mkv", "b.mkv", "--start", "0.08", "--preset", "ultrafast")
+@pytest.mark.parametrize("start", ["0.08", "2f", "00:00:00:02"])
+def test_a_part_of_a_video_is_compared_with_that_part(room: Path, start: str) -> None:
+    found = upscaled("a.mkv", "b.mkv", "--start", start, "--preset", "ultrafast")
     assert found["compare"] == "ristn compare a.mkv b.mkv --offset 0.08"
     assert "4 frames of 2 inputs" in compare(found)
 

@@ -56,6 +56,10 @@ def test_the_choice_has_a_reason(info: VideoInfo) -> None:
     )
     images = replace(info, images=(Path("a.png"), Path("b.png")))
     assert choose_model(images, 0, BOTH) == ModelChoice("ristn-lite", "the source is images")
+    for source in (images, replace(info, codec="ffv1")):
+        choice = choose_model(source, 0, BOTH, removes_grain=True)
+        assert choice == ModelChoice("real", "--grain needs weights that remove grain")
+    assert choose_model(images, 0, {"ristn-lite": CLEAN}, removes_grain=True).name == "ristn-lite"
 
 
 def test_without_weights_for_it_compressed_sources_get_the_clean_ones(info: VideoInfo) -> None:
@@ -114,6 +118,9 @@ def test_upscale_follows_the_rule_and_says_so(
     assert code == 0, stderr
     assert stdout.startswith("model: ristn-lite, because ffv1 is lossless\n")
     assert json.loads(run(lossless, tmp_path / "out.mp4", "--dry-run", "--json")[1])["model"] == "ristn-lite"
+    assert "model: ristn-lite-real, because --grain needs" in run(
+        lossless, tmp_path / "out.mp4", "--dry-run", "--grain", "match"
+    )[1].replace("\n", " ")
     assert run(lossy, tmp_path / "out.mp4", "--dry-run", "--model", "ristn-lite")[1].startswith(
         "model: ristn-lite, because it was asked for\n"
     )
