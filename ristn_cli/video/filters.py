@@ -15,8 +15,9 @@ from av.video.frame import VideoFrame
 
 from ristn_cli.video.types import VideoError
 
-# FFmpeg has one log level for all threads. If two threads raised it at once, it would stay raised. Decoder threads that
-# then log wait for Python's interpreter lock, and a thread that waits for them while it has the lock would deadlock.
+# FFmpeg has one log level for all threads. If two threads raised it at once, it would stay raised. While it is raised,
+# decoder threads that log wait for Python's interpreter lock, and a thread that waits for them with that lock would
+# deadlock. So decoders are flushed, which waits without the lock, before they are freed.
 LOG_LOCK = threading.Lock()
 # While one thread captures the log, FFmpeg messages of other threads reach Python's logging, which prints messages
 # without a handler.

@@ -1,5 +1,7 @@
 """What `probe` finds, by clips made for it."""
 
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -62,3 +64,25 @@ def test_reads_every_tag(tmp_path: Path) -> None:
     assert info.color.is_hdr
     assert info.mastering == mastering
     assert (info.codec, info.bit_depth) == ("hevc", 10)
+
+
+def test_a_decoder_whose_threads_log_can_be_closed(tmp_path: Path) -> None:
+    """While another thread captures FFmpeg's log, a decoder is closed that works on frames ahead."""
+    clip = make_clip(tmp_path / "in.mp4", frames=40, width=640, height=480)
+    program = (
+        "import sys, av.logging\n"
+        "from pathlib import Path\n"
+        "from ristn_cli.video import probe\n"
+        "from ristn_cli.video.reading.interlace import decodable_frames\n"
+        "info = probe(Path(sys.argv[1]))\n"
+        "av.logging.set_level(av.logging.DEBUG)\n"
+        "with av.logging.Capture(False):\n"
+        "    for _ in range(20):\n"
+        "        frames = decodable_frames(info, 0)\n"
+        "        print(next(frames).width)\n"
+        "        frames.close()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(clip)], timeout=60, check=True, capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["640"] * 20

@@ -59,6 +59,10 @@ def open_input(source: Path | InputStream, *, is_own: bool = False) -> Iterator[
                 yield container
             except av.error.FFmpegError as error:
                 raise undecodable(source, error) from error
+            finally:
+                for stream in container.streams.video:
+                    if has_decoder(stream):  # see LOG_LOCK: PyAV frees a decoder with the interpreter lock
+                        stream.codec_context.flush_buffers()
     finally:
         if isinstance(source, InputStream):
             source.check_interrupted()
