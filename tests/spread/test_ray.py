@@ -360,7 +360,7 @@ def test_machines_that_leave_are_waited_for(
 
 def test_the_same_command_resumes_after_a_killed_driver(model: RISTN, tmp_path: Path) -> None:
     # Long enough for the driver to be killed well before its end, on a busy machine too.
-    clip = make_clip(tmp_path / "in.mkv", frames=120, width=96, height=64)
+    clip = make_clip(tmp_path / "in.mkv", frames=360, width=96, height=64)
     weights, target = tmp_path / "tiny.safetensors", tmp_path / "out.mkv"
     save_weights(model, weights, metrics={})
     command = [sys.executable, "-m", "ristn_cli", "upscale", str(clip), str(target), "--ray", "--model", str(weights)]
@@ -383,10 +383,10 @@ def test_the_same_command_resumes_after_a_killed_driver(model: RISTN, tmp_path: 
     done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
-    assert lines[-1]["frames"] == 120
+    assert lines[-1]["frames"] == 360
     assert [worker["name"].split(" (")[0] for worker in lines[-1]["workers"]] == ["worker 1", "worker 2"]
     # A segment has two frames at least.
-    assert 0 < sum(worker["frames"] for worker in lines[-1]["workers"]) <= 120 - 2 * finished
+    assert 0 < sum(worker["frames"] for worker in lines[-1]["workers"]) <= 360 - 2 * finished
     assert np.array_equal(images(target), images(expected))
     assert not job_folder(target).exists()
 
