@@ -1,8 +1,11 @@
 """The program as tests run it: in this process, and in one of its own."""
 
+import importlib.util
 import signal
 import subprocess
 import sys
+from pathlib import Path
+from types import ModuleType
 
 from typer.testing import CliRunner
 
@@ -29,3 +32,14 @@ def in_process(*arguments: object) -> tuple[int, str, str]:
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result.exit_code, result.stdout, result.stderr
+
+
+def load_tool(name: str) -> ModuleType:
+    """A program of `tools/` as a module; it is no package, and not installed."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / "tools" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where its dataclasses look for their types
+    spec.loader.exec_module(module)
+    return module

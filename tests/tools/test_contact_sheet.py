@@ -1,27 +1,20 @@
 """`tools/contact_sheet.py`: a row for each degradation, the clean crop first, everything enlarged by whole pixels."""
 
-import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+from commands import load_tool
 
 from ristn_cli.training.degradations import DEGRADATIONS
 from ristn_cli.video import read_image, write_image
 
-TOOL = Path(__file__).parents[2] / "tools" / "contact_sheet.py"
-
 
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("contact_sheet", TOOL)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_tool("contact_sheet")
 
 
 def run(tool: ModuleType, monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> None:

@@ -1,14 +1,13 @@
 """tools/corpus.py: it passes over what is well upscaled or well refused, and fails over everything else."""
 
-import importlib.util
 import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from clips import make_clip, make_picture, run_ffmpeg
+from commands import load_tool
 
 from ristn_cli.video import probe, write_image
 
@@ -20,17 +19,6 @@ def read_rows(text: str) -> dict[str, list[str]]:
     lines = text.splitlines()
     assert lines[0].split()[:3] == ["file", "exit", "frames"]
     return {line.split()[0]: [cell.strip() for cell in line.split("  ") if cell.strip()] for line in lines[1:-1]}
-
-
-def load_tool() -> ModuleType:
-    """The tool as a module; it is no package, and not installed."""
-    spec = importlib.util.spec_from_file_location("corpus", TOOL)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["corpus"] = module  # where its dataclasses look for their types
-    spec.loader.exec_module(module)
-    return module
 
 
 def make_corpus(folder: Path, scratch: Path) -> dict[str, str]:
@@ -151,7 +139,7 @@ def test_every_kind_of_failure_is_seen(tmp_path: Path, stand_in: str, capsys: py
     late = make_clip(tmp_path / "b.mkv", times=[0, 40, 90, 120], time_base=Fraction(1, 1000), width=16, height=16)
     for name in EXPECTED:
         (folder / f"{name}.mkv").write_bytes((late if name == "late-frame" else good).read_bytes())
-    assert load_tool().main([str(folder), "--command", stand_in, "--seconds", "5"]) == 1
+    assert load_tool("corpus").main([str(folder), "--command", stand_in, "--seconds", "5"]) == 1
     text = capsys.readouterr().out
     rows = read_rows(text)
     assert {name: verdict in rows[f"{name}.mkv"] for name, verdict in EXPECTED.items()} == dict.fromkeys(EXPECTED, True)
@@ -168,7 +156,7 @@ def test_the_exit_code(tmp_path: Path, stand_in: str, name: str, codes: tuple[in
         clip = make_clip(tmp_path / f"{stem}.mkv", times=ticks, time_base=Fraction(1, 1000), width=16, height=16)
         clip.replace(folder / f"{stem}.mkv")
     arguments = [str(folder), "--command", stand_in]
-    tool = load_tool()
+    tool = load_tool("corpus")
     assert (tool.main(arguments), tool.main([*arguments, "--strict-times"])) == codes
 
 
@@ -184,7 +172,7 @@ def test_outputs_of_another_kind(
     folder, kept = tmp_path / "corpus", tmp_path / "kept"
     folder.mkdir()
     make_clip(tmp_path / "a.mkv", frames=2, width=32, height=32).replace(folder / "a.mkv")
-    tool = load_tool()
+    tool = load_tool("corpus")
     judge = tool.judge
 
     def keep(run: object, path: Path, place: Path, target: Path) -> object:

@@ -1,6 +1,5 @@
 """`tools/grain_power.py`: the share of grain that a network keeps, and that --grain puts back."""
 
-import importlib.util
 import re
 import sys
 from pathlib import Path
@@ -9,18 +8,12 @@ from types import ModuleType
 import numpy as np
 import pytest
 from clips import make_clip
-
-TOOL = Path(__file__).parents[2] / "tools" / "grain_power.py"
+from commands import load_tool
 
 
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("grain_power", TOOL)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_tool("grain_power")
 
 
 def test_power_is_measured_in_flat_places_by_brightness(tool: ModuleType) -> None:
