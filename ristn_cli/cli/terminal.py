@@ -201,14 +201,15 @@ def expected_errors() -> tuple[type[Exception], ...]:
     from ristn_cli.bench.results import BenchError
     from ristn_cli.engine.device import DeviceError
     from ristn_cli.engine.short_memory import OutOfMemory
+    from ristn_cli.evaluation.features import FeaturesError
     from ristn_cli.job.manifest import JobError
     from ristn_cli.training.recipe import RecipeError
     from ristn_cli.training.state import TrainingError
     from ristn_cli.video import VideoError
     from ristn_cli.weights import WeightsError
 
-    ours = (VideoError, WeightsError, DeviceError, JobError, OutOfMemory, RecipeError, TrainingError, BenchError)
-    return (*ours, MalformedError, OSError)
+    files = (VideoError, WeightsError, MalformedError, OSError)
+    return (*files, DeviceError, JobError, OutOfMemory, RecipeError, TrainingError, BenchError, FeaturesError)
 
 
 @contextmanager

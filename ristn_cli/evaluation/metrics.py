@@ -1,4 +1,4 @@
-"""PSNR, SSIM and temporal error of frames, as in the paper's tables. Pure NumPy in float64; reads no files.
+"""PSNR, SSIM, sharpness and temporal error of frames, as in the paper's tables. Pure NumPy in float64; reads no files.
 
 The protocol: frames are rounded to 8-bit RGB and converted to BT.601 luma, and 8 border pixels are cut
 (``crop_border=8``). Scores are means over the frames of a clip, then over clips.
@@ -80,6 +80,21 @@ def ssim_y(a: NDArray[np.uint8], b: NDArray[np.uint8], *, crop_border: int = 0) 
 def ssim_rgb(a: NDArray[np.uint8], b: NDArray[np.uint8], *, crop_border: int = 0) -> float:
     """Return the mean SSIM of the red, green and blue planes of two 8-bit RGB images (H, W, 3)."""
     return float(np.mean([ssim(a[..., c], b[..., c], crop_border=crop_border) for c in range(3)]))
+
+
+def sharpness(luma: NDArray[np.float64], truth: NDArray[np.float64], *, crop_border: int = 0) -> float:
+    """Return the `gradient_energy` of a luma plane (H, W) relative to that of the original; NaN if that is flat.
+
+    Below 1, the plane is softer than the original; above 1, it has halos or noise.
+    """
+    luma, truth = _prepare(luma, truth, crop_border)
+    wanted = gradient_energy(truth)
+    return gradient_energy(luma) / wanted if wanted else float("nan")
+
+
+def gradient_energy(plane: NDArray[np.float64]) -> float:
+    """Return the mean squared difference between vertically adjacent pixels of a plane (H, W), plus horizontally."""
+    return float(np.square(np.diff(plane, axis=0)).mean() + np.square(np.diff(plane, axis=1)).mean())
 
 
 def temporal_error(error: NDArray[np.float64], previous_error: NDArray[np.float64], *, crop_border: int = 0) -> float:

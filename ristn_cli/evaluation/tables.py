@@ -17,6 +17,8 @@ METRICS = {
     "ssim_y": ("SSIM-Y", "", 4),
     "psnr_rgb": ("PSNR-RGB", "dB", 2),
     "ssim_rgb": ("SSIM-RGB", "", 4),
+    "sharpness": ("sharpness", "", 3),
+    "feature_distance": ("feature distance", "", 4),
     "temporal_error": ("temporal error", "levels", 2),
     "temporal_gain": ("temporal gain", "dB", 2),
 }
@@ -54,6 +56,11 @@ class MethodScores:
     def vmaf(self) -> float:
         """Mean VMAF over clips; NaN if not measured."""
         return mean_of(clip.vmaf for clip in self.clips)
+
+    @property
+    def vmaf_neg(self) -> float:
+        """Mean VMAF-NEG over clips; NaN if not measured."""
+        return mean_of(clip.vmaf_neg for clip in self.clips)
 
 
 @dataclass(frozen=True)
@@ -125,6 +132,7 @@ def method_table(results: Results) -> Table:
     rows.insert(1, (f"PSNR-Y above {base.name}, dB", *gains))
     if any(not math.isnan(method.vmaf) for method in methods):
         rows.append(("VMAF", *(shown(method.vmaf, 2) for method in methods)))
+        rows.append(("VMAF-NEG", *(shown(method.vmaf_neg, 2) for method in methods)))
     rows.append(("seconds per frame", *(shown(method.seconds, 3) for method in methods)))
     return Table("Means over clips", ("", *(method.name for method in methods)), tuple(rows))
 
@@ -188,8 +196,19 @@ def describe_protocol(results: Results) -> list[str]:
         lines.append(
             "Temporal gain: PSNR-Y with the real neighbours minus PSNR-Y with copies of the frame as neighbours."
         )
+    lines.append(
+        "Sharpness: gradient energy of Y relative to the original; below 1 is softer, above 1 has halos or noise."
+    )
+    if protocol.with_features:
+        lines.append(
+            "Feature distance: mean absolute difference of EfficientNet-Lite2 features relative to the original's, "
+            "8 border pixels cut; 0 is best."
+        )
     if protocol.with_vmaf:
-        lines.append("VMAF: model v0.6.1 of ffmpeg's libvmaf, on whole frames without a cut border.")
+        lines.append(
+            "VMAF: models v0.6.1 and v0.6.1neg (VMAF-NEG, which does not reward sharpening) of ffmpeg's libvmaf, on "
+            "whole frames without a cut border."
+        )
     lines.append("Seconds per frame: upscaling only, on this machine.")
     return lines
 
@@ -220,10 +239,10 @@ def to_json(results: Results) -> dict[str, Any]:
         },
         "methods": {
             method.name: {
-                "mean": finite(method.means, seconds_per_frame=method.seconds, vmaf=method.vmaf),
+                "mean": finite(method.means, **whole(method)),
                 "clips": {
                     scores.clip: {
-                        "mean": finite(scores.means, seconds_per_frame=scores.seconds, vmaf=scores.vmaf),
+                        "mean": finite(scores.means, **whole(scores)),
                         "first_frame": scores.first,
                         "frames": curves(scores.frames),
                     }
@@ -238,6 +257,11 @@ def to_json(results: Results) -> dict[str, Any]:
 
 def to_plain(failure: Failure) -> dict[str, Any]:
     return {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(failure).items()}
+
+
+def whole(scores: MethodScores | ClipScores) -> dict[str, float]:
+    """Return what is measured of whole clips, not of frames."""
+    return {"seconds_per_frame": scores.seconds, "vmaf": scores.vmaf, "vmaf_neg": scores.vmaf_neg}
 
 
 def finite(scores: FrameScores, **more: float) -> dict[str, float]:

@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_weight
 
+from ristn_cli.evaluation.features import FeatureNetwork, feature_distance
 from ristn_cli.model import RISTN
 from ristn_cli.training.adversary import Adversary
-from ristn_cli.training.features import FeatureNetwork, feature_distance
 from ristn_cli.training.loss_recipe import LossRecipe
+from ristn_cli.training.losses import to_images
 from ristn_cli.training.processes import process_count
 
 SMOOTHING = 0.95
@@ -91,7 +92,7 @@ class BalancedTerms:
         if self.features is not None and self.terms.features:
             frames = sr.shape[1]
             chosen = rng.permutation(frames)[: self.terms.feature_frames].tolist()
-            distance = feature_distance(self.features, seen[:, chosen], wanted[:, chosen])
+            distance = feature_distance(self.features, to_images(seen[:, chosen]), to_images(wanted[:, chosen]))
             parts["features"] = torch.autograd.grad(distance, sr, retain_graph=self.adversary is not None)[0]
         if self.adversary is not None and step >= self.terms.adversarial_after:
             parts["adversarial"] = torch.autograd.grad(self.adversary.term(seen), sr)[0]

@@ -14,10 +14,10 @@ from torch.optim.swa_utils import AveragedModel
 from ristn_cli.engine.allocator import keep_memory
 from ristn_cli.engine.compilation import keep_compiled_code
 from ristn_cli.engine.device import Backend
+from ristn_cli.evaluation.features import LITE0, load_feature_network
 from ristn_cli.model import RISTN
 from ristn_cli.own_files import ForeignFileError, open_if_own, writing
 from ristn_cli.training.balance import BalancedTerms
-from ristn_cli.training.features import load_feature_network
 from ristn_cli.training.losses import make_target
 from ristn_cli.training.objective import (
     autocast,
@@ -104,7 +104,7 @@ class Run:
         balance: the loss terms with a share instead of a weight; None in stages without any.
 
     Raises:
-        RecipeError: the recipe compares features, and the feature network is not installed.
+        FeaturesError: the recipe compares features, and the feature network is not installed.
     """
 
     def __init__(self, recipe: Recipe, backend: Backend) -> None:
@@ -119,7 +119,7 @@ class Run:
             keep_memory()
         self.features: nn.Module | None = None
         if any(stage.terms.features for stage in recipe.stages):
-            self.features = load_feature_network().to(backend.device)
+            self.features = load_feature_network(LITE0).to(backend.device)
         self.start_stage(0, previous=None)
 
     def start_stage(self, index: int, previous: RISTN | None) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ristn_cli.degradation import crop_to_multiple, degrade, quantize
 from ristn_cli.engine.device import Backend
-from ristn_cli.evaluation.metrics import psnr_y, rgb_to_y, temporal_error
+from ristn_cli.evaluation.metrics import gradient_energy, psnr_y, rgb_to_y, temporal_error
 from ristn_cli.model import RISTN, bicubic_upsample
 from ristn_cli.model.folded import inference_form
 from ristn_cli.training.material import IMAGE_SUFFIXES, list_clips, list_files, read_clip, read_photo
@@ -152,8 +152,7 @@ def validate(model: RISTN, windows: list[ValidationWindow], backend: Backend, cr
         rows[window.name] = {
             "psnr_y": mean(moving),
             "bicubic_psnr_y": mean(bicubic),
-            "sharpness": mean([gradient_energy(frame) for frame in made])
-            / max(1e-9, mean([gradient_energy(frame) for frame in truth])),
+            "sharpness": mean(list(map(edge_energy, made))) / max(1e-9, mean(list(map(edge_energy, truth)))),
             "temporal_error": mean_temporal_error(made, truth),
             "bicubic_temporal_error": mean_temporal_error(made_bicubic, truth),
             "middle_psnr_y": moving[middle],
@@ -191,10 +190,9 @@ def measure(frame: Any, truth: Any) -> float:
     return psnr_y(frame, truth, crop_border=BORDER)
 
 
-def gradient_energy(frame: Any) -> float:
-    """Return the mean squared difference of luma between adjacent pixels of a frame (H, W, 3) uint8."""
-    luma = rgb_to_y(frame)[BORDER:-BORDER, BORDER:-BORDER]
-    return float(np.square(np.diff(luma, axis=0)).mean() + np.square(np.diff(luma, axis=1)).mean())
+def edge_energy(frame: Any) -> float:
+    """Return the `gradient_energy` of luma of a frame (H, W, 3) uint8 without its border."""
+    return gradient_energy(rgb_to_y(frame)[BORDER:-BORDER, BORDER:-BORDER])
 
 
 def mean_temporal_error(frames: list[Any], truth: list[Any]) -> float:

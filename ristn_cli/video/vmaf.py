@@ -16,6 +16,7 @@ from ristn_cli.video.types import Image, VideoError
 
 LOG = "vmaf.json"
 MESSAGES = "messages.txt"
+MODELS = r"version=vmaf_v0.6.1\\:name=vmaf|version=vmaf_v0.6.1neg\\:name=neg"
 
 
 @lru_cache(maxsize=1)
@@ -33,7 +34,8 @@ def find_vmaf() -> str:
 
 
 class VmafMeter:
-    """Mean VMAF (model v0.6.1) of frames that are added in order. Frames are not kept in this process.
+    """Mean VMAF and VMAF-NEG (models v0.6.1 and v0.6.1neg) of frames that are added in order. Frames are not kept in
+    this process.
 
     Distorted and original frames are stacked and share one pipe, to avoid a deadlock. VMAF uses only luma, here BT.601
     as for PSNR-Y, of the whole frame.
@@ -67,27 +69,27 @@ class VmafMeter:
         except OSError as error:
             raise VideoError(f"VMAF failed: {self._last_messages() or error}") from error
 
-    def finish(self) -> float:
-        """Return the score, 0 to 100; NaN if no frames were added.
+    def finish(self) -> tuple[float, float]:
+        """Return VMAF and VMAF-NEG, 0 to 100; NaN if no frames were added.
 
         Raises:
             VideoError: ffmpeg failed.
         """
         if self._process is None:
-            return math.nan
+            return math.nan, math.nan
         assert self._process.stdin is not None
         self._process.stdin.close()
         if self._process.wait() != 0:
             raise VideoError(f"VMAF failed: {self._last_messages()}")
-        log = json.loads((Path(self._folder.name) / LOG).read_text(encoding="utf-8"))
-        return float(log["pooled_metrics"]["vmaf"]["mean"])
+        pooled = json.loads((Path(self._folder.name) / LOG).read_text(encoding="utf-8"))["pooled_metrics"]
+        return float(pooled["vmaf"]["mean"]), float(pooled["neg"]["mean"])
 
     def _start(self, width: int, height: int) -> subprocess.Popen[bytes]:
         program = find_vmaf()
         graph = (
             "scale=out_color_matrix=bt601:out_range=tv,format=yuv420p,split[a][b];"
             "[a]crop=iw:ih/2:0:0[sr];[b]crop=iw:ih/2:0:ih/2[hr];"
-            f"[sr][hr]libvmaf=log_fmt=json:log_path={LOG}"
+            f"[sr][hr]libvmaf=log_fmt=json:log_path={LOG}:model={MODELS}"
         )
         source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", "25", "-i", "pipe:0"]
         with (Path(self._folder.name) / MESSAGES).open("wb") as messages:

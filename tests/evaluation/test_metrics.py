@@ -8,9 +8,11 @@ from numpy.typing import NDArray
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from ristn_cli.evaluation.metrics import (
+    gradient_energy,
     psnr,
     psnr_y,
     rgb_to_y,
+    sharpness,
     ssim,
     ssim_rgb,
     ssim_y,
@@ -174,6 +176,18 @@ def test_rgb_psnr_is_over_all_channels_together() -> None:
     a = np.full((9, 9, 3), 100, dtype=np.uint8)
     b = a + np.array([3, 0, 0], dtype=np.uint8)
     assert psnr(a, b) == pytest.approx(10 * math.log10(255**2 / 3))
+
+
+def test_sharpness_by_hand() -> None:
+    ramp = np.tile(np.arange(0.0, 40.0, 2.0), (20, 1))
+    assert gradient_energy(ramp) == 4
+    assert gradient_energy(ramp.T) == 4
+    assert sharpness(ramp / 2, ramp) == 0.25
+    assert sharpness(ramp + 7, ramp) == 1
+    edge = ramp.copy()
+    edge[0] += 100
+    assert sharpness(edge, ramp) > sharpness(edge, ramp, crop_border=1) == 1
+    assert math.isnan(sharpness(ramp, np.ones_like(ramp)))
 
 
 def test_temporal_error_of_errors_by_hand() -> None:

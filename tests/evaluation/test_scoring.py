@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from clips import make_clip
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from ristn_cli.engine.device import Backend
 from ristn_cli.engine.memory import Tiling
@@ -16,7 +16,7 @@ from ristn_cli.engine.upscaler import Upscaler
 from ristn_cli.evaluation import scoring as evaluate
 from ristn_cli.evaluation.dataset import Clip, find_clips, find_counterpart, plan_clips
 from ristn_cli.evaluation.methods import Interpolation, Network, Outputs, interpolate_lanczos
-from ristn_cli.evaluation.metrics import psnr, psnr_y, rgb_to_y, ssim, ssim_rgb, ssim_y, temporal_error
+from ristn_cli.evaluation.metrics import psnr, psnr_y, rgb_to_y, sharpness, ssim, ssim_rgb, ssim_y, temporal_error
 from ristn_cli.evaluation.scoring import FrameScores, Protocol, ScoredFrame, evaluate_clip, mean_scores, read_pairs
 from ristn_cli.model import RISTN
 from ristn_cli.video import VideoError, find_vmaf, read_frames, write_image
@@ -78,6 +78,7 @@ def test_every_score_is_that_of_the_metrics(tmp_path: Path) -> None:
         assert found.ssim_y == ssim_y(sr, hr, crop_border=8)
         assert found.psnr_rgb == psnr(sr, hr, crop_border=8)
         assert found.ssim_rgb == ssim_rgb(sr, hr, crop_border=8)
+        assert found.sharpness == sharpness(rgb_to_y(sr), rgb_to_y(hr), crop_border=8)
         if index:
             assert found.temporal_error == temporal_error(errors[index], errors[index - 1], crop_border=8)
     assert math.isnan(scores.frames[0].temporal_error)
@@ -260,7 +261,24 @@ def test_vmaf_of_a_copy_and_of_a_blurred_copy(tmp_path: Path) -> None:
     copy = evaluate_clip(only_clip(path), Outputs("copy", path), Protocol(with_vmaf=True))
     blurred = evaluate_clip(only_clip(path), BICUBIC, Protocol(with_vmaf=True))
     assert copy.vmaf > 90 > 50 > blurred.vmaf
-    assert math.isnan(evaluate_clip(only_clip(path), BICUBIC).vmaf)
+    assert copy.vmaf_neg > 90 > 50 > blurred.vmaf_neg
+    plain = evaluate_clip(only_clip(path), BICUBIC)
+    assert math.isnan(plain.vmaf)
+    assert math.isnan(plain.vmaf_neg)
+
+
+def test_vmaf_neg_does_not_reward_sharpening(tmp_path: Path) -> None:
+    try:
+        find_vmaf()
+    except VideoError as error:
+        pytest.skip(str(error))
+    rough = np.random.default_rng(0).normal(128, 60, (3, 24, 32, 1)).clip(0, 255).repeat(3, axis=-1).astype(np.uint8)
+    images = [np.asarray(Image.fromarray(each).resize((128, 96), Image.Resampling.BICUBIC)) for each in rough]
+    sharpened = [np.asarray(Image.fromarray(each).filter(ImageFilter.UnsharpMask(3, 80, 0))) for each in images]
+    path, folder = write_frames(tmp_path / "hr" / "a", images), write_frames(tmp_path / "sr" / "a", sharpened)
+    scores = evaluate_clip(only_clip(path), Outputs("sr", folder.parent), Protocol(with_vmaf=True))
+    assert scores.vmaf_neg < scores.vmaf
+    assert scores.means.sharpness > 1.2
 
 
 def test_means() -> None:

