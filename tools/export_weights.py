@@ -106,8 +106,9 @@ def read_figures(path: Path) -> dict[str, Any]:
         (ours,) = windows
         bicubic, network = (methods[name] for name in ("bicubic", ours))
         told: dict[str, Any] = {"degradation": build(str, protocol["degradation"], "degradation")}
-        if protocol.get("crf") is not None:
-            told["x264_crf"] = build(int, protocol["crf"], "crf")
+        for codec, name in (("crf", "x264_crf"), ("mpeg2", "mpeg2_scale"), ("mpeg4", "mpeg4_scale")):
+            if protocol.get(codec) is not None:
+                told[name] = build(int, protocol[codec], codec)
         told |= {name: build(int, protocol[name], name) for name in ("crop_border", "skip")}
         clips = {
             name: {"frames": build(int, clip["scored"], "scored")}

@@ -64,6 +64,14 @@ def evaluate(
         int | None,
         typer.Option(min=0, max=51, help="Rate factor to compress the LR clip with x264. Default: none."),
     ] = None,
+    mpeg2: Annotated[
+        int | None,
+        typer.Option(min=1, max=31, help="Quantizer scale to compress the LR clip with MPEG-2. Default: none."),
+    ] = None,
+    mpeg4: Annotated[
+        int | None,
+        typer.Option(min=1, max=31, help="Quantizer scale to compress the LR clip with MPEG-4. Default: none."),
+    ] = None,
     lr: Annotated[
         Path | None, typer.Option(help="Folder of LR clips to use. Default: degrade the ground truth.")
     ] = None,
@@ -128,10 +136,12 @@ def evaluate(
         from ristn_cli.html_pages import write_page
         from ristn_cli.video import find_vmaf, write_image
 
-        if crf is not None and lr is not None:
-            raise typer.BadParameter("--crf compresses degraded frames; it cannot be used with --lr")
-        if crf is not None and sr:
-            raise typer.BadParameter("--crf compresses degraded frames; it cannot be used with --sr")
+        compressed = [name for name, value in (("crf", crf), ("mpeg2", mpeg2), ("mpeg4", mpeg4)) if value is not None]
+        if len(compressed) > 1:
+            raise typer.BadParameter(f"--{compressed[0]} cannot be used with --{compressed[1]}: use one codec")
+        if compressed and (lr is not None or sr):
+            other = "--lr" if lr is not None else "--sr"
+            raise typer.BadParameter(f"--{compressed[0]} compresses degraded frames; it cannot be used with {other}")
         typed = Given.of(context)
         if lr is not None:
             typed.refuse("the frames of --lr are used unchanged", "degradation")
@@ -146,6 +156,8 @@ def evaluate(
         protocol = Protocol(
             degradation=degradation,
             crf=crf,
+            mpeg2=mpeg2,
+            mpeg4=mpeg4,
             lr=lr,
             skip=skip,
             max_frames=max_frames,

@@ -38,6 +38,8 @@ class Protocol:
     Attributes:
         degradation: how LR is made from HR if it is not given.
         crf: rate factor from 0 to 51 for compressing generated LR frames with x264; None for no compression.
+        mpeg2: quantizer scale from 1 to 31 for compressing them with MPEG-2.
+        mpeg4: the same for MPEG-4.
         lr: folder of LR clips; None to generate LR.
         crop_border: pixels cut at each edge before scoring.
         skip: frames at each end of a clip that are upscaled but not scored. The paper's protocol has 2, because its
@@ -51,6 +53,8 @@ class Protocol:
 
     degradation: Degradation = "BI"
     crf: int | None = None
+    mpeg2: int | None = None
+    mpeg4: int | None = None
     lr: Path | None = None
     crop_border: int = CROP_BORDER
     skip: int = 0
@@ -61,8 +65,20 @@ class Protocol:
     with_features: bool = False
 
     def __post_init__(self) -> None:
-        if self.crf is not None and self.lr is not None:
-            raise ValueError("crf and lr exclude each other: given LR frames are not compressed")
+        compressed = {"crf": self.crf, "mpeg2": self.mpeg2, "mpeg4": self.mpeg4}
+        used = [name for name, strength in compressed.items() if strength is not None]
+        if len(used) > 1:
+            raise ValueError(f"{used[0]} and {used[1]} exclude each other: LR frames are compressed once")
+        if used and self.lr is not None:
+            raise ValueError(f"{used[0]} and lr exclude each other: given LR frames are not compressed")
+
+    @property
+    def compression(self) -> Compression | None:
+        """How generated LR frames are compressed."""
+        for encoder, strength in (("libx264", self.crf), ("mpeg2video", self.mpeg2), ("mpeg4", self.mpeg4)):
+            if strength is not None:
+                return Compression(encoder=encoder, strength=strength)
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,7 +236,7 @@ def read_pairs(clip: Clip, protocol: Protocol) -> Iterator[tuple[np.ndarray, np.
     if protocol.lr is not None:
         info = probe_clip(find_counterpart(protocol.lr, clip.name, clip.is_still))
         given = (frame.image for frame in read_frames(info, on_change=refuse_change))
-    elif protocol.crf is not None:
+    elif protocol.compression is not None:
         given = compress_lr(clip, protocol).decode()
     for frame in read_frames(clip.path, ReadOptions(max_frames=protocol.max_frames), on_change=refuse_change):
         height, width = (side - side % SCALE for side in frame.image.shape[:2])
@@ -241,10 +257,10 @@ def read_pairs(clip: Clip, protocol: Protocol) -> Iterator[tuple[np.ndarray, np.
 
 @lru_cache(maxsize=1)
 def compress_lr(clip: Clip, protocol: Protocol) -> EncodedImages:
-    """Compress the LR clip with x264, preset `medium`. The cache gives every method the same frames."""
-    assert protocol.crf is not None
-    pairs = read_pairs(clip, replace(protocol, crf=None))
-    return encode_images((lr for _, lr in pairs), Compression(strength=protocol.crf))
+    """Compress the LR clip. The cache gives every method the same frames."""
+    assert protocol.compression is not None
+    pairs = read_pairs(clip, replace(protocol, crf=None, mpeg2=None, mpeg4=None))
+    return encode_images((lr for _, lr in pairs), protocol.compression)
 
 
 def crop_as(sr: np.ndarray, hr: np.ndarray, clip: Clip, method: Method) -> np.ndarray:

@@ -163,10 +163,15 @@ def describe_protocol(results: Results) -> list[str]:
         "BI": "Degradation BI: antialiased bicubic to a quarter, rounded to 8 bits",
         "BD": "Degradation BD: Gaussian blur with sigma 1.6, every fourth pixel, rounded to 8 bits",
     }[protocol.degradation]
-    if protocol.crf is not None:
+    if (used := protocol.compression) is not None:
+        codec = {
+            "libx264": f"x264 crf {used.strength} (preset {used.preset}, ",
+            "mpeg2video": f"MPEG-2 at quantizer scale {used.strength} (",
+            "mpeg4": f"MPEG-4 at quantizer scale {used.strength} (",
+        }[used.encoder]
         made = (
-            f"LR frames are compressed once for all methods: x264 crf {protocol.crf} (preset medium, 4:2:0, key "
-            f"frames at most 250 apart), after degradation {protocol.degradation}. {made}"
+            f"LR frames are compressed once for all methods: {codec}4:2:0, key frames at most {used.keyframe_interval} "
+            f"apart), after degradation {protocol.degradation}. {made}"
         )
     lines = [
         f"{f'LR frames from {protocol.lr}' if protocol.lr else made}; HR cut to a multiple of 4.",

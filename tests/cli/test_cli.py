@@ -487,6 +487,12 @@ def test_evaluate_compresses_lr_and_says_so(tiny_weights: Path, tmp_path: Path) 
         code, _, stderr = in_process(*arguments, option, tmp_path)
         assert code == 2
         assert "--crf compresses degraded frames" in stderr
+    code, _, stderr = in_process(*arguments, "--mpeg2", "8")
+    assert code == 2
+    assert "--crf cannot be used with --mpeg2" in stderr
+    code, stdout, _ = in_process(*arguments[:-2], "--mpeg4", "8")
+    assert code == 0
+    assert "MPEG-4 at quantizer scale 8 (4:2:0" in " ".join(stdout.split())
 
 
 def test_train_then_upscale_with_what_it_made(tmp_path: Path) -> None:

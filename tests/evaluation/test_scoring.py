@@ -174,13 +174,18 @@ def moving(frames: int, height: int = 96, width: int = 128) -> list[np.ndarray]:
     return [np.roll(image, 4 * number, axis=1) for number in range(frames)]
 
 
-def test_every_method_reads_the_same_compressed_frames(tiny_model: RISTN, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("codec", "strengths"), [("crf", (18, 28, 38)), ("mpeg2", (2, 8, 31)), ("mpeg4", (2, 8, 31))])
+def test_every_method_reads_the_same_compressed_frames(
+    codec: str, strengths: tuple[int, ...], tiny_model: RISTN, tmp_path: Path
+) -> None:
     """The tiny network is exactly bicubic: so are its scores, and it sees no change between a frame and itself."""
     clip = only_clip(write_frames(tmp_path / "a", moving(6)))
     network = Network("tiny", Upscaler(tiny_model, CPU, Tiling(window=6)))
     means = []
-    for crf in (None, 18, 28, 38):
-        protocol = Protocol(crf=crf, with_temporal_gain=True)
+    for protocol in (
+        Protocol(with_temporal_gain=True),
+        *(Protocol(**{codec: strength}, with_temporal_gain=True) for strength in strengths),  # type: ignore[arg-type]
+    ):
         seen: dict[str, list[ScoredFrame]] = {"bicubic": [], "tiny": []}
         for method in (BICUBIC, network):
             scores = evaluate_clip(clip, method, protocol, on_frame=seen[method.name].append)
@@ -197,8 +202,10 @@ def test_every_method_reads_the_same_compressed_frames(tiny_model: RISTN, tmp_pa
 
 
 def test_given_lr_is_not_compressed(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="exclude each other"):
+    with pytest.raises(ValueError, match="crf and lr exclude each other"):
         Protocol(crf=28, lr=tmp_path)
+    with pytest.raises(ValueError, match="mpeg2 and mpeg4 exclude each other"):
+        Protocol(mpeg2=4, mpeg4=4)
 
 
 def test_temporal_gain_tells_a_network_that_looks_aside(random_model: RISTN, tmp_path: Path) -> None:
