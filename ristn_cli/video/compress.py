@@ -11,10 +11,13 @@ from av.error import FFmpegError
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType, VideoFrame
 
-from ristn_cli.video.types import Image, VideoError
+from ristn_cli.video.convert import FrameBuilder, RgbReader
+from ristn_cli.video.types import Color, Image, VideoError
 
 MIN_SIDE = 16
 """Encoders work in blocks of this many pixels. Smaller frames are padded by repeating their edge."""
+
+COLOR = Color(matrix="smpte170m", range="tv")
 
 DECODERS = {"libx264": "h264", "mpeg4": "mpeg4", "mpeg2video": "mpeg2video"}
 
@@ -57,22 +60,21 @@ def compress_images(images: Iterable[Image], compression: Compression) -> Iterat
         VideoError: frames differ in size, are not uint8, or the codec failed.
     """
     codec: tuple[VideoCodecContext, VideoCodecContext] | None = None
-    shape: tuple[int, ...] = ()
+    converter: Converter | None = None
     count = decoded_count = 0
     try:
         for image in images:
-            if codec is None:
-                shape = image.shape
-                codec = open_codec(shape[0], shape[1], compression)
-            check_image(image, shape, count)
-            for decoded in pass_frame(codec, to_picture(image, count)):
+            if codec is None or converter is None:
+                converter = Converter(image.shape)
+                codec = open_codec(image.shape[0], image.shape[1], compression)
+            for decoded in pass_frame(codec, converter.to_picture(image, count)):
                 decoded_count += 1
-                yield to_image(decoded, shape)
+                yield converter.to_image(decoded)
             count += 1
-        if codec is not None:
+        if codec is not None and converter is not None:
             for decoded in pass_frame(codec, None):
                 decoded_count += 1
-                yield to_image(decoded, shape)
+                yield converter.to_image(decoded)
     except FFmpegError as error:
         raise VideoError(f"{compression.encoder}: {error.strerror}") from error
     if decoded_count != count:
@@ -101,13 +103,13 @@ class EncodedImages:
         Raises:
             VideoError: decoding failed or returned another number of frames.
         """
-        decoder = open_decoder(self.encoder)
+        decoder, converter = open_decoder(self.encoder), Converter(self.shape)
         decoded_count = 0
         try:
             for data in (*self.packets, None):
                 for decoded in decoder.decode(None if data is None else av.Packet(data)):
                     decoded_count += 1
-                    yield to_image(decoded, self.shape)
+                    yield converter.to_image(decoded)
         except FFmpegError as error:
             raise VideoError(f"{self.encoder}: {error.strerror}") from error
         if decoded_count != self.count:
@@ -121,28 +123,21 @@ def encode_images(images: Iterable[Image], compression: Compression) -> EncodedI
         VideoError: frames differ in size, are not uint8, or the encoder failed.
     """
     encoder: VideoCodecContext | None = None
-    shape: tuple[int, ...] = ()
+    converter: Converter | None = None
     packets: list[bytes] = []
     count = 0
     try:
         for image in images:
-            if encoder is None:
-                shape = image.shape
-                encoder = open_codec(shape[0], shape[1], compression)[0]
-            check_image(image, shape, count)
-            packets += [bytes(packet) for packet in encoder.encode(to_picture(image, count))]
+            if encoder is None or converter is None:
+                converter = Converter(image.shape)
+                encoder = open_codec(image.shape[0], image.shape[1], compression)[0]
+            packets += [bytes(packet) for packet in encoder.encode(converter.to_picture(image, count))]
             count += 1
         if encoder is not None:
             packets += [bytes(packet) for packet in encoder.encode(None)]
     except FFmpegError as error:
         raise VideoError(f"{compression.encoder}: {error.strerror}") from error
-    return EncodedImages(compression.encoder, shape, tuple(packets), count)
-
-
-def check_image(image: Image, shape: tuple[int, ...], number: int) -> None:
-    """Raise VideoError unless a frame is uint8 and has the shape of the first frame."""
-    if image.shape != shape or image.dtype != np.uint8:
-        raise VideoError(f"frame {number + 1} is {image.shape} {image.dtype}: expected {shape} uint8")
+    return EncodedImages(compression.encoder, () if converter is None else converter.shape, tuple(packets), count)
 
 
 def open_codec(height: int, width: int, compression: Compression) -> tuple[VideoCodecContext, VideoCodecContext]:
@@ -189,18 +184,29 @@ def padded_side(side: int) -> int:
     return max(MIN_SIDE, side + side % 2)
 
 
-def to_picture(image: Image, number: int) -> VideoFrame:
-    """Convert an image to a YUV 4:2:0 frame, padded by repeating its edge."""
-    height, width = image.shape[:2]
-    padding = ((0, padded_side(height) - height), (0, padded_side(width) - width), (0, 0))
-    padded = np.ascontiguousarray(np.pad(image, padding, mode="edge"))
-    picture = VideoFrame.from_ndarray(padded, format="rgb24").reformat(format="yuv420p")
-    picture.pts, picture.time_base = number, Fraction(1, 25)
-    picture.pict_type = PictureType.NONE
-    return picture
+class Converter:
+    """Converts images (H, W, 3) of one shape to YUV 4:2:0 frames and back, by BT.601 in limited range.
 
+    Every conversion rounds to the nearest value. libswscale's default rounds down: images then get darker by 1 to 2
+    levels, and a network that is trained on such frames makes footage brighter.
+    """
 
-def to_image(picture: VideoFrame, shape: tuple[int, ...]) -> Image:
-    """Return the RGB image (H, W, 3) of a decoded frame, cropped to its original size."""
-    image = picture.to_ndarray(format="rgb24")[: shape[0], : shape[1]]
-    return np.ascontiguousarray(image, dtype=np.uint8)
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+        height, width = shape[:2] if shape else (MIN_SIDE, MIN_SIDE)
+        self._padding = ((0, padded_side(height) - height), (0, padded_side(width) - width), (0, 0))
+        self._builder = FrameBuilder(padded_side(width), padded_side(height), "yuv420p", COLOR)
+        self._reader = RgbReader(COLOR, path="compressed frames")
+
+    def to_picture(self, image: Image, number: int) -> VideoFrame:
+        """Convert an image to a frame, padded by repeating its edge. Raises VideoError for another shape or dtype."""
+        if image.shape != self.shape or image.dtype != np.uint8:
+            raise VideoError(f"frame {number + 1} is {image.shape} {image.dtype}: expected {self.shape} uint8")
+        picture = self._builder.to_frame(np.ascontiguousarray(np.pad(image, self._padding, mode="edge")))
+        picture.pts, picture.time_base = number, Fraction(1, 25)
+        picture.pict_type = PictureType.NONE
+        return picture
+
+    def to_image(self, picture: VideoFrame) -> Image:
+        """Return the RGB image of a decoded frame, cropped to its original size."""
+        return np.ascontiguousarray(self._reader.to_rgb(picture)[: self.shape[0], : self.shape[1]])

@@ -123,6 +123,19 @@ def test_clean_footage_stays() -> None:
     )
 
 
+@pytest.mark.parametrize("encoder", ["libx264", "mpeg4", "mpeg2video"])
+def test_mean_colours_are_kept(encoder: str) -> None:
+    """No conversion rounds down: a network that is trained on darker frames would make footage brighter."""
+    colours = np.random.default_rng(2).integers(20, 236, (12, 3))
+    images = [np.full((32, 32, 3), colour, np.uint8) for colour in colours]
+    shifts = [
+        np.stack(list(compress_images([image] * 2, Compression(encoder=encoder, strength=2)))).mean((0, 1, 2)) - colour
+        for image, colour in zip(images, colours, strict=True)
+    ]
+    assert np.abs(np.mean(shifts, axis=0)).max() < 0.4
+    assert np.abs(shifts).max() <= 2
+
+
 def test_a_window_is_compressed_as_its_images_are() -> None:
     expected = np.stack(list(compress_clip(make_images(3, 36, 36), 30)))
     found = compress(window(), Compression(strength=30)).mul(255).round().permute(0, 2, 3, 1)
