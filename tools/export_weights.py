@@ -2,8 +2,8 @@
 
     python tools/export_weights.py RUN weights/NAME.safetensors [--measured Vid4.json] [--failures worst.png]
 
-RUN is a run's folder or its checkpoint.pt. The card receives the facts of the file. The record for
-`ristn_cli/weights/records.py` is printed.
+RUN is the folder of a run, its checkpoint.pt, or a weights file to measure again. The card receives the facts of the
+file. The record for `ristn_cli/weights/records.py` is printed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ristn_cli.printable import printable  # noqa: E402
 from ristn_cli.training.journal import read_log  # noqa: E402
 from ristn_cli.training.state import TrainingError, read_checkpoint  # noqa: E402
 from ristn_cli.typed import MalformedError, build, read_json  # noqa: E402
-from ristn_cli.weights import WeightsError, file_sha256, read_metadata, save_weights  # noqa: E402
+from ristn_cli.weights import WeightsError, file_sha256, load_weights, read_metadata, save_weights  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,13 @@ def read_trained(checkpoint: Path) -> Trained:
     if state.get("start_sha256"):
         record["start_sha256"] = state["start_sha256"]
     return Trained(model.eval(), read_validation(path.with_name("log.jsonl"), state["iteration"]) | record)
+
+
+def read_released(path: Path) -> Trained:
+    """Read a weights file, without what was measured of it. Raises WeightsError if it is none."""
+    metrics = read_metadata(path)["metrics"]
+    record = {name: value for name, value in metrics.items() if name not in ("measured", "failures_sha256")}
+    return Trained(load_weights(path), record)
 
 
 def read_validation(log: Path, iteration: int) -> dict[str, float]:
@@ -147,7 +154,8 @@ def export(options: argparse.Namespace) -> None:
         OSError: a file cannot be read or written.
     """
     output: Path = options.output
-    trained = read_trained(options.checkpoint)
+    is_weights = options.checkpoint.suffix == ".safetensors"
+    trained = read_released(options.checkpoint) if is_weights else read_trained(options.checkpoint)
     config_name(trained.model.config)
     figures = {path.stem: read_figures(path) for path in options.measured}
     own = output.with_suffix(".md")
@@ -175,7 +183,9 @@ def export(options: argparse.Namespace) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code. An expected error is one line on standard error."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("checkpoint", type=Path, help="checkpoint.pt of a run of ristn train, or the run's folder")
+    parser.add_argument(
+        "checkpoint", type=Path, help="folder of a run of ristn train, its checkpoint.pt, or a weights file"
+    )
     parser.add_argument("output", type=Path, help="NAME.safetensors to write; its card is NAME.md beside it")
     parser.add_argument(
         "--measured", type=Path, action="append", default=[], help="LABEL.json by ristn evaluate --json; repeatable"

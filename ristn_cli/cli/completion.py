@@ -13,7 +13,7 @@ import typer
 Candidates = Iterator[tuple[str, str]]
 """Values, each with a description that zsh, fish and PowerShell show."""
 
-NETWORKS = ("paper", "paper-2x2", "ristn")
+NETWORKS = ("paper", "paper-2x2", "ristn", "ristn-lite-1")
 """Configurations without released weights."""
 
 PRECISIONS = ("fp32", "fp16", "bf16")

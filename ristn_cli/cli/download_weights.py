@@ -54,7 +54,7 @@ def download_weights(
                 show(describe_release(release))
             return
         # Check all names before the first download.
-        for release in RELEASES.values() if all_of_them else [find_release(name) for name in names or []]:
+        for release in RELEASES.values() if all_of_them else [find_release(name, revision) for name in names or []]:
             path = None if force or folder or repository or revision else locate(release)
             if path is None:
                 with transfer_bar() as bar:

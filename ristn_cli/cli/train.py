@@ -21,7 +21,7 @@ def train(
     recipe: Annotated[
         str,
         typer.Argument(
-            help="Recipe: a .toml file, or lite, lite-next, lite-real, lite-sharp, paper.",
+            help="Recipe: a .toml file, or lite, lite-real, lite-sharp, paper.",
             autocompletion=complete_recipes,
         ),
     ],

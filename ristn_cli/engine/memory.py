@@ -90,8 +90,8 @@ def widest_channels(config: RISTNConfig, window: int) -> float:
     """Return the largest number of values per LR pixel and frame that are in memory at once.
 
     This maximum is in the spatial component, or at the end of the last ConvLSTM layer. There, memory holds the spatial
-    features and their activation, the outputs of all layers that are still read, and for one frame the joined input,
-    gates and cells of the layer.
+    features and their activation, the outputs of all layers that are still read, and for one frame the joined input
+    (unless there is one layer, which reads one tensor), gates and cells of the layer.
     """
     channels = config.base_channels << len(config.branch_one)
     spatial = 2 * channels + channels // 2  # input and output of the last stage, and half as many in a bottleneck
@@ -100,7 +100,8 @@ def widest_channels(config: RISTNConfig, window: int) -> float:
         return share * spatial
     width = 2 * config.growth
     outputs = width * (config.lstm_layers if config.pattern in ("dc", "rdc") else min(config.lstm_layers, 2))
-    one_frame = channels + outputs + 5 * width
+    joined = channels + outputs if config.lstm_layers > 1 else 0
+    one_frame = joined + 5 * width
     return share * max(spatial, 2 * channels + outputs + one_frame / window)
 
 

@@ -141,7 +141,7 @@ class EfficientNetLite(nn.Module):
             blocks.append(Block(channels, outputs, kernel, stride, expansion))
             channels = outputs
         self.blocks = nn.ModuleList(blocks)
-        self.eval().requires_grad_(False)
+        self.train(False).requires_grad_(False)
 
     def forward(self, frames: Tensor) -> list[Tensor]:
         """Map (N, 3, H, W) in [0, 1] to features (N, C, h, w) after each block of `read_after`."""

@@ -21,7 +21,7 @@ from ristn_cli.job.border import MOST_FRAMES, Border
 from ristn_cli.own_files import TEMPORARY_PATTERN, ForeignFileError, check_owner, open_if_own, open_own, write_text
 from ristn_cli.typed import MOST_SHOWN, MalformedError, brief, build, read_json
 from ristn_cli.video import check_interruption
-from ristn_cli.weights import file_sha256
+from ristn_cli.weights import REPLACED, Release, file_sha256
 
 EDGE_BYTES = 2**20
 
@@ -145,6 +145,15 @@ def remove_lock(folder: Path) -> None:
         folder.rmdir()
 
 
+def describe_replaced(old: Release) -> str:
+    """Return the message about an unfinished run with weights that newer ones replaced."""
+    return (
+        f"an unfinished run with {old.name} {old.revision}, which newer weights replaced; to finish it, run "
+        f"`ristn download-weights {old.name} --revision {old.revision} --dir DIR` and use --model DIR/{old.file_name}; "
+        "or use --restart to start again"
+    )
+
+
 def read_identity(folder: Path) -> dict[str, Any]:
     """Return the identity of the unfinished run in a job's folder; empty if it cannot be read."""
     try:
@@ -225,6 +234,8 @@ class Manifest:
         for name in sorted(self.identity.keys() | state.identity.keys()):
             before, now = state.identity.get(name), self.identity.get(name)
             if before != now:
+                if name == "network" and isinstance(before, str) and before in REPLACED:
+                    raise JobError(f"{self.folder}: contains {describe_replaced(REPLACED[before])}")
                 was = before if isinstance(before, str) and len(before) <= MOST_SHOWN else brief(before)
                 shown = "" if isinstance(now, dict) else f" ({was}, now {now})"
                 raise JobError(

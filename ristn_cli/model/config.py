@@ -142,6 +142,21 @@ CONFIGS = {
         branch_one=(1, 2),
         branch_two=(1, 2),
         bottleneck_divisor=1,
+        lstm_layers=3,
+        growth=32,
+        gate_kernel=1,
+        dense_input=True,
+        gate_start="delay_line",
+        refine_bottlenecks=10,
+        upsampling_channels=(48, 24),
+        deconvolution_kernel=2,
+        normalize_input=True,
+        global_skip=True,
+    ),
+    "ristn-lite-1": RISTNConfig(
+        branch_one=(1, 2),
+        branch_two=(1, 2),
+        bottleneck_divisor=1,
         norm="none",
         lstm_layers=4,
         growth=16,
@@ -152,3 +167,4 @@ CONFIGS = {
         global_skip=True,
     ),
 }
+"""Networks by name. `ristn-lite-1` is that of the first `ristn-lite` weights and of `ristn-lite-real`."""

@@ -209,4 +209,5 @@ class Converter:
 
     def to_image(self, picture: VideoFrame) -> Image:
         """Return the RGB image of a decoded frame, cropped to its original size."""
-        return np.ascontiguousarray(self._reader.to_rgb(picture)[: self.shape[0], : self.shape[1]])
+        image = self._reader.to_rgb(picture)[: self.shape[0], : self.shape[1]]
+        return np.ascontiguousarray(image, dtype=np.uint8)

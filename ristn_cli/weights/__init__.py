@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from ristn_cli.weights.choice import CLEAN_MODEL, ModelChoice, choose_model
 from ristn_cli.weights.finding import bundled_folder, cached_file, file_sha256, find_weights, locate, obtain
 from ristn_cli.weights.hub import is_offline
-from ristn_cli.weights.records import RELEASES, Release, WeightsError, find_release
+from ristn_cli.weights.records import RELEASES, REPLACED, Release, WeightsError, find_release
 
 if TYPE_CHECKING:
     from ristn_cli.weights.files import load_weights, read_metadata, save_weights
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CLEAN_MODEL",
     "RELEASES",
+    "REPLACED",
     "ModelChoice",
     "Release",
     "WeightsError",

@@ -46,29 +46,59 @@ RELEASES = {
     for release in (
         Release(
             name="ristn-lite",
-            sha256="cab6135e64902fc25249b041879b352df14251157c8d9c617626e2ad42ba8ab2",
-            size=1_623_300,
+            sha256="53a0745535b5c1534505efdc76a889206570f8c7e9e3b717bdb8565364798573",
+            size=1_521_796,
             config="ristn-lite",
-            metrics={"psnr_y": 25.823, "temporal_gain": 0.9297},
+            metrics={"psnr_y": 26.2437, "temporal_gain": 1.2153},
             repository="ristn/ristn-lite",
-            revision="v1",
+            revision="v2",
         ),
         Release(
             name="ristn-lite-real",
-            sha256="f2aa27f84424a975754bde935edf253f5192615b6c1cd219bb645956f2539506",
-            size=1_624_892,
-            config="ristn-lite",
+            sha256="ae79494b42d37067a6dd9957873ba3589cfa67722c7c69c152cb92e536b6ef0c",
+            size=1_623_860,
+            config="ristn-lite-1",
             source="compressed",
-            metrics={"psnr_y": 23.316, "temporal_gain": 0.1482},
+            metrics={"psnr_y": 23.3177, "temporal_gain": 0.1443},
             repository="ristn/ristn-lite-real",
-            revision="v1",
+            revision="v2",
         ),
     )
 }
 
 
-def find_release(name: str) -> Release:
-    """Return the record of a release. Raises WeightsError if the name is unknown."""
+REPLACED = {
+    "8562e5beca123a12ca267b598e6d83100f8124a10d5026b105f5464064dc7c33": Release(
+        name="ristn-lite",
+        sha256="cab6135e64902fc25249b041879b352df14251157c8d9c617626e2ad42ba8ab2",
+        size=1_623_300,
+        config="ristn-lite-1",
+        metrics={"psnr_y": 25.823, "temporal_gain": 0.9297},
+        repository="ristn/ristn-lite",
+        revision="v1",
+    ),
+    "1bd18dd0f8908f5e4ff32a47a6b509e782882d57fe16955b449d3f4db6188d12": Release(
+        name="ristn-lite-real",
+        sha256="f2aa27f84424a975754bde935edf253f5192615b6c1cd219bb645956f2539506",
+        size=1_624_892,
+        config="ristn-lite-1",
+        source="compressed",
+        metrics={"psnr_y": 23.316, "temporal_gain": 0.1482},
+        repository="ristn/ristn-lite-real",
+        revision="v1",
+    ),
+}
+"""Earlier releases by the fingerprint of their network (`engine.upscaler.fingerprint`), which manifests contain."""
+
+
+def find_release(name: str, revision: str | None = None) -> Release:
+    """Return the record of a release. Raises WeightsError if the name is unknown.
+
+    Args:
+        name: name for `--model`.
+        revision: revision in the repository. That of an earlier release selects its record.
+    """
     if name not in RELEASES:
         raise WeightsError(f"unknown weights {name!r}: expected one of {', '.join(RELEASES)}, or a .safetensors file")
-    return RELEASES[name]
+    earlier = (release for release in REPLACED.values() if (release.name, release.revision) == (name, revision))
+    return next(earlier, RELEASES[name])

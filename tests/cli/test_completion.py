@@ -35,7 +35,7 @@ def complete(line: str) -> list[str]:
         ("ristn download-weights ", list(RELEASES)),
         ("ristn evaluate clips --model b", ["bicubic"]),
         ("ristn bench --model ", [*NETWORKS, *RELEASES]),
-        ("ristn train lite-", ["lite-next", "lite-real", "lite-sharp"]),
+        ("ristn train lite-", ["lite-real", "lite-sharp"]),
         ("ristn train lite --start-from ", list(RELEASES)),
         ("ristn upscale --codec p", ["prores"]),
         ("ristn upscale --preset very", ["veryfast", "veryslow"]),

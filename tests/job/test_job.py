@@ -25,6 +25,7 @@ from ristn_cli.job.options import UpscaleOptions
 from ristn_cli.job.parts import Interrupted
 from ristn_cli.model import RISTN
 from ristn_cli.video import VideoError, probe, read_frames
+from ristn_cli.weights import REPLACED
 
 CPU = Backend(torch.device("cpu"), "fp32")
 FAST = short(preset="ultrafast")
@@ -136,6 +137,22 @@ def test_a_whole_number_is_the_same_option_whatever_its_type(upscaler: Upscaler,
     source, target = make_clip(tmp_path / "in.mp4", frames=12, width=32, height=32), tmp_path / "out.mp4"
     interrupt(source, target, upscaler, short(preset="ultrafast", crf=20))
     assert run(source, target, upscaler, short(preset="ultrafast", crf=20.0))[0] > 0
+
+
+def test_an_unfinished_run_of_replaced_weights_names_them(
+    upscaler: Upscaler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = make_clip(tmp_path / "in.mp4", frames=12, width=32, height=32), tmp_path / "out.mp4"
+    monkeypatch.setattr(upscaler, "fingerprint", next(key for key, old in REPLACED.items() if old.name == "ristn-lite"))
+    interrupt(source, target, upscaler)
+    monkeypatch.undo()
+    with pytest.raises(
+        JobError,
+        match=r"unfinished run with ristn-lite v1, which newer weights replaced; "
+        r"to finish it, run `ristn download-weights ristn-lite --revision v1 --dir DIR` and use --model DIR/ristn-lite",
+    ):
+        run(source, target, upscaler)
+    assert run(source, target, upscaler, restart=True)[0] == 0
 
 
 def test_another_option_or_input_is_refused_by_name_until_restart(upscaler: Upscaler, tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_parameters_of_the_single_image_networks_against_table_1(block: str, mil
 
 def test_the_light_network_is_light() -> None:
     assert meta_parameters(CONFIGS["ristn-lite"]) <= 1_000_000
-    assert count_macs(CONFIGS["ristn-lite"]) <= 1_200_000
+    assert count_macs(CONFIGS["ristn-lite"]) <= 760_000
 
 
 @pytest.mark.parametrize(
@@ -297,7 +297,7 @@ def test_every_output_frame_depends_on_every_input_frame() -> None:
 # Bicubic
 
 
-@pytest.mark.parametrize("name", ["ristn", "ristn-lite"])
+@pytest.mark.parametrize("name", ["ristn", "ristn-lite", "ristn-lite-1"])
 @torch.no_grad()
 def test_a_fresh_network_with_a_global_skip_is_bicubic(name: str) -> None:
     lr = noise(1, 2, 3, 6, 5)
@@ -320,7 +320,8 @@ def test_bicubic_equals_pillow() -> None:
 @pytest.mark.parametrize("pattern", ["c", "rc", "dc", "rdc"])
 @pytest.mark.parametrize("fusion", ["sparse", "none"])
 def test_named_networks_on_the_meta_device(name: str, pattern: str, fusion: str) -> None:
-    config = RISTNConfig.from_dict(CONFIGS[name].to_dict() | {"pattern": pattern, "fusion": fusion})
+    reads_input = CONFIGS[name].dense_input and pattern in ("dc", "rdc")
+    config = replace(CONFIGS[name], pattern=pattern, fusion=fusion, dense_input=reads_input)  # type: ignore[arg-type]
     with torch.device("meta"):
         sr = RISTN(config).eval()(torch.empty(2, 3, 3, 6, 10), keep=slice(1, 3))
     assert sr.shape == (2, 2, 3, 24, 40)

@@ -158,6 +158,11 @@ def test_measured_scores_are_written_to_file_and_card(run: Run, export: Export, 
     )
     code, stdout, stderr = export(tmp_path, output, "--measured", tmp_path / "Vid4.json", "--card", prose)
     assert code == 0, stderr
+    again = tmp_path / "again.safetensors"
+    assert export(output, again)[0] == 0
+    assert read_metadata(again) == read_metadata(before)
+    found = load_weights(again).state_dict()
+    assert all(torch.equal(found[name], tensor) for name, tensor in load_weights(before).state_dict().items())
     assert read_metadata(output)["metrics"]["measured"] == {"Vid4": FIGURES}
     assert 'metrics={"psnr_y": 26.4567, "temporal_gain": 0.8123}' in stdout
     for name, tensor in load_weights(before).state_dict().items():

@@ -24,8 +24,6 @@ from ristn_cli.training.state import Run
 
 __all__ = ["folder"]  # the fixture
 
-CHECKPOINT = Path(__file__).parents[2] / "training_state" / "lite-next.pt"
-
 
 def grey(values: Tensor) -> Tensor:
     """(..., H, W) as frames whose channels are the same, (..., 3, H, W)."""
@@ -439,17 +437,9 @@ def test_a_checkpoint_from_before_the_terms_has_none_of_them() -> None:
     assert changed_field(stored, replace(plain, stages=plain.stages[:1] * 2).to_dict()) == "stages"
 
 
-@pytest.mark.skipif(not CHECKPOINT.exists(), reason="the open run is in no sdist")
-def test_the_lite_next_checkpoint_can_be_resumed() -> None:
-    run = Run(replace(load_recipe("lite-next"), compile=False), CPU)
-    run.restore(CHECKPOINT)
-    assert run.iteration > 0
-    assert run.balance is None
-
-
-def test_the_sharp_recipe_fine_tunes_released_weights_of_real_footage() -> None:
+def test_the_sharp_recipe_fine_tunes_released_weights() -> None:
     recipe, real = load_recipe("lite-sharp"), load_recipe("lite-real")
-    assert (recipe.name, recipe.start_from) == ("ristn-lite-sharp", "ristn-lite-real")
+    assert (recipe.name, recipe.start_from) == ("ristn-lite-sharp", "ristn-lite")
     assert recipe.model == real.model
     assert (recipe.data.degradation, recipe.data.validation_crf) == ("real", 28)
     assert recipe.data.highest_crf > real.data.highest_crf

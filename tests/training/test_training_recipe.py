@@ -9,6 +9,7 @@ from ristn_cli.model import CONFIGS
 from ristn_cli.training.degradation_recipe import DegradationRecipe
 from ristn_cli.training.recipe import RecipeError, StageRecipe
 from ristn_cli.training.recipe_file import changed_field, load_recipe, parse_recipe
+from ristn_cli.weights import find_weights, load_weights
 
 SMALL = """
 name = "small"
@@ -86,8 +87,8 @@ def test_pixels_trained_on_by_hand() -> None:
     ]
 
 
-def test_the_next_light_recipe_is_one_run() -> None:
-    recipe = load_recipe("lite-next")
+def test_the_light_recipe_is_one_run() -> None:
+    recipe = load_recipe("lite")
     assert [stage.continues for stage in recipe.stages] == [False, True, True, True, True]
     assert all(stage.learning_rate == stage.final_learning_rate for stage in recipe.stages[:-1])
     decay, total = recipe.stages[-1], recipe.pixels_at(recipe.iterations)
@@ -151,19 +152,22 @@ def test_recipes_are_found_by_path_or_name(tmp_path: Path) -> None:
     assert load_recipe(str(path)) == parse_recipe(SMALL)
     with pytest.raises(RecipeError, match=r"none\.toml: No such file"):
         load_recipe(str(tmp_path / "none.toml"))
-    with pytest.raises(
-        RecipeError, match=r"heavy: no such recipe; .* one of lite, lite-next, lite-real, lite-sharp, paper"
-    ):
+    with pytest.raises(RecipeError, match=r"heavy: no such recipe; .* one of lite, lite-real, lite-sharp, paper"):
         load_recipe("heavy")
     path.write_bytes(b"\xff\xfe\x00name")
     with pytest.raises(RecipeError, match="not text in UTF-8; expected a recipe in TOML"):
         load_recipe(str(path))
 
 
-def test_the_recipe_for_real_footage_fine_tunes_released_weights() -> None:
+@pytest.mark.parametrize("name", ["lite-real", "lite-sharp"])
+def test_recipes_that_fine_tune_use_the_network_of_their_weights(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.model == load_weights(find_weights(recipe.start_from)).config
+    assert all(stage.freeze_norm for stage in recipe.stages)  # each process may have one window
+
+
+def test_the_recipe_for_real_footage_is_trained_on_it() -> None:
     recipe = load_recipe("lite-real")
-    assert recipe.start_from == "ristn-lite"
-    assert recipe.model == CONFIGS["ristn-lite"]
     assert (recipe.data.degradation, recipe.data.validation_crf) == ("real", 28)
 
 

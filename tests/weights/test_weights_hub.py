@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,10 @@ from huggingface_hub import close_session, constants
 from typer.testing import CliRunner
 
 from ristn_cli.cli import app
-from ristn_cli.model import RISTN
+from ristn_cli.model import CONFIGS, RISTN
 from ristn_cli.weights import (
     RELEASES,
+    REPLACED,
     Release,
     WeightsError,
     cached_file,
@@ -431,6 +433,27 @@ def test_the_list_shows_local_files(release: Release, hub: Hub, tmp_path: Path) 
     assert code == 1
     assert "unknown weights 'nonsense': expected one of ristn-lite" in stderr
     assert hub.requests == []
+
+
+def test_an_earlier_release_is_fetched_by_its_revision(
+    release: Release, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = b"newer"
+    newer = replace(release, sha256=hashlib.sha256(data).hexdigest(), size=len(data), revision="v2")
+    hub.files["someone/tiny/v2/tiny.safetensors"] = data
+    monkeypatch.setitem(RELEASES, "tiny", newer)
+    monkeypatch.setitem(REPLACED, "fingerprint", release)
+    assert run("tiny", "--dir", tmp_path / "new")[0] == 0
+    assert run("tiny", "--revision", "v1", "--dir", tmp_path / "old")[0] == 0
+    assert file_sha256(tmp_path / "new" / "tiny.safetensors") == newer.sha256
+    assert file_sha256(tmp_path / "old" / "tiny.safetensors") == release.sha256
+
+
+def test_replaced_releases_have_newer_ones() -> None:
+    for old in REPLACED.values():
+        new = RELEASES[old.name]
+        assert (old.sha256, old.revision) != (new.sha256, new.revision)
+        assert old.config in CONFIGS
 
 
 def test_all_are_fetched(release: Release, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
