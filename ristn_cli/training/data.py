@@ -31,6 +31,7 @@ from ristn_cli.training.motion import (
     WindowPlan,
     camera_path,
     plan_cut,
+    plan_fade,
     plan_flips,
     plan_layer,
     plan_warp,
@@ -184,7 +185,11 @@ class TrainingWindows(Dataset[tuple[Tensor, Tensor]]):
                 other = int(rng.integers(PAGES)) if is_page else choose(rng, self.stills)
                 layers.append(plan_layer(rng, self._plan_view(rng, other, rng.random(2), frames, fastest)))
         exposure = rng.uniform(-1, 1) * data.exposure if rng.random() < data.exposure_share else 0.0
-        return WindowPlan(scene=scene, layers=tuple(layers), exposure=exposure, flips=plan_flips(rng))
+        flips = plan_flips(rng)
+        fade = None
+        if rng.random() < data.fade_share:
+            fade = plan_fade(rng, self._plan_view(rng, choose(rng, self.stills), rng.random(2), frames, fastest), frames)
+        return WindowPlan(scene=scene, layers=tuple(layers), fade=fade, exposure=exposure, flips=flips)
 
     def _plan_view(self, rng: Generator, source: Source, place: np.ndarray, frames: int, fastest: float) -> View:
         reduction = rng.uniform(*(PAGE_REDUCTION if isinstance(source, int) else PHOTO_REDUCTION))

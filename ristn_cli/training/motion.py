@@ -1,4 +1,4 @@
-"""Turns stills and clips into windows: a synthetic camera, foreground layers, and cuts from clips.
+"""Turns stills and clips into windows: a synthetic camera, foreground layers, fades, and cuts from clips.
 
 A plan contains all random choices of a window, so rendering it gives the same result on any device, within rounding.
 Does not know the network, and knows files only by their paths.
@@ -23,6 +23,12 @@ SLOWEST = 0.6
 
 MASK_EDGE = 1.5
 """Typical width of a layer's soft edge, in HR pixels."""
+
+FADE_FRAMES = (6.0, 60.0)
+"""Range of the length of a fade."""
+
+PLAIN_FADES = 0.3
+"""Share of the fades that are to or from black. The others are cross-fades."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,18 +79,35 @@ class Cut:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Fade:
+    """A linear fade from the window to another scene, or to black. Reversed in time, it is a fade from there.
+
+    Attributes:
+        scene: the other scene, not warped; None for black.
+        first: frame at which the fade begins; may be outside the window.
+        length: number of frames that the fade takes.
+    """
+
+    scene: View | None
+    first: float
+    length: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class WindowPlan:
     """All random choices of a window.
 
     Attributes:
         scene: the background.
         layers: foregrounds from back to front.
+        fade: a fade to another scene, if any.
         exposure: relative change of brightness from the first to the last frame.
         flips: whether the window is flipped left-right, flipped top-bottom, transposed, and reversed in time.
     """
 
     scene: View | Cut
     layers: tuple[Layer, ...] = ()
+    fade: Fade | None = None
     exposure: float = 0.0
     flips: tuple[bool, bool, bool, bool] = (False, False, False, False)
 
@@ -119,6 +142,13 @@ def plan_layer(rng: Generator, view: View) -> Layer:
     return Layer(view=view, noise=rng.standard_normal((cells, cells)).astype(np.float32), threshold=rng.uniform(0, 0.8))
 
 
+def plan_fade(rng: Generator, view: View, frames: int) -> Fade:
+    """Return a fade to `view` or to black, of which at least one frame is within the window."""
+    length = math.exp(rng.uniform(*np.log(FADE_FRAMES)))
+    scene = None if rng.random() < PLAIN_FADES else view
+    return Fade(scene=scene, first=rng.uniform(1 - length, frames - 2), length=length)
+
+
 def plan_cut(rng: Generator, source: Path, count: int, place: np.ndarray, frames: int, longest_stride: int) -> Cut:
     """Draw frames of a clip of `count` frames at a random time and stride. Clips that are too short are read back and
     forth.
@@ -147,10 +177,20 @@ def render_window(plan: WindowPlan, size: int, get: Callable[[Source], Tensor]) 
     for layer in plan.layers:
         seen, mask = render_layer(get(layer.view.source), layer, size)
         window = torch.lerp(window, seen, mask)
+    if plan.fade:
+        window = render_fade(window, plan.fade, get)
     if plan.exposure:
         drift = torch.linspace(-0.5, 0.5, len(window), device=window.device)[:, None, None, None]
         window = (window * (1 + plan.exposure * drift)).clamp_(0, 1)
     return flip(window, plan.flips)
+
+
+def render_fade(window: Tensor, fade: Fade, get: Callable[[Source], Tensor]) -> Tensor:
+    """Mix a window (frames, 3, S, S) with the scene of a fade, or with black."""
+    frames, size = len(window), window.shape[-1]
+    share = (torch.arange(frames, device=window.device) - fade.first) / fade.length
+    other = shift_still(get(fade.scene.source), fade.scene, size) if fade.scene else torch.zeros_like(window)
+    return torch.lerp(window, other, share.clamp(0, 1)[:, None, None, None])
 
 
 def flip(window: Tensor, flips: tuple[bool, bool, bool, bool]) -> Tensor:

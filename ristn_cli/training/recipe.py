@@ -23,6 +23,7 @@ SHARES = (
     "layer_share",
     "exposure",
     "exposure_share",
+    "fade_share",
     "clean_share",
     "compression_share",
     "step_share",
@@ -59,6 +60,7 @@ class DataRecipe:
         layer_share: share of the moving stills that have one or two foreground layers with their own motion.
         exposure: largest relative change of brightness from the first to the last frame of a window.
         exposure_share: share of the moving stills whose brightness changes.
+        fade_share: share of the moving stills that fade to or from another still or black.
         longest_stride: clips are read with a random stride from 1 to this many frames.
         cache_gib: GiB of memory for decoded frames, per training process including its batch workers.
         degradation: how LR frames are made: `BI` (bicubic), or `real`, which adds blur, resampling, noise and
@@ -90,6 +92,7 @@ class DataRecipe:
     layer_share: float = 0.0
     exposure: float = 0.05
     exposure_share: float = 0.0
+    fade_share: float = 0.0
     longest_stride: int = 3
     cache_gib: float = 4.0
     degradation: str = "BI"

@@ -173,6 +173,19 @@ def test_layer_share_and_exposure_share_are_met(folder: Path) -> None:
     assert not any(window.layers or window.exposure for number in range(9) for window in plain.plan(number).windows)
 
 
+def test_fade_share_is_met_and_keeps_the_other_choices(folder: Path) -> None:
+    windows, plain = (TrainingWindows(make_recipe(fade_share=share), folder) for share in (0.5, 0.0))
+    plans = [windows.plan(number).windows for number in range(40)]
+    fades = [plan.fade for batch in plans for plan in batch if plan.fade]
+    assert 25 < len(fades) < 55
+    assert 3 <= sum(fade.scene is None for fade in fades) < len(fades) / 2  # to black
+    assert all(6 <= fade.length <= 60 and 1 - fade.length <= fade.first <= STAGE.frames - 2 for fade in fades)
+    first, same = plans[0][0], plain.plan(0).windows[0]
+    assert first.scene.source == same.scene.source
+    assert first.flips == same.flips
+    assert not any(window.fade for number in range(9) for window in plain.plan(number).windows)
+
+
 def test_motion_grows_over_a_stage() -> None:
     stage = replace(STAGE, iterations=11, fastest_at_start=5.0, fastest=15.0)
     assert [stage.fastest_at(step) for step in (0, 5, 10)] == [5, 10, 15]
@@ -289,6 +302,16 @@ def test_exposure_drifts_from_below_to_above() -> None:
     plan = WindowPlan(scene=view(np.zeros((3, 2))), exposure=0.1)
     frames = motion.render_window(plan, 20, lambda _: grey) * 255
     for frame, level in zip(frames, (95, 100, 105), strict=True):
+        torch.testing.assert_close(frame, torch.full((3, 20, 20), float(level)))
+
+
+@pytest.mark.parametrize(("scene", "levels"), [(True, (100, 120, 160, 200)), (False, (100, 80, 40, 0))])
+def test_fades_are_linear_and_end_at_the_other_scene(scene: bool, levels: tuple[float, ...]) -> None:
+    stills = [torch.full((3, 40, 40), level, dtype=torch.uint8) for level in (100, 200)]
+    other = replace(view(np.zeros((4, 2))), source=1) if scene else None
+    plan = WindowPlan(scene=view(np.zeros((4, 2))), fade=motion.Fade(scene=other, first=0.5, length=2.5))
+    frames = motion.render_window(plan, 20, stills.__getitem__) * 255
+    for frame, level in zip(frames, levels, strict=True):
         torch.testing.assert_close(frame, torch.full((3, 20, 20), float(level)))
 
 
