@@ -102,8 +102,7 @@ def main() -> None:
     parser.add_argument("--reduce", type=int, default=2, help="factor by which the clip is reduced first")
     parser.add_argument("--crop", type=parse_crop, default=parse_crop("192x128+0+0"), help="WxH+X+Y, after that")
     options = parser.parse_args()
-    weights = Path(options.model) if options.model.endswith(".safetensors") else find_weights(options.model)
-    upscaler = Upscaler(load_weights(weights), choose_backend())
+    upscaler = Upscaler(load_weights(find_weights(options.model)), choose_backend())
     clean = read_clean(options.clip, options.frames, options.reduce, options.crop)
     maker = GrainMaker(make_grain(options.deviation, options.size), 1)
     grainy = [maker.apply(image, 1000 + number) for number, image in enumerate(clean)]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from fractions import Fraction
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -178,12 +176,6 @@ def parse_drop(given: Sequence[str] | None) -> frozenset[str]:
         if name not in DROPPABLE:
             raise typer.BadParameter(f"--drop {name!r} is unknown; expected one or more of {', '.join(DROPPABLE)}")
     return frozenset(names)
-
-
-def weights_file(model: str) -> Path | None:
-    """Return the file that `--model` names; None for the name of released weights."""
-    is_path = model.lower().endswith(".safetensors") or "/" in model or os.sep in model
-    return Path(model) if is_path else None
 
 
 def parse_grain(text: str | None) -> float:

@@ -20,9 +20,8 @@ class Engines(AbstractContextManager["Engines"]):
     """The engines of a command, one per set of weights, kept until its end.
 
     Args:
-        open_named: opens the engine of released weights by name; called once per name.
-        model: name of released weights, or `auto` to choose them for each source.
-        weights: file to use instead; None for none.
+        open_named: opens the engine of weights by name or path; called once per name.
+        model: name of released weights, path of a file, or `auto` to choose released weights for each source.
         options: how to read sources.
     """
 
@@ -30,10 +29,9 @@ class Engines(AbstractContextManager["Engines"]):
         self,
         open_named: Callable[[str], AbstractContextManager[Devices]],
         model: str,
-        weights: Path | None,
         options: UpscaleOptions,
     ) -> None:
-        self._open, self._model, self._weights, self._options = open_named, model, weights, options
+        self._open, self._model, self._options = open_named, model, options
         self._opened: dict[str, Devices] = {}
         self._stack = ExitStack()
         self._networks: dict[str, str] = {}
@@ -47,7 +45,7 @@ class Engines(AbstractContextManager["Engines"]):
     @property
     def _is_chosen(self) -> bool:
         """Whether the weights depend on the source."""
-        return self._weights is None and self._model == "auto"
+        return self._model == "auto"
 
     def probe(self, source: Path) -> VideoInfo:
         """Return the description of a source, and keep the last two. Raises VideoError if it cannot be read."""
@@ -64,7 +62,7 @@ class Engines(AbstractContextManager["Engines"]):
         from ristn_cli.weights import CLEAN_MODEL, ModelChoice, choose_model
 
         if not self._is_chosen:
-            return ModelChoice(str(self._weights or self._model), "it was asked for")
+            return ModelChoice(self._model, "it was asked for")
         if source == STREAM:
             return ModelChoice(CLEAN_MODEL, "the bit rate of standard input is unknown")
         found = self.probe(source)
@@ -86,12 +84,6 @@ class Engines(AbstractContextManager["Engines"]):
                 raise
         return self._opened[choice.name]
 
-    def file_of(self, choice: ModelChoice) -> Path:
-        """Return the weights file of a choice. Raises WeightsError for released weights that are not available."""
-        from ristn_cli.weights import find_weights
-
-        return self._weights or find_weights(choice.name)
-
     def network_of(self, source: Path) -> str:
         """Return the fingerprint of the network for a source, without opening the engine."""
         from ristn_cli.engine.upscaler import fingerprint
@@ -100,7 +92,7 @@ class Engines(AbstractContextManager["Engines"]):
         name = self.choose(source).name
         if name not in self._networks:
             try:
-                self._networks[name] = fingerprint(load_weights(self._weights or find_weights(name)))
+                self._networks[name] = fingerprint(load_weights(find_weights(name)))
             except WeightsError:
                 self.is_unusable = not self._is_chosen
                 raise

@@ -20,7 +20,6 @@ from ristn_cli.cli.arguments import (
     TileOption,
     WindowOption,
     parse_bytes,
-    weights_file,
 )
 from ristn_cli.cli.compare import check_targets
 from ristn_cli.cli.completion import complete_methods
@@ -135,6 +134,7 @@ def evaluate(
         )
         from ristn_cli.html_pages import write_page
         from ristn_cli.video import find_vmaf, write_image
+        from ristn_cli.weights import weights_file
 
         compressed = [name for name, value in (("crf", crf), ("mpeg2", mpeg2), ("mpeg4", mpeg4)) if value is not None]
         if len(compressed) > 1:
@@ -182,7 +182,7 @@ def evaluate(
                 methods += [Interpolation(name)] if name != "bicubic" else []
                 continue
             file = weights_file(name)
-            upscaler = build_upscaler(name, file, device, precision, tiling=tiling)
+            upscaler = build_upscaler(name, device, precision, tiling=tiling)
             methods.append(Network(name if file is None else file.stem, upscaler))
         methods += [Outputs(folder.resolve().name, folder) for folder in outputs]
         if doubled := next((m.name for m in methods if [n.name for n in methods].count(m.name) > 1), None):

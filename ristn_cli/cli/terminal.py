@@ -239,7 +239,6 @@ def reported_errors(debug: bool, log_file: Path | None = None) -> Iterator[None]
 
 def build_upscaler(
     model: str,
-    weights: Path | None,
     device: str,
     precision: str,
     *,
@@ -252,7 +251,7 @@ def build_upscaler(
     from ristn_cli.engine.upscaler import Upscaler
     from ristn_cli.weights import find_weights, load_weights
 
-    network = load_weights(weights if weights is not None else find_weights(model))
+    network = load_weights(find_weights(model))
     backend = choose_backend(device, precision)
     if backend.is_emulated:
         warn("bf16 is emulated on this CPU: it halves memory but is not faster")

@@ -25,7 +25,6 @@ from ristn_cli.cli.arguments import (
     parse_output_size,
     parse_place,
     parse_raw,
-    weights_file,
 )
 from ristn_cli.cli.completion import complete_codecs, complete_models, complete_presets
 from ristn_cli.cli.effects import (
@@ -256,17 +255,18 @@ def upscale(
     output_size = parse_output_size(size)
     share = parse_grain(grain)
     dropped = parse_drop(drop)
-    weights = weights_file(model)
     suffix = parse_format(format)
     taken_as = parse_images(images)
     raw_format = parse_raw(raw)
     encoder_options = parse_encoder_arguments(encoder_arg or [])
     if STREAM in paths:
         check_streams(sources, target, dry_run=dry_run)
+    from ristn_cli.weights import weights_file
+
     if log_file is not None:
-        check_log_file(log_file, [*sources, weights])
+        check_log_file(log_file, [*sources, weights_file(model)])
     if report is not None:
-        check_report(report, paths, weights, overwrite=overwrite)
+        check_report(report, paths, weights_file(model), overwrite=overwrite)
     with reported_errors(debug, log_file), ExitStack() as stack:
         from ristn_cli.engine.auto_tiling import AutoTiling
         from ristn_cli.job.batch import Record, is_batch, plan_batch
@@ -297,7 +297,6 @@ def upscale(
             video_stream=video_stream,
         )
         computers = Computers(
-            weights=weights,
             device=device,
             precision=precision,
             tiling=AutoTiling(
@@ -314,7 +313,7 @@ def upscale(
             ray_threads=cores,
         )
         open_named = stack.enter_context(computers).open
-        engines = stack.enter_context(Engines(open_named, model, weights, options))
+        engines = stack.enter_context(Engines(open_named, model, options))
         work = Work(
             engines=engines,
             options=options,

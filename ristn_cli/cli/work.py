@@ -188,6 +188,7 @@ class Work:
         from ristn_cli.job.job_report import describe_weights
         from ristn_cli.job.parts import Interrupted
         from ristn_cli.job.progress import Progress
+        from ristn_cli.weights import find_weights
 
         note(f"{source} to {target}", is_shown=False)
         choice = self.engines.choose(source)
@@ -244,7 +245,7 @@ class Work:
         log.info("%s: %s", target, words)
         if self.report is not None and completed is not None:
             upscaler = self.engines.open(choice).upscaler
-            self.report.add(completed, describe_weights(choice.name, self.engines.file_of(choice), upscaler), messages)
+            self.report.add(completed, describe_weights(choice.name, find_weights(choice.name), upscaler), messages)
         return Finished(done.frames, words, comparison_command(source, target, self.options, self.engines.probe, made))
 
     def show_planned(self, source: Path, choice: ModelChoice, plan: JobPlan) -> None:

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -107,7 +106,6 @@ class Computers(AbstractContextManager["Computers"]):
     memory, because weights are small compared with a window.
 
     Args:
-        weights: file to use instead of released weights; None for none.
         device: names of devices, separated by commas. For other options see `build_upscaler`.
         tiling: rules that choose windows and tiles for one worker.
         ray: address of a cluster; None for this process.
@@ -118,7 +116,6 @@ class Computers(AbstractContextManager["Computers"]):
     def __init__(
         self,
         *,
-        weights: Path | None,
         device: str,
         precision: str,
         tiling: AutoTiling,
@@ -128,7 +125,7 @@ class Computers(AbstractContextManager["Computers"]):
         ray_workers: int | None,
         ray_threads: int | None,
     ) -> None:
-        self._weights, self._device, self._precision = weights, device, precision
+        self._device, self._precision = device, precision
         self._tiling, self._compilation = tiling, compilation
         self._quiet, self._ray, self._ray_workers, self._ray_threads = quiet, ray, ray_workers, ray_threads
         self._stack = ExitStack()
@@ -140,7 +137,7 @@ class Computers(AbstractContextManager["Computers"]):
 
     @contextmanager
     def open(self, model: str) -> Iterator[Devices]:
-        """Yield the devices with weights by name."""
+        """Yield the devices with weights by name or path."""
         yield self._choose(model)
 
     def _choose(self, model: str) -> Devices:
@@ -154,7 +151,6 @@ class Computers(AbstractContextManager["Computers"]):
     def _build(self, model: str, name: str, sharers: int) -> Upscaler:
         return build_upscaler(
             model,
-            self._weights,
             name,
             self._precision,
             tiling=replace(self._tiling, workers=sharers),
@@ -189,7 +185,7 @@ class Computers(AbstractContextManager["Computers"]):
         from ristn_cli.spread.scheduling import spread_over
         from ristn_cli.weights import find_weights, load_weights
 
-        network = load_weights(self._weights if self._weights is not None else find_weights(model))
+        network = load_weights(find_weights(model))
         if self._cluster is None:
             needs = WorkerNeeds(
                 device=self._device,

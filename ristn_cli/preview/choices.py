@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from ristn_cli.weights import RELEASES, ModelChoice, WeightsError, find_release, locate
 
@@ -15,14 +14,12 @@ class Choice:
 
     Attributes:
         name: name for people, and part of output names.
-        weights: verified weights file.
         options: options of `ristn upscale` that select it.
         note: its purpose.
         recommendation: why `--model auto` selects it, in words after "because"; empty if it does not.
     """
 
     name: str
-    weights: Path
     options: tuple[str, ...]
     note: str = ""
     recommendation: str = ""
@@ -45,14 +42,12 @@ def find_choices(automatic: ModelChoice, names: Sequence[str] | None = None) -> 
     """
     choices, missing = [], []
     for release in RELEASES.values() if names is None else [find_release(name) for name in dict.fromkeys(names)]:
-        path = locate(release)
-        if path is None:
+        if locate(release) is None:
             missing.append(release.name)
             continue
         choices.append(
             Choice(
                 name=release.name,
-                weights=path,
                 options=("--model", release.name),
                 note=f"for {release.source} footage",
                 recommendation=automatic.reason if release.name == automatic.name else "",

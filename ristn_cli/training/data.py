@@ -188,7 +188,9 @@ class TrainingWindows(Dataset[tuple[Tensor, Tensor]]):
         flips = plan_flips(rng)
         fade = None
         if rng.random() < data.fade_share:
-            fade = plan_fade(rng, self._plan_view(rng, choose(rng, self.stills), rng.random(2), frames, fastest), frames)
+            fade = plan_fade(
+                rng, self._plan_view(rng, choose(rng, self.stills), rng.random(2), frames, fastest), frames
+            )
         return WindowPlan(scene=scene, layers=tuple(layers), fade=fade, exposure=exposure, flips=flips)
 
     def _plan_view(self, rng: Generator, source: Source, place: np.ndarray, frames: int, fastest: float) -> View:

@@ -103,7 +103,7 @@ def train(
         if is_resumed:
             run.restore(checkpoint)
         elif recipe.start_from:
-            run.start_from(locate_weights(recipe.start_from))
+            run.start_from(find_weights(recipe.start_from))
         history = trim_log(log, run.iteration) if rank == 0 else []
         windows = TrainingWindows(recipe, data, world, makers=max(1, workers), cache=cache)
         validation = load_validation(recipe, data) if rank == 0 else []
@@ -200,15 +200,6 @@ def refuse_existing(*outputs: Path) -> None:
     """Raise TrainingError if one of the outputs exists, before the first step of a new run."""
     if taken := next(filter(os.path.lexists, outputs), None):
         raise TrainingError(f"{taken}: already exists; rename it, or use another --output")
-
-
-def locate_weights(name: str) -> Path:
-    """Return the file of a recipe's `start_from`: a path, or the name of released weights.
-
-    Raises:
-        WeightsError: the released weights are unknown or damaged.
-    """
-    return Path(name) if name.endswith(".safetensors") else find_weights(name)
 
 
 def has_compiler() -> bool:

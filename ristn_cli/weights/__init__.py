@@ -4,7 +4,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ristn_cli.weights.choice import CLEAN_MODEL, ModelChoice, choose_model
-from ristn_cli.weights.finding import bundled_folder, cached_file, file_sha256, find_weights, locate, obtain
+from ristn_cli.weights.finding import (
+    bundled_folder,
+    cached_file,
+    file_sha256,
+    find_weights,
+    locate,
+    obtain,
+    weights_file,
+)
 from ristn_cli.weights.hub import is_offline
 from ristn_cli.weights.records import RELEASES, REPLACED, Release, WeightsError, find_release
 
@@ -30,6 +38,7 @@ __all__ = [
     "obtain",
     "read_metadata",
     "save_weights",
+    "weights_file",
 ]
 
 

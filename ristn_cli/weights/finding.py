@@ -45,13 +45,24 @@ def locate(release: Release) -> Path | None:
     )
 
 
-def find_weights(name: str) -> Path:
-    """Return the path of released weights: bundled, cached, or downloaded from the Hub. The SHA-256 is checked.
+def weights_file(model: str) -> Path | None:
+    """Return the file that a model's name is the path of; None for the name of released weights."""
+    is_path = model.lower().endswith(".safetensors") or "/" in model or os.sep in model
+    return Path(model) if is_path else None
+
+
+def find_weights(model: str) -> Path:
+    """Return the path of released weights: bundled, cached, or downloaded from the Hub. Their SHA-256 is checked.
+
+    Args:
+        model: name of released weights. The path of a weights file is returned unchanged.
 
     Raises:
         WeightsError: the name is unknown, the bundled file is damaged, or the download failed.
     """
-    release = find_release(name)
+    if (file := weights_file(model)) is not None:
+        return file
+    release = find_release(model)
     bundled = bundled_folder() / release.file_name
     if bundled.is_file():
         found = file_sha256(bundled)

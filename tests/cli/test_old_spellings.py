@@ -16,7 +16,6 @@ from ristn_cli.cli.arguments import (
     parse_output_size,
     parse_raw,
     parse_size,
-    weights_file,
 )
 from ristn_cli.cli.old_spellings import renew, renew_weights
 from ristn_cli.cli.workers import parse_ray_workers
@@ -133,6 +132,3 @@ def test_values_that_several_options_were_before() -> None:
     for text in ("", "0", "x", "4x", "4x0", "-1"):
         with pytest.raises(typer.BadParameter, match="--ray-workers"):
             parse_ray_workers(text)
-    assert [weights_file(text) for text in ("ristn-lite", "auto")] == [None, None]
-    assert weights_file("w.safetensors") == Path("w.safetensors")
-    assert weights_file("./w") == Path("w")

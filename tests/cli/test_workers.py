@@ -33,7 +33,6 @@ from ristn_cli.weights import ModelChoice, save_weights
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 LITE = CONFIGS["ristn-lite"]
 COMMON: dict[str, object] = {
-    "weights": None,
     "precision": "fp32",
     "compilation": "off",
     "quiet": True,
@@ -152,7 +151,7 @@ def test_engines_are_kept_for_the_sources_that_follow() -> None:
         opened.append(name)
         return nullcontext(Devices(SimpleNamespace(rest=lambda: rested.append(name))))  # type: ignore[arg-type]
 
-    with Engines(open_named, "auto", None, UpscaleOptions()) as engines:
+    with Engines(open_named, "auto", UpscaleOptions()) as engines:
         devices = [engines.open(ModelChoice(name, "")) for name in ("a", "b", "a", "a", "b")]
     assert opened == ["a", "b"]
     assert devices[0] is devices[2] is devices[3]

@@ -201,6 +201,7 @@ def test_new_weights_appear_by_themselves(clip: Path, released: Path, monkeypatc
         return places.get(release.name)
 
     monkeypatch.setattr("ristn_cli.preview.choices.locate", locate)
+    monkeypatch.setattr("ristn_cli.weights.find_weights", lambda name: released)
     code, stdout, stderr = in_process("preview", clip, "--precision", "fp32", "--at", "1")
     assert code == 0, stderr
     assert "in-ristn-new.mp4 --model ristn-new" in stdout

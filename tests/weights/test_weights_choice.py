@@ -15,7 +15,17 @@ from typer.testing import CliRunner
 from ristn_cli.cli import app
 from ristn_cli.model import RISTN
 from ristn_cli.video import VideoInfo, probe
-from ristn_cli.weights import RELEASES, ModelChoice, Release, choose_model, file_sha256, finding, save_weights
+from ristn_cli.weights import (
+    RELEASES,
+    ModelChoice,
+    Release,
+    choose_model,
+    file_sha256,
+    find_weights,
+    finding,
+    save_weights,
+    weights_file,
+)
 from ristn_cli.weights.choice import CLEAN_BITS_PER_PIXEL
 
 CLEAN = Release(
@@ -74,6 +84,13 @@ def test_a_length_is_taken_from_the_duration_or_not_known(info: VideoInfo) -> No
     assert choose_model(counted, bytes_for(0.25), BOTH).name == "real"
     unknown = replace(counted, duration=None)
     assert choose_model(unknown, bytes_for(4), BOTH) == ModelChoice("real", "h264 leaves compression artefacts")
+
+
+def test_a_model_is_the_name_of_released_weights_or_a_path() -> None:
+    assert [weights_file(text) for text in ("ristn-lite", "auto")] == [None, None]
+    for path in ("w.safetensors", "./w"):
+        assert weights_file(path) == find_weights(path) == Path(path)
+    assert find_weights("ristn-lite").name == "ristn-lite.safetensors"
 
 
 def test_the_document_has_the_same_limit_and_options() -> None:
