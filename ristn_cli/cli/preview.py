@@ -93,7 +93,7 @@ def preview(
         backend = choose_backend(device, precision)  # fail before the work
 
         def open_upscaler(choice: Choice) -> Upscaler:
-            return build_upscaler(choice.name, device, precision, compilation="off")
+            return build_upscaler(choice.model, device, precision, compilation="off")
 
         with progress_bar() as bar:
             task = bar.add_task(source.name, total=STEPS_BEFORE + len(choices), note="")

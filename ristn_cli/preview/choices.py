@@ -14,12 +14,14 @@ class Choice:
 
     Attributes:
         name: name for people, and part of output names.
+        model: name of released weights, or path of a weights file.
         options: options of `ristn upscale` that select it.
         note: its purpose.
         recommendation: why `--model auto` selects it, in words after "because"; empty if it does not.
     """
 
     name: str
+    model: str
     options: tuple[str, ...]
     note: str = ""
     recommendation: str = ""
@@ -48,6 +50,7 @@ def find_choices(automatic: ModelChoice, names: Sequence[str] | None = None) -> 
         choices.append(
             Choice(
                 name=release.name,
+                model=release.name,
                 options=("--model", release.name),
                 note=f"for {release.source} footage",
                 recommendation=automatic.reason if release.name == automatic.name else "",
