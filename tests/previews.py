@@ -11,7 +11,7 @@ from ristn_cli.engine.device import choose_backend
 from ristn_cli.engine.upscaler import Upscaler
 from ristn_cli.preview.choices import Choice
 from ristn_cli.video import Color, EncoderSettings, Frame, FrameWriter, OutputShape
-from ristn_cli.weights import find_weights, load_weights
+from ristn_cli.weights import ModelChoice, load_choice
 
 RATE = 10
 
@@ -47,7 +47,7 @@ def make_choice(name: str, weights: Path, *, recommendation: str = "") -> Choice
     """A choice of the weights of a file, which counts as released."""
     return Choice(
         name=name,
-        model=str(weights),
+        model=ModelChoice(str(weights)),
         options=("--model", name),
         note="for tests",
         recommendation=recommendation,
@@ -56,4 +56,4 @@ def make_choice(name: str, weights: Path, *, recommendation: str = "") -> Choice
 
 def open_choice(choice: Choice) -> Upscaler:
     """Its engine on the processor."""
-    return Upscaler(load_weights(find_weights(choice.model)), choose_backend("cpu", "fp32"))
+    return Upscaler(load_choice(choice.model), choose_backend("cpu", "fp32"))

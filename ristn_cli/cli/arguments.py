@@ -54,6 +54,15 @@ VideoStreamOption = Annotated[
         "size.",
     ),
 ]
+DetailsOption = Annotated[
+    list[float] | None,
+    typer.Option(
+        min=0,
+        max=1,
+        metavar="0..1",
+        help="Detail of the weights for compressed footage, from soft to crisp. May be repeated. Default: none.",
+    ),
+]
 MaxFramesOption = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Largest number of frames. Default: all.")
 ]

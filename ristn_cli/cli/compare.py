@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,7 +13,7 @@ import typer
 
 from ristn_cli.cli.arguments import DebugOption, parse_time
 from ristn_cli.cli.effects import Given
-from ristn_cli.cli.terminal import progress_bar, reported_errors, show
+from ristn_cli.cli.terminal import build_upscaler, progress_bar, reported_errors, show
 
 IMAGE_SUFFIXES = (".png", ".jpg")
 DEFAULT_OUTPUT = Path("compare.html")
@@ -51,11 +52,44 @@ def check_targets(targets: list[Path], sources: list[Path], overwrite: bool) -> 
             raise typer.BadParameter(f"{target} already exists; use --overwrite to replace it")
 
 
+def upscale_excerpt(source: Path, folder: Path, detail: float, *, start: Fraction | None, end: Fraction | None) -> Path:
+    """Upscale a range of the source losslessly into the folder. Returns the output, whose name states the detail."""
+    from ristn_cli.job.options import UpscaleOptions
+    from ristn_cli.job.progress import Progress
+    from ristn_cli.job.run import upscale_video
+    from ristn_cli.video import probe
+    from ristn_cli.weights import choose_detail
+
+    info = probe(source)
+    is_still = info.is_still
+    target = folder / f"detail {detail:g}{'.png' if is_still else '.mkv'}"
+    options = UpscaleOptions(
+        codec="auto" if is_still else "ffv1", start=start, end=end, with_audio=False, with_subtitles=False
+    )
+    with progress_bar() as bar:
+        task = bar.add_task(target.stem, total=None, note="")
+        for event in upscale_video(info, target, build_upscaler(choose_detail(detail), "auto", "auto"), options):
+            if isinstance(event, Progress):
+                bar.update(task, completed=event.frames)
+    return target
+
+
 def compare(
     context: typer.Context,
     sources: Annotated[
-        list[Path], typer.Argument(help="Two or more videos, images or folders of images of one scene.")
+        list[Path],
+        typer.Argument(help="Two or more videos, images or folders of images of one scene; or one, with --detail."),
     ],
+    detail: Annotated[
+        list[float] | None,
+        typer.Option(
+            min=0,
+            max=1,
+            metavar="0..1",
+            help="Upscale the input between --start and --end with this detail and compare the result. May be "
+            "repeated. Default: none.",
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(help="HTML page to write. Default: compare.html, unless --png or --video is given.")
     ] = None,
@@ -103,11 +137,15 @@ def compare(
     debug: DebugOption = False,
 ) -> None:
     """Show videos or images of one scene against each other: a page with a slider, a picture, a split-screen clip."""
-    if len(sources) < 2:
+    details = list(dict.fromkeys(detail or []))
+    if details and len(sources) > 1:
+        raise typer.BadParameter("--detail upscales a single input; name no others")
+    if not details and len(sources) < 2:
         raise typer.BadParameter("expected two or more inputs")
-    if label and len(label) > len(sources):
+    count = len(sources) + len(details)
+    if label and len(label) > count:
         raise typer.BadParameter(
-            f"--label is used {len(label)} times for {len(sources)} inputs; use it once per input at most"
+            f"--label is used {len(label)} times for {count} inputs; use it once per input at most"
         )
     if crop and png is None:
         raise typer.BadParameter("--crop is only for --png; use --png, too")
@@ -123,18 +161,22 @@ def compare(
         given.refuse("it is for the page; use --output to write one", "limit", "quality")
         if png is None:
             given.refuse("the clip contains every frame of the range", "frames", "every")
+    if details:
+        given.refuse("outputs of --detail start with --start", "offset")
+        shift = first
     check_targets([path for path in (output, png, video) if path is not None], sources, overwrite)
-    with reported_errors(debug):
+    with reported_errors(debug), tempfile.TemporaryDirectory(prefix="ristn-compare-") as folder:
         from ristn_cli.comparison.alignment import Crop
         from ristn_cli.comparison.clip import write_clip
         from ristn_cli.comparison.matching import open_comparison
         from ristn_cli.comparison.page import DEFAULT_FRAMES, MEGABYTE, PageOptions, save_page
         from ristn_cli.comparison.strip import save_strip
 
-        comparison = open_comparison(sources, labels=label or (), offset=shift)
+        made = [upscale_excerpt(sources[0], Path(folder), value, start=first, end=last) for value in details]
+        comparison = open_comparison([*sources, *made], labels=label or (), offset=shift)
         if comparison.is_still:
             given.refuse("the inputs are single images", "frames", "every", "start", "end", "offset")
-        what = f"{len(sources)} inputs at {comparison.width}x{comparison.height}"
+        what = f"{count} inputs at {comparison.width}x{comparison.height}"
         if output is not None:
             options = PageOptions(
                 start=first,
@@ -145,9 +187,9 @@ def compare(
                 quality=quality,
                 scaling=scaling,
             )
-            count = save_page(comparison, output, options, overwrite=overwrite)
+            pages = save_page(comparison, output, options, overwrite=overwrite)
             size = output.stat().st_size / MEGABYTE
-            show(f"{output}: {count} frame{'s' * (count != 1)} of {what}, {size:.1f} MB")
+            show(f"{output}: {pages} frame{'s' * (pages != 1)} of {what}, {size:.1f} MB")
         if png is not None:
             moments = comparison.moments(start=first, end=last, every=every, most=frames or DEFAULT_FRAMES)
             places = [Crop(*values) for values in crops]
@@ -155,9 +197,11 @@ def compare(
             at = "" if comparison.is_still else f" at {float(moment.time):.3f} s"
             show(f"{png}: {what}{at}")
         if video is not None:
-            count = 0
+            written = 0
             with progress_bar() as bar:
                 task = bar.add_task(video.name, total=None, note="")
-                for count in write_clip(comparison, video, start=first, end=last, scaling=scaling, overwrite=overwrite):
-                    bar.update(task, completed=count)
-            show(f"{video}: {count} frames of {what}")
+                for written in write_clip(
+                    comparison, video, start=first, end=last, scaling=scaling, overwrite=overwrite
+                ):
+                    bar.update(task, completed=written)
+            show(f"{video}: {written} frames of {what}")

@@ -20,18 +20,18 @@ class Engines(AbstractContextManager["Engines"]):
     """The engines of a command, one per set of weights, kept until its end.
 
     Args:
-        open_named: opens the engine of weights by name or path; called once per name.
-        model: name of released weights, path of a file, or `auto` to choose released weights for each source.
+        open_chosen: opens the engine of chosen weights; called once for each.
+        wanted: the weights for all sources; None to choose released weights for each source.
         options: how to read sources.
     """
 
     def __init__(
         self,
-        open_named: Callable[[str], AbstractContextManager[Devices]],
-        model: str,
+        open_chosen: Callable[[ModelChoice], AbstractContextManager[Devices]],
+        wanted: ModelChoice | None,
         options: UpscaleOptions,
     ) -> None:
-        self._open, self._model, self._options = open_named, model, options
+        self._open, self._wanted, self._options = open_chosen, wanted, options
         self._opened: dict[str, Devices] = {}
         self._stack = ExitStack()
         self._networks: dict[str, str] = {}
@@ -45,7 +45,7 @@ class Engines(AbstractContextManager["Engines"]):
     @property
     def _is_chosen(self) -> bool:
         """Whether the weights depend on the source."""
-        return self._model == "auto"
+        return self._wanted is None
 
     def probe(self, source: Path) -> VideoInfo:
         """Return the description of a source, and keep the last two. Raises VideoError if it cannot be read."""
@@ -61,8 +61,8 @@ class Engines(AbstractContextManager["Engines"]):
         """Return the weights for a source and the reason. Raises VideoError if it cannot be read."""
         from ristn_cli.weights import CLEAN_MODEL, ModelChoice, choose_model
 
-        if not self._is_chosen:
-            return ModelChoice(self._model, "it was asked for")
+        if self._wanted is not None:
+            return self._wanted
         if source == STREAM:
             return ModelChoice(CLEAN_MODEL, "the bit rate of standard input is unknown")
         found = self.probe(source)
@@ -73,27 +73,27 @@ class Engines(AbstractContextManager["Engines"]):
         """Return the engine with these weights. Other open engines keep only their weights in memory."""
         from ristn_cli.weights import WeightsError
 
-        for name, devices in self._opened.items():
-            if name != choice.name:
+        for label, devices in self._opened.items():
+            if label != choice.label:
                 devices.upscaler.rest()
-        if choice.name not in self._opened:
+        if choice.label not in self._opened:
             try:
-                self._opened[choice.name] = self._stack.enter_context(self._open(choice.name))
+                self._opened[choice.label] = self._stack.enter_context(self._open(choice))
             except Exception as error:
                 self.is_unusable = not (isinstance(error, WeightsError) and self._is_chosen)
                 raise
-        return self._opened[choice.name]
+        return self._opened[choice.label]
 
     def network_of(self, source: Path) -> str:
         """Return the fingerprint of the network for a source, without opening the engine."""
         from ristn_cli.engine.upscaler import fingerprint
-        from ristn_cli.weights import WeightsError, find_weights, load_weights
+        from ristn_cli.weights import WeightsError, load_choice
 
-        name = self.choose(source).name
-        if name not in self._networks:
+        choice = self.choose(source)
+        if choice.label not in self._networks:
             try:
-                self._networks[name] = fingerprint(load_weights(find_weights(name)))
+                self._networks[choice.label] = fingerprint(load_choice(choice))
             except WeightsError:
                 self.is_unusable = not self._is_chosen
                 raise
-        return self._networks[name]
+        return self._networks[choice.label]

@@ -13,6 +13,7 @@ from rich.table import Table as RichTable
 
 from ristn_cli.cli.arguments import (
     DebugOption,
+    DetailsOption,
     DeviceOption,
     MaxFramesOption,
     MemoryOption,
@@ -42,10 +43,11 @@ def evaluate(
         list[str] | None,
         typer.Option(
             help="Method to score: bicubic, lanczos, released weights or a .safetensors file. May be repeated. "
-            "Default: ristn-lite, or none with --sr.",
+            "Default: ristn-lite, or none with --sr or --detail.",
             autocompletion=complete_methods,
         ),
     ] = None,
+    detail: DetailsOption = None,
     sr: Annotated[
         list[Path] | None,
         typer.Option(help="Folder of SR clips by other programs to score. May be repeated. Default: none."),
@@ -134,7 +136,7 @@ def evaluate(
         )
         from ristn_cli.html_pages import write_page
         from ristn_cli.video import find_vmaf, write_image
-        from ristn_cli.weights import weights_file
+        from ristn_cli.weights import ModelChoice, choose_detail, weights_file
 
         compressed = [name for name, value in (("crf", crf), ("mpeg2", mpeg2), ("mpeg4", mpeg4)) if value is not None]
         if len(compressed) > 1:
@@ -171,19 +173,24 @@ def evaluate(
         if features:
             evaluation_network()
         outputs = list(sr or [])
-        names = list(model or ([] if outputs else [DEFAULT_MODEL]))
-        if all(name in INTERPOLATIONS for name in names):
+        names = list(model or ([] if outputs or detail else [DEFAULT_MODEL]))
+        if not detail and all(name in INTERPOLATIONS for name in names):
             typed.refuse("no network is evaluated", *FOR_NETWORKS)
         # A fixed window, so that scores do not depend on the free memory.
         tiling = AutoTiling(window=window or LONGEST_WINDOW, tile=tile, memory_bytes=parse_bytes(memory_limit))
         methods: list[Method] = [Interpolation("bicubic")]  # the baseline of every table
+
+        def add_network(name: str, choice: ModelChoice) -> None:
+            methods.append(Network(name, build_upscaler(choice, device, precision, tiling=tiling)))
+
         for name in dict.fromkeys(names):
             if name in INTERPOLATIONS:
                 methods += [Interpolation(name)] if name != "bicubic" else []
                 continue
             file = weights_file(name)
-            upscaler = build_upscaler(name, device, precision, tiling=tiling)
-            methods.append(Network(name if file is None else file.stem, upscaler))
+            add_network(name if file is None else file.stem, ModelChoice(name))
+        for share in dict.fromkeys(detail or []):
+            add_network(f"detail {share:g}", choose_detail(share))
         methods += [Outputs(folder.resolve().name, folder) for folder in outputs]
         if doubled := next((m.name for m in methods if [n.name for n in methods].count(m.name) > 1), None):
             raise typer.BadParameter(f"two methods have the name {doubled!r}; rename one of the files or folders")

@@ -11,6 +11,7 @@ from ristn_cli.cli.workers import RayCommand
 GROUPS: dict[str, tuple[str, ...]] = {
     "Most used": (
         "model",
+        "detail",
         "size",
         "codec",
         "crf",

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ristn_cli.cli.arguments import DebugOption, DeviceOption, PrecisionOption, VideoStreamOption, parse_time
+from ristn_cli.cli.arguments import (
+    DebugOption,
+    DetailsOption,
+    DeviceOption,
+    PrecisionOption,
+    VideoStreamOption,
+    parse_time,
+)
 from ristn_cli.cli.bench_tables import make_table
 from ristn_cli.cli.compare import check_targets, parse_crop
 from ristn_cli.cli.completion import complete_weights
@@ -52,6 +59,7 @@ def preview(
             autocompletion=complete_weights,
         ),
     ] = None,
+    detail: DetailsOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     video_stream: VideoStreamOption = None,
@@ -89,7 +97,7 @@ def preview(
         if info.is_still:
             Given.of(context).refuse("the input is a single image", "at")
         automatic = choose_model(info, 0 if info.is_image_sequence else source.stat().st_size)
-        choices, missing = find_choices(automatic, model)
+        choices, missing = find_choices(automatic, model, detail)
         backend = choose_backend(device, precision)  # fail before the work
 
         def open_upscaler(choice: Choice) -> Upscaler:

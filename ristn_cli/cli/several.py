@@ -132,7 +132,7 @@ class LookAhead(AbstractContextManager["LookAhead"]):
                 return
             engines = self._work.engines
             choice = engines.choose(following.source)
-            if choice.name != engines.choose(item.source).name or engines.open(choice).make_parts is None:
+            if choice.label != engines.choose(item.source).label or engines.open(choice).make_parts is None:
                 return
             stop = StopRequest()
             job = self._work.begin(following.source, following.target, engines.open(choice), stop)

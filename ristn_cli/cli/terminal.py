@@ -29,6 +29,7 @@ from ristn_cli.typed import MalformedError
 if TYPE_CHECKING:
     from ristn_cli.engine.auto_tiling import AutoTiling
     from ristn_cli.engine.upscaler import Upscaler
+    from ristn_cli.weights import ModelChoice
 
 FAILED = 1
 OS_HINTS = {
@@ -238,7 +239,7 @@ def reported_errors(debug: bool, log_file: Path | None = None) -> Iterator[None]
 
 
 def build_upscaler(
-    model: str,
+    choice: ModelChoice,
     device: str,
     precision: str,
     *,
@@ -249,9 +250,9 @@ def build_upscaler(
     """Build the engine for the shared options."""
     from ristn_cli.engine.device import choose_backend
     from ristn_cli.engine.upscaler import Upscaler
-    from ristn_cli.weights import find_weights, load_weights
+    from ristn_cli.weights import load_choice
 
-    network = load_weights(find_weights(model))
+    network = load_choice(choice)
     backend = choose_backend(device, precision)
     if backend.is_emulated:
         warn("bf16 is emulated on this CPU: it halves memory but is not faster")

@@ -72,6 +72,16 @@ def upscale(
             autocompletion=complete_models,
         ),
     ] = "auto",
+    detail: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            metavar="0..1",
+            help="Detail, from soft to crisp: between ristn-lite-real and ristn-lite-sharp. Default: 0.5 if auto "
+            "chooses these.",
+        ),
+    ] = None,
     size: Annotated[
         str | None,
         typer.Option(
@@ -261,8 +271,11 @@ def upscale(
     encoder_options = parse_encoder_arguments(encoder_arg or [])
     if STREAM in paths:
         check_streams(sources, target, dry_run=dry_run)
-    from ristn_cli.weights import weights_file
+    from ristn_cli.weights import DIAL, ModelChoice, choose_detail, weights_file
 
+    if detail is not None and model not in ("auto", *DIAL):
+        given.refuse(f"it is between {' and '.join(DIAL)}; use it without --model", "detail")
+    wanted = ModelChoice(model) if detail is None else choose_detail(detail)
     if log_file is not None:
         check_log_file(log_file, [*sources, weights_file(model)])
     if report is not None:
@@ -312,8 +325,8 @@ def upscale(
             ray_workers=workers,
             ray_threads=cores,
         )
-        open_named = stack.enter_context(computers).open
-        engines = stack.enter_context(Engines(open_named, model, options))
+        open_chosen = stack.enter_context(computers).open
+        engines = stack.enter_context(Engines(open_chosen, None if wanted.name == "auto" else wanted, options))
         work = Work(
             engines=engines,
             options=options,

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 def describe_model(choice: ModelChoice) -> str:
     """Describe the weights and why they were chosen."""
-    return f"model: {choice.name}, because {choice.reason}"
+    return f"model: {choice.label}, because {choice.reason}"
 
 
 def warn_of_shortage(plan: JobPlan) -> None:
@@ -122,7 +122,9 @@ class Work:
         )
         warn_of_shortage(plan)
         if as_json:
-            write_json({"input": source, "output": target, "model": choice.name, **asdict(plan)})
+            write_json(
+                {"input": source, "output": target, "model": choice.name, "detail": choice.detail, **asdict(plan)}
+            )
             return
         for line in (describe_model(choice), *describe_plan(plan)):
             show(line)
@@ -188,7 +190,6 @@ class Work:
         from ristn_cli.job.job_report import describe_weights
         from ristn_cli.job.parts import Interrupted
         from ristn_cli.job.progress import Progress
-        from ristn_cli.weights import find_weights
 
         note(f"{source} to {target}", is_shown=False)
         choice = self.engines.choose(source)
@@ -197,7 +198,7 @@ class Work:
         mode = "none" if self.quiet and self.progress == "auto" else self.progress
         labels = {} if name == source.name else {"input": str(source)}  # in a batch, the name has a number
         # The memory of workers on other machines is unknown.
-        bar = JobBar(name, Path(choice.name).name, describe_memory if self.estimates_time else str)
+        bar = JobBar(name, Path(choice.label).name, describe_memory if self.estimates_time else str)
         made: JobPlan | None = None
         last_progress_at = time.monotonic()
         with shown_progress(mode, bar, labels) as show, stop_requests(stop):
@@ -241,11 +242,11 @@ class Work:
         done = replace(
             done, elapsed_seconds=done.elapsed_seconds + time.monotonic() - last_progress_at
         )  # including the mux
-        words = f"{describe_made(target, made, done)} by {choice.name}"
+        words = f"{describe_made(target, made, done)} by {choice.label}"
         log.info("%s: %s", target, words)
         if self.report is not None and completed is not None:
             upscaler = self.engines.open(choice).upscaler
-            self.report.add(completed, describe_weights(choice.name, find_weights(choice.name), upscaler), messages)
+            self.report.add(completed, describe_weights(choice, upscaler), messages)
         return Finished(done.frames, words, comparison_command(source, target, self.options, self.engines.probe, made))
 
     def show_planned(self, source: Path, choice: ModelChoice, plan: JobPlan) -> None:

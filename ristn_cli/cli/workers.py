@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ristn_cli.spread.local_worker import LocalWorker
     from ristn_cli.spread.pool import Pool
     from ristn_cli.spread.ray import Cluster
+    from ristn_cli.weights import ModelChoice
 
 DevicesOption = Annotated[
     str,
@@ -136,21 +137,21 @@ class Computers(AbstractContextManager["Computers"]):
         self._stack.__exit__(kind, error, trace)
 
     @contextmanager
-    def open(self, model: str) -> Iterator[Devices]:
-        """Yield the devices with weights by name or path."""
-        yield self._choose(model)
+    def open(self, choice: ModelChoice) -> Iterator[Devices]:
+        """Yield the devices with the chosen weights."""
+        yield self._choose(choice)
 
-    def _choose(self, model: str) -> Devices:
+    def _choose(self, choice: ModelChoice) -> Devices:
         if self._ray is not None:
-            return self._open_cluster(model, self._ray)
+            return self._open_cluster(choice, self._ray)
         names = self._device.split(",")
         if len(names) == 1:
-            return Devices(self._build(model, names[0], 1))
-        return self._open_local(model, names)
+            return Devices(self._build(choice, names[0], 1))
+        return self._open_local(choice, names)
 
-    def _build(self, model: str, name: str, sharers: int) -> Upscaler:
+    def _build(self, choice: ModelChoice, name: str, sharers: int) -> Upscaler:
         return build_upscaler(
-            model,
+            choice,
             name,
             self._precision,
             tiling=replace(self._tiling, workers=sharers),
@@ -158,13 +159,13 @@ class Computers(AbstractContextManager["Computers"]):
             quiet=self._quiet,
         )
 
-    def _open_local(self, model: str, names: list[str]) -> Devices:
+    def _open_local(self, choice: ModelChoice, names: list[str]) -> Devices:
         from ristn_cli.engine.device import DeviceError
         from ristn_cli.spread.local_worker import LocalWorker
         from ristn_cli.spread.pool import Pool
         from ristn_cli.spread.scheduling import spread_over
 
-        upscalers = [self._build(model, name, count_sharers(names)) for name in names]
+        upscalers = [self._build(choice, name, count_sharers(names)) for name in names]
         kinds = {f"{upscaler.backend.device.type} in {upscaler.backend.precision}" for upscaler in upscalers}
         if len(kinds) > 1:
             found = " and ".join(sorted(kinds))
@@ -179,13 +180,13 @@ class Computers(AbstractContextManager["Computers"]):
             worker.add(upscaler)
         return Devices(upscalers[0], spread_over(pool), len(workers), count_at_once(upscalers[0], len(workers)))
 
-    def _open_cluster(self, model: str, address: str) -> Devices:
+    def _open_cluster(self, choice: ModelChoice, address: str) -> Devices:
         from ristn_cli.spread.pool import Pool
         from ristn_cli.spread.ray import WorkerNeeds, open_cluster, plan_for
         from ristn_cli.spread.scheduling import spread_over
-        from ristn_cli.weights import find_weights, load_weights
+        from ristn_cli.weights import load_choice
 
-        network = load_weights(find_weights(model))
+        network = load_choice(choice)
         if self._cluster is None:
             needs = WorkerNeeds(
                 device=self._device,

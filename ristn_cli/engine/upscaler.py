@@ -83,6 +83,7 @@ class Upscaler:
         self.auto_tiling = tiling or AutoTiling() if not isinstance(tiling, Tiling) else None
         self.tiling = tiling if isinstance(tiling, Tiling) else Tiling()
         self.config = model.config
+        self.detail = model.detail
         self.fingerprint = fingerprint(model)
         self.is_compiled = choose_compilation(compilation, backend.device)
         self.model = prepare(model, backend)

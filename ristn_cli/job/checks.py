@@ -308,6 +308,7 @@ def identify(job: Job, upscaler: Upscaler) -> dict[str, Any]:
     return {
         "input": files,
         "network": upscaler.fingerprint,
+        **({"detail": plain_text(upscaler.detail)} if upscaler.detail else {}),
         "precision": upscaler.backend.precision,
         "device": upscaler.backend.device.type,
         "compilation": upscaler.is_compiled,

@@ -15,7 +15,7 @@ from ristn_cli.job.events import Completed
 from ristn_cli.job.options import plain_text
 from ristn_cli.job.ranges import find_timecode, timecode_at
 from ristn_cli.video import VideoInfo, existing_images, is_numbered, library_versions
-from ristn_cli.weights import file_sha256
+from ristn_cli.weights import DIAL, ModelChoice, file_sha256, find_weights
 
 FORMAT = 1
 """Version of the report's format."""
@@ -33,20 +33,26 @@ def describe_versions() -> dict[str, str]:
     }
 
 
-def describe_weights(name: str, path: Path, upscaler: Upscaler) -> dict[str, Any]:
-    """Describe the network of a job: name and file of its weights, and how it was computed.
+def describe_weights(choice: ModelChoice, upscaler: Upscaler) -> dict[str, Any]:
+    """Describe the network of a job: its weights, and how it was computed.
 
-    `tensors` is the SHA-256 of the tensors alone, independent of the file.
+    `tensors` is the SHA-256 of the tensors alone, independent of files. `detail` is the share of the weights
+    `interpolated with`.
     """
     return {
-        "name": name,
-        "file": str(path.absolute()),
-        "sha256": file_sha256(path),
+        **_describe_weights(choice.name),
+        "detail": choice.detail,
+        "interpolated with": _describe_weights(DIAL[1]) if choice.detail else None,
         "tensors": upscaler.fingerprint,
         "device": str(upscaler.backend.device),
         "precision": upscaler.backend.precision,
         **asdict(upscaler.tiling),
     }
+
+
+def _describe_weights(name: str) -> dict[str, str]:
+    path = find_weights(name)
+    return {"name": name, "file": str(path.absolute()), "sha256": file_sha256(path)}
 
 
 def describe_completed(done: Completed) -> dict[str, Any]:

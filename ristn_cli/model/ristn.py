@@ -31,11 +31,16 @@ class RISTN(nn.Module):
     The paper's network has "more than 130 convolutional layers". The longest path from input to output has 134: 108 in
     the spatial component, the 1x1 convolution W, two in each of ten ConvLSTM layers (over the input and over the
     previous frame's hidden values), the fusion's mapping and SM, two deconvolutions and the last convolution.
+
+    Attributes:
+        config: the configuration.
+        detail: share of the second of two sets of weights that were interpolated; 0 for a single set.
     """
 
     def __init__(self, config: RISTNConfig) -> None:
         super().__init__()
         self.config = config
+        self.detail = 0.0
         self.spatial = SpatialComponent(
             config.base_channels,
             config.branch_one,

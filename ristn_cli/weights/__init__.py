@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ristn_cli.weights.choice import CLEAN_MODEL, ModelChoice, choose_model
+from ristn_cli.weights.choice import CLEAN_MODEL, DEFAULT_DETAIL, ModelChoice, choose_detail, choose_model
 from ristn_cli.weights.finding import (
     bundled_folder,
     cached_file,
@@ -14,13 +14,16 @@ from ristn_cli.weights.finding import (
     weights_file,
 )
 from ristn_cli.weights.hub import is_offline
-from ristn_cli.weights.records import RELEASES, REPLACED, Release, WeightsError, find_release
+from ristn_cli.weights.records import DIAL, RELEASES, REPLACED, Release, WeightsError, find_release
 
 if TYPE_CHECKING:
     from ristn_cli.weights.files import load_weights, read_metadata, save_weights
+    from ristn_cli.weights.interpolation import interpolate, load_choice
 
 __all__ = [
     "CLEAN_MODEL",
+    "DEFAULT_DETAIL",
+    "DIAL",
     "RELEASES",
     "REPLACED",
     "ModelChoice",
@@ -28,11 +31,14 @@ __all__ = [
     "WeightsError",
     "bundled_folder",
     "cached_file",
+    "choose_detail",
     "choose_model",
     "file_sha256",
     "find_release",
     "find_weights",
+    "interpolate",
     "is_offline",
+    "load_choice",
     "load_weights",
     "locate",
     "obtain",
@@ -41,9 +47,12 @@ __all__ = [
     "weights_file",
 ]
 
+_LAZY = {"files": ("load_weights", "read_metadata", "save_weights"), "interpolation": ("interpolate", "load_choice")}
+
 
 def __getattr__(name: str) -> Any:
     """What reads and writes files, on first use: the shell completes names of weights without waiting for torch."""
-    if name not in ("load_weights", "read_metadata", "save_weights"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module("ristn_cli.weights.files"), name)
+    for module, names in _LAZY.items():
+        if name in names:
+            return getattr(import_module(f"ristn_cli.weights.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ristn_cli.weights.records import RELEASES, Release
+from ristn_cli.weights.records import DIAL, RELEASES, Release
 
 if TYPE_CHECKING:
     from ristn_cli.video import VideoInfo
 
 CLEAN_MODEL = "ristn-lite"
 """Weights for clean sources, and for all sources if no others are released."""
+
+DEFAULT_DETAIL = 0.5
+"""`--detail` for compressed sources."""
 
 CLEAN_BITS_PER_PIXEL = 0.5
 """A lossy source with at least this many bits per pixel counts as clean. Measured with x264: crf 18 spends 0.1 to 0.3
@@ -27,10 +30,29 @@ LOSSLESS_CODECS = {"rawvideo", "v210", "v410", "ffv1", "huffyuv", "ffvhuff", "ut
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """The name of the chosen weights, and the reason as a clause that can follow "because"."""
+    """The chosen weights.
+
+    Attributes:
+        name: name of released weights, or path of a weights file.
+        reason: the reason as a clause that can follow "because".
+        detail: share of the second weights of `DIAL`, with which those of `name`, the first ones, are interpolated; 0
+            for none.
+    """
 
     name: str
-    reason: str
+    reason: str = "it was asked for"
+    detail: float = 0.0
+
+    @property
+    def label(self) -> str:
+        """The weights in words. Different weights have different labels."""
+        return f"{self.name} with detail {self.detail:g}" if self.detail else self.name
+
+
+def choose_detail(detail: float, reason: str = ModelChoice.reason) -> ModelChoice:
+    """Return the weights for a `--detail` from 0 to 1."""
+    first, second = DIAL
+    return ModelChoice(second, reason) if detail == 1 else ModelChoice(first, reason, detail)
 
 
 def choose_model(
@@ -58,7 +80,9 @@ def choose_model(
         return ModelChoice(CLEAN_MODEL, f"{spent} loses little detail")
     if for_compressed is None:
         return ModelChoice(CLEAN_MODEL, f"no weights are released for compressed sources ({spent})")
-    return ModelChoice(for_compressed, f"{spent} leaves compression artefacts")
+    reason = f"{spent} leaves compression artefacts"
+    has_dial = for_compressed == DIAL[0] and DIAL[1] in releases
+    return choose_detail(DEFAULT_DETAIL, reason) if has_dial else ModelChoice(for_compressed, reason)
 
 
 def bits_per_pixel(info: VideoInfo, file_bytes: int) -> float | None:

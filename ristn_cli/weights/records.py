@@ -67,6 +67,9 @@ RELEASES = {
 }
 
 
+DIAL = ("ristn-lite-real", "ristn-lite-sharp")
+"""Released weights of one network, between which `--detail` interpolates: those at 0 and those at 1."""
+
 REPLACED = {
     "8562e5beca123a12ca267b598e6d83100f8124a10d5026b105f5464064dc7c33": Release(
         name="ristn-lite",

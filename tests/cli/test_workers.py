@@ -13,7 +13,6 @@ from clips import make_clip
 from commands import in_process
 from jobs import plan_run
 
-from ristn_cli import weights
 from ristn_cli.cli import workers
 from ristn_cli.cli.engines import Engines
 from ristn_cli.cli.info import describe_shortage
@@ -28,7 +27,7 @@ from ristn_cli.job.plan import JobPlan
 from ristn_cli.model import CONFIGS, RISTN
 from ristn_cli.spread.pool import Pool
 from ristn_cli.video import VideoError, read_frames
-from ristn_cli.weights import ModelChoice, save_weights
+from ristn_cli.weights import ModelChoice, interpolation, save_weights
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 LITE = CONFIGS["ristn-lite"]
@@ -87,20 +86,20 @@ def two_models(tiny_model: RISTN, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
                 list(tiny_model.parameters())[-1].fill_(-0.25)
         files[name] = tmp_path / f"{name}.safetensors"
         save_weights(tiny_model, files[name], metrics={})
-    monkeypatch.setattr(weights, "find_weights", files.__getitem__)
+    monkeypatch.setattr(interpolation, "find_weights", files.__getitem__)
     return files
 
 
 def test_devices_of_one_machine_share_its_limit_and_its_cores(two_models: dict[str, Path]) -> None:
     torch.set_num_threads(2)
     with Computers(**COMMON, device="cpu,cpu", tiling=AutoTiling(memory_bytes=2048 * MIB)) as computers:  # type: ignore[arg-type]
-        with computers.open("clean") as devices:
+        with computers.open(ModelChoice("clean")) as devices:
             assert devices.upscaler.auto_tiling is not None
             assert devices.upscaler.auto_tiling.room(CPU, 0) == (2048 * MIB - PROGRAM_BYTES) // 2
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == 2
     with Computers(**COMMON, device="cpu", tiling=AutoTiling(memory_bytes=2048 * MIB)) as computers:  # type: ignore[arg-type]
-        with computers.open("clean") as devices:
+        with computers.open(ModelChoice("clean")) as devices:
             assert devices.upscaler.auto_tiling is not None
             assert devices.upscaler.auto_tiling.room(CPU, 0) == 2048 * MIB - PROGRAM_BYTES
         assert torch.get_num_threads() == 2
@@ -147,16 +146,17 @@ def test_engines_are_kept_for_the_sources_that_follow() -> None:
     opened: list[str] = []
     rested: list[str] = []
 
-    def open_named(name: str) -> AbstractContextManager[Devices]:
-        opened.append(name)
-        return nullcontext(Devices(SimpleNamespace(rest=lambda: rested.append(name))))  # type: ignore[arg-type]
+    def open_chosen(choice: ModelChoice) -> AbstractContextManager[Devices]:
+        opened.append(choice.label)
+        return nullcontext(Devices(SimpleNamespace(rest=lambda: rested.append(choice.label))))  # type: ignore[arg-type]
 
-    with Engines(open_named, "auto", UpscaleOptions()) as engines:
-        devices = [engines.open(ModelChoice(name, "")) for name in ("a", "b", "a", "a", "b")]
-    assert opened == ["a", "b"]
-    assert devices[0] is devices[2] is devices[3]
+    first, second, third = ModelChoice("a"), ModelChoice("b"), ModelChoice("a", detail=0.5)
+    with Engines(open_chosen, None, UpscaleOptions()) as engines:
+        devices = [engines.open(choice) for choice in (first, second, first, third, second)]
+    assert opened == ["a", "b", "a with detail 0.5"]
+    assert devices[0] is devices[2]
     assert devices[1] is devices[4]
-    assert rested == ["a", "b", "b", "a"]
+    assert rested == ["a", "b", "a", "b", "a", "a with detail 0.5"]
 
 
 @pytest.mark.parametrize("device", ["cpu", "cpu,cpu"])
@@ -169,9 +169,9 @@ def test_a_batch_of_clean_and_compressed_sources_opens_each_engine_once(
     pools: list[Pool] = []
     original, enter = workers.build_upscaler, Pool.__enter__
 
-    def build(model: str, *arguments: object, **keywords: object) -> Upscaler:
-        built.append(model)
-        return original(model, *arguments, **keywords)  # type: ignore[arg-type]
+    def build(choice: ModelChoice, *arguments: object, **keywords: object) -> Upscaler:
+        built.append(choice.name)
+        return original(choice, *arguments, **keywords)  # type: ignore[arg-type]
 
     def begin(pool: Pool) -> Pool:
         pools.append(pool)

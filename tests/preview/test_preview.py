@@ -186,7 +186,7 @@ def test_the_page_holds_all_and_needs_nothing(clip: Path, released: Path) -> Non
 def test_the_command_makes_the_output(clip: Path, released: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, stdout, _ = in_process("preview", clip, "--precision", "fp32", "--at", "0.5", "--model", "ristn-lite")
     (command,) = [line for line in stdout.splitlines() if line.startswith("ristn ")]
-    monkeypatch.setattr("ristn_cli.weights.find_weights", lambda name: released)
+    monkeypatch.setattr("ristn_cli.weights.interpolation.find_weights", lambda name: released)
     code, _, stderr = in_process(*shlex.split(command)[1:])
     assert code == 0, stderr
     assert probe(Path("in-ristn-lite.mp4")).width == 4 * WIDTH
@@ -201,7 +201,7 @@ def test_new_weights_appear_by_themselves(clip: Path, released: Path, monkeypatc
         return places.get(release.name)
 
     monkeypatch.setattr("ristn_cli.preview.choices.locate", locate)
-    monkeypatch.setattr("ristn_cli.weights.find_weights", lambda name: released)
+    monkeypatch.setattr("ristn_cli.weights.interpolation.find_weights", lambda name: released)
     code, stdout, stderr = in_process("preview", clip, "--precision", "fp32", "--at", "1")
     assert code == 0, stderr
     assert "in-ristn-new.mp4 --model ristn-new" in stdout

@@ -100,7 +100,7 @@ def test_jobs_at_work_at_once_have_windows_of_their_own(tmp_path: Path, random_m
 
     options = UpscaleOptions(preset="ultrafast")
     work = Work(
-        engines=Engines(lambda name: nullcontext(devices), "auto", options),
+        engines=Engines(lambda name: nullcontext(devices), None, options),
         options=options,
         overwrite=False,
         restart=False,

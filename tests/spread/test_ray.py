@@ -248,7 +248,7 @@ def test_a_batch_that_needs_two_networks_begins_one_cluster(
         save_weights(network, files[name], metrics={})
     sources = [make_clip(tmp_path / f"{name}.mkv", frames=5, width=32, height=32) for name in "abc"]
     names = {source: ("clean", "compressed")[index % 2] for index, source in enumerate(sources)}
-    monkeypatch.setattr("ristn_cli.weights.find_weights", files.__getitem__)
+    monkeypatch.setattr("ristn_cli.weights.interpolation.find_weights", files.__getitem__)
     monkeypatch.setattr(
         "ristn_cli.cli.work.Engines.choose", lambda self, source: ModelChoice(names[source], "it is its turn")
     )
