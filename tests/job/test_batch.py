@@ -27,7 +27,7 @@ from ristn_cli.job.manifest import JobError
 from ristn_cli.job.options import UpscaleOptions
 from ristn_cli.video import VideoError, probe, read_frames, read_image, write_image
 from ristn_cli.video.reading import source
-from ristn_cli.weights import ModelChoice
+from ristn_cli.weights import ModelChoice, weights_file
 
 EXACT = ["--precision", "fp32"]
 
@@ -293,7 +293,7 @@ def test_a_failure_leaves_no_mark_of_a_crash(tiny_weights: Path, tmp_path: Path)
 @pytest.fixture
 def three(tmp_path: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of three clips; whatever weights suit them are the tiny ones."""
-    monkeypatch.setattr("ristn_cli.weights.find_weights", lambda name: tiny_weights)
+    monkeypatch.setattr("ristn_cli.weights.find_weights", lambda name: weights_file(name) or tiny_weights)
     folder = tmp_path / "in"
     folder.mkdir()
     for name in "abc":
