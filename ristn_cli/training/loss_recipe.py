@@ -20,7 +20,6 @@ class LossRecipe:
             sharpened from twice as many.
         temporal: weight of the error of differences between consecutive frames.
         gradient: weight of the error of spatial gradients, at three scales.
-        spectrum: weight of local amplitudes in each frequency band.
         direction: weight of gradients along edges of the target (jaggies), at three scales.
         pattern: weight of patterns of period 2 and 4 in flat areas.
         features: share of the distance between features of a pretrained network.
@@ -41,7 +40,6 @@ class LossRecipe:
     sharpen_threshold: float = 4.0
     temporal: float = 0.0
     gradient: float = 0.0
-    spectrum: float = 0.0
     direction: float = 0.0
     pattern: float = 0.0
     features: float = 0.0
@@ -88,5 +86,3 @@ class LossRecipe:
                 f"pattern, features and adversarial need {needed} HR pixels within loss_border, not {size}; "
                 "increase patch"
             )
-        if self.spectrum and size < 24:
-            raise ValueError(f"spectrum needs 24 HR pixels within loss_border, not {size}; increase patch")

@@ -22,13 +22,6 @@ SCALES = 3
 EDGE = 4 / 255
 """Gradients of the target well above this are edges."""
 
-BLOCK = 4
-BAND_WINDOW = 9
-BAND_STRIDE = 3
-BAND_FLOOR = 4 / 255
-"""Bands are those of the 4x4 DCT. Their amplitude is that of a 9x9 window; differences count relative to the target's
-amplitude plus BAND_FLOOR. Windows overlap evenly, so that each pixel has the same weight."""
-
 PERIOD = 4
 PATTERN_WINDOW = 16
 FLAT = 8 / 255
@@ -139,34 +132,6 @@ def direction_term(sr: Tensor, target: Tensor) -> Tensor:
         length = (edge_x.square() + edge_y.square() + EDGE**2).sqrt()
         terms.append(smooth_abs((x * edge_y - y * edge_x) / length).mean())
     return torch.stack(terms).mean()
-
-
-def spectrum_term(sr: Tensor, target: Tensor) -> Tensor:
-    """Return the relative difference of local amplitudes in each frequency band of luma, at full and half size.
-
-    The mean of all plausible details is blurred: the pixel error prefers it, although its amplitudes are too low. This
-    term requires the amplitudes of the target, but not its phases. A pattern that the target lacks increases the term.
-    """
-    terms = []
-    planes = [to_luma(to_images(frames))[:, None] for frames in (sr, target)]
-    filters = dct_filters(BLOCK).to(sr)
-    for scale in range(2):
-        if scale:
-            planes = [F.avg_pool2d(plane, 2) for plane in planes]
-        found, wanted = (
-            (F.avg_pool2d(F.conv2d(plane, filters).square(), BAND_WINDOW, BAND_STRIDE) + 1e-6).sqrt()
-            for plane in planes
-        )
-        terms.append((smooth_abs(found - wanted) / (wanted + BAND_FLOOR)).mean())
-    return torch.stack(terms).mean()
-
-
-def dct_filters(size: int) -> Tensor:
-    """Return the orthonormal basis of the two-dimensional DCT-II without its constant: (size^2 - 1, 1, size, size)."""
-    position = torch.arange(size) + 0.5
-    rows = torch.cos(torch.arange(size)[:, None] * position * math.pi / size) * (2 / size) ** 0.5
-    rows[0] /= 2**0.5
-    return torch.einsum("iy,jx->ijyx", rows, rows).reshape(-1, 1, size, size)[1:]
 
 
 def pattern_term(sr: Tensor, target: Tensor) -> Tensor:

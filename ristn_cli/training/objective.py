@@ -14,7 +14,6 @@ from ristn_cli.training.losses import (
     gradient_term,
     pattern_term,
     smooth_abs,
-    spectrum_term,
     temporal_term,
     to_luma,
 )
@@ -56,7 +55,6 @@ def frame_error(stage: StageRecipe, sr: Tensor, target: Tensor) -> Tensor:
     for weight, term in (
         (stage.terms.temporal, temporal_term),
         (stage.terms.gradient, gradient_term),
-        (stage.terms.spectrum, spectrum_term),
         (stage.terms.direction, direction_term),
         (stage.terms.pattern, pattern_term),
     ):

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from test_training import CPU, STAGE, assert_same_end, carry_out, folder, make_recipe, torchrun
@@ -102,38 +101,6 @@ def test_the_gradient_term_by_closed_form() -> None:
     assert losses.gradient_term(sr, target).item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_the_bands_of_the_spectrum_are_the_dct() -> None:
-    filters = losses.dct_filters(4)
-    assert filters.shape == (15, 1, 4, 4)
-    flat = filters.flatten(1)
-    torch.testing.assert_close(flat @ flat.t(), torch.eye(15), atol=1e-6, rtol=0)
-    torch.testing.assert_close(flat.sum(1), torch.zeros(15), atol=1e-6, rtol=0)
-
-
-def test_the_spectrum_term_by_closed_form() -> None:
-    """A ramp has the same amplitude everywhere, only in bands without vertical change; it doubles at half size."""
-    slope, weight = 0.01, sum(losses.LUMA)
-    ramp = grey(slope * torch.arange(48.0).expand(48, -1))[None]
-    position = np.arange(4)
-    bands = [2 * np.sum(position * np.cos((position + 0.5) * k * np.pi / 4) * np.sqrt(0.5)) for k in (1, 2, 3)]
-    terms = []
-    for scale in (1, 2):
-        wanted = np.sqrt((scale * slope * weight * np.array([*bands, *[0] * 12])) ** 2 + 1e-6)
-        terms.append(np.mean(np.sqrt((1e-3 - wanted) ** 2 + 1e-6) / (wanted + 4 / 255)))
-    assert losses.spectrum_term(torch.zeros_like(ramp), ramp).item() == pytest.approx(np.mean(terms), rel=1e-3)
-
-
-def test_the_spectrum_term_requires_amplitudes_but_no_phases() -> None:
-    generator = torch.Generator().manual_seed(0)
-    texture = losses.blur(torch.rand(1, 3, 104, 96, generator=generator), 1.0)
-    here, there = texture[..., :96, :], texture[..., 8:, :]
-    assert losses.spectrum_term(here, here).item() < 0.05
-    assert losses.spectrum_term(there, here).item() < 0.5 * losses.spectrum_term(losses.blur(here, 1.0), here).item()
-    assert losses.smooth_abs(there - here).mean() > losses.smooth_abs(losses.blur(here, 1.0) - here).mean()
-    dither = torch.where((torch.arange(96)[:, None] + torch.arange(96)) % 2 == 0, 0.02, -0.02)
-    assert losses.spectrum_term(here + dither, here).item() > losses.spectrum_term(here, here).item() + 0.05
-
-
 def test_the_direction_term_by_closed_form() -> None:
     y, x = torch.meshgrid(torch.arange(16.0), torch.arange(16.0), indexing="ij")
     weight = sum(losses.LUMA)
@@ -174,11 +141,10 @@ def test_the_pattern_term_counts_flat_windows_alone() -> None:
 def test_terms_are_added_with_their_weights_within_the_border() -> None:
     generator = torch.Generator().manual_seed(1)
     sr, hr = (torch.rand(2, 3, 3, 48, 48, generator=generator) * 0.01 + 0.5 for _ in range(2))
-    terms = LossRecipe(temporal=0.5, gradient=0.25, spectrum=0.125, direction=2.0, pattern=4.0)
+    terms = LossRecipe(temporal=0.5, gradient=0.25, direction=2.0, pattern=4.0)
     stage = replace(STAGE, patch=12, frames=3, loss="charbonnier", loss_border=2, terms=terms, sparsity=0.0)
     a, b = sr[..., 8:-8, 8:-8], hr[..., 8:-8, 8:-8]
     expected = losses.smooth_abs(a - b).mean() + 0.5 * losses.temporal_term(a, b) + 0.25 * losses.gradient_term(a, b)
-    expected = expected + 0.125 * losses.spectrum_term(a, b)
     expected = expected + 2 * losses.direction_term(a, b) + 4 * losses.pattern_term(a, b)
     torch.testing.assert_close(training_loss(stage, sr, hr, torch.tensor(0.0), step=0), expected)
 
