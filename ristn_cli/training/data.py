@@ -163,7 +163,7 @@ class TrainingWindows(Dataset[tuple[Tensor, Tensor]]):
     def _plan_window(self, rng: Generator, stage: StageRecipe, step: int, size: int) -> WindowPlan:
         data = self.recipe.data
         frames = data.lead + (1 if stage.part == "spatial" else stage.frames)
-        fastest = stage.fastest_at(step)
+        camera = stage.fastest_at(step), stage.still_share
         clip_share = self._clip_share(stage)
         kind = rng.random()
         if kind < clip_share:
@@ -175,7 +175,7 @@ class TrainingWindows(Dataset[tuple[Tensor, Tensor]]):
             is_drawing = kind < clip_share + data.text_share + data.drawing_share
             stills = self.drawings if is_drawing else self.photos
             source, place = self._detailed(rng, lambda: choose(rng, stills), 2 * size)
-        scene = self._plan_view(rng, source, place, frames, fastest)
+        scene = self._plan_view(rng, source, place, frames, camera)
         if rng.random() < data.warp_share:
             scene = plan_warp(rng, scene)
         layers = []
@@ -183,19 +183,19 @@ class TrainingWindows(Dataset[tuple[Tensor, Tensor]]):
             for _ in range(int(rng.integers(1, 3))):
                 is_page = rng.random() < data.text_share
                 other = int(rng.integers(PAGES)) if is_page else choose(rng, self.stills)
-                layers.append(plan_layer(rng, self._plan_view(rng, other, rng.random(2), frames, fastest)))
+                layers.append(plan_layer(rng, self._plan_view(rng, other, rng.random(2), frames, camera)))
         exposure = rng.uniform(-1, 1) * data.exposure if rng.random() < data.exposure_share else 0.0
         flips = plan_flips(rng)
         fade = None
         if rng.random() < data.fade_share:
-            fade = plan_fade(
-                rng, self._plan_view(rng, choose(rng, self.stills), rng.random(2), frames, fastest), frames
-            )
+            fade = plan_fade(rng, self._plan_view(rng, choose(rng, self.stills), rng.random(2), frames, camera), frames)
         return WindowPlan(scene=scene, layers=tuple(layers), fade=fade, exposure=exposure, flips=flips)
 
-    def _plan_view(self, rng: Generator, source: Source, place: np.ndarray, frames: int, fastest: float) -> View:
+    def _plan_view(
+        self, rng: Generator, source: Source, place: np.ndarray, frames: int, camera: tuple[float, float]
+    ) -> View:
         reduction = rng.uniform(*(PAGE_REDUCTION if isinstance(source, int) else PHOTO_REDUCTION))
-        return View(source=source, place=place, path=camera_path(rng, frames, fastest), reduction=reduction)
+        return View(source=source, place=place, path=camera_path(rng, frames, *camera), reduction=reduction)
 
     def _plan_cut(self, rng: Generator, source: Source, place: np.ndarray, frames: int, size: int) -> Cut:
         """Draw the frames of a clip. Raises RecipeError if the clip is smaller than `size` pixels."""

@@ -19,6 +19,7 @@ class LossRecipe:
         sharpen_threshold: the target is not sharpened where the mask is at most this many 8-bit levels, and fully
             sharpened from twice as many.
         temporal: weight of the error of differences between consecutive frames.
+        colour: weight of the error of each frame's mean colour.
         gradient: weight of the error of spatial gradients, at three scales.
         direction: weight of gradients along edges of the target (jaggies), at three scales.
         pattern: weight of patterns of period 2 and 4 in flat areas.
@@ -39,6 +40,7 @@ class LossRecipe:
     sharpen_sigma: float = 2.0
     sharpen_threshold: float = 4.0
     temporal: float = 0.0
+    colour: float = 0.0
     gradient: float = 0.0
     direction: float = 0.0
     pattern: float = 0.0

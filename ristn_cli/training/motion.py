@@ -112,13 +112,13 @@ class WindowPlan:
     flips: tuple[bool, bool, bool, bool] = (False, False, False, False)
 
 
-def camera_path(rng: Generator, frames: int, fastest: float) -> np.ndarray:
+def camera_path(rng: Generator, frames: int, fastest: float, still_share: float) -> np.ndarray:
     """Draw positions of a moving camera in HR pixels: (frames, 2), starting at 0.
 
-    Speeds are log-uniform from `SLOWEST` to `fastest` pixels per frame; 5 % of the windows do not move. Along each
-    axis, the velocity changes by up to about its own size within a window.
+    Speeds are log-uniform from `SLOWEST` to `fastest` pixels per frame, but a share of the cameras does not move. Along
+    each axis, the velocity changes by up to about its own size within a window.
     """
-    if rng.random() < 0.05:
+    if rng.random() < still_share:
         return np.zeros((frames, 2))
     speed = math.exp(rng.uniform(math.log(SLOWEST), math.log(fastest)))
     angle = rng.uniform(0, 2 * math.pi)

@@ -10,6 +10,7 @@ from torch import Tensor
 from ristn_cli.engine.device import Backend
 from ristn_cli.model import SCALE
 from ristn_cli.training.losses import (
+    colour_term,
     direction_term,
     gradient_term,
     pattern_term,
@@ -54,6 +55,7 @@ def frame_error(stage: StageRecipe, sr: Tensor, target: Tensor) -> Tensor:
         error = to_luma(difference).square().mean() + CHROMA_SHARE * error
     for weight, term in (
         (stage.terms.temporal, temporal_term),
+        (stage.terms.colour, colour_term),
         (stage.terms.gradient, gradient_term),
         (stage.terms.direction, direction_term),
         (stage.terms.pattern, pattern_term),

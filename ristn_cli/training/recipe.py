@@ -146,6 +146,7 @@ class StageRecipe:
         fastest: highest speed of a moving still, in HR pixels per frame.
         fastest_at_start: highest speed at the first step, from which it grows linearly to `fastest`; 0 for a constant
             speed.
+        still_share: share of the stills that do not move.
         aliasing_until: step until which LR frames are mixed with frames decimated without a filter: fully for a third
             of that time, then less and less. Aliasing teaches the temporal path to use other frames.
         learning_rate: Adam's learning rate after `warmup` steps.
@@ -174,6 +175,7 @@ class StageRecipe:
     batch: int = 16
     fastest: float = 16.0
     fastest_at_start: float = 0.0
+    still_share: float = 0.05
     aliasing_until: int = 0
     learning_rate: float = 1e-4
     final_learning_rate: float = 1e-4
@@ -212,6 +214,7 @@ class StageRecipe:
             raise ValueError(f"expected at most {MAX_STEPS} iterations and {MAX_PIXELS} LR pixels per step")
         check_numbers(self, ("aliasing_until", "warmup", "sparsity_after"), highest=MAX_STEPS)
         check_numbers(self, ("fastest", "fastest_at_start"), highest=MAX_SPEED)
+        check_numbers(self, ("still_share",), highest=1)
         check_numbers(self, ("learning_rate", "final_learning_rate", "sparsity", "clip_gradient"))
 
     @property

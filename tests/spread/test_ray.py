@@ -394,6 +394,7 @@ def test_the_same_command_resumes_after_a_killed_driver(model: RISTN, tmp_path: 
 def test_an_address_where_nothing_is_is_an_error(model: RISTN, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", "a" * 64)
+    ray.shutdown()  # whatever an earlier test left: a program that has joined a cluster does not join another
     monkeypatch.setattr(cluster.ray, "init", lambda **_: (_ for _ in ()).throw(Exception("refused")))
     with (
         pytest.raises(

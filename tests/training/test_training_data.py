@@ -186,6 +186,13 @@ def test_fade_share_is_met_and_keeps_the_other_choices(folder: Path) -> None:
     assert not any(window.fade for number in range(9) for window in plain.plan(number).windows)
 
 
+def test_still_share_is_met(folder: Path) -> None:
+    for share, least, most in ((0.0, 0, 0), (0.5, 25, 55), (1.0, 80, 80)):
+        windows = TrainingWindows(make_recipe(replace(STAGE, still_share=share)), folder)
+        plans = [window for number in range(40) for window in windows.plan(number).windows]
+        assert least <= sum(not plan.scene.path.any() for plan in plans) <= most
+
+
 def test_motion_grows_over_a_stage() -> None:
     stage = replace(STAGE, iterations=11, fastest_at_start=5.0, fastest=15.0)
     assert [stage.fastest_at(step) for step in (0, 5, 10)] == [5, 10, 15]
@@ -263,7 +270,7 @@ def test_warped_frames_move_by_the_path() -> None:
 
 def test_warping_stays_within_a_constant() -> None:
     grey = torch.full((3, 70, 50), 77, dtype=torch.uint8)
-    path = motion.camera_path(np.random.default_rng(3), 5, fastest=16.0)
+    path = motion.camera_path(np.random.default_rng(3), 5, fastest=16.0, still_share=0.05)
     turning = motion.plan_warp(np.random.default_rng(0), view(path, (0.9, 0.1), reduction=2.2))
     assert turning.turn
     assert turning.growth
@@ -316,7 +323,7 @@ def test_fades_are_linear_and_end_at_the_other_scene(scene: bool, levels: tuple[
 
 
 def test_camera_paths_begin_at_zero_and_keep_their_speed() -> None:
-    paths = [motion.camera_path(np.random.default_rng(seed), 4, fastest=8.0) for seed in range(400)]
+    paths = [motion.camera_path(np.random.default_rng(seed), 4, fastest=8.0, still_share=0.05) for seed in range(400)]
     assert all(path.shape == (4, 2) and not path[0].any() for path in paths)
     standing = sum(not path.any() for path in paths)
     assert 5 <= standing <= 40  # one in twenty
