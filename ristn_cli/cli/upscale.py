@@ -275,7 +275,7 @@ def upscale(
 
     if detail is not None and model not in ("auto", *DIAL):
         given.refuse(f"it is between {' and '.join(DIAL)}; use it without --model", "detail")
-    wanted = ModelChoice(str(weights_file(model) or model)) if detail is None else choose_detail(detail)
+    wanted = ModelChoice(model) if detail is None else choose_detail(detail)
     if log_file is not None:
         check_log_file(log_file, [*sources, weights_file(model)])
     if report is not None:
