@@ -59,10 +59,10 @@ class Engines(AbstractContextManager["Engines"]):
 
     def choose(self, source: Path) -> ModelChoice:
         """Return the weights for a source and the reason. Raises VideoError if it cannot be read."""
-        from ristn_cli.weights import CLEAN_MODEL, ModelChoice, choose_model, weights_file
+        from ristn_cli.weights import CLEAN_MODEL, ModelChoice, choose_model
 
         if not self._is_chosen:
-            return ModelChoice(str(weights_file(self._model) or self._model), "it was asked for")
+            return ModelChoice(self._model, "it was asked for")
         if source == STREAM:
             return ModelChoice(CLEAN_MODEL, "the bit rate of standard input is unknown")
         found = self.probe(source)

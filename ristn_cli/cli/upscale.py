@@ -233,6 +233,8 @@ def upscale(
     debug: Annotated[bool, typer.Option("--debug", hidden=True, help="Show the traceback of an error.")] = False,
 ) -> None:
     """Upscale videos 4x, and keep timestamps, audio, subtitles and everything else."""
+    from ristn_cli.weights import weights_file
+
     *sources, target = paths
     if not sources:
         raise typer.BadParameter("expected an input and an output: IN... OUT")
@@ -261,8 +263,6 @@ def upscale(
     encoder_options = parse_encoder_arguments(encoder_arg or [])
     if STREAM in paths:
         check_streams(sources, target, dry_run=dry_run)
-    from ristn_cli.weights import weights_file
-
     if log_file is not None:
         check_log_file(log_file, [*sources, weights_file(model)])
     if report is not None:
