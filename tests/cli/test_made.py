@@ -53,7 +53,7 @@ def compare(found: re.Match[str]) -> str:
 def test_a_video(room: Path) -> None:
     found = upscaled("a.mkv", "b.mkv", "--preset", "ultrafast")
     told = [found[name] for name in ("target", "frames", "size", "weights")]
-    assert told == ["b.mkv", "6", "128x128", "w.safetensors"]
+    assert told == ["b.mkv", "6", "128x128", "./w.safetensors"]
     assert found["bytes"] == format_bytes((room / "b.mkv").stat().st_size)
     assert found["compare"] == "ristn compare a.mkv b.mkv"
     assert "6 frames of 2 inputs at 128x128" in compare(found)

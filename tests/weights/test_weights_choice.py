@@ -93,6 +93,15 @@ def test_a_model_is_the_name_of_released_weights_or_a_path() -> None:
     assert find_weights("ristn-lite").name == "ristn-lite.safetensors"
 
 
+def test_a_path_is_never_taken_for_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Released weights exist under the name of the missing file."""
+    source = make_clip(tmp_path / "in.mkv", frames=2, codec="ffv1")
+    monkeypatch.chdir(tmp_path)
+    code, _, stderr = run(source, "out.mkv", "--dry-run", "--model", "./ristn-lite")
+    assert code == 1
+    assert stderr == "error: ristn-lite: no such weights file\n"
+
+
 def test_the_document_has_the_same_limit_and_options() -> None:
     document = (ROOT / "docs" / "weights.md").read_text(encoding="utf-8")
     assert f"{CLEAN_BITS_PER_PIXEL} bits per pixel or more" in document
