@@ -167,4 +167,4 @@ CONFIGS = {
         global_skip=True,
     ),
 }
-"""Networks by name. `ristn-lite-1` is that of the first `ristn-lite` weights and of `ristn-lite-real`."""
+"""Networks by name. `ristn-lite-1` is that of the first `ristn-lite` and `ristn-lite-real` weights."""

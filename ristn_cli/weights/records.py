@@ -55,13 +55,23 @@ RELEASES = {
         ),
         Release(
             name="ristn-lite-real",
-            sha256="ae79494b42d37067a6dd9957873ba3589cfa67722c7c69c152cb92e536b6ef0c",
-            size=1_623_860,
-            config="ristn-lite-1",
+            sha256="2997f08d31f28935014eea57e429807f8f1ec0343a1f351cc63e5c833dc29ddc",
+            size=1_521_948,
+            config="ristn-lite",
             source="compressed",
-            metrics={"psnr_y": 23.3177, "temporal_gain": 0.1443},
+            metrics={"psnr_y": 23.4169, "temporal_gain": 0.2658},
             repository="ristn/ristn-lite-real",
-            revision="v2",
+            revision="v3",
+        ),
+        Release(
+            name="ristn-lite-sharp",
+            sha256="8b7e9dd8f2c0389de775dc3029f6e0a6c280025f91768352c2b24df575e3af81",
+            size=1_521_828,
+            config="ristn-lite",
+            source="compressed",
+            metrics={"psnr_y": 22.8572, "temporal_gain": 0.2079},
+            repository="ristn/ristn-lite-sharp",
+            revision="v1",
         ),
     )
 }
@@ -89,6 +99,16 @@ REPLACED = {
         metrics={"psnr_y": 23.316, "temporal_gain": 0.1482},
         repository="ristn/ristn-lite-real",
         revision="v1",
+    ),
+    "90db08c2367d42425fd8dfcceb43ec87df0c36b61b3e23180fc0e4440c3170ac": Release(
+        name="ristn-lite-real",
+        sha256="ae79494b42d37067a6dd9957873ba3589cfa67722c7c69c152cb92e536b6ef0c",
+        size=1_623_860,
+        config="ristn-lite-1",
+        source="compressed",
+        metrics={"psnr_y": 23.3177, "temporal_gain": 0.1443},
+        repository="ristn/ristn-lite-real",
+        revision="v2",
     ),
 }
 """Earlier releases by the fingerprint of their network (`engine.upscaler.fingerprint`), which manifests contain."""

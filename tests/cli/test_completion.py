@@ -30,7 +30,7 @@ def complete(line: str) -> list[str]:
     ("line", "expected"),
     [
         ("ristn upscale --model ", ["auto", *RELEASES]),
-        ("ristn upscale a.mp4 b.mp4 --model ristn-lite-", ["ristn-lite-real"]),
+        ("ristn upscale a.mp4 b.mp4 --model ristn-lite-", ["ristn-lite-real", "ristn-lite-sharp"]),
         ("ristn preview a.mp4 --model ", list(RELEASES)),
         ("ristn download-weights ", list(RELEASES)),
         ("ristn evaluate clips --model b", ["bicubic"]),

@@ -449,7 +449,7 @@ def test_a_checkpoint_from_before_the_terms_has_none_of_them() -> None:
 
 def test_the_sharp_recipe_fine_tunes_released_weights() -> None:
     recipe, real = load_recipe("lite-sharp"), load_recipe("lite-real")
-    assert (recipe.name, recipe.start_from) == ("ristn-lite-sharp", "ristn-lite")
+    assert (recipe.name, recipe.start_from) == ("ristn-lite-sharp", "ristn-lite-real")
     assert recipe.model == real.model
     assert (recipe.data.degradation, recipe.data.validation_crf) == ("real", 28)
     assert recipe.data.highest_crf > real.data.highest_crf

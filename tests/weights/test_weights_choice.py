@@ -16,6 +16,7 @@ from ristn_cli.cli import app
 from ristn_cli.model import RISTN
 from ristn_cli.video import VideoInfo, probe
 from ristn_cli.weights import (
+    DIAL,
     RELEASES,
     ModelChoice,
     Release,
@@ -130,6 +131,7 @@ def test_upscale_follows_the_rule_and_says_so(
     bundled = tmp_path / "bundled"
     bundled.mkdir()
     monkeypatch.setattr(finding, "bundled_folder", lambda: bundled)
+    monkeypatch.delitem(RELEASES, DIAL[1])  # test_detail has both
     for name, source in (("ristn-lite", "clean"), ("ristn-lite-real", "compressed")):
         path = bundled / f"{name}.safetensors"
         save_weights(tiny_model if source == "clean" else random_model, path, metrics={})
