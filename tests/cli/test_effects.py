@@ -38,6 +38,7 @@ def room(tmp_path: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch) ->
 REFUSED = {
     # what describes a stream, where there is none, or where it is another
     "a.mkv b.mkv --raw 32x32": "raw frames are read from standard input",
+    "a.mkv b.mkv --detail 0.5": "it is between ristn-lite-real and ristn-lite-sharp",
     "a.mkv b.mkv --format mkv": "there is a single output",
     "- b.mkv --raw 32x32 --video-stream 0": "a single video stream",
     "- b.mkv --raw 32x32 --drop audio": "raw frames contain nothing else",

@@ -11,7 +11,7 @@ from ristn_cli.cli import app
 from ristn_cli.cli.help_groups import GROUPS, SELDOM
 
 COMMANDS = get_command(app).commands  # type: ignore[attr-defined]
-MOST_OPTIONS = 36
+MOST_OPTIONS = 37
 VIDEO_DOCUMENT = Path(__file__).parents[2] / "docs" / "video.md"
 
 
