@@ -18,8 +18,11 @@ class LossRecipe:
         sharpen_sigma: standard deviation of the mask's blur, in HR pixels.
         sharpen_threshold: the target is not sharpened where the mask is at most this many 8-bit levels, and fully
             sharpened from twice as many.
+        sharpen_overshoot: how far a sharpened value may exceed the range of its 5x5 pixels, as a share of this range.
+        power: power of the Charbonnier pixel error. Below 1, uncertain edges become sharp instead of blurred.
         temporal: weight of the error of differences between consecutive frames.
         colour: weight of the error of each frame's mean colour.
+        chroma: weight of the error of Cb and Cr, at three scales.
         gradient: weight of the error of spatial gradients, at three scales.
         direction: weight of gradients along edges of the target (jaggies), at three scales.
         pattern: weight of patterns of period 2 and 4 in flat areas.
@@ -39,8 +42,11 @@ class LossRecipe:
     sharpen: float = 0.0
     sharpen_sigma: float = 2.0
     sharpen_threshold: float = 4.0
+    sharpen_overshoot: float = 1.0
+    power: float = 1.0
     temporal: float = 0.0
     colour: float = 0.0
+    chroma: float = 0.0
     gradient: float = 0.0
     direction: float = 0.0
     pattern: float = 0.0
@@ -58,6 +64,8 @@ class LossRecipe:
                 raise ValueError(f"{name} {value}: expected 0 or more")
         if not 0 < self.sharpen_sigma <= 8:
             raise ValueError(f"sharpen_sigma {self.sharpen_sigma}: expected more than 0 and at most 8")
+        if not 0 < self.power <= 1:
+            raise ValueError(f"power {self.power}: expected more than 0 and at most 1")
         for name in ("feature_frames", "discriminator_channels", "largest_offset", "adversarial_after"):
             if not isinstance(getattr(self, name), int):
                 raise ValueError(f"{name} {getattr(self, name)}: expected a whole number")

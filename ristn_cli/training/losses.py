@@ -12,15 +12,24 @@ from ristn_cli.training.loss_recipe import LossRecipe
 LUMA = (65.481 / 255, 128.553 / 255, 24.966 / 255)
 """Weights of R, G and B in Y with the range 16 to 235 (ITU-R BT.601), as used by PSNR-Y."""
 
+CHROMA = ((-37.797 / 255, -74.203 / 255, 112 / 255), (112 / 255, -93.786 / 255, -18.214 / 255))
+"""Weights of R, G and B in Cb and Cr with the range 16 to 240 (ITU-R BT.601)."""
+
 CLEAN_RADIUS = 2
 CLEAN_SIGMA = 1.5
 """Radius of the cleaning filter, and standard deviation of its spatial weights, in pixels."""
+
+RANGE_RADIUS = 2
+"""A sharpened value stays within the range of pixels up to this distance."""
 
 SCALES = 3
 """Gradients are compared at full, half and quarter size."""
 
 EDGE = 4 / 255
 """Gradients of the target well above this are edges."""
+
+USUAL = 8 / 255
+"""A usual error."""
 
 PERIOD = 4
 PATTERN_WINDOW = 16
@@ -32,6 +41,15 @@ most FLAT. Averaging 16 repetitions suppresses grain."""
 def smooth_abs(x: Tensor) -> Tensor:
     """Return sqrt(x^2 + 1e-6), the Charbonnier penalty."""
     return (x.square() + 1e-6).sqrt()
+
+
+def smooth_power(x: Tensor, power: float) -> Tensor:
+    """Return (x^2 + 1e-6)^(power / 2), the generalised Charbonnier penalty, scaled to have the slope 1 at `USUAL`.
+
+    With a power of 1, the best value is the median of what is plausible; with less, it is closer to the mode: an edge
+    of uncertain position is sharp somewhere instead of blurred everywhere.
+    """
+    return (x.square() + 1e-6).pow(power / 2) * (USUAL ** (1 - power) / power)
 
 
 def to_luma(frames: Tensor) -> Tensor:
@@ -49,7 +67,8 @@ def make_target(terms: LossRecipe, hr: Tensor) -> Tensor:
     """Return the target of the loss: the original, cleaned and sharpened as the recipe requires."""
     target = clean(hr, terms.clean / 255) if terms.clean else hr
     if terms.sharpen:
-        target = sharpen(target, terms.sharpen, terms.sharpen_sigma, terms.sharpen_threshold / 255)
+        threshold = terms.sharpen_threshold / 255
+        target = sharpen(target, terms.sharpen, terms.sharpen_sigma, threshold, terms.sharpen_overshoot)
     return target
 
 
@@ -84,16 +103,26 @@ def blur(frames: Tensor, sigma: float) -> Tensor:
     return F.conv2d(F.conv2d(planes, taps.view(1, 1, 1, -1)), taps.view(1, 1, -1, 1)).view_as(frames)
 
 
-def sharpen(frames: Tensor, amount: float, sigma: float, threshold: float) -> Tensor:
+def sharpen(frames: Tensor, amount: float, sigma: float, threshold: float, overshoot: float) -> Tensor:
     """Unsharp mask: adds `amount` times the difference from a blurred copy where the difference is above `threshold`.
 
     The amount grows linearly from 0 at the threshold to its full value at twice the threshold, which avoids steps. The
-    channel with the largest difference determines the amount for all channels.
+    channel with the largest difference determines the amount for all channels. Each value stays within the range of its
+    5x5 pixels, plus `overshoot` times this range at each end. Edges become steep with little of a halo, and texture
+    gains little contrast.
     """
     mask = frames - blur(frames, sigma)
     if threshold:
         mask = mask * (mask.abs().amax(-3, keepdim=True) / threshold - 1).clamp(0, 1)
-    return (frames + amount * mask).clamp(0, 1)
+    highest, lowest = largest_around(frames), -largest_around(-frames)
+    room = overshoot * (highest - lowest)
+    sharp = torch.minimum(torch.maximum(frames + amount * mask, lowest - room), highest + room)
+    return sharp.clamp(0, 1)
+
+
+def largest_around(planes: Tensor) -> Tensor:
+    """Return the largest value within `RANGE_RADIUS` pixels."""
+    return F.max_pool2d(to_images(planes), 2 * RANGE_RADIUS + 1, 1, RANGE_RADIUS).view_as(planes)
 
 
 def temporal_term(sr: Tensor, target: Tensor) -> Tensor:
@@ -108,6 +137,21 @@ def colour_term(sr: Tensor, target: Tensor) -> Tensor:
     The pixel error alone shifts it: a median of plausible values is darker than their mean in dark areas.
     """
     return smooth_abs((sr - target).mean((-2, -1))).mean()
+
+
+def to_chroma(frames: Tensor) -> Tensor:
+    """Return BT.601 Cb and Cr (..., 2, H, W), without the offset of 128, of RGB (..., 3, H, W)."""
+    return torch.einsum("...chw,kc->...khw", frames, frames.new_tensor(CHROMA))
+
+
+def chroma_term(sr: Tensor, target: Tensor) -> Tensor:
+    """Return the Charbonnier error of Cb and Cr, over all scales. Stains of chroma are larger than a pixel."""
+    planes = to_images(to_chroma(sr - target))
+    terms = []
+    for _ in range(SCALES):
+        terms.append(smooth_abs(planes).mean())
+        planes = F.avg_pool2d(planes, 2)
+    return torch.stack(terms).mean()
 
 
 def gradients(planes: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

@@ -10,11 +10,12 @@ from torch import Tensor
 from ristn_cli.engine.device import Backend
 from ristn_cli.model import SCALE
 from ristn_cli.training.losses import (
+    chroma_term,
     colour_term,
     direction_term,
     gradient_term,
     pattern_term,
-    smooth_abs,
+    smooth_power,
     temporal_term,
     to_luma,
 )
@@ -50,12 +51,15 @@ def training_loss(stage: StageRecipe, sr: Tensor, target: Tensor, penalty: Tenso
 def frame_error(stage: StageRecipe, sr: Tensor, target: Tensor) -> Tensor:
     """Return the pixel error plus all terms with fixed weights of the stage's `[loss]` table."""
     difference = sr - target
-    error = smooth_abs(difference).mean() if stage.loss == "charbonnier" else difference.square().mean()
+    error = difference.square().mean()
+    if stage.loss == "charbonnier":
+        error = smooth_power(difference, stage.terms.power).mean()
     if stage.loss == "luma":
         error = to_luma(difference).square().mean() + CHROMA_SHARE * error
     for weight, term in (
         (stage.terms.temporal, temporal_term),
         (stage.terms.colour, colour_term),
+        (stage.terms.chroma, chroma_term),
         (stage.terms.gradient, gradient_term),
         (stage.terms.direction, direction_term),
         (stage.terms.pattern, pattern_term),

@@ -67,7 +67,8 @@ def choose_model(
         releases: the weights to choose from.
         removes_grain: choose weights that remove film grain: those for compressed footage. The others strengthen it.
     """
-    for_compressed = next((release.name for release in releases.values() if release.source == "compressed"), None)
+    compressed = [release.name for release in releases.values() if release.source == "compressed"]
+    for_compressed = min(compressed, key=lambda name: name == DIAL[1], default=None)  # the end of the dial comes last
     if removes_grain and for_compressed is not None:
         return ModelChoice(for_compressed, "--grain needs weights that remove grain")
     if info.is_image_sequence:

@@ -345,7 +345,10 @@ def test_machines_that_leave_are_waited_for(
                 assert now.segments is not None
                 if nodes and now.segments[0] >= 1 + 4 * (2 - len(nodes)):
                     remove_one()
+                elif "a worker is available again; resuming" in notices:
+                    gate.let(1000)
                 elif "added" not in notices and any("no worker is available" in notice for notice in notices):
+                    gate.let(0)  # or the job might be done before its progress is read again
                     machines.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
                     notices.append("added")
 
@@ -385,8 +388,8 @@ def test_the_same_command_resumes_after_a_killed_driver(model: RISTN, tmp_path: 
     lines = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
     assert lines[-1]["frames"] == 360
     assert [worker["name"].split(" (")[0] for worker in lines[-1]["workers"]] == ["worker 1", "worker 2"]
-    # A segment has two frames at least.
-    assert 0 < sum(worker["frames"] for worker in lines[-1]["workers"]) <= 360 - 2 * finished
+    # A segment has two frames at least. A fast machine may have finished all before the driver died.
+    assert sum(worker["frames"] for worker in lines[-1]["workers"]) <= 360 - 2 * finished
     assert np.array_equal(images(target), images(expected))
     assert not job_folder(target).exists()
 

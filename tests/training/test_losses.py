@@ -68,21 +68,62 @@ def test_sharpening_by_closed_form() -> None:
     mask = (wave - losses.blur(wave, 2.0))[0, 20, 32].item()  # at a crest
     assert mask == pytest.approx(0.05 * (1 - math.exp(-((2 * math.pi / 16 * 2.0) ** 2) / 2)), abs=1e-4)
     for threshold, share in ((1.01 * mask, 0.0), (mask / 1.5, 0.5), (mask / 2, 1.0), (0.0, 1.0)):
-        sharp = losses.sharpen(wave, 1.5, 2.0, threshold)[:, 20, 32]
+        sharp = losses.sharpen(wave, 1.5, 2.0, threshold, 9.0)[:, 20, 32]
         torch.testing.assert_close(sharp, torch.full((3,), 0.55 + 1.5 * share * mask), atol=1e-5, rtol=0)
-    black = losses.sharpen(grey(torch.eye(32)), 4.0, 2.0, 0.0)
+    black = losses.sharpen(grey(torch.eye(32)), 4.0, 2.0, 0.0, 9.0)
     assert (black.min(), black.max()) == (0, 1)
+
+
+def test_sharpened_values_stay_within_the_range_around_them() -> None:
+    step = torch.tensor([0.4, 0.6]).repeat_interleave(20).expand(8, -1)
+    soft = losses.blur(grey(step), 1.0)
+    low, high = (torch.stack([soft.roll(shift, -1) for shift in range(-2, 3)]) for _ in range(2))
+    low, high = low.amin(0)[..., 2:-2], high.amax(0)[..., 2:-2]
+    for overshoot in (0.0, 0.25):
+        sharp = losses.sharpen(soft, 9.0, 2.0, 0.0, overshoot)[..., 2:-2]
+        room = overshoot * (high - low) + 1e-6
+        assert (low - room <= sharp).all()
+        assert (sharp <= high + room).all()
+        reaches = (sharp - low + room < 3e-6) | (high + room - sharp < 3e-6)
+        assert reaches[..., 14:18].all()  # beside the edge: so strong a mask is limited everywhere
+        assert reaches[..., 18:22].all()
+    steepest = (losses.sharpen(soft, 9.0, 2.0, 0.0, 0.0).diff().max() / soft.diff().max()).item()
+    assert steepest > 2
 
 
 def test_targets_are_cleaned_before_they_are_sharpened() -> None:
     hr = torch.rand(1, 2, 3, 20, 20, generator=torch.Generator().manual_seed(0))
-    terms = LossRecipe(clean=20.0, sharpen=1.0, sharpen_sigma=1.5, sharpen_threshold=3.0)
-    expected = losses.sharpen(losses.clean(hr, 20 / 255), 1.0, 1.5, 3 / 255)
+    terms = LossRecipe(clean=20.0, sharpen=1.0, sharpen_sigma=1.5, sharpen_threshold=3.0, sharpen_overshoot=0.1)
+    expected = losses.sharpen(losses.clean(hr, 20 / 255), 1.0, 1.5, 3 / 255, 0.1)
     assert torch.equal(losses.make_target(terms, hr), expected)
     assert losses.make_target(LossRecipe(), hr) is hr
 
 
 # Terms
+
+
+def test_a_power_of_one_is_the_charbonnier_penalty_and_less_finds_the_mode() -> None:
+    x = torch.linspace(-1, 1, 41, dtype=torch.float64)
+    torch.testing.assert_close(losses.smooth_power(x, 1.0), losses.smooth_abs(x))
+    usual = torch.tensor(losses.USUAL, dtype=torch.float64, requires_grad=True)
+    losses.smooth_power(usual, 0.6).backward()
+    assert usual.grad is not None
+    assert usual.grad.item() == pytest.approx(1, abs=0.01)
+    plausible = torch.tensor([0.0, 0.0, 0.5, 1.0, 1.0], dtype=torch.float64)
+    costs = {power: losses.smooth_power(x[20:, None] - plausible, power).mean(1) for power in (1.0, 0.5)}
+    assert x[20:][costs[1.0].argmin()].item() == pytest.approx(0.5)
+    assert x[20:][costs[0.5].argmin()].item() in (0.0, 1.0)
+
+
+def test_the_chroma_term_by_closed_form() -> None:
+    target = torch.rand(1, 2, 3, 16, 16)
+    assert losses.chroma_term(target + 0.1, target).item() == pytest.approx(1e-3, rel=1e-2)  # grey
+    blue = torch.tensor([0.0, 0.0, 0.2]).view(3, 1, 1)
+    cb, cr = (math.sqrt((0.2 * weight / 255) ** 2 + 1e-6) for weight in (112, 18.214))
+    assert losses.chroma_term(target + blue, target).item() == pytest.approx((cb + cr) / 2, rel=1e-3)
+    striped = blue * torch.where(torch.arange(16) % 2 == 0, 1.0, -1.0)  # gone at half size
+    expected = ((cb + cr) / 2 + 2 * 1e-3) / 3
+    assert losses.chroma_term(target + striped, target).item() == pytest.approx(expected, rel=1e-2)
 
 
 def test_the_temporal_term_is_of_the_change_of_the_error() -> None:
@@ -150,11 +191,11 @@ def test_the_pattern_term_counts_flat_windows_alone() -> None:
 def test_terms_are_added_with_their_weights_within_the_border() -> None:
     generator = torch.Generator().manual_seed(1)
     sr, hr = (torch.rand(2, 3, 3, 48, 48, generator=generator) * 0.01 + 0.5 for _ in range(2))
-    terms = LossRecipe(temporal=0.5, colour=0.125, gradient=0.25, direction=2.0, pattern=4.0)
+    terms = LossRecipe(power=0.7, temporal=0.5, colour=0.125, chroma=0.75, gradient=0.25, direction=2.0, pattern=4.0)
     stage = replace(STAGE, patch=12, frames=3, loss="charbonnier", loss_border=2, terms=terms, sparsity=0.0)
     a, b = sr[..., 8:-8, 8:-8], hr[..., 8:-8, 8:-8]
-    expected = losses.smooth_abs(a - b).mean() + 0.5 * losses.temporal_term(a, b) + 0.25 * losses.gradient_term(a, b)
-    expected = expected + 0.125 * losses.colour_term(a, b)
+    expected = losses.smooth_power(a - b, 0.7).mean() + 0.5 * losses.temporal_term(a, b)
+    expected = expected + 0.25 * losses.gradient_term(a, b) + 0.75 * losses.chroma_term(a, b) + 0.125 * losses.colour_term(a, b)
     expected = expected + 2 * losses.direction_term(a, b) + 4 * losses.pattern_term(a, b)
     torch.testing.assert_close(training_loss(stage, sr, hr, torch.tensor(0.0), step=0), expected)
 
@@ -231,7 +272,10 @@ EVERYTHING = LossRecipe(
     clean=4.0,
     sharpen=1.0,
     sharpen_sigma=1.0,
+    sharpen_overshoot=0.2,
+    power=0.8,
     temporal=0.3,
+    chroma=0.3,
     gradient=0.3,
     direction=0.3,
     pattern=0.3,
@@ -405,6 +449,8 @@ def test_the_loss_of_a_recipe_holds_where_a_stage_says_nothing_else() -> None:
         ("sharpen = 1.0", 'sharpen = "much"', r"\.loss\.sharpen is 'much', expected a number"),
         ("sharpen = 1.0", "sharpen = nan", r"sharpen is nan, expected a finite number"),
         ("sharpen = 1.0", "sharpen_sigma = 0", "sharpen_sigma 0"),
+        ("sharpen = 1.0", "power = 0", r"power 0\.0: expected more than 0 and at most 1"),
+        ("sharpen = 1.0", "power = 1.5", r"power 1\.5: expected more than 0 and at most 1"),
         ("sharpen = 1.0", "largest_offset = 1.5", r"largest_offset is 1\.5, expected a whole number"),
         (
             "sharpen = 1.0",

@@ -82,6 +82,7 @@ def test_auto_uses_the_dial_for_compressed_sources_only(dial: Path, tmp_path: Pa
     choice = choose_model(lossy, 1000)
     assert choice == ModelChoice(DIAL[0], choice.reason, DEFAULT_DETAIL)
     assert "leaves compression artefacts" in choice.reason
+    assert choose_model(lossy, 1000, dict(reversed(RELEASES.items()))) == choice
     assert choose_model(replace(lossy, codec="ffv1"), 1000).label == "ristn-lite"
     assert choose_model(lossy, 1000, removes_grain=True).label == DIAL[0]
 
