@@ -19,7 +19,8 @@ class LossRecipe:
         sharpen_threshold: the target is not sharpened where the mask is at most this many 8-bit levels, and fully
             sharpened from twice as many.
         sharpen_overshoot: how far a sharpened value may exceed the range of its 5x5 pixels, as a share of this range.
-        power: power of the Charbonnier pixel error. Below 1, uncertain edges become sharp instead of blurred.
+        power: power of the Charbonnier error of pixels and of chroma. Below 1, uncertain edges become sharp instead of
+            blurred.
         temporal: weight of the error of differences between consecutive frames.
         colour: weight of the error of each frame's mean colour.
         chroma: weight of the error of Cb and Cr, at three scales.

@@ -144,12 +144,12 @@ def to_chroma(frames: Tensor) -> Tensor:
     return torch.einsum("...chw,kc->...khw", frames, frames.new_tensor(CHROMA))
 
 
-def chroma_term(sr: Tensor, target: Tensor) -> Tensor:
-    """Return the Charbonnier error of Cb and Cr, over all scales. Stains of chroma are larger than a pixel."""
+def chroma_term(sr: Tensor, target: Tensor, power: float) -> Tensor:
+    """Return the generalised Charbonnier error of Cb and Cr, over all scales, because stains exceed a pixel."""
     planes = to_images(to_chroma(sr - target))
     terms = []
     for _ in range(SCALES):
-        terms.append(smooth_abs(planes).mean())
+        terms.append(smooth_power(planes, power).mean())
         planes = F.avg_pool2d(planes, 2)
     return torch.stack(terms).mean()
 

@@ -2,6 +2,7 @@
 
 import math
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -59,7 +60,7 @@ def frame_error(stage: StageRecipe, sr: Tensor, target: Tensor) -> Tensor:
     for weight, term in (
         (stage.terms.temporal, temporal_term),
         (stage.terms.colour, colour_term),
-        (stage.terms.chroma, chroma_term),
+        (stage.terms.chroma, partial(chroma_term, power=stage.terms.power)),
         (stage.terms.gradient, gradient_term),
         (stage.terms.direction, direction_term),
         (stage.terms.pattern, pattern_term),

@@ -117,13 +117,13 @@ def test_a_power_of_one_is_the_charbonnier_penalty_and_less_finds_the_mode() -> 
 
 def test_the_chroma_term_by_closed_form() -> None:
     target = torch.rand(1, 2, 3, 16, 16)
-    assert losses.chroma_term(target + 0.1, target).item() == pytest.approx(1e-3, rel=1e-2)  # grey
+    assert losses.chroma_term(target + 0.1, target, 1.0).item() == pytest.approx(1e-3, rel=1e-2)  # grey
     blue = torch.tensor([0.0, 0.0, 0.2]).view(3, 1, 1)
     cb, cr = (math.sqrt((0.2 * weight / 255) ** 2 + 1e-6) for weight in (112, 18.214))
-    assert losses.chroma_term(target + blue, target).item() == pytest.approx((cb + cr) / 2, rel=1e-3)
+    assert losses.chroma_term(target + blue, target, 1.0).item() == pytest.approx((cb + cr) / 2, rel=1e-3)
     striped = blue * torch.where(torch.arange(16) % 2 == 0, 1.0, -1.0)  # gone at half size
     expected = ((cb + cr) / 2 + 2 * 1e-3) / 3
-    assert losses.chroma_term(target + striped, target).item() == pytest.approx(expected, rel=1e-2)
+    assert losses.chroma_term(target + striped, target, 1.0).item() == pytest.approx(expected, rel=1e-2)
 
 
 def test_the_temporal_term_is_of_the_change_of_the_error() -> None:
@@ -195,7 +195,12 @@ def test_terms_are_added_with_their_weights_within_the_border() -> None:
     stage = replace(STAGE, patch=12, frames=3, loss="charbonnier", loss_border=2, terms=terms, sparsity=0.0)
     a, b = sr[..., 8:-8, 8:-8], hr[..., 8:-8, 8:-8]
     expected = losses.smooth_power(a - b, 0.7).mean() + 0.5 * losses.temporal_term(a, b)
-    expected = expected + 0.25 * losses.gradient_term(a, b) + 0.75 * losses.chroma_term(a, b) + 0.125 * losses.colour_term(a, b)
+    expected = (
+        expected
+        + 0.25 * losses.gradient_term(a, b)
+        + 0.75 * losses.chroma_term(a, b, 0.7)
+        + 0.125 * losses.colour_term(a, b)
+    )
     expected = expected + 2 * losses.direction_term(a, b) + 4 * losses.pattern_term(a, b)
     torch.testing.assert_close(training_loss(stage, sr, hr, torch.tensor(0.0), step=0), expected)
 
