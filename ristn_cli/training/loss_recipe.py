@@ -18,7 +18,8 @@ class LossRecipe:
         sharpen_sigma: standard deviation of the mask's blur, in HR pixels.
         sharpen_threshold: the target is not sharpened where the mask is at most this many 8-bit levels, and fully
             sharpened from twice as many.
-        sharpen_overshoot: how far a sharpened value may exceed the range of its 5x5 pixels, as a share of this range.
+        sharpen_overshoot: how far a sharpened value may exceed the range of its 5x5 pixels, as a share of this range; 0
+            for no limit.
         power: power of the Charbonnier error of pixels and of chroma. Below 1, uncertain edges become sharp instead of
             blurred.
         temporal: weight of the error of differences between consecutive frames.
@@ -43,7 +44,7 @@ class LossRecipe:
     sharpen: float = 0.0
     sharpen_sigma: float = 2.0
     sharpen_threshold: float = 4.0
-    sharpen_overshoot: float = 1.0
+    sharpen_overshoot: float = 0.0
     power: float = 1.0
     temporal: float = 0.0
     colour: float = 0.0

@@ -49,7 +49,8 @@ def smooth_power(x: Tensor, power: float) -> Tensor:
     With a power of 1, the best value is the median of what is plausible; with less, it is closer to the mode: an edge
     of uncertain position is sharp somewhere instead of blurred everywhere.
     """
-    return (x.square() + 1e-6).pow(power / 2) * (USUAL ** (1 - power) / power)
+    scale = math.pow(USUAL, 1 - power) / power
+    return (x.square() + 1e-6).pow(power / 2) * scale
 
 
 def to_luma(frames: Tensor) -> Tensor:
@@ -103,20 +104,22 @@ def blur(frames: Tensor, sigma: float) -> Tensor:
     return F.conv2d(F.conv2d(planes, taps.view(1, 1, 1, -1)), taps.view(1, 1, -1, 1)).view_as(frames)
 
 
-def sharpen(frames: Tensor, amount: float, sigma: float, threshold: float, overshoot: float) -> Tensor:
+def sharpen(frames: Tensor, amount: float, sigma: float, threshold: float, overshoot: float = 0.0) -> Tensor:
     """Unsharp mask: adds `amount` times the difference from a blurred copy where the difference is above `threshold`.
 
     The amount grows linearly from 0 at the threshold to its full value at twice the threshold, which avoids steps. The
-    channel with the largest difference determines the amount for all channels. Each value stays within the range of its
-    5x5 pixels, plus `overshoot` times this range at each end. Edges become steep with little of a halo, and texture
-    gains little contrast.
+    channel with the largest difference determines the amount for all channels. With an `overshoot` above 0, each value
+    stays within the range of its 5x5 pixels, plus `overshoot` times this range at each end: edges become steep with
+    less of a halo, and texture gains less contrast.
     """
     mask = frames - blur(frames, sigma)
     if threshold:
         mask = mask * (mask.abs().amax(-3, keepdim=True) / threshold - 1).clamp(0, 1)
-    highest, lowest = largest_around(frames), -largest_around(-frames)
-    room = overshoot * (highest - lowest)
-    sharp = torch.minimum(torch.maximum(frames + amount * mask, lowest - room), highest + room)
+    sharp = frames + amount * mask
+    if overshoot:
+        highest, lowest = largest_around(frames), -largest_around(-frames)
+        room = overshoot * (highest - lowest)
+        sharp = torch.minimum(torch.maximum(sharp, lowest - room), highest + room)
     return sharp.clamp(0, 1)
 
 
@@ -148,9 +151,10 @@ def chroma_term(sr: Tensor, target: Tensor, power: float) -> Tensor:
     """Return the generalised Charbonnier error of Cb and Cr, over all scales, because stains exceed a pixel."""
     planes = to_images(to_chroma(sr - target))
     terms = []
-    for _ in range(SCALES):
+    for scale in range(SCALES):
+        if scale:
+            planes = F.avg_pool2d(planes, 2)
         terms.append(smooth_power(planes, power).mean())
-        planes = F.avg_pool2d(planes, 2)
     return torch.stack(terms).mean()
 
 
