@@ -324,7 +324,8 @@ def test_machines_that_leave_are_waited_for(
     monkeypatch.setenv("RAY_AUTH_TOKEN", "a" * 64)
     access.read_again()
     monkeypatch.setattr("ristn_cli.spread.pool.WAITING_SECONDS", 1.0)
-    quick = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
+    # Not so quick that the machine of the driver counts as dead while this one is busy: then the driver would exit.
+    quick = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 500, "health_check_failure_threshold": 12}
     head = {"num_cpus": 0, "object_store_memory": STORE_BYTES, "_system_config": quick, "include_dashboard": False}
     machines = Machines(initialize_head=True, head_node_args=head)
     try:
