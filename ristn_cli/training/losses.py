@@ -29,7 +29,7 @@ EDGE = 4 / 255
 """Gradients of the target well above this are edges."""
 
 USUAL = 8 / 255
-"""A usual error."""
+"""A usual error of a pixel. There, errors weigh the same with every power."""
 
 PERIOD = 4
 PATTERN_WINDOW = 16
